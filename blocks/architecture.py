@@ -1,0 +1,127 @@
+"""What is inserted where, as one plain dict."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+from attnsearch.blocks.catalog import find_block, hyperparameters
+from attnsearch.blocks.errors import BlockError, SiteError
+from attnsearch.blocks.sites import find_backbone, find_stem, match, sites
+
+# A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One block at one site.
+
+    Attributes:
+        site: A concrete site, such as ``layer2.0.conv2``.
+        block: Its name, as `attnsearch.blocks.catalog.find_block` takes it.
+        params: All its hyperparameters, defaults included, as JSON knows them.
+    """
+
+    site: str
+    block: str
+    params: Mapping[str, Any]
+
+
+def expand(config: Mapping[str, Any]) -> list[Insertion]:
+    """The insertions of a resolved config: its patterns made concrete, ``none`` dropped.
+
+    They stand in network order; those at one site in the order of their entries.
+
+    Raises:
+        SiteError: A pattern fits no site, or two blocks replace one convolution.
+        BlockError: A block does not exist, or has no such hyperparameter.
+    """
+    network = config["network"]
+    places = sites(network["backbone"], network.get("stem"), network.get("width", 1.0))
+    at: dict[str, list[Insertion]] = {site.name: [] for site in places}
+    for entry in config.get("insert", ()):
+        block = entry["block"]
+        if block == "none":
+            continue
+        params = complete(block, entry.get("params", {}).get(block, {}))
+        for site in match(entry["at"], places):
+            if site.replaces and at[site.name]:
+                raise SiteError(
+                    f"{site.name} is replaced twice, by {at[site.name][0].block} and by {block} "
+                    f"(insert entry {entry['at']!r}); one convolution can be replaced once. "
+                    "Make one of the two none, or add it at after_conv or residual"
+                )
+            at[site.name].append(Insertion(site.name, block, params))
+    return [insertion for site in places for insertion in at[site.name]]
+
+
+def complete(block: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyperparameters of a block: the given ones, the constructor's defaults for the rest.
+
+    Raises:
+        BlockError: The block does not exist, has no such hyperparameter, or lacks one that has
+            no default.
+    """
+    known = hyperparameters(find_block(block))
+    for name in params:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            raise BlockError(
+                f"block {block} has no hyperparameter {name!r}"
+                + (f" (nearest: {near[0]})" if near else "")
+                + f"; it has {', '.join(known) or 'none'}"
+            )
+    completed = {}
+    for name, parameter in known.items():
+        if name in params:
+            completed[name] = _plain(params[name])
+        elif parameter.default is Parameter.empty:
+            raise BlockError(f"block {block} needs a value for its hyperparameter {name!r}")
+        elif isinstance(parameter.default, _PLAIN):
+            completed[name] = _plain(parameter.default)
+    return completed
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON would give it back: lists for tuples."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The network of a config in canonical form: equal for configs that build the same network.
+
+    Returns:
+        ``{"backbone", "stem", "width", "insert": [{"site", "block", "params"}, ...]}``, plain
+        values throughout.
+
+    Raises:
+        SiteError: As `expand`.
+        BlockError: As `expand`.
+    """
+    network = config["network"]
+    backbone = find_backbone(network["backbone"])
+    return {
+        "backbone": backbone.name,
+        "stem": find_stem(backbone, network.get("stem")),
+        "width": float(network.get("width", 1.0)),
+        "insert": [
+            {"site": insertion.site, "block": insertion.block, "params": dict(insertion.params)}
+            for insertion in expand(config)
+        ],
+    }
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """What is inserted where in a few words: ``ecrm@layer4 psa@layer3.conv2``, or ``plain``."""
+    words = [
+        f"{entry['block'].rpartition(':')[2]}@{entry.get('name', entry['at'])}"
+        for entry in config.get("insert", ())
+        if entry["block"] != "none"
+    ]
+    return " ".join(words) or "plain"

@@ -1,0 +1,284 @@
+"""Position-sensitive axial attention, plain and gated.
+
+Wang et al.: Axial-DeepLab, ECCV 2020, https://arxiv.org/abs/2003.07853
+Valanarasu et al.: Medical Transformer, MICCAI 2021, https://arxiv.org/abs/2102.10662
+(names as in csrhddlam/axial-deeplab and jeya-maria-jose/Medical-Transformer)
+
+Along one axis of length L, every line of the map for itself, per head of c = C'/heads channels:
+
+    q, k (c/2 each), v (c) = BN(W x)                               W: C -> 2 C', no bias
+    s_ij = BN1(q_i . k_j) + BN2(f_qr q_i . Rq_{i-j}) + BN3(f_kr k_j . Rk_{j-i})
+    a_ij = softmax over j of s_ij
+    y_i  = BN4(f_sv sum_j a_ij v_j) + BN5(f_sve sum_j a_ij Rv_{i-j})
+
+R is one table of 2c x (2L - 1) for all heads. There is no 1/sqrt(d). The f are 1 without gates.
+Without position terms only the first of each sum is left. What the published code settles:
+
+* The key's table is read at j - i where the query's is read at i - j: kept for checkpoints.
+* The gates stand before a batch normalisation, which cancels their size in training: there a gate
+  of 0.1 instead of 1 changes the output by 0.45 %, and only sign and near-zero values matter.
+  `gate_position="post_bn"` puts them after it, as the paper's formula reads.
+* The published gates start frozen and are released by the published trainer after ten epochs;
+  here they learn from the start unless `learn_gates=False`.
+* A stride is an average pooling after the attention.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnsearch.blocks import checks
+from attnsearch.blocks.errors import BlockError
+
+AXES = ("height", "width")
+GATE_POSITIONS = ("pre_bn", "post_bn")
+_SHIFT = "adds the same to all logits of a head, which the softmax cancels; kept for names"
+
+
+class AxialAttention(nn.Module):
+    """Multi-head self-attention along one axis of a map.
+
+    Args:
+        channels: Channels C of the input.
+        out_channels: Channels C' of the output; divisible by `2 * heads`.
+        heads: Number of heads.
+        span: Length of the axis that the position table is built for.
+        stride: Side length of the average pooling after the attention.
+        axis: `height` (columns attend within themselves) or `width` (rows do).
+        gated: Whether the position terms have gates.
+        position: Whether there are position terms.
+        gate_position: `pre_bn` (published) or `post_bn`; see the module.
+        learn_gates: Whether the gates are trained.
+        interpolate: Whether a map of another length gets a linearly interpolated table; else it
+            is an error.
+    """
+
+    dead_parameters: ClassVar[Mapping[str, str]] = {"bn_similarity.bias": _SHIFT}
+
+    flatten_index: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        heads: int = 8,
+        span: int = 56,
+        stride: int = 1,
+        axis: str = "height",
+        gated: bool = False,
+        position: bool = True,
+        gate_position: str = "pre_bn",
+        learn_gates: bool = True,
+        interpolate: bool = False,
+    ) -> None:
+        super().__init__()
+        checks.integer("axial", "channels", channels)
+        checks.integer("axial", "out_channels", out_channels)
+        checks.integer("axial", "heads", heads)
+        _check_heads(out_channels, heads)
+        if checks.boolean("axial", "gated", gated) and not position:
+            raise BlockError(
+                f"axial: gated={gated} needs position=True, since the gates weigh the position "
+                f"terms; the nearest valid value is gated=False"
+            )
+        self.heads = heads
+        self.head_channels = out_channels // heads
+        self.span = checks.integer("axial", "span", span)
+        self.stride = checks.integer("axial", "stride", stride)
+        self.axis = checks.one_of("axial", "axis", axis, AXES)
+        self.gated = gated
+        self.position = checks.boolean("axial", "position", position)
+        self.gate_position = checks.one_of("axial", "gate_position", gate_position, GATE_POSITIONS)
+        self.interpolate = checks.boolean("axial", "interpolate", interpolate)
+        if gated:
+            checks.boolean("axial", "learn_gates", learn_gates)
+            self.f_qr = nn.Parameter(torch.tensor(0.1), requires_grad=learn_gates)
+            self.f_kr = nn.Parameter(torch.tensor(0.1), requires_grad=learn_gates)
+            self.f_sve = nn.Parameter(torch.tensor(0.1), requires_grad=learn_gates)
+            self.f_sv = nn.Parameter(torch.tensor(1.0), requires_grad=learn_gates)
+        terms = 3 if position else 1
+        self.qkv_transform = nn.Conv1d(channels, 2 * out_channels, kernel_size=1, bias=False)
+        self.bn_qkv = nn.BatchNorm1d(2 * out_channels)
+        self.bn_similarity = nn.BatchNorm2d(terms * heads)
+        self.bn_output = nn.BatchNorm1d((2 if position else 1) * out_channels)
+        if position:
+            self.relative = nn.Parameter(torch.empty(2 * self.head_channels, 2 * span - 1))
+            # A function of the span alone, but published checkpoints hold it.
+            self.register_buffer("flatten_index", _distances(span, torch.device("cpu")))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the published normal start: variances 1 / C and 1 / head channels."""
+        nn.init.normal_(self.qkv_transform.weight, 0.0, self.qkv_transform.in_channels**-0.5)
+        if self.position:
+            nn.init.normal_(self.relative, 0.0, self.head_channels**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the attended map (B, C', H / stride, W / stride), rounded down.
+
+        Raises:
+            BlockError: The axis is not `span` long, or a training batch of one image has one
+                position.
+        """
+        order = (0, 2, 1, 3) if self.axis == "width" else (0, 3, 1, 2)
+        lines = x.permute(order)  # (B, M, C, L): M lines of length L
+        B, M, C, L = lines.shape
+        if self.training:
+            checks.enough_for_statistics("axial", B, M, L, "the map")
+        qkv = self.bn_qkv(self.qkv_transform(lines.reshape(B * M, C, L)))
+        y = self._attend(qkv.view(B * M, self.heads, 2 * self.head_channels, L))
+        y = y.view(B, M, -1, L)
+        y = y.permute(0, 2, 1, 3) if self.axis == "width" else y.permute(0, 2, 3, 1)
+        y = y.contiguous(memory_format=checks.memory_format(x))
+        return F.avg_pool2d(y, self.stride) if self.stride > 1 else y
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """Attend within the lines: (N, heads, 2c, L) to (N, C', L)."""
+        N, G, _, L = qkv.shape
+        c = self.head_channels
+        q, k, v = qkv.split([c // 2, c // 2, c], dim=2)
+        similarity = torch.einsum("ngci,ngcj->ngij", q, k)
+        if not self.position:
+            weights = self.bn_similarity(similarity).softmax(-1)
+            y = torch.einsum("ngij,ngcj->ngci", weights, v)
+            attended: Tensor = self.bn_output(y.reshape(N, G * c, L))
+            return attended
+
+        before, after = self._gates()
+        table_q, table_k, table_v = self._table(L).split([c // 2, c // 2, c])  # (., L, L) each
+        qr = torch.einsum("ngci,cij->ngij", q, table_q)
+        kr = torch.einsum("ngcj,cji->ngij", k, table_k)
+        if before is not None:
+            qr, kr = before[0] * qr, before[1] * kr
+        terms = self.bn_similarity(torch.cat([similarity, qr, kr], dim=1)).view(N, 3, G, L, L)
+        if after is not None:
+            terms = terms * torch.stack([torch.ones_like(after[0]), *after[:2]]).view(3, 1, 1, 1)
+        weights = terms.sum(1).softmax(-1)
+
+        sve = torch.einsum("ngij,cij->ngci", weights, table_v)
+        sv = torch.einsum("ngij,ngcj->ngci", weights, v)
+        if before is not None:
+            sve, sv = before[2] * sve, before[3] * sv
+        # The published code interleaves the two: channel 2m is sv's m-th, 2m + 1 is sve's.
+        pair = torch.stack([sv, sve], dim=3).view(N, 2 * G * c, L)
+        pair = self.bn_output(pair).view(N, G * c, 2, L)
+        if after is not None:
+            pair = pair * torch.stack([after[3], after[2]]).view(2, 1)
+        return pair.sum(2)
+
+    def _gates(self) -> tuple[tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
+        """Return the gates (qr, kr, sve, sv) that act before and after the normalisations."""
+        if not self.gated:
+            return None, None
+        gates = (self.f_qr, self.f_kr, self.f_sve, self.f_sv)
+        return (gates, None) if self.gate_position == "pre_bn" else (None, gates)
+
+    def _table(self, length: int) -> Tensor:
+        """Return R of all pairs of positions, (2c, length, length), read at i - j."""
+        if length == self.span:
+            return self.relative.index_select(1, self.flatten_index).view(-1, length, length)
+        if not self.interpolate:
+            raise BlockError(
+                f"axial: the {self.axis} is {length}, but the position table was built for "
+                f"span={self.span}; the valid value is {length}, or interpolate=True"
+            )
+        # The ends stay the largest distances and the middle stays distance 0.
+        table = F.interpolate(
+            self.relative.unsqueeze(0), size=2 * length - 1, mode="linear", align_corners=True
+        ).squeeze(0)
+        index = _distances(length, table.device)
+        return table.index_select(1, index).view(-1, length, length)
+
+
+class Axial(nn.Module):
+    """Axial attention along the height, then along the width, so that all positions connect.
+
+    The position tables are built for the size of the map and interpolated for other sizes.
+
+    Args:
+        channels: Channels of the input.
+        out_channels: Channels of the output, divisible by `2 * heads`; those of the input if
+            `None`.
+        stride: Side length of the average pooling after the attention; windows at the edge may
+            be incomplete, so that sizes round up as a convolution's do.
+        heads: Number of heads.
+        gated: Whether the position terms have gates.
+        position: Whether there are position terms.
+        size: Height and width of the input; 56 each if `None`.
+        gate_position: `pre_bn` (published) or `post_bn`; see the module.
+        learn_gates: Whether the gates are trained.
+    """
+
+    dead_parameters: ClassVar[Mapping[str, str]] = {
+        "hight_block.bn_similarity.bias": _SHIFT,
+        "hight_block.bn_output.bias": "the normalisation of the next queries, keys and values, "
+        "which have no bias, subtracts it in training; kept for names",
+        "width_block.bn_similarity.bias": _SHIFT,
+    }
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int | None = None,
+        stride: int = 1,
+        heads: int = 8,
+        gated: bool = False,
+        position: bool = True,
+        size: tuple[int, int] | None = None,
+        gate_position: str = "pre_bn",
+        learn_gates: bool = True,
+    ) -> None:
+        super().__init__()
+        out = channels if out_channels is None else out_channels
+        height, width = (56, 56) if size is None else checks.map_size("axial", size)
+        self.stride = checks.integer("axial", "stride", stride)
+
+        def attention(channels: int, span: int, axis: str) -> AxialAttention:
+            return AxialAttention(
+                channels,
+                out,
+                heads,
+                span,
+                axis=axis,
+                gated=gated,
+                position=position,
+                gate_position=gate_position,
+                learn_gates=learn_gates,
+                interpolate=True,
+            )
+
+        # The published attribute is spelt so, and checkpoints hold it.
+        self.hight_block = attention(channels, height, "height")
+        self.width_block = attention(out, width, "width")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the attended map (B, C', ceil(H / stride), ceil(W / stride)).
+
+        Raises:
+            BlockError: A training batch of one image with a map of one position.
+        """
+        y: Tensor = self.width_block(self.hight_block(x))
+        return F.avg_pool2d(y, self.stride, ceil_mode=True) if self.stride > 1 else y
+
+
+def _check_heads(out: int, heads: int) -> None:
+    if out % 2:
+        raise BlockError(
+            f"axial: out_channels={out} must be even, since queries and keys take half of them "
+            f"each; the nearest valid value is {out + 1}"
+        )
+    if out % (2 * heads):
+        valid = checks.nearest(heads, checks.divisors(out // 2))
+        raise BlockError(
+            f"axial: heads={heads} must fit out_channels={out}, a multiple of 2 * heads; "
+            f"the nearest valid value is {valid}"
+        )
+
+
+def _distances(length: int, device: torch.device) -> Tensor:
+    """Return i - j + length - 1 for all pairs (i, j), flattened."""
+    positions = torch.arange(length, device=device)
+    return (positions[:, None] - positions[None, :] + length - 1).flatten()

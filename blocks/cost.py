@@ -1,0 +1,240 @@
+"""What a network costs: parameters, multiply-accumulates, latency, memory of a training step.
+
+None of these functions changes the network or draws from the global random generators: they work
+on a copy of it.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from attnsearch.blocks.initialise import isolated_rng
+
+# State that an optimiser keeps for each parameter: momentum; first and second moment.
+OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2}
+_MEGABYTE = 1e6
+
+
+def params(network: nn.Module) -> int:
+    """Number of parameters that inference uses: all but those of auxiliary heads."""
+    return sum(
+        parameter.numel()
+        for name, parameter in network.named_parameters()
+        if not name.startswith("auxiliary.")
+    )
+
+
+def macs(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """Multiply-accumulates of one image's forward pass in evaluation mode.
+
+    Counted are convolutions and matrix products, those of attention included (also through
+    scaled_dot_product_attention and einsum). Not counted, as usual, are biases, normalisation,
+    activations, pooling and other elementwise work.
+
+    Args:
+        network: Any module.
+        input_shape: (channels, height, width) of an image.
+    """
+    for device in ("meta", "cpu"):
+        copied = _copy(network, device).eval()
+        counter = FlopCounterMode(display=False)
+        try:
+            with isolated_rng(), torch.inference_mode(), _plain_attention(), counter:
+                copied(torch.zeros(1, *input_shape, device=device))
+        except Exception:
+            # Code that needs numbers cannot run on the meta device; a real error comes again.
+            if device == "cpu":
+                raise
+            continue
+        break
+    return counter.get_total_flops() // 2
+
+
+def latency_ms(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    device: str | torch.device = "cpu",
+    batch_size: int = 1,
+    seconds: float = 0.5,
+) -> float:
+    """Median time of a forward pass in evaluation mode, in milliseconds.
+
+    Three passes warm up; then passes are timed one by one, at least five, until the time is up.
+
+    Args:
+        network: Any module.
+        input_shape: (channels, height, width) of an image.
+        device: Where to run.
+        batch_size: Images in a pass.
+        seconds: How long to measure.
+    """
+    device = torch.device(device)
+    copied = _copy(network, device).eval()
+    images = torch.zeros(batch_size, *input_shape, device=device)
+    times: list[float] = []
+    with isolated_rng(), torch.inference_mode():
+        for _ in range(3):
+            copied(images)
+        end = time.perf_counter() + seconds
+        while len(times) < 5 or time.perf_counter() < end:
+            _synchronize(device)
+            start = time.perf_counter()
+            copied(images)
+            _synchronize(device)
+            times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def memory_mb(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    optimizer: str = "sgd",
+) -> float:
+    """Memory of a training step in float32, in megabytes (10^6 bytes).
+
+    On CUDA it is measured: the peak of allocated memory over two steps of forward, backward and
+    update, above what was allocated before. Elsewhere it is computed from shapes, without running
+    anything, as what a step must hold when its forward pass ends: parameters, their gradients and
+    the optimiser's state, buffers, images, and every tensor saved for the backward pass (a saved
+    view counts its memory, once). Workspace of single operations comes on top.
+
+    Args:
+        network: Any module that maps images (B, channels, height, width) to logits.
+        input_shape: (channels, height, width) of an image.
+        batch_size: Images in a step.
+        device: Where training will run.
+        optimizer: ``sgd`` (with momentum) or ``adamw``.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return _measured_memory(network, input_shape, batch_size, device, optimizer) / _MEGABYTE
+    for attempt in ("meta", "cpu"):
+        copied = _copy(network, attempt).train()
+        images = torch.zeros(batch_size, *input_shape, device=attempt)
+        trained = [tensor for tensor in copied.parameters() if tensor.requires_grad]
+        saved = _Saved([*copied.parameters(), *copied.buffers(), images])
+        try:
+            with isolated_rng(), torch.enable_grad(), saved:
+                copied(images)
+        except Exception:
+            # As in `macs`.
+            if attempt == "cpu":
+                raise
+            continue
+        break
+    gradients = sum(tensor.numel() * tensor.element_size() for tensor in trained)
+    return (saved.bytes + gradients * (1 + OPTIMIZER_SLOTS[optimizer])) / _MEGABYTE
+
+
+def costs(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 64,
+    optimizer: str = "sgd",
+) -> dict[str, float]:
+    """All costs of a network by name: params, macs, latency_ms of one image, memory_mb of a step.
+
+    Args:
+        network: Any module.
+        input_shape: (channels, height, width) of an image.
+        device: Where latency and memory count.
+        batch_size: Images in a training step.
+        optimizer: ``sgd`` or ``adamw``.
+    """
+    return {
+        "params": params(network),
+        "macs": macs(network, input_shape),
+        "latency_ms": latency_ms(network, input_shape, device),
+        "memory_mb": memory_mb(network, input_shape, batch_size, device, optimizer),
+    }
+
+
+class _Saved(saved_tensors_hooks):
+    """Adds up the memory behind the tensors that autograd saves, each piece of memory once."""
+
+    def __init__(self, held: Sequence[Tensor]) -> None:
+        super().__init__(self._pack, lambda tensor: tensor)
+        self.bytes = 0
+        self.kept: dict[int, Tensor] = {}  # so that no memory is handed out again and missed
+        for tensor in held:
+            self._pack(tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.kept:
+            self.kept[storage._cdata] = tensor.detach()
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+def _measured_memory(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    batch_size: int,
+    device: torch.device,
+    optimizer: str,
+) -> int:
+    """Peak of two training steps on a CUDA device, in bytes."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    with isolated_rng(), torch.random.fork_rng([device]), torch.enable_grad():
+        copied = _copy(network, device).train()
+        optimizers = {
+            "sgd": lambda: torch.optim.SGD(copied.parameters(), lr=0.0, momentum=0.9),
+            "adamw": lambda: torch.optim.AdamW(copied.parameters(), lr=0.0),
+        }
+        stepper = optimizers[optimizer]()
+        images = torch.zeros(batch_size, *input_shape, device=device)
+        torch.cuda.reset_peak_memory_stats(device)
+        for _ in range(2):
+            stepper.zero_grad()
+            logits = copied(images)
+            F.cross_entropy(logits, torch.zeros_like(logits[:, 0], dtype=torch.long)).backward()
+            stepper.step()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+
+
+def _copy(network: nn.Module, device: str | torch.device) -> nn.Module:
+    """A copy of a network on a device; one on the meta device never touches the numbers."""
+    memo: dict[int, object] = {}
+    for module in network.modules():
+        # What a block left of its last training step hangs on that step's graph.
+        if isinstance(side := getattr(module, "side", None), dict):
+            memo[id(side)] = {}
+    for tensor in [*network.parameters(), *network.buffers()]:
+        moved = tensor.detach().to(device, copy=True)
+        if isinstance(tensor, nn.Parameter):
+            moved = nn.Parameter(moved, requires_grad=tensor.requires_grad)
+        memo[id(tensor)] = moved
+    return copy.deepcopy(network, memo)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by plain matrix products, which the counter knows on every device."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,195 @@
+"""Initial weights that depend on the seed and the tensor's state-dict name alone.
+
+Two networks built from one seed then start from the same numbers in every tensor whose name,
+shape and law agree, whatever else they contain: differences between them are paired.
+
+A module draws its weights while it is constructed, when its tensors have no names yet. So it is
+constructed twice. The first time every random operation is numbered and followed through the
+operations that use its result, to the parameter or buffer where it ends up. The second time, with
+the names known, each random operation draws from the generator of its tensor. Whatever the
+constructor does besides - zeroing the last layer, scaling, normalising, copying - happens as
+written. A draw that fills its tensor whole starts the tensor's generator afresh, so that earlier
+draws, which it overwrites, do not matter; any other continues it. A draw that ends up in no tensor
+uses a generator of the module's prefix.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def tensor_seed(seed: int, name: str) -> int:
+    """The seed of one tensor's generator: 63 bits of SHA-256 over the seed and the name."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextmanager
+def isolated_rng(seed: int = 0) -> Iterator[None]:
+    """Seed the global generators inside, and leave them outside as if nothing had been drawn.
+
+    Covers torch on the CPU, numpy and Python's `random`.
+    """
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+def seeded(
+    construct: Callable[[], Module], seed: int, prefix: str = "", trace_device: str = "cpu"
+) -> Module:
+    """Construct a module on the CPU with initial weights seeded by name.
+
+    Args:
+        construct: Makes the module; it is called twice and must do the same both times.
+        seed: The run's seed.
+        prefix: What the network's state dict puts before the module's names, with its last dot.
+        trace_device: Where the first construction takes place. ``meta`` saves its draws, for
+            modules known to construct there alike.
+
+    Returns:
+        What the second call made.
+    """
+    fallback = tensor_seed(seed, prefix)
+    with isolated_rng(fallback), torch.device(trace_device):
+        trace = _Trace()
+        with trace:
+            first = construct()
+        names = trace.names(first)
+    with isolated_rng(fallback), torch.device("cpu"), _Replay(names, seed, prefix):
+        return construct()
+
+
+def _is_random(operation: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in operation.tags
+
+
+def _storage(tensor: Tensor) -> int:
+    """Which memory a tensor views, as a number."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """The tensors among an operation's arguments or results that view plain memory."""
+    return [
+        value
+        for value in tree_leaves(values)
+        if isinstance(value, Tensor) and value.layout == torch.strided
+    ]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One random operation: its name, the memory it wrote first, and whether it filled that."""
+
+    operation: str
+    memory: int
+    whole: bool
+
+
+def _draw(operation: Any, result: Tensor) -> _Draw:
+    bytes_written = result.numel() * result.element_size()
+    whole = bytes_written == result.untyped_storage().nbytes()
+    return _Draw(str(operation), _storage(result), whole)
+
+
+class _Trace(TorchDispatchMode):
+    """Follows each random operation to the memory where its numbers end up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[_Draw] = []
+        self.sources: dict[int, set[int]] = {}  # memory -> numbers of the draws it depends on
+        self.kept: list[Tensor] = []  # keeps that memory from being handed out again
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        inputs, outputs = _tensors((args, kwargs)), _tensors(result)
+        sources: set[int] = set()
+        for tensor in inputs:
+            sources |= self.sources.get(_storage(tensor), set())
+        if _is_random(func) and outputs:
+            sources = sources | {len(self.draws)}
+            self.draws.append(_draw(func, outputs[0]))
+        if sources:
+            for tensor in outputs:
+                self.sources.setdefault(_storage(tensor), set()).update(sources)
+                self.kept.append(tensor)
+        return result
+
+    def names(self, module: nn.Module) -> list[tuple[_Draw, str | None]]:
+        """Each draw with the name of the tensor that it belongs to, None where it is in none.
+
+        A draw made in a tensor's own memory belongs to it; any other to the first tensor, in the
+        module's order, that depends on it.
+        """
+        owners: dict[int, str] = {}
+        dependents: dict[int, str] = {}
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+                continue
+            owners.setdefault(_storage(tensor), name)
+            for number in self.sources.get(_storage(tensor), ()):
+                dependents.setdefault(number, name)
+        return [
+            (
+                replace(draw, whole=draw.whole and draw.memory in owners),
+                owners.get(draw.memory, dependents.get(number)),
+            )
+            for number, draw in enumerate(self.draws)
+        ]
+
+
+class _Replay(TorchDispatchMode):
+    """Lets each random operation draw from the generator of the tensor that it belongs to."""
+
+    def __init__(self, names: Sequence[tuple[_Draw, str | None]], seed: int, prefix: str) -> None:
+        super().__init__()
+        self.names = names
+        self.seed = seed
+        self.prefix = prefix
+        self.done = 0
+        self.states: dict[str, Tensor] = {}  # of each tensor's generator, after its last draw
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _is_random(func):
+            return func(*args, **kwargs)
+        number, self.done = self.done, self.done + 1
+        draw, name = self.names[number] if number < len(self.names) else (None, None)
+        if draw is None or name is None or draw.operation != str(func):
+            return func(*args, **kwargs)
+        generator = torch.default_generator
+        outside = generator.get_state()
+        if name in self.states and not draw.whole:
+            generator.set_state(self.states[name])
+        else:
+            generator.manual_seed(tensor_seed(self.seed, self.prefix + name))
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.states[name] = generator.get_state()
+            generator.set_state(outside)

@@ -1,0 +1,275 @@
+"""From a resolved config to a network."""
+
+import copy
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from attnsearch.blocks.architecture import Insertion, complete, expand
+from attnsearch.blocks.catalog import can_replace, find_block
+from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.initialise import isolated_rng, seeded
+from attnsearch.blocks.resnet import ResNet
+from attnsearch.blocks.sites import Site, as_size, find_backbone, match, sites
+from attnsearch.blocks.weights import load_weights
+
+# Weight of a block's side loss where train.aux_weight does not name it.
+DEFAULT_AUX_WEIGHT = 0.4
+
+
+def build_network(
+    config: Mapping[str, Any],
+    in_channels: int = 3,
+    classes: int = 10,
+    image_size: int | Sequence[int] = 32,
+    *,
+    seed: int = 0,
+) -> ResNet:
+    """Build the network of a resolved config, on the CPU.
+
+    Every tensor is initialised from the seed and its state-dict name (`initialise.seeded`), and
+    the global random generators are left as they were. ``network.weights`` are loaded into the
+    plain network, before anything is inserted.
+
+    Args:
+        config: Needs ``network`` and ``insert``.
+        in_channels: Channels of an image.
+        classes: Outputs.
+        image_size: Height and width of an image in pixels, or one number for both.
+        seed: Of the initial weights.
+
+    Returns:
+        The network, with its ``config``, ``input_shape`` and ``weights_report``.
+
+    Raises:
+        SiteError: A site does not exist, or a block cannot stand there.
+        BlockError: A block cannot be built with its hyperparameters.
+        WeightsError: The weights file cannot be read or does not fit.
+    """
+    task = config.get("task", "classification")
+    if task != "classification":
+        raise AttnsearchError(f"task is {task!r}; networks are built for classification")
+    settings = config["network"]
+    size = as_size(image_size)
+    backbone = find_backbone(settings["backbone"])
+    stem, width = settings.get("stem"), settings.get("width", 1.0)
+    network = seeded(
+        lambda: ResNet(backbone, in_channels, classes, stem, width), seed, trace_device="meta"
+    )
+    network.config = copy.deepcopy(dict(config))
+    network.input_shape = (in_channels, *size)
+    if settings.get("weights") is not None:
+        network.weights_report = load_weights(network, settings["weights"])
+    places = {site.name: site for site in sites(backbone.name, stem, width, size)}
+    for insertion in expand(config):
+        _insert(network, places[insertion.site], insertion, classes, seed)
+    return network
+
+
+def build_plain(
+    config: Mapping[str, Any],
+    in_channels: int = 3,
+    classes: int = 10,
+    image_size: int | Sequence[int] = 32,
+    *,
+    seed: int = 0,
+) -> ResNet:
+    """Build the network of a config with nothing inserted; otherwise as `build_network`."""
+    plain = {**config, "insert": []}
+    return build_network(plain, in_channels, classes, image_size, seed=seed)
+
+
+def check_fit(
+    config: Mapping[str, Any],
+    site: str,
+    block: str,
+    params: Mapping[str, Any] | None = None,
+    image_size: int | Sequence[int] = 32,
+) -> None:
+    """Check that a block can stand at a site, by building and running it without any numbers.
+
+    Args:
+        config: Its ``network`` says which network.
+        site: A site or a pattern; the block is tried at every site that it names.
+        block: Its name.
+        params: Hyperparameters; the constructor's defaults stand for the others.
+        image_size: Height and width of an image in pixels, or one number for both.
+
+    Raises:
+        SiteError: The site does not exist, or the block cannot stand there.
+        BlockError: The block cannot be built with its hyperparameters for this site.
+    """
+    network = config["network"]
+    places = sites(network["backbone"], network.get("stem"), network.get("width", 1.0), image_size)
+    completed = complete(block, params or {})
+    for place in match(site, places):
+        _try(block, completed, place)
+
+
+def _insert(network: ResNet, site: Site, insertion: Insertion, classes: int, seed: int) -> None:
+    """Put one block in its place, with an auxiliary head where it has a side loss."""
+    prototype = _try(insertion.block, insertion.params, site)
+    key = site.name.replace(".", "_")
+    chain = network.inserted[key] if key in network.inserted else nn.Sequential()
+    index = len(chain)
+    path = site.name if site.replaces else f"inserted.{key}.{index}"
+    construct = _constructor(find_block(insertion.block), insertion.params, site)
+    block = seeded(construct, seed, f"{path}.")
+    if site.replaces:
+        parent, _, attribute = site.name.rpartition(".")
+        if network.weights_report is not None:
+            network.weights_report.lose(site.name)
+        setattr(network.get_submodule(parent), attribute, block)
+    else:
+        chain.append(block)
+        network.inserted[key] = chain
+    if prototype is not None:
+        heads = network.auxiliary[key] if key in network.auxiliary else nn.ModuleDict()
+        heads[str(index)] = seeded(
+            lambda: nn.Linear(prototype, classes), seed, f"auxiliary.{key}.{index}."
+        )
+        network.auxiliary[key] = heads
+        network.side_paths.append((site.name, index, path))
+
+
+def _constructor(
+    block: type[nn.Module], params: Mapping[str, Any], site: Site
+) -> Callable[[], nn.Module]:
+    """What constructs a block for a site: its hyperparameters, and what the site says."""
+    accepted = inspect.signature(block).parameters
+    supplied = {
+        name: value
+        for name, value in {
+            "out_channels": site.out_channels,
+            "stride": site.stride,
+            "size": site.size,
+        }.items()
+        if name in accepted
+    }
+    given = {name: _tupled(value) for name, value in params.items()}
+    return lambda: block(site.channels, **supplied, **given)
+
+
+def _tupled(value: Any) -> Any:
+    """Tuples for the lists of a config, as the constructors' defaults are written."""
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+
+
+def _try(block: str, params: Mapping[str, Any], site: Site) -> int | None:
+    """Raise unless the block can stand at the site.
+
+    Returns:
+        Length of a flattened prototype of the block's side outputs; None without a side loss.
+    """
+    cls = find_block(block)
+    if site.replaces and not site.keeps_shape and not can_replace(cls):
+        raise SiteError(
+            f"block {block} cannot stand at {site}: it takes no out_channels and stride, so it "
+            "replaces only a convolution that keeps its map's shape. Add it at "
+            f"{site.name.replace('.conv', '.after_conv')}, or replace another convolution"
+        )
+    anywhere = replace(site, name="", stage=None, block=None)
+    try:
+        return _dry_run(cls, json.dumps(params, sort_keys=True), anywhere)
+    except AttnsearchError as error:
+        kind = SiteError if isinstance(error, SiteError) else BlockError
+        raise kind(f"block {block} cannot stand at {site}: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _dry_run(cls: type[nn.Module], params: str, site: Site) -> int | None:
+    """Build a block and train one step's forward pass, on the meta device where it can run there.
+
+    Returns:
+        As `_try`.
+    """
+    construct = _constructor(cls, json.loads(params), site)
+    block, y = _forward(construct, (2, site.channels, *site.size))
+    wanted = (2, site.out_channels, *site.out_size)
+    if not isinstance(y, Tensor) or tuple(y.shape) != wanted:
+        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise SiteError(f"for two images it must give a tensor of shape {wanted}, not {found}")
+    if getattr(cls, "side_loss", None) is None:
+        return None
+    prototype = getattr(block, "side", {}).get("prototype")
+    if not isinstance(prototype, Tensor):
+        raise BlockError(
+            "it has a side_loss, so its forward in training must set side['prototype'], a tensor "
+            "(B, ...), from which an auxiliary head names the class"
+        )
+    return prototype[0].numel()
+
+
+def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[nn.Module, Any]:
+    """A block and what it makes of a batch of this shape, in training mode.
+
+    On the meta device nothing is computed. Code that needs numbers cannot run there, so any error
+    but our own is believed only when it comes again on the CPU.
+    """
+    for device in ("meta", "cpu"):
+        try:
+            with isolated_rng(), torch.no_grad(), torch.device(device):
+                block = construct()
+                if any(isinstance(p, UninitializedParameter) for p in block.parameters()):
+                    raise BlockError("lazy layers have no shape yet; give the input channels")
+                # A constructor may have made constants on the CPU in so many words.
+                block = block.to(device).train()
+                return block, block(torch.zeros(*shape))
+        except AttnsearchError:
+            raise
+        except Exception as error:
+            if device == "cpu":
+                raise BlockError(f"{type(error).__name__}: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def side_outputs(network: nn.Module) -> list[tuple[str, int, nn.Module]]:
+    """The blocks that have a side loss: their site, their index there, and the block.
+
+    In training mode such a block leaves in ``block.side`` what its loss needs, anew in every
+    forward pass; in evaluation mode ``block.side`` is empty.
+    """
+    paths: list[tuple[str, int, str]] = getattr(network, "side_paths", [])
+    return [(site, index, network.get_submodule(path)) for site, index, path in paths]
+
+
+def auxiliary_loss(
+    network: nn.Module,
+    targets: Tensor,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    weights: Mapping[str, float],
+) -> Tensor | None:
+    """The weighted sum of the side losses of the last forward pass in training mode.
+
+    For classification, the prototype that a block pooled from the map must suffice to name the
+    class: an auxiliary head, in training only, turns it into logits. This is attention-based
+    multiple-instance pooling (Ilse et al. 2018, https://arxiv.org/abs/1802.04712), and trains the
+    block's pooling weights, which get no gradient elsewhere.
+
+    Args:
+        network: As `build_network` gives it.
+        targets: As the loss takes them, for classification (B,).
+        loss_fn: From logits (B, classes) and targets to a scalar.
+        weights: For each block's ``side_loss`` name its weight (``train.aux_weight``); 0 leaves
+            it out, and 0.4 stands where it is not named.
+
+    Returns:
+        A scalar, or None where no block has a side loss.
+    """
+    total = None
+    for site, index, block in side_outputs(network):
+        weight = weights.get(str(block.side_loss), DEFAULT_AUX_WEIGHT)
+        side = block.side
+        if weight == 0 or not isinstance(side, Mapping) or not side:
+            continue
+        head = network.get_submodule(f"auxiliary.{site.replace('.', '_')}.{index}")
+        loss = weight * loss_fn(head(side["prototype"].flatten(1)), targets)
+        total = loss if total is None else total + loss
+    return total

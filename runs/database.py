@@ -1,0 +1,254 @@
+"""Opening the ledger's database, and saying in words what is wrong with it.
+
+SQLite keeps its rollback journal rather than a write-ahead log. A log needs memory shared by all
+readers, so it breaks on the network folders that clusters keep home directories on; the journal
+works wherever file locks do, leaves one file to copy, and a commit takes about a millisecond, of
+which a trial needs a handful. Writers queue for up to `BUSY_SECONDS`; every write transaction
+takes the lock at its start, since one that only asks for it after reading would be refused at once
+when another writer was quicker.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.schema import SCHEMA_VERSION, Base, Schema
+
+BUSY_SECONDS = 30.0
+"""How long, in seconds, a writer waits for another process's transaction."""
+
+LEDGER_VARIABLE = "ATTNSEARCH_LEDGER"
+LEDGER_FILE = "attnsearch.db"
+
+_POSTGRES_DRIVERS = ("psycopg", "psycopg2", "pg8000")
+_CREATION_LOCK = 0x61747473  # an arbitrary number that names the creation of our tables
+
+
+class LedgerError(AttnsearchError):
+    """The ledger cannot be opened, read or written."""
+
+
+def ledger_url(url: str | Path | None = None) -> URL:
+    """Find the ledger's address.
+
+    Args:
+        url: A file's path, or an SQLAlchemy URL of SQLite or PostgreSQL; without it the
+            environment's ``ATTNSEARCH_LEDGER``, else ``attnsearch.db`` in the current folder.
+
+    Returns:
+        The URL, absolute, with a driver that is installed.
+
+    Raises:
+        LedgerError: It is no such URL, or no driver for PostgreSQL is installed.
+    """
+    given = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
+    if "://" not in given:
+        return URL.create("sqlite", database=str(Path(given).expanduser().absolute()))
+    try:
+        parsed = make_url(given)
+    except (ArgumentError, ValueError) as error:
+        raise LedgerError(
+            f"{given!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
+            "sqlite:////absolute/path.db or postgresql://user:password@host/database"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise LedgerError("a ledger in memory would be lost at the end; name a file")
+        return parsed.set(database=str(Path(parsed.database).expanduser().absolute()))
+    if backend in ("postgresql", "postgres"):
+        return _with_driver(parsed)
+    raise LedgerError(
+        f"a ledger on {backend!r} is not supported ({parsed}); use SQLite or PostgreSQL"
+    )
+
+
+def _with_driver(url: URL) -> URL:
+    """Choose an installed PostgreSQL driver, unless the URL names one."""
+    named = url.drivername.partition("+")[2]
+    drivers = (named,) if named else _POSTGRES_DRIVERS
+    for driver in drivers:
+        if importlib.util.find_spec(driver):
+            return url.set(drivername=f"postgresql+{driver}")
+    raise LedgerError(
+        f"the ledger {url} needs the PostgreSQL driver {named or _POSTGRES_DRIVERS[0]!r}, which "
+        "is not installed; run: pip install 'psycopg[binary]'"
+    )
+
+
+class Database:
+    """A connection pool to the ledger's tables, created where they are missing.
+
+    Args:
+        url: As for `ledger_url`.
+        create: Whether to create a missing database; otherwise it is an error.
+
+    Raises:
+        LedgerError: The database cannot be reached, is none, is damaged, or belongs to another
+            version of attnsearch.
+    """
+
+    def __init__(self, url: str | Path | None = None, *, create: bool = True) -> None:
+        self.url = ledger_url(url)
+        self.path = Path(self.url.database or "") if self.sqlite else None
+        if self.path is not None:
+            self._check_path(self.path, create)
+        with self.explained():
+            self._reading = self._engine()
+            # The same pool; marks the connections whose transactions take the write lock at once.
+            self._writing = self._reading.execution_options(attnsearch_write=True)
+            self._prepare(create)
+
+    def __str__(self) -> str:
+        return str(self.path or self.url.render_as_string(hide_password=True))
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether the ledger is an SQLite file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._reading.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads: one consistent view of the tables."""
+        with self.explained(), self._reading.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes; committed at the end, undone by an exception.
+
+        Raises:
+            IntegrityError: Another process wrote the same row first; the caller decides.
+            LedgerError: It could not be written.
+        """
+        with self.explained(), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn the database's errors into a `LedgerError` that says what to do."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise LedgerError(self._explain(error)) from error
+
+    def _engine(self) -> Engine:
+        if not self.sqlite:
+            return create_engine(self.url, pool_pre_ping=True)
+        engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: Any, _record: Any) -> None:
+            # The driver would begin transactions on its own, and too late; `begin` below does.
+            connection.isolation_level = None
+            connection.execute("PRAGMA foreign_keys = ON")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            write = connection.get_execution_options().get("attnsearch_write")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+        return engine
+
+    @staticmethod
+    def _check_path(path: Path, create: bool) -> None:
+        if not path.parent.is_dir():
+            raise LedgerError(
+                f"the ledger {path} cannot be made: there is no folder {path.parent}"
+            )
+        if path.is_dir():
+            raise LedgerError(f"the ledger {path} is a folder; name a file")
+        if not create and not path.exists():
+            raise LedgerError(
+                f"there is no ledger {path}: nothing was run in this folder yet. Change to the "
+                f"folder of the study, set {LEDGER_VARIABLE}, or start with `attnsearch run SPACE`"
+            )
+
+    def _prepare(self, create: bool) -> None:
+        """Create the tables, or check their version; safe with several processes at once."""
+        with self.read() as connection:
+            if self._version(connection) == SCHEMA_VERSION:
+                return
+        with self.write() as connection:
+            if not self.sqlite:
+                # Creating tables is not exclusive on PostgreSQL; this lock ends with the commit.
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
+            version = self._version(connection)
+            if version == SCHEMA_VERSION:
+                return
+            if version is not None:
+                older = version < SCHEMA_VERSION
+                raise LedgerError(
+                    f"the ledger {self} has version {version} of the tables, this attnsearch "
+                    f"works with version {SCHEMA_VERSION}; "
+                    + (
+                        "keep it for the attnsearch that wrote it and start a new one elsewhere "
+                        f"(set {LEDGER_VARIABLE})"
+                        if older
+                        else "update attnsearch: pip install --upgrade attnsearch"
+                    )
+                )
+            if not create:
+                raise LedgerError(f"{self} holds no ledger; name another ({LEDGER_VARIABLE})")
+            taken = set(inspect(connection).get_table_names()) & set(Base.metadata.tables)
+            if taken:
+                raise LedgerError(
+                    f"{self} is the database of another program (it has a table "
+                    f"{min(taken)!r} that is not ours); name another ({LEDGER_VARIABLE})"
+                )
+            Base.metadata.create_all(connection)
+            connection.execute(insert(Schema).values(version=SCHEMA_VERSION, created=time()))
+
+    @staticmethod
+    def _version(connection: Connection) -> int | None:
+        if not inspect(connection).has_table(Schema.__tablename__):
+            return None
+        return connection.execute(select(Schema.version)).scalar()
+
+    def _explain(self, error: SQLAlchemyError) -> str:
+        """Say what happened and what to do, in the words of the user's problem."""
+        said = str(getattr(error, "orig", None) or error).strip()
+        low = said.lower()
+        if "not a database" in low:
+            problem = "is no SQLite database; name another file or move this one away"
+        elif "malformed" in low or "corrupt" in low:
+            problem = (
+                "is damaged; restore a copy, or save what can be read with "
+                f"`sqlite3 {self} .recover`, or move it away and start again"
+            )
+        elif "full" in low or "no space left" in low:
+            problem = (
+                "cannot be written, its disk is full; free some space and run the same command "
+                "again: what finished before is kept"
+            )
+        elif "readonly" in low or "read-only" in low or "permission denied" in low:
+            problem = "may not be written; check the rights of the file and of its folder"
+        elif "unable to open" in low:
+            problem = "cannot be opened; check that its folder exists and may be written"
+        elif "locked" in low:
+            problem = (
+                f"was locked by another process for {BUSY_SECONDS:.0f} s; end that process, or if "
+                "the folder is on a network disk without file locks, put the ledger elsewhere"
+            )
+        elif "disk i/o" in low:
+            problem = "cannot be read or written; its disk is full, over quota or failing"
+        elif not self.sqlite:
+            problem = "does not answer as it should; check the address and that the server runs"
+        else:
+            problem = "cannot be used"
+        return f"the ledger {self} {problem} ({said})"

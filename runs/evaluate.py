@@ -1,0 +1,60 @@
+"""From stored images to a network's logits: the one path that validation and exports share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+EVALUATION_BATCH = 256  # fixed: convolution kernels, and so the last bits, depend on it
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Turns stored pixels into a network's input: x / 255, minus mean, over std, per channel.
+
+    Args:
+        mean: One value per channel, in 0..1.
+        std: One value per channel, in 0..1; 0 (a constant channel) counts as 1.
+        channels_last: Memory layout of the input.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    channels_last: bool = False
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Images (B, H, W, C) of uint8 to (B, C, H, W) of float in 0..1."""
+        return images.permute(0, 3, 1, 2).float() / 255
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in 0..1 to the network's input (B, C, H, W)."""
+        shape = (1, len(self.mean), 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).view(shape)
+        std = torch.tensor([s or 1.0 for s in self.std], dtype=torch.float32, device=images.device)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return ((images - mean) / std.view(shape)).contiguous(memory_format=layout)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (B, H, W, C) of uint8 to the network's input (B, C, H, W)."""
+        return self.normalise(self.scale(images))
+
+
+def predict(network: nn.Module, images: Tensor, normalisation: Normalisation) -> Tensor:
+    """Logits (N, K), on the CPU, in evaluation mode and in fp32.
+
+    Always fp32, in the order given and in batches of `EVALUATION_BATCH`: whatever precision it
+    was trained in, a network scores the same when it is loaded again later.
+
+    Args:
+        network: Left in the mode it was in.
+        images: (N, H, W, C) of uint8, N > 0, on the network's device.
+        normalisation: As in training.
+    """
+    training = network.training
+    network.eval()
+    # Not inference_mode: what a block caches here must still be usable in training.
+    with torch.no_grad():
+        parts = [network(normalisation(part)) for part in images.split(EVALUATION_BATCH)]
+    network.train(training)
+    return torch.cat(parts).float().cpu()

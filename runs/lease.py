@@ -1,0 +1,189 @@
+"""Leases: which process holds a run or a study, and whether that process still lives.
+
+A lease names its holder (host, machine, process id, the process's start) and carries a heartbeat.
+On the machine of the holder the process table is the truth: the lease of a dead process is void at
+once, however fresh its heartbeat, and that of a living one holds however old it is (a laptop that
+slept for an hour keeps its runs). On any other machine only the heartbeat can be judged: a lease
+is void `LEASE_SECONDS` after the last one. Clocks of hosts that share a ledger must therefore
+agree within a minute.
+"""
+
+import functools
+import os
+import socket
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from sqlalchemy import Connection, delete, insert, select, update
+
+from attnsearch.runs.schema import Lease
+
+LEASE_SECONDS = 120.0
+"""Age of the last heartbeat, in seconds, at which a foreign host's lease is void."""
+
+HEARTBEAT_SECONDS = 15.0
+"""How often, in seconds, a driver should call `Ledger.heartbeat`."""
+
+# psutil derives the start of a process from the boot time, which moves when the clock is stepped.
+_START_TOLERANCE = 2.0
+
+
+@functools.cache
+def machine_identity() -> str:
+    """Name the space of process ids that this process lives in.
+
+    Host names repeat (containers, cloned machines) and process ids repeat after a reboot, so the
+    identity joins the host's name with the kernel's boot id and the process-id namespace where
+    the system has them, else with the network card's address.
+    """
+    parts = [socket.gethostname()]
+    if sys.platform == "linux":
+        try:
+            parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+            parts.append(str(Path("/proc/self/ns/pid").readlink()))
+        except OSError:
+            parts.append(f"{uuid.getnode():x}")
+    else:
+        parts.append(f"{uuid.getnode():x}")
+    return "/".join(parts)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that can hold a lease.
+
+    Args:
+        host: The host's name, for messages.
+        machine: The `machine_identity` of the process.
+        pid: Its process id.
+        process_started: When it started, in seconds since 1970.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    process_started: float
+
+    @classmethod
+    def current(cls) -> "Holder":
+        """Describe this process."""
+        pid = os.getpid()
+        started = psutil.Process(pid).create_time()
+        return cls(socket.gethostname(), machine_identity(), pid, started)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    def alive(self) -> bool:
+        """Whether this process of the same machine still runs (a zombie does not)."""
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.process_started) > _START_TOLERANCE:
+                return False  # the id was given to a new process
+            return bool(process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease as it stands in the ledger.
+
+    Args:
+        token: Names the `Ledger` object that holds it.
+        holder: The process of that object.
+        heartbeat: When it was last renewed, in seconds since 1970.
+    """
+
+    token: str
+    holder: Holder
+    heartbeat: float
+
+    def void(self, now: float) -> bool:
+        """Whether it no longer holds at this time (seconds since 1970)."""
+        return is_void(self.holder, self.heartbeat, now)
+
+
+def held(connection: Connection, *resources: str) -> dict[str, Held]:
+    """Read the leases of these resources (of all, if none is named), void ones included."""
+    query = select(*Lease.__table__.columns)
+    if resources:
+        query = query.where(Lease.resource.in_(resources))
+    return {
+        row.resource: Held(
+            row.token,
+            Holder(row.host, row.machine, row.pid, row.process_started),
+            row.heartbeat,
+        )
+        for row in connection.execute(query)
+    }
+
+
+def acquire(
+    connection: Connection, resource: str, token: str, holder: Holder, now: float
+) -> Held | None:
+    """Take a lease by compare-and-set, or renew one's own.
+
+    Args:
+        connection: A write transaction.
+        resource: What is leased, ``run:12`` for instance.
+        token: Names who asks.
+        holder: The process that asks.
+        now: The time, in seconds since 1970.
+
+    Returns:
+        None if the lease is now held by `token`, else the living lease that stands in the way.
+
+    Raises:
+        IntegrityError: Another process took the free lease in the same moment (PostgreSQL).
+    """
+    present = held(connection, resource).get(resource)
+    values = {
+        "token": token,
+        "host": holder.host,
+        "machine": holder.machine,
+        "pid": holder.pid,
+        "process_started": holder.process_started,
+        "heartbeat": now,
+    }
+    if present is None:
+        connection.execute(insert(Lease).values(resource=resource, **values))
+        return None
+    if present.token != token and not present.void(now):
+        return present
+    changed = connection.execute(
+        update(Lease)
+        .where(
+            Lease.resource == resource,
+            Lease.token == present.token,
+            Lease.heartbeat == present.heartbeat,
+        )
+        .values(**values)
+    ).rowcount
+    return None if changed else held(connection, resource).get(resource, present)
+
+
+def release(connection: Connection, resource: str, token: str) -> bool:
+    """Give a lease back; False if `token` did not hold it any more."""
+    found = connection.execute(
+        delete(Lease).where(Lease.resource == resource, Lease.token == token)
+    )
+    return found.rowcount > 0
+
+
+def is_void(holder: Holder, heartbeat: float, now: float) -> bool:
+    """Whether a lease no longer holds.
+
+    Args:
+        holder: Who holds it.
+        heartbeat: Its last heartbeat, in seconds since 1970.
+        now: The time to judge at, in seconds since 1970.
+    """
+    if holder.machine == machine_identity():
+        return not holder.alive()
+    return now - heartbeat > LEASE_SECONDS

@@ -1,0 +1,127 @@
+"""Export to ONNX, compared with the network it came from."""
+
+import copy
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attnsearch.blocks.errors import AttnsearchError
+
+OPSET = 20  # the oldest with every operation the blocks need as one node (GridSample, Gelu)
+TOLERANCE = 1e-4  # largest difference of a logit, relative to the largest logit
+
+
+class OnnxError(AttnsearchError):
+    """A network cannot be written as ONNX, or the file gives other outputs than the network."""
+
+
+def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]) -> float | None:
+    """Write a network as ONNX: input `images` (B, C, H, W), output `logits` (B, K), any B.
+
+    The input is what the network takes, so already normalised. Where onnxruntime is installed,
+    its outputs are compared with the network's, for batches of 1 and 3.
+
+    Args:
+        network: Not changed; exported in evaluation mode.
+        path: One file, written whole or not at all.
+        input_shape: (C, H, W).
+
+    Returns:
+        The largest difference of a logit relative to the largest logit, or None where onnxruntime
+        is not installed.
+
+    Raises:
+        OnnxError: If the ONNX packages are missing, torch cannot translate the network, or the
+            outputs differ by more than `TOLERANCE`.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
+    if missing:
+        raise OnnxError(
+            f"ONNX export needs {' and '.join(missing)}, not installed here; "
+            f"run `pip install attnsearch[onnx]`"
+        )
+    path = Path(path)
+    network = copy.deepcopy(network).cpu().eval()
+    # Two images: torch.export takes a batch of one for a constant.
+    example = _images(2, input_shape)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with _quiet():
+            torch.onnx.export(
+                network,
+                (example,),
+                partial,
+                dynamo=True,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+        difference = _difference(network, partial, input_shape)
+        partial.replace(path)
+    except OnnxError:
+        raise
+    except Exception as error:
+        raise OnnxError(
+            f"{path}: torch cannot write this network as ONNX: {_reason(error)}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return difference
+
+
+def _images(count: int, input_shape: Sequence[int]) -> Tensor:
+    draws = torch.Generator().manual_seed(count)
+    return torch.randn(count, *input_shape, generator=draws)
+
+
+def _difference(network: nn.Module, path: Path, input_shape: Sequence[int]) -> float | None:
+    if not importlib.util.find_spec("onnxruntime"):
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for count in (1, 3):
+        images = _images(count, input_shape)
+        with torch.no_grad():
+            expected = network(images)
+        (found,) = session.run(["logits"], {"images": images.numpy()})
+        scale = expected.abs().max().clamp(min=1e-6)
+        worst = max(worst, float((torch.from_numpy(found) - expected).abs().max() / scale))
+    if not worst <= TOLERANCE:
+        raise OnnxError(
+            f"{path.name.removeprefix('.').removesuffix('.partial')}: outputs of the ONNX model "
+            f"differ from the network's by {worst:.2g} of the largest logit, more than "
+            f"{TOLERANCE:g}; it was not written"
+        )
+    return worst
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own progress lines and deprecation warnings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what made the exporter give up; its own message is a generic one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

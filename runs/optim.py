@@ -1,0 +1,135 @@
+"""Optimizers, their parameter groups, and learning-rate schedules per step."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnsearch.blocks.errors import AttnsearchError
+
+# Smith and Topin, "Super-Convergence" (arXiv:1708.07120): the rate starts at a 25th of its peak,
+# peaks after 30% of the steps, and ends far below the start.
+ONECYCLE_START = 1 / 25
+ONECYCLE_RISE = 0.3
+ONECYCLE_END = ONECYCLE_START * 1e-4
+
+
+class TrainError(AttnsearchError, ValueError):
+    """A training cannot be set up as its config asks."""
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: decayed, and not decayed.
+
+    Only tensors of two or more dimensions decay. Biases, scales and shifts of normalisations, and
+    scalar gates do not: decaying a scale that a normalisation follows changes nothing but the
+    effective learning rate, and decaying a gate towards 0 would remove the very block that is
+    under test. Goyal et al., arXiv:1706.02677, section 5.1; He et al., arXiv:1812.01187,
+    section 3.1.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(network: nn.Module, train: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """The optimizer that `train` asks for, over the network's parameter groups.
+
+    Args:
+        network: Its trainable parameters are optimized.
+        train: The config's `train` section: `optimizer` ("sgd" or "adamw"), `lr`,
+            `weight_decay`, and for SGD `momentum` and `nesterov`.
+
+    Raises:
+        TrainError: For an unknown optimizer.
+    """
+    groups = parameter_groups(network, train["weight_decay"])
+    match train["optimizer"]:
+        case "sgd":
+            return torch.optim.SGD(
+                groups,
+                lr=train["lr"],
+                momentum=train["momentum"],
+                # Nesterov's step looks ahead along the momentum; without momentum it is plain SGD.
+                nesterov=train["nesterov"] and train["momentum"] > 0,
+                fused=True,
+            )
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=train["lr"], fused=True)
+        case other:
+            raise TrainError(f"train.optimizer: {other!r} is not one of sgd, adamw")
+
+
+def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate as a function of the step, counted from 0 over the whole training.
+
+    With T steps in all and W of warm-up, the factor on `train.lr` is, at step t:
+
+    * warm-up, t < W: (t + 1) / W, then with u = (t - W) / (T - W):
+    * `cosine`: (1 + cos(pi u)) / 2 (Loshchilov and Hutter, arXiv:1608.03983, without restarts)
+    * `step`: `step_factor` to the power of the number of `step_epochs` passed since the start
+    * `constant`: 1
+    * `onecycle`: from 1/25 up to 1 over 30% of the steps, then down to 1/250000, both along a
+      cosine. It has no other warm-up, and momentum stays as it is.
+
+    Args:
+        train: The config's `train` section.
+        steps_per_epoch: Optimizer steps in one epoch.
+
+    Raises:
+        TrainError: For an unknown schedule, or a warm-up as long as the training.
+    """
+    epochs, warmup_epochs = train["epochs"], train["warmup_epochs"]
+    if train["schedule"] != "onecycle" and warmup_epochs > 0 and warmup_epochs >= epochs:
+        raise TrainError(
+            f"train.warmup_epochs: {warmup_epochs} must be smaller than train.epochs: {epochs}"
+        )
+    total = epochs * steps_per_epoch
+    warmup = round(warmup_epochs * steps_per_epoch)
+    match train["schedule"]:
+        case "cosine":
+            factor = _after_warmup(
+                lambda t: _cosine(1, 0, (t - warmup) / (total - warmup)), warmup
+            )
+        case "step":
+            every = train["step_epochs"] * steps_per_epoch
+            factor = _after_warmup(lambda t: train["step_factor"] ** (t // every), warmup)
+        case "constant":
+            factor = _after_warmup(lambda t: 1.0, warmup)
+        case "onecycle":
+            factor = _onecycle(total)
+        case other:
+            raise TrainError(
+                f"train.schedule: {other!r} is not one of cosine, onecycle, step, constant"
+            )
+    return lambda step: train["lr"] * factor(step)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _after_warmup(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+    return lambda t: (t + 1) / warmup if t < warmup else factor(t)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """From `start` to `end` along half a cosine, `share` of the way."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _onecycle(total: int) -> Callable[[int], float]:
+    peak = ONECYCLE_RISE * total
+
+    def factor(t: int) -> float:
+        if t < peak:
+            return _cosine(ONECYCLE_START, 1, t / peak)
+        return _cosine(1, ONECYCLE_END, (t - peak) / max(total - 1 - peak, 1))
+
+    return factor

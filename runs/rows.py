@@ -1,0 +1,236 @@
+"""What the ledger returns: frozen records, detached from the database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+STUDY_STATES = ("running", "interrupted", "finished", "failed")
+RUN_STATES = ("running", "finished", "stopped", "failed", "infeasible", "interrupted")
+FINAL_STATES = ("finished", "stopped", "failed", "infeasible", "interrupted")
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study.
+
+    Args:
+        id: Its number in the ledger.
+        uid: Names it outside of the ledger, in MLflow.
+        name: The space file's ``name``.
+        number: 1 for the first study of that name, 2 for the next, whose space or data differ.
+        state: One of `STUDY_STATES`; ``interrupted`` where its driver died.
+        fingerprint: Of the data.
+        fresh: Whether it ignores what other studies finished (``--fresh``).
+        space_text: The space file as given, comments included.
+        document: The space file checked, with defaults.
+        provenance: Versions, hardware and command of each start, oldest first.
+        importances: Objective -> decision -> importance in 0..1, if they were computed.
+        created: When it was first started.
+        ended: When it ended, if it did.
+        mlflow_uri: The MLflow store that shows it.
+        mlflow_experiment_id: Its experiment there.
+        mlflow_run_id: Its parent run there.
+    """
+
+    id: int
+    uid: str
+    name: str
+    number: int
+    state: str
+    fingerprint: str
+    fresh: bool
+    space_text: str
+    document: dict[str, Any]
+    provenance: tuple[dict[str, Any], ...]
+    importances: dict[str, dict[str, float]] | None
+    created: datetime
+    ended: datetime | None
+    mlflow_uri: str | None
+    mlflow_experiment_id: str | None
+    mlflow_run_id: str | None
+
+    @property
+    def label(self) -> str:
+        """Name and number, as `Ledger.find_study` takes them: ``digits/2``."""
+        return f"{self.name}/{self.number}"
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Metric -> ``max`` or ``min``; the first is the one the scheduler follows."""
+        declared = (self.document.get("search") or {}).get("objectives")
+        if declared:
+            return dict(declared)
+        segments = self.document.get("task") == "segmentation"
+        return {"val_dice" if segments else "val_accuracy": "max"}
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A training: what was asked for, and what came out.
+
+    Args:
+        id: Its number in the ledger.
+        key: What determines its result (`attnsearch.runs.key.run_key`).
+        generation: 1, or more where the key was trained anew.
+        attempt: How often this generation was started.
+        study_id: The study it was trained for.
+        state: One of `RUN_STATES`; ``interrupted`` where its driver died.
+        config: The resolved config.
+        seed: Of initialisation, order, augmentation and dropout.
+        fold: The fold left out, if the data is folded.
+        schedule_epochs: The length of the full schedule.
+        epochs: The metrics of each epoch trained, oldest first, with its number as ``epoch``.
+        metrics: The scores: the last epoch's, or the chosen checkpoint's.
+        costs: ``params``, ``macs``, ``latency_ms``, ``memory_mb`` and the like.
+        violations: Limit -> amount; positive means violated.
+        error: Why it failed, in a sentence.
+        traceback: Where, if it was an exception.
+        weights_path: The trained weights, if they were kept.
+        started: When the latest attempt began.
+        ended: When it ended, if it did.
+        seconds: How long it ran, so far if it still runs.
+    """
+
+    id: int
+    key: str
+    generation: int
+    attempt: int
+    study_id: int | None
+    state: str
+    config: dict[str, Any]
+    seed: int
+    fold: int | None
+    schedule_epochs: int
+    epochs: tuple[dict[str, Any], ...]
+    metrics: dict[str, Any]
+    costs: dict[str, Any]
+    violations: dict[str, float]
+    error: str | None
+    traceback: str | None
+    weights_path: str | None
+    started: datetime
+    ended: datetime | None
+    seconds: float
+
+    @property
+    def run_id(self) -> int:
+        """The same as `id`; reads better beside a study's."""
+        return self.id
+
+
+@dataclass(frozen=True)
+class TrialRow(RunRow):
+    """A run in its place in a study.
+
+    ``study_id`` is the study that it stands in here, whoever trained it.
+
+    Args:
+        place_id: Number of this place in the ledger.
+        role: ``trial``, ``plain``, or what an arm is for.
+        arm: The arm's label; None for a trial.
+        number: The trial's number in the study, or the run's in its arm.
+        name: A name a person can read, unique in the study: ``012 ecrm@layer4``.
+        values: The decisions: name -> value.
+        proposal: What the proposer noted about it.
+        reused_from: Where the result was trained, if not here: ``digits/1: 012 ecrm@layer4``.
+        mlflow_run_id: The run that shows it.
+    """
+
+    place_id: int
+    role: str
+    arm: str | None
+    number: int
+    name: str
+    values: dict[str, Any]
+    proposal: dict[str, Any]
+    reused_from: str | None
+    mlflow_run_id: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The answer to a claim on a key.
+
+    Args:
+        outcome: ``claimed``: train it and call `Ledger.finish`. ``finished``: its result is
+            known and stands in `run`. ``busy``: another process trains it now.
+        run: The run of the key.
+        holder: Who trains it, if it is busy.
+    """
+
+    outcome: str
+    run: RunRow
+    holder: str | None = None
+
+    @property
+    def run_id(self) -> int:
+        """The run's number in the ledger."""
+        return self.run.id
+
+
+def when(seconds: float) -> datetime:
+    """Seconds since 1970 as a time with its zone (UTC)."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def study_row(row: Mapping[str, Any], *, state: str) -> StudyRow:
+    """Build a `StudyRow` from the columns of ``study``."""
+    ended = row["ended"]
+    return StudyRow(
+        **{
+            name: row[name]
+            for name in (
+                "id",
+                "uid",
+                "name",
+                "number",
+                "fingerprint",
+                "fresh",
+                "space_text",
+                "document",
+                "importances",
+                "mlflow_uri",
+                "mlflow_experiment_id",
+                "mlflow_run_id",
+            )
+        },
+        state=state,
+        provenance=tuple(row["provenance"]),
+        created=when(row["created"]),
+        ended=None if ended is None else when(ended),
+    )
+
+
+def run_fields(
+    row: Mapping[str, Any], epochs: list[dict[str, Any]], *, state: str, now: float
+) -> dict[str, Any]:
+    """Collect the fields of a `RunRow` from the columns of ``run``."""
+    ended = row["ended"]
+    return {
+        **{
+            name: row[name]
+            for name in (
+                "id",
+                "key",
+                "generation",
+                "attempt",
+                "study_id",
+                "config",
+                "seed",
+                "fold",
+                "metrics",
+                "costs",
+                "violations",
+                "error",
+                "traceback",
+                "weights_path",
+            )
+        },
+        "state": state,
+        "schedule_epochs": row["epochs"],
+        "epochs": tuple(epochs),
+        "started": when(row["started"]),
+        "ended": None if ended is None else when(ended),
+        "seconds": (now if ended is None else ended) - row["started"],
+    }

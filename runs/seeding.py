@@ -1,0 +1,83 @@
+"""What makes a training repeat: keyed random streams and deterministic algorithms.
+
+A stream depends on (seed, purpose, epoch) and on nothing else: not on the architecture, not on
+what ran before in the process, not on the other streams. So two architectures trained with the
+same seed see the same images in the same order under the same augmentations, and an epoch can be
+run again from a saved state without saving any generator.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from attnsearch.blocks.initialise import isolated_rng
+
+
+def derive_seed(seed: int, *key: str | int) -> int:
+    """A seed for one purpose: the first 63 bits of SHA-256 over `seed` and `key`."""
+    text = "/".join(str(part) for part in (seed, *key))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(
+    seed: int, purpose: str, epoch: int, device: str | torch.device = "cpu"
+) -> torch.Generator:
+    """A fresh generator on `device` for one purpose ("order", "augment", ...) of one epoch."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, purpose, epoch))
+
+
+@contextmanager
+def global_draws(
+    seed: int, purpose: str, epoch: int, device: str | torch.device = "cpu"
+) -> Iterator[None]:
+    """Key the global generators by (seed, purpose, epoch), and restore them afterwards.
+
+    For draws that take no generator, such as dropout's: torch's on the CPU and on `device`,
+    numpy's and Python's.
+    """
+    device = torch.device(device)
+    value = derive_seed(seed, purpose, epoch)
+    with isolated_rng(value):
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.cuda.get_rng_state(device)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(value)
+        try:
+            yield
+        finally:
+            torch.cuda.set_rng_state(before, device)
+
+
+@contextmanager
+def deterministic(device: str | torch.device) -> Iterator[None]:
+    """Deterministic algorithms on `device`; torch's settings are restored afterwards.
+
+    On the CPU all of torch's deterministic algorithms, so that repeats are equal bit for bit. On
+    CUDA cuDNN is held to its deterministic kernels and does not choose by timing; operations
+    without a deterministic kernel keep their fast one there, so repeats agree to rounding only.
+    """
+    if torch.device(device).type == "cuda":
+        cudnn = torch.backends.cudnn
+        flags = cudnn.deterministic, cudnn.benchmark
+        cudnn.deterministic, cudnn.benchmark = True, False
+        try:
+            yield
+        finally:
+            cudnn.deterministic, cudnn.benchmark = flags
+        return
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    # Only a warning, since a user's block may use an operation that has no such algorithm.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling helps to find reads of uninitialised memory and costs time at every allocation.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill

@@ -1,0 +1,384 @@
+"""One training: a config, a data set and a seed to a trained network and its metrics.
+
+The same config, data, seed and number of threads give the same metrics and weights on the CPU,
+bit for bit, in any process and whatever ran in it before. Three rules make that so. Every random
+draw comes from a stream keyed by (seed, purpose, epoch), and epochs run under torch's
+deterministic algorithms, see `seeding`. Evaluation is in fp32, in a fixed order and batch size.
+On CUDA repeats agree to rounding.
+"""
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnsearch.blocks.cost import costs
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.network import auxiliary_loss, build_network
+from attnsearch.runs.augment import Augment
+from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.evaluate import Normalisation, predict
+from attnsearch.runs.losses import classification_loss
+from attnsearch.runs.metrics import classification_metrics
+from attnsearch.runs.optim import TrainError, make_optimizer, make_schedule, set_learning_rate
+from attnsearch.runs.seeding import deterministic, generator, global_draws
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
+
+
+class Diverged(AttnsearchError):
+    """The loss is no longer a finite number."""
+
+
+class Training:
+    """One training, epoch by epoch.
+
+    Args:
+        config: A resolved config.
+        data: Its data set. On CUDA all of it moves to the device; on the CPU it is not copied.
+        seed: Of initialisation, order, augmentation and dropout.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: Sets the process's torch threads, where given. Rounding depends on them.
+
+    Attributes:
+        config: As given.
+        seed: As given.
+        network: The network, in training mode between epochs.
+        epochs: Epochs of the full schedule.
+        history: The metrics of every epoch so far, as `run_epoch` returned them.
+        best_epoch: The epoch, from 1, with the best `val_accuracy`, the earliest of equals; 0
+            before the first. The study's objectives have no say in it: a training depends on
+            nothing that its exported config leaves out.
+        best_state: The network's state dict after `best_epoch`, on the CPU.
+
+    Raises:
+        TrainError: If the config asks for what cannot be done with this data or device.
+        BlockError, SiteError, WeightsError: If the network cannot be built.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        data: DataSet,
+        seed: int,
+        device: str | torch.device = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if config["task"] != "classification":
+            raise TrainError(f"task: {config['task']!r} cannot be trained; use classification")
+        self.config = config
+        self.data = data
+        self.seed = seed
+        self.device = torch.device(device)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.best_state: dict[str, Tensor] = {}
+
+        train = self._train = config["train"]
+        self.epochs: int = train["epochs"]
+        self._autocast = _autocast_type(train["precision"], self.device)
+        self._augment = Augment(config["data"]["augment"] or {}, data.image_size)
+        self.normalisation = Normalisation(data.mean, data.std, train["channels_last"])
+        self.network: nn.Module = build_network(
+            config, data.channels, data.classes, data.image_size, seed=seed
+        )
+        layout = torch.channels_last if train["channels_last"] else torch.contiguous_format
+        self.network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
+
+        self._images = {name: self._upload(self._split(name).images) for name in ("train", "val")}
+        self._labels = torch.from_numpy(np.array(data.train.labels)).to(self.device)
+        self._batches = batch_sizes(len(self._labels), train["batch_size"])
+        self._optimizer = make_optimizer(self.network, train)
+        self._rate = make_schedule(train, len(self._batches))
+        self._scaler = torch.amp.GradScaler("cuda", enabled=train["precision"] == "fp16")
+        self._loss = classification_loss(train, data, self.device)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history)
+
+    @property
+    def done(self) -> bool:
+        """Whether the full schedule is done."""
+        return self.epoch >= self.epochs
+
+    @property
+    def result_epoch(self) -> int:
+        """The epoch that counts: the last, or the best one with `checkpoint: best_val`."""
+        return self.best_epoch if self.config["checkpoint"] == "best_val" else self.epoch
+
+    @property
+    def result(self) -> dict[str, float]:
+        """The metrics of the epoch that counts."""
+        return self.history[self.result_epoch - 1]
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train one epoch and validate.
+
+        Returns:
+            `train_loss` (with label smoothing and class weights, without auxiliary terms),
+            `train_accuracy` (both running, in training mode), `train_aux_loss` (the weighted
+            auxiliary term, where a block has one), `val_loss`, `val_accuracy`,
+            `val_balanced_accuracy`, `val_f1`, `val_auroc`, `lr` (of the last step),
+            `images_per_s` (training alone) and `epoch_s` (training and validation).
+
+        Raises:
+            Diverged: If the training or validation loss is not finite.
+            TrainError: If the full schedule is done.
+        """
+        if self.done:
+            raise TrainError(f"all {self.epochs} epochs of this training are done")
+        start = time.perf_counter()
+        with (
+            deterministic(self.device),
+            global_draws(self.seed, "dropout", self.epoch, self.device),
+        ):
+            metrics = self._train_epoch()
+            train_s = time.perf_counter() - start
+            validation = self._validate()
+        metrics |= {f"val_{name}": value for name, value in validation.items()}
+        metrics["images_per_s"] = len(self._labels) / train_s
+        metrics["epoch_s"] = time.perf_counter() - start
+        self.history.append(metrics)
+        self._keep_best(metrics)
+        return dict(metrics)
+
+    def predictions(self, split: str = "val") -> dict[str, Any]:
+        """What the network of the epoch that counts says about every image of a split.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            `names` (list of N), `labels` (N,) of int64, `probabilities` (N, K) of float32.
+        """
+        part = self._split(split)
+        images = self._images[split] if split in self._images else self._upload(part.images)
+        with self._result_weights(), deterministic(self.device):
+            logits = predict(self.network, images, self.normalisation)
+        return {
+            "names": list(part.names),
+            "labels": np.array(part.labels),
+            "probabilities": logits.softmax(1).numpy(),
+        }
+
+    def result_state(self) -> dict[str, Tensor]:
+        """A copy of the state dict after the epoch that counts, on the CPU."""
+        if self.result_epoch == self.best_epoch:
+            return dict(self.best_state)
+        return _copy(self.network.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """All that `load_state` needs to go on exactly; `torch.save` takes it.
+
+        Plain containers of tensors and numbers: `torch.load(..., weights_only=True)` reads it.
+        """
+        return {
+            "seed": self.seed,
+            "history": [dict(metrics) for metrics in self.history],
+            "best_epoch": self.best_epoch,
+            "best_state": dict(self.best_state),
+            "network": _copy(self.network.state_dict()),
+            "optimizer": _copy(self._optimizer.state_dict()),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken, as if there had been no interruption.
+
+        Args:
+            state: From `state()` of a training with the same config, data and seed.
+
+        Raises:
+            TrainError: If it is from another training.
+        """
+        if state["seed"] != self.seed:
+            raise TrainError(f"state is of seed {state['seed']}, this training has {self.seed}")
+        try:
+            self.network.load_state_dict(state["network"])
+            self._optimizer.load_state_dict(_copy(state["optimizer"]))
+        except (RuntimeError, ValueError) as error:
+            raise TrainError(f"state is of another network: {error}") from error
+        self._scaler.load_state_dict(state["scaler"])
+        self.history = [dict(metrics) for metrics in state["history"]]
+        self.best_epoch = state["best_epoch"]
+        self.best_state = dict(state["best_state"])
+
+    def costs(self) -> dict[str, float]:
+        """Measured on the built network: `params`, `macs`, `latency_ms`, `memory_mb`.
+
+        With them, after the first epoch, `images_per_s`: the median over the epochs without the
+        first, which warms up, where there are more.
+        """
+        shape = (self.data.channels, *self.data.image_size)
+        found = dict(
+            costs(
+                self.network,
+                shape,
+                device=self.device,
+                batch_size=self._train["batch_size"],
+                optimizer=self._train["optimizer"],
+            )
+        )
+        speeds = [metrics["images_per_s"] for metrics in self.history]
+        if speeds:
+            found["images_per_s"] = float(np.median(speeds[1:] or speeds))
+        return found
+
+    def _train_epoch(self) -> dict[str, float]:
+        """One pass over the training part."""
+        order = torch.randperm(
+            len(self._labels), generator=generator(self.seed, "order", self.epoch)
+        )
+        draws = generator(self.seed, "augment", self.epoch, self.device)
+        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        aux_sum = torch.zeros_like(loss_sum)
+        hits = torch.zeros((), device=self.device, dtype=torch.int64)
+        step = self.epoch * len(self._batches)
+        look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
+        has_auxiliary = False
+        for index in order.to(self.device).split(self._batches):
+            rate = self._rate(step)
+            images = self.normalisation.scale(self._images["train"][index])
+            images = self.normalisation.normalise(self._augment(images, draws))
+            labels = self._labels[index]
+            logits, auxiliary = self._forward(images, labels)
+            loss = self._loss(logits, labels)
+            total = loss if auxiliary is None else loss + auxiliary
+            set_learning_rate(self._optimizer, rate)
+            if step % look == 0:
+                self._check_finite(float(total.detach()), "training loss")
+            self._step(total)
+            loss_sum += loss.detach() * len(index)
+            hits += (logits.detach().argmax(1) == labels).sum()
+            if auxiliary is not None:
+                has_auxiliary = True
+                aux_sum += auxiliary.detach() * len(index)
+            step += 1
+        images_seen = len(self._labels)
+        metrics = {
+            "train_loss": float(loss_sum) / images_seen,
+            "train_accuracy": float(hits) / images_seen,
+            "lr": rate,
+        }
+        if has_auxiliary:
+            metrics["train_aux_loss"] = float(aux_sum) / images_seen
+        self._check_finite(metrics["train_loss"] + float(aux_sum), "training loss")
+        return metrics
+
+    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits in fp32, and the weighted auxiliary term if a block has one."""
+        with torch.autocast(
+            self.device.type, dtype=self._autocast, enabled=self._autocast is not None
+        ):
+            logits = self.network(images)
+            auxiliary = auxiliary_loss(
+                self.network,
+                labels,
+                lambda side, target: self._loss(side.float(), target),
+                self._train["aux_weight"],
+            )
+        return logits.float(), auxiliary
+
+    def _step(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        if self._train["grad_clip"] is not None:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._train["grad_clip"])
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def _validate(self) -> dict[str, float]:
+        logits = predict(self.network, self._images["val"], self.normalisation)
+        self._check_finite(float((logits - logits).sum()), "validation output")
+        return classification_metrics(logits, torch.from_numpy(np.array(self.data.val.labels)))
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not np.isfinite(value):
+            raise Diverged(
+                f"the {what} is not finite in epoch {self.epoch + 1} of {self.epochs}, at "
+                f"learning rate {self._optimizer.param_groups[0]['lr']:.3g}; a smaller train.lr, "
+                f"a warm-up (train.warmup_epochs) or train.grad_clip may keep it finite"
+            )
+
+    def _keep_best(self, metrics: Mapping[str, float]) -> None:
+        best = self.history[self.best_epoch - 1]["val_accuracy"] if self.best_epoch else -np.inf
+        if metrics["val_accuracy"] > best:
+            self.best_epoch = self.epoch
+            self.best_state = _copy(self.network.state_dict())
+
+    @contextmanager
+    def _result_weights(self) -> Iterator[None]:
+        """The network with the weights of the epoch that counts, and as it was afterwards."""
+        if self.result_epoch == self.epoch:
+            yield
+            return
+        current = _copy(self.network.state_dict())
+        self.network.load_state_dict(self.best_state)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(current)
+
+    def _split(self, name: str) -> Split:
+        part: Split = getattr(self.data, name)
+        if name != "test" and len(part.labels) == 0:
+            raise TrainError(f"the {name} part of the data is empty; see data.splits")
+        return part
+
+    def _upload(self, images: NDArray[np.uint8]) -> Tensor:
+        """Images (N, H, W, C) on the device; on the CPU the array itself, which is only read."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(images).to(self.device)
+
+
+def batch_sizes(images: int, batch_size: int) -> list[int]:
+    """Sizes of an epoch's batches: full ones, then the remainder.
+
+    A remainder of one image joins the batch before it: batch normalisation has no variance for a
+    single value per channel, and a step on one image would be as large as one on a whole batch.
+
+    >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(1, 4)
+    ([4, 4, 2], [4, 5], [1])
+    """
+    full, rest = divmod(images, batch_size)
+    sizes = [batch_size] * full
+    if rest == 1 and full:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    if precision not in AUTOCAST:
+        raise TrainError(f"train.precision: {precision!r} is not one of {', '.join(AUTOCAST)}")
+    if precision == "fp16" and device.type != "cuda":
+        raise TrainError(
+            f"train.precision: fp16 needs CUDA, and this training is on {device.type}; use bf16, "
+            f"or give trials a GPU (resources.gpus)"
+        )
+    return AUTOCAST[precision]
+
+
+def _copy(state: Any) -> Any:
+    """A state dict's own copy on the CPU, whatever it nests."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _copy(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copy(value) for value in state)
+    return state

@@ -1,0 +1,93 @@
+"""The weights file of a trained network: safetensors with what the network takes and tells.
+
+The file of a finished run and that of an export are the same, so an export needs neither the data
+nor the training. Its metadata holds one key, `attnsearch`, a JSON object of `Interface`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from attnsearch.blocks.errors import AttnsearchError
+
+METADATA_KEY = "attnsearch"
+
+
+class ExportError(AttnsearchError):
+    """An export cannot be written, or cannot be read back."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a trained network takes and tells.
+
+    Args:
+        class_names: In the order of the logits.
+        image_size: (H, W) in pixels.
+        channels: 1 or 3.
+        mean: Of the training part, per channel, in 0..1.
+        std: Likewise.
+    """
+
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """From what `dataclasses.asdict` or JSON made of one.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is none.
+        """
+        height, width = document["image_size"]
+        return cls(
+            class_names=tuple(str(name) for name in document["class_names"]),
+            image_size=(int(height), int(width)),
+            channels=int(document["channels"]),
+            mean=tuple(float(value) for value in document["mean"]),
+            std=tuple(float(value) for value in document["std"]),
+        )
+
+
+def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
+    """The bytes of a weights file.
+
+    Args:
+        state: A state dict.
+        interface: Of the network it belongs to.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    metadata = {"format": "pt", METADATA_KEY: json.dumps(asdict(interface), sort_keys=True)}
+    return safetensors.torch.save(tensors, metadata)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Interface]:
+    """The state dict and the interface of a weights file.
+
+    Raises:
+        ExportError: If the file is missing, damaged, or not from attnsearch.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: there is no such weights file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ExportError(f"{path}: not a readable safetensors file ({error})") from error
+    try:
+        return state, Interface.from_dict(json.loads(metadata[METADATA_KEY]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"{path}: its metadata does not say what the network takes (key {METADATA_KEY!r}); "
+            f"only weights that attnsearch wrote can be loaded here"
+        ) from error

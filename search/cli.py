@@ -1,0 +1,417 @@
+"""The command `attnsearch`.
+
+Only click is imported here, and each command imports what it needs when it is called: `--help`
+answers before Torch or Ray could be loaded.
+"""
+
+import contextlib
+import difflib
+import inspect
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO, cast
+
+import click
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Verbatim(click.Command):
+    """Prints its help as it is written: examples must not be wrapped like prose."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        for line in inspect.cleandoc(self.help or "").splitlines():
+            formatter.write(f"  {line}".rstrip() + "\n")
+
+
+class _Commands(_Verbatim, click.Group):
+    """Lists commands in the order of use, suggests names, and lets the reader hang up.
+
+    `attnsearch schema | head -1` closes our output early. Whoever read it had enough: that is no
+    error and prints none.
+    """
+
+    command_class = _Verbatim
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], self.commands, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else "one of: " + ", ".join(self.commands)
+            )
+            ctx.fail(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with _reader_may_hang_up():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_may_hang_up():
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+            return status
+
+
+@contextlib.contextmanager
+def _reader_may_hang_up() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or the interpreter complains when it exits.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise click.exceptions.Exit(DONE) from None
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
+
+_set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one key of the file, as in --set train.epochs=3. The value is YAML; paths are "
+    "relative to the current folder. May be repeated.",
+)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"attnsearch {version('attnsearch')}")
+    ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS, invoke_without_command=True)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the version and exit.",
+)
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Which attention block, where in the network, with which hyperparameters?
+
+    One YAML file, the space, says which blocks may stand where in a ResNet.
+    `run` searches it and records every trial in MLflow.
+
+    First steps:
+      attnsearch run spaces/resnet.yaml   a small search on built-in data
+      attnsearch show resnet-digits       what it found
+      attnsearch ui                       the same in the browser
+
+    Your own data:
+      attnsearch init DATA --to my.yaml   a commented space file for it
+      attnsearch blocks                   WHICH blocks there are
+      attnsearch sites resnet18           WHERE they can stand
+      attnsearch check my.yaml            all errors at once, or the plan
+      attnsearch run my.yaml              search; again to continue
+      attnsearch export STUDY --to best   the winner: config and weights
+
+    Exit status: 0 done, 1 the run failed, 2 the input is wrong, 130 stopped
+    by Ctrl-C.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@cli.command()
+@click.argument("space")
+@_set_option
+@click.option("--fresh", is_flag=True, help="Start a new study and ignore finished runs.")
+def run(space: str, overrides: tuple[str, ...], fresh: bool) -> int:
+    """Search SPACE, a YAML file.
+
+    Ctrl-C stops within seconds and keeps everything; the same command
+    continues. Trials that another study has already finished are taken over,
+    not trained again. An exported `config.yaml` is a space without choices:
+    running it trains that one network.
+
+    Examples:
+      attnsearch run spaces/resnet.yaml
+      attnsearch run my.yaml --set search.trials=40 --set resources.gpus=0.5
+      attnsearch run best/config.yaml --fresh
+
+    Next: `attnsearch show STUDY`, `attnsearch ui`, and
+    `attnsearch export STUDY --to DIR`.
+    """
+    from attnsearch.search.session import run_space
+
+    return run_space(space, overrides, fresh=fresh)
+
+
+@cli.command()
+@click.argument("space")
+@_set_option
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def check(space: str, overrides: tuple[str, ...], as_json: bool) -> int:
+    """Print every error of SPACE, or the plan of its study.
+
+    The plan: the decisions, how many networks they span, the smallest and
+    the largest of them, every block tried at every site, and the runs to
+    come with an estimate of their time. Nothing is trained or recorded.
+
+    Examples:
+      attnsearch check spaces/resnet.yaml
+      attnsearch check my.yaml --set network.width=0.25
+      attnsearch check my.yaml --json
+
+    Next: `attnsearch run SPACE`.
+    """
+    from attnsearch.search.check import check_space
+
+    click.echo(check_space(space, overrides, as_json=as_json))
+    return DONE
+
+
+@cli.command()
+@click.argument("study")
+@click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
+@click.option("--trial", type=int, help="Export this trial instead of the best one.")
+@click.option("--onnx", is_flag=True, help="Write model.onnx too.")
+def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
+    """Write the best network of STUDY as a folder of files.
+
+    `config.yaml` (a space without choices, which `attnsearch run` trains
+    anew), `weights.safetensors`, `metrics.json` and a README that shows how
+    to load it in Python.
+
+    Examples:
+      attnsearch export resnet-digits --to best
+      attnsearch export resnet-digits --trial 7 --to trial-7 --onnx
+
+    Next: in Python, `attnsearch.runs.load_export("best")` gives the network,
+    ready for inference.
+    """
+    from attnsearch.search.studies import export_text
+
+    click.echo(export_text(study, folder, onnx=onnx, trial=trial))
+    return DONE
+
+
+@cli.command("list")
+def list_() -> int:
+    """List the studies, with their state.
+
+    They are read from the ledger: `attnsearch.db` in the current folder, or
+    the URL in ATTNSEARCH_LEDGER.
+
+    Example:
+      attnsearch list
+
+    Next: `attnsearch show STUDY`.
+    """
+    from attnsearch.search.studies import studies_text
+
+    click.echo(studies_text())
+    return DONE
+
+
+@cli.command()
+@click.argument("study")
+@click.argument("trial", type=int, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def show(study: str, trial: int | None, as_json: bool) -> int:
+    """Show the leaderboard of STUDY, or everything about one TRIAL.
+
+    A study is addressed by its name, or as NAME/NUMBER where there are
+    several of that name.
+
+    Examples:
+      attnsearch show resnet-digits
+      attnsearch show resnet-digits/2 --json
+      attnsearch show resnet-digits 7
+
+    Next: `attnsearch export STUDY --to DIR`.
+    """
+    from attnsearch.search.studies import study_text, trial_text
+
+    if trial is None:
+        click.echo(study_text(study, as_json=as_json))
+    else:
+        click.echo(trial_text(study, trial, as_json=as_json))
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False)
+def blocks(name: str | None) -> int:
+    """List the blocks, or explain one: WHICH may be inserted.
+
+    NAME is a block of the list, or your own as `module:Class`.
+
+    Examples:
+      attnsearch blocks
+      attnsearch blocks psa
+
+    Next: `attnsearch sites BACKBONE` for where it can stand.
+    """
+    from attnsearch.search.listing import block_text, blocks_text
+
+    click.echo(blocks_text() if name is None else block_text(name))
+    return DONE
+
+
+@cli.command()
+@click.argument("backbone")
+@click.option("--stem", type=click.Choice(["imagenet", "small"]), help="As network.stem.")
+@click.option("--width", type=float, default=1.0, show_default=True, help="As network.width.")
+@click.option(
+    "--image-size", type=click.IntRange(1), help="As data.image_size.  [default: 224, or 32]"
+)
+def sites(backbone: str, stem: str | None, width: float, image_size: int | None) -> int:
+    """List the sites of a network: WHERE blocks may stand.
+
+    BACKBONE is one of resnet18 34 50 101 152 (ImageNet's) and
+    resnet20 32 44 56 110 (CIFAR's).
+
+    Examples:
+      attnsearch sites resnet18
+      attnsearch sites resnet50 --stem small --width 0.5 --image-size 64
+
+    Next: name them under `insert:` in the space file, then
+    `attnsearch check SPACE`.
+    """
+    from attnsearch.search.listing import sites_text
+
+    click.echo(sites_text(backbone, stem=stem, width=width, image_size=image_size))
+    return DONE
+
+
+@cli.command()
+def schema() -> int:
+    """Print the JSON Schema of space files, for editors.
+
+    Example:
+      attnsearch schema > space.schema.json
+
+    Next: an editor that knows the schema completes the keys of a file that
+    begins with `# yaml-language-server: $schema=space.schema.json`.
+    """
+    import json
+
+    from attnsearch.spaces import schema as space_schema
+
+    click.echo(json.dumps(space_schema(), indent=2))
+    return DONE
+
+
+@cli.command()
+@click.argument("data")
+@click.option("--to", "file", required=True, metavar="FILE", help="The space file to write.")
+def init(data: str, file: str) -> int:
+    """Write a commented space file for DATA.
+
+    DATA is a folder of class folders (with or without train/val/test), an
+    .npz file in MedMNIST layout, or `digits`. Its classes, counts and image
+    sizes decide what is proposed; the comments say why. An existing FILE is
+    left alone.
+
+    Examples:
+      attnsearch init ~/xrays --to xrays.yaml
+      attnsearch init pathmnist.npz --to path.yaml
+
+    Next: read the file, then `attnsearch check FILE`.
+    """
+    from attnsearch.search.init import write_space
+
+    click.echo(write_space(data, file))
+    return DONE
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+def ui(port: int, host: str) -> int:
+    """Browse the studies in MLflow's web pages.
+
+    Starts MLflow's own server on the store that `run` writes to. Ctrl-C stops
+    it. Whoever can reach the address can read and change the records.
+
+    Examples:
+      attnsearch ui
+      attnsearch ui --port 8080
+    """
+    from attnsearch.search.ui import serve
+
+    return serve(host, port)
+
+
+def call(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status.
+
+    Every error ends as one message on standard error; the traceback is shown with `--debug`.
+
+    Args:
+        arguments: The words after `attnsearch`; by default those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words  # before or after the command's name
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = cli.main(words, prog_name="attnsearch", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return WRONG_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        _complain("stopped by Ctrl-C")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error, words)
+    return status if isinstance(status, int) else DONE
+
+
+def _explain(error: Exception, words: list[str]) -> int:
+    """Prints one message for an error and returns the exit status it stands for."""
+    from attnsearch.blocks.errors import AttnsearchError
+
+    if isinstance(error, AttnsearchError):
+        _complain(str(error))
+        return getattr(error, "exit_status", WRONG_INPUT)
+    again = shlex.join(["attnsearch", "--debug", *words])
+    what = " ".join(str(error).split())
+    _complain(
+        f"unexpected {type(error).__name__}{': ' + what if what else ''}\n"
+        f"This is a fault in attnsearch or beneath it. The traceback: {again}"
+    )
+    return FAILED
+
+
+def _complain(message: str) -> None:
+    # The terminal may be gone; there is nobody left to tell then.
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"attnsearch: {message}", file=cast(TextIO, sys.stderr))
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(call())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What a study tells whoever watches it: the command line's live table, a notebook, a test.
+
+The engine calls a `Progress` from the thread that called `run_study`, in order: `study_started`,
+then for each trial `trial_started`, `epoch` once per epoch and `trial_ended`, and `study_ended`
+last, also when the study was stopped. `note` may come at any time in between. Calls are meant to
+return at once: they run on the thread that feeds the workers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A study as it starts or continues.
+
+    Attributes:
+        name: The name in the space file.
+        number: 1 for the first study of that name in this ledger, 2 for the second.
+        trials: How many distinct configs the search may spend, those of earlier sessions included.
+        done: How many of them have ended already, in earlier sessions.
+        epochs: Epochs of one full training.
+        objectives: Metric or cost name to "max" or "min"; early stopping follows the first that
+            is measured in every epoch.
+        workers: How many trials run side by side.
+        sampler: The sampler's name, as in the space file.
+        scheduler: The scheduler's name, as in the space file.
+        ledger: The ledger's URL, without a password.
+        tracking_uri: Where MLflow records the study.
+    """
+
+    name: str
+    number: int
+    trials: int
+    done: int
+    epochs: int
+    objectives: Mapping[str, str]
+    workers: int
+    sampler: str
+    scheduler: str
+    ledger: str
+    tracking_uri: str
+
+
+@dataclass(frozen=True)
+class TrialInfo:
+    """One trial.
+
+    Attributes:
+        number: Its number in the study, from 0.
+        label: What is inserted where, as in `ecrm@layer4 psa@layer3.conv2`, or `plain`.
+        values: The active decisions by name.
+        epochs: Epochs of its full schedule.
+        role: "trial", "plain" (the plain network as trial 0) or "baseline" (the plain network
+            beside a search whose space does not contain it).
+    """
+
+    number: int
+    label: str
+    values: Mapping[str, Any]
+    epochs: int
+    role: str = "trial"
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How a trial ended.
+
+    Attributes:
+        state: "finished" (the full schedule), "stopped" (early), "failed", "infeasible" (never
+            trained) or "interrupted".
+        metrics: The metrics that count for it: the last epoch's, or the best epoch's where the
+            space says `checkpoint: best_val`; empty where nothing was trained.
+        costs: `params`, `macs`, `latency_ms`, ... as far as they were measured.
+        scores: The objectives' values in the order of `StudyInfo.objectives`; None unless the
+            trial finished.
+        best: Whether it is now the best finished trial, or on the Pareto front.
+        reason: Why it failed or is infeasible; None otherwise.
+        reused: Whether the result was taken over from an earlier run instead of trained.
+        seconds: Wall time of the training.
+    """
+
+    state: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    scores: tuple[float, ...] | None = None
+    best: bool = False
+    reason: str | None = None
+    reused: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StudyEnd:
+    """How a session of a study ended.
+
+    Attributes:
+        state: "finished", "interrupted" or "failed" (no trial finished).
+        done: How many trials have ended, over all sessions.
+        best: Number of the best finished trial (of the first objective), None without one.
+        message: One or two sentences: why it ended and, where it can go on, how.
+        seconds: Wall time of this session.
+    """
+
+    state: str
+    done: int
+    best: int | None
+    message: str
+    seconds: float
+
+
+class Progress(Protocol):
+    """Watches a study; see the module's text for the order of the calls."""
+
+    def study_started(self, study: StudyInfo) -> None:
+        """The study is open, its data is loaded and the workers are up."""
+
+    def trial_started(self, trial: TrialInfo) -> None:
+        """A worker begins with a trial."""
+
+    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch, counted from 1, was trained and validated."""
+
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """A trial ended; infeasible and reused ones end without having started."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know, in one sentence."""
+
+    def study_ended(self, end: StudyEnd) -> None:
+        """The session is over and everything is recorded."""
+
+
+class Silent:
+    """A `Progress` that says nothing."""
+
+    def study_started(self, study: StudyInfo) -> None:
+        """Says nothing."""
+
+    def trial_started(self, trial: TrialInfo) -> None:
+        """Says nothing."""
+
+    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Says nothing."""
+
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Says nothing."""
+
+    def note(self, text: str) -> None:
+        """Says nothing."""
+
+    def study_ended(self, end: StudyEnd) -> None:
+        """Says nothing."""

@@ -1,0 +1,135 @@
+"""Executes jobs side by side on Ray Tune, whatever decides which jobs those are."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import PlacementGroupFactory
+from ray.tune.error import TuneError
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import ProgressReporter
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.stopper import Stopper
+
+from attnsearch.runs.data import DataSet
+from attnsearch.search.cluster import Cluster, ClusterError
+from attnsearch.search.job import Source
+from attnsearch.search.searcher import Feed, Watch
+from attnsearch.search.trainable import MakeTraining, Worker, make_training
+
+
+def execute(
+    source: Source,
+    cluster: Cluster,
+    datasets: Mapping[str, DataSet],
+    *,
+    workers: int,
+    cpus: float = 1,
+    gpus: float = 0,
+    scheduler: TrialScheduler | None = None,
+    folders: Sequence[str] = (),
+    stop: Callable[[], bool] = lambda: False,
+    make: MakeTraining = make_training,
+) -> None:
+    """Trains the jobs of a source until it has no more, or until told to stop.
+
+    Every job that the source gave has ended when this returns or raises.
+
+    Args:
+        source: Gives the jobs and takes their outcomes.
+        cluster: The Ray to run on.
+        datasets: What the jobs train on; copied once to each machine.
+        workers: How many jobs run side by side, at most.
+        cpus: Of each job.
+        gpus: Of each job; may be a fraction of a card.
+        scheduler: Stops weak jobs early; None stops none.
+        folders: Where modules of the user's own blocks lie.
+        stop: Asked about ten times a second; once True, running jobs are interrupted.
+        make: Builds the training of a job, in the worker.
+
+    Raises:
+        ClusterError: If Ray is lost; the jobs that ran have ended as interrupted.
+    """
+    watch = Watch(source, stop, _kill)
+    feed = Feed(source, watch.active, workers, stop)
+    trainable = tune.with_parameters(
+        Worker, datasets=dict(datasets), cpus=cpus, gpus=gpus, folders=tuple(folders), make=make
+    )
+    with _many_pending(workers):
+        try:
+            tune.run(
+                trainable,
+                name="study",
+                search_alg=feed,
+                scheduler=scheduler,
+                stop=_StopAll(stop),
+                num_samples=-1,
+                resources_per_trial=PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}]),
+                storage_path=str(cluster.folder),
+                reuse_actors=True,
+                max_failures=0,
+                callbacks=[watch],
+                verbose=0,
+                progress_reporter=_NoReporter(),
+                raise_on_failed_trial=False,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            )
+        except (TuneError, ray.exceptions.RayError) as error:
+            raise ClusterError(
+                f"Ray stopped in the midst of the study: {error}\nWhat has finished is recorded; "
+                f"the same command goes on from there"
+            ) from error
+        finally:
+            watch.interrupt()
+
+
+class _StopAll(Stopper):  # type: ignore[misc]
+    """Stops everything once asked to."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stop()
+
+
+class _NoReporter(ProgressReporter):  # type: ignore[misc]
+    """Prints nothing; `attnsearch.search.events` tells what happens."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
+        return None
+
+
+def _kill(trial: Trial) -> None:
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"job-{trial.config['job'].id}-{trial.trial_id}"
+
+
+@contextlib.contextmanager
+def _many_pending(workers: int) -> Iterator[None]:
+    """Lets the first workers start side by side; Tune's default is one after the other."""
+    name = "TUNE_MAX_PENDING_TRIALS_PG"
+    before = os.environ.get(name)
+    os.environ[name] = str(workers)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,103 @@
+"""One training as it travels: the job to a worker, its reports back, its outcome to the records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training to be done.
+
+    Attributes:
+        id: Unique within one `execute`, for instance the run's number in the ledger.
+        config: The resolved config.
+        seed: Of initialisation, order, augmentation and dropout.
+        epochs: Epochs of the full schedule.
+        protected: Never stopped early.
+        dataset: Which of the data sets given to `execute` it trains on.
+        limits: Cost name to its upper limit, checked on the built network before it trains.
+        predictions: The splits whose predictions come back when it has finished.
+    """
+
+    id: int
+    config: dict[str, Any]
+    seed: int
+    epochs: int
+    protected: bool = False
+    dataset: str = "data"
+    limits: Mapping[str, float] = field(default_factory=dict)
+    predictions: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """What a worker says after each step of a job.
+
+    Attributes:
+        epoch: Epochs done.
+        metrics: Of this epoch.
+        costs: As far as they are measured.
+        state: None while it goes on, else "finished", "failed" or "infeasible".
+        result: The metrics that count; set when it has finished.
+        error: Why it failed or is infeasible.
+        traceback: Where it failed.
+        violations: Constraint name to relative excess, positive where it is violated.
+        predictions: Split to arrays, see `Job.predictions`.
+        weights: The bytes of the weights file, as an array: Ray hands arrays over without a copy,
+            and their repr is short (Tune formats every result for its debug log).
+        seconds: Time spent on the job so far.
+    """
+
+    epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    state: str | None = None
+    result: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str | None = None
+    violations: dict[str, float] = field(default_factory=dict)
+    predictions: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        state: "finished" (the full schedule), "stopped" (early), "failed", "infeasible" (never
+            trained) or "interrupted".
+        metrics: Those that count, of a finished job; the last epoch's of a stopped one.
+        report: The last report of its worker; an empty one where none came.
+        error: Why it failed or is infeasible.
+        traceback: Where it failed.
+    """
+
+    state: str
+    metrics: Mapping[str, float]
+    report: Report
+    error: str | None = None
+    traceback: str | None = None
+
+
+class Source(Protocol):
+    """Where jobs come from and their outcomes go; called from the driver's thread only."""
+
+    def next_job(self) -> Job | None:
+        """The next job; None where there is none now. `exhausted` says whether one may come."""
+
+    def exhausted(self) -> bool:
+        """Whether no job will come any more, whatever those still running bring."""
+
+    def started(self, job: Job) -> None:
+        """A worker begins with it; once more when it goes on after a pause."""
+
+    def reported(self, job: Job, report: Report) -> None:
+        """An epoch was trained."""
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """It ended, once for every job that `next_job` gave."""

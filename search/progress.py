@@ -1,0 +1,298 @@
+"""What `attnsearch run` shows: a live table on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from attnsearch.search.events import StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.text import duration, plural, quantity, score
+
+_STATES = ("finished", "stopped", "failed", "infeasible")
+_STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "infeasible": "magenta"}
+_NARROW = 72  # below it, bars and costs make room for the names
+
+
+class PlainProgress:
+    """One line when a trial starts and one when it ends, for logs and pipes.
+
+    The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
+    terminal that is gone) they stop and the search goes on.
+
+    Args:
+        stream: Where the lines go; standard error by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._study: StudyInfo | None = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def study_started(self, study: StudyInfo) -> None:
+        """Says what is going to happen."""
+        self._study, self._done = study, study.done
+        self._say(describe_study(study))
+
+    def trial_started(self, trial: TrialInfo) -> None:
+        """Says which trial starts."""
+        self._say(f"trial {trial.number:03d} started: {trial.label}")
+
+    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Says nothing: a line per epoch would bury the trials."""
+
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Says how it ended, and how many have."""
+        self._done += end.state != "interrupted"
+        of = f" of {self._study.trials}" if self._study else ""
+        told = describe_end(trial, end, self._study)
+        self._say(f"trial {trial.number:03d} {end.state}: {told} ({self._done}{of})")
+
+    def note(self, text: str) -> None:
+        """Repeats the note."""
+        self._say(text)
+
+    def study_ended(self, end: StudyEnd) -> None:
+        """Says why the session is over."""
+        self._say(f"{end.message} ({duration(end.seconds)})")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=self._stream, flush=True)
+
+
+class LiveProgress:
+    """A table of the running trials under the lines of those that ended.
+
+    Args:
+        console: Where it is drawn; a console on standard error by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        # The table is drawn by a thread of its own, several times a second.
+        self._lock = threading.Lock()
+        self._study: StudyInfo | None = None
+        self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
+        self._counts = dict.fromkeys(_STATES, 0)
+        self._before = 0
+        self._trained = 0
+        self._best: str | None = None
+        self._begin = time.monotonic()
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._draw,
+            refresh_per_second=4,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with _terminal_may_go():
+            self._live.stop()
+
+    def study_started(self, study: StudyInfo) -> None:
+        """Says what is going to happen, and begins to count."""
+        with self._lock:
+            self._study, self._before, self._begin = study, study.done, time.monotonic()
+        self._say(Text(describe_study(study)))
+
+    def trial_started(self, trial: TrialInfo) -> None:
+        """Adds a row."""
+        with self._lock:
+            self._running[trial.number] = (trial, 0, None)
+
+    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Moves the trial's bar."""
+        with self._lock:
+            self._running[trial.number] = (trial, epoch, metrics.get(self._watched(metrics)))
+
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Turns the row into a line above the table."""
+        told = describe_end(trial, end, self._study)
+        with self._lock:
+            self._running.pop(trial.number, None)
+            if end.state in self._counts:
+                self._counts[end.state] += 1
+                self._trained += end.state != "infeasible" and not end.reused
+            if end.best:
+                self._best = f"{trial.number:03d}  {_scores(end, self._study)}  {trial.label}"
+        line = Table.grid(padding=(0, 2))
+        line.add_column(min_width=3)
+        line.add_column(min_width=max(map(len, _STATES)), style=_STYLES.get(end.state, ""))
+        line.add_column(style="bold" if end.best else "", overflow="fold")
+        line.add_row(f"{trial.number:03d}", end.state, told)
+        self._say(line)
+
+    def note(self, text: str) -> None:
+        """Puts the note above the table."""
+        self._say(Text(text, style="yellow"))
+
+    def study_ended(self, end: StudyEnd) -> None:
+        """Takes the table away and says why the session is over."""
+        with self._lock:
+            self._running.clear()
+        with _terminal_may_go():
+            self._live.stop()
+        self._say(Text(f"{end.message} ({duration(end.seconds)})", style="bold"))
+
+    def _say(self, line: RenderableType) -> None:
+        with _terminal_may_go():
+            self._console.print(line)
+
+    def _watched(self, metrics: Mapping[str, float]) -> str:
+        objectives = self._study.objectives if self._study else {}
+        return next((name for name in objectives if name in metrics), "val_accuracy")
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            if self._study is None:
+                return Text("loading the data and starting the workers ...", style="dim")
+            narrow = self._console.width < _NARROW
+            parts: list[RenderableType] = [Text(""), self._header(self._study, narrow)]
+            if self._running:
+                parts.append(self._rows(narrow))
+            if self._best:
+                parts.append(
+                    Text(f"best  {self._best}", style="bold", no_wrap=True, overflow="ellipsis")
+                )
+            return Group(*parts)
+
+    def _header(self, study: StudyInfo, narrow: bool) -> RenderableType:
+        done = self._before + sum(self._counts.values())
+        elapsed = time.monotonic() - self._begin
+        told = [f"{done}/{study.trials} trials"]
+        told += [f"{count} {state}" for state, count in self._counts.items() if count]
+        told.append(f"{_clock(elapsed)} elapsed")
+        left = self._seconds_left(study, done, elapsed)
+        if left is not None:
+            told.append(f"about {_clock(left)} left")
+        line = Text("  ".join(told), no_wrap=True, overflow="ellipsis")
+        if narrow:
+            return line
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(_bar(done, study.trials, 20), line)
+        return grid
+
+    def _seconds_left(self, study: StudyInfo, done: int, elapsed: float) -> float | None:
+        """The rest, at the pace of what this session has trained so far."""
+        partly = sum(epoch / max(trial.epochs, 1) for trial, epoch, _ in self._running.values())
+        worked = self._trained + partly
+        if worked < 1:
+            return None
+        return elapsed * max(study.trials - done - partly, 0.0) / worked
+
+    def _rows(self, narrow: bool) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for column, width in (("trial", 3), ("bar", 12), ("epoch", 3), ("value", 6)):
+            if column != "bar" or not narrow:
+                # A least width: rich would rather cut these than the last column.
+                grid.add_column(no_wrap=True, min_width=width, justify="right")
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for number, (trial, epoch, value) in sorted(self._running.items()):
+            bar = [] if narrow else [_bar(epoch, trial.epochs, 12)]
+            told = f"{epoch}/{trial.epochs}"
+            grid.add_row(f"{number:03d}", *bar, told, score(value), trial.label)
+        return grid
+
+
+def open_progress() -> PlainProgress | LiveProgress:
+    """The live table where standard error is a terminal that can draw it, else plain lines."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty():
+        return LiveProgress(console)
+    return PlainProgress()
+
+
+def describe_study(study: StudyInfo) -> str:
+    """One line: what the study is going to do, or to continue."""
+    objectives = ", ".join(f"{way} {name}" for name, way in study.objectives.items())
+    name = study.name if study.number == 1 else f"{study.name}/{study.number}"
+    if study.done:
+        begin = f"study {name} continues: {study.done} of {plural(study.trials, 'trial')} done"
+    else:
+        begin = f"study {name}: {plural(study.trials, 'trial')}"
+    return (
+        f"{begin}, up to {plural(study.epochs, 'epoch')} each, {study.workers} at a time; "
+        f"{objectives}; sampler {study.sampler}, scheduler {study.scheduler}"
+    )
+
+
+def describe_end(trial: TrialInfo, end: TrialEnd, study: StudyInfo | None) -> str:
+    """What came out of a trial; its number and state stand before it."""
+    objectives = study.objectives if study else {}
+    parts = []
+    if end.scores is not None:
+        parts.append(_scores(end, study))
+    elif end.state == "stopped":
+        # An early stop has no score, but where it stood is why it was stopped.
+        parts += [
+            f"{name} {score(end.metrics[name])}" for name in objectives if name in end.metrics
+        ]
+    if "params" in end.costs and "params" not in objectives and end.state != "failed":
+        parts.append(f"{quantity(end.costs['params'])} params")
+    if end.reused:
+        parts.append("taken over from an earlier run")
+    elif end.seconds:
+        parts.append(duration(end.seconds))
+    if end.best:
+        parts.append("best so far" if len(objectives) < 2 else "on the Pareto front")
+    told = trial.label
+    if parts:
+        told += ": " + ", ".join(parts)
+    if end.reason:
+        # The first line names the reason; `attnsearch show` prints all of it.
+        told += ": " + end.reason.strip().splitlines()[0]
+    return told
+
+
+def _scores(end: TrialEnd, study: StudyInfo | None) -> str:
+    names = list(study.objectives) if study else []
+    values = end.scores or ()
+    return ", ".join(
+        f"{name} {score(value) if abs(value) < 1000 else quantity(value)}"
+        for name, value in zip(names, values, strict=False)
+    )
+
+
+def _bar(done: int, total: int, width: int) -> ProgressBar:
+    return ProgressBar(total=max(total, 1), completed=min(done, total), width=width)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@contextlib.contextmanager
+def _terminal_may_go() -> Iterator[None]:
+    with contextlib.suppress(OSError, ValueError):
+        yield

@@ -1,0 +1,177 @@
+"""The two ends of Ray Tune that face us: where its trials come from, and what it says of them.
+
+Tune's own searchers tell Optuna that a trial stopped after one epoch is complete, lose it at a NaN
+and know nothing of infeasible ones. So the searcher here only hands over jobs, and the callback
+turns what Tune reports into one outcome per job, from what the worker said rather than from what
+Tune makes of it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from attnsearch.search.job import Job, Outcome, Report, Source
+
+
+class Feed(Searcher):  # type: ignore[misc]
+    """Hands jobs to Tune, as many as fit side by side.
+
+    Args:
+        source: Where the jobs come from.
+        active: How many jobs are running or about to run.
+        workers: How many may.
+        stop: Whether to hand over no more.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        active: Callable[[], int],
+        workers: int,
+        stop: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._active = active
+        self._workers = workers
+        self._stop = stop
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job, None where there is none now, FINISHED where none will come."""
+        if self._stop():
+            return str(Searcher.FINISHED)
+        if self._active() >= self._workers:
+            return None
+        job = self._source.next_job()
+        if job is not None:
+            return {"job": job}
+        return str(Searcher.FINISHED) if self._source.exhausted() else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: `Watch` hears of it too, with more to see."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the record."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the ledger is the record."""
+
+
+class Watch(Callback):  # type: ignore[misc]
+    """Tells a source what becomes of its jobs, and keeps count of those that are active.
+
+    Args:
+        source: Where the jobs came from.
+        stop: Whether the study is being stopped; a job that ends then was interrupted.
+        kill: Ends a worker process at once.
+    """
+
+    def __init__(
+        self, source: Source, stop: Callable[[], bool], kill: Callable[[Trial], None]
+    ) -> None:
+        self._source = source
+        self._stop = stop
+        self._kill = kill
+        self._reports: dict[int, Report] = {}
+        self._ended: set[int] = set()
+        self._trials: list[Trial] = []
+
+    def active(self) -> int:
+        """How many jobs are running or about to run, those paused by a scheduler not included."""
+        return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._trials)
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Sees the trials as they stand, and ends the workers when the study is stopped.
+
+        A worker in the middle of an epoch would answer a request to stop only after it.
+        """
+        self._trials = trials
+        if self._stop():
+            for trial in trials:
+                self._kill(trial)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker begins with a job."""
+        self._source.started(_job(trial))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """A worker reported. The report leaves the result, which Tune would keep for good."""
+        report: Report = result.pop("report")
+        result.pop("config", None)
+        job = _job(trial)
+        self._reports[job.id] = report
+        if report.metrics:
+            self._source.reported(job, report)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A job ended by itself, or its scheduler stopped it."""
+        report = self._reports.get(_job(trial).id, Report())
+        state = report.state or "stopped"
+        metrics = report.result if state == "finished" else report.metrics
+        self._end(_job(trial), Outcome(state, metrics, report, report.error, report.traceback))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker process was lost."""
+        report = self._reports.get(_job(trial).id, Report())
+        self._end(_job(trial), Outcome("failed", {}, report, explain_loss(trial.get_error())))
+
+    def interrupt(self) -> None:
+        """Ends what has not ended, as interrupted."""
+        for trial in self._trials:
+            job = _job(trial)
+            if job.id not in self._ended:
+                report = self._reports.get(job.id, Report())
+                self._end(job, Outcome("interrupted", report.metrics, report))
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        if job.id in self._ended:
+            return
+        if self._stop() and outcome.state != "finished":
+            outcome = Outcome("interrupted", outcome.metrics, outcome.report)
+        self._ended.add(job.id)
+        self._reports.pop(job.id, None)
+        self._source.ended(job, outcome)
+
+
+def _job(trial: Trial) -> Job:
+    job: Job = trial.config["job"]
+    return job
+
+
+def explain_loss(error: BaseException | None) -> str:
+    """Why a worker process was lost, in one sentence."""
+    from ray.exceptions import NodeDiedError, OutOfMemoryError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, OutOfMemoryError):
+        return (
+            "out of memory: Ray ended the worker because the machine's memory was nearly full; a "
+            "smaller train.batch_size or fewer trials side by side (resources) need less"
+        )
+    if isinstance(error, NodeDiedError) or "node died" in text.lower():
+        return "the machine that trained it was lost"
+    signal = re.search(r"signal[ :=]*(SIG[A-Z]+|\d+)", text)
+    code = re.search(r"exit code[ :=]*'?(-?\d+)", text)
+    how = f" (signal {signal[1]})" if signal else f" (exit code {code[1]})" if code else ""
+    return (
+        f"the worker process died{how}: a native crash in the training, or the system ended it "
+        f"for want of memory"
+    )

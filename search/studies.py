@@ -1,0 +1,352 @@
+"""What was found: `attnsearch list`, `show` and `export`, read from the ledger."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
+from attnsearch.search.text import duration, paragraph, plural, quantity, score, table, value_text
+
+_ORDER = ("finished", "stopped", "failed", "infeasible", "interrupted", "running")
+
+
+class NoSuchTrial(AttnsearchError):
+    """A study has no trial of this number."""
+
+
+@contextmanager
+def open_ledger() -> Iterator[Ledger]:
+    """The ledger of the current folder, or of ATTNSEARCH_LEDGER, for reading.
+
+    Raises:
+        LedgerError: There is none.
+    """
+    with Ledger(create=False) as ledger:
+        yield ledger
+
+
+def studies_text() -> str:
+    """The table of studies."""
+    with open_ledger() as ledger:
+        studies = ledger.studies()
+        if not studies:
+            return f"No studies in {ledger} yet. Start one: attnsearch run spaces/resnet.yaml"
+        rows = []
+        for study in studies:
+            trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+            best = next(iter(leaderboard(trials, study.objectives)), None)
+            rows.append(
+                (
+                    study.label,
+                    study.state,
+                    f"{len(trials)}/{_wanted(study, len(trials))}",
+                    _scores(best, study.objectives) if best else None,
+                    best.name if best else None,
+                    f"{study.created.astimezone():%Y-%m-%d %H:%M}",
+                )
+            )
+        headers = ["study", "state", "trials", "best score", "best trial", "started"]
+        return "\n".join([table(headers, rows), "", "One of them:  attnsearch show STUDY"])
+
+
+def study_text(address: str, *, as_json: bool = False) -> str:
+    """The leaderboard of a study, its states, and why trials failed.
+
+    Args:
+        address: `NAME` or `NAME/NUMBER`.
+        as_json: As JSON, with every trial's metrics and decisions.
+
+    Raises:
+        LedgerError: There is no such study.
+    """
+    with open_ledger() as ledger:
+        study = ledger.find_study(address)
+        trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+    ranked = leaderboard(trials, study.objectives)
+    if as_json:
+        return _json(
+            {
+                "study": _study_fields(study),
+                "best": ranked[0].number if ranked else None,
+                "leaderboard": [trial.number for trial in ranked],
+                "trials": [trial_fields(trial) for trial in trials],
+            }
+        )
+    name = study.name if study.number == 1 else study.label
+    out = [_headline(study, trials), ""]
+    if ranked:
+        out += [leaderboard_text(ranked, study.objectives), ""]
+    rest = [trial for trial in trials if trial not in ranked]
+    if rest:
+        out += [_rest_text(rest, study.objectives), ""]
+    if study.importances:
+        out += [_importances_text(study.importances), ""]
+    out.append(f"One trial:    attnsearch show {name} NUMBER")
+    if ranked:
+        out.append(f"The winner:   attnsearch export {name} --to DIR")
+    out.append("All curves:   attnsearch ui")
+    return "\n".join(out)
+
+
+def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
+    """Everything about one trial: decisions, scores, costs, epochs, and why it failed.
+
+    Raises:
+        LedgerError: There is no such study.
+        NoSuchTrial: The study has no such trial.
+    """
+    with open_ledger() as ledger:
+        study = ledger.find_study(address)
+        trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+    trial = next((trial for trial in trials if trial.number == number), None)
+    if trial is None:
+        have = ", ".join(str(trial.number) for trial in trials) or "none yet"
+        raise NoSuchTrial(f"study {study.label} has no trial {number}; it has: {have}")
+    if as_json:
+        return _json({"study": study.label, **trial_fields(trial)})
+    took = f"{plural(len(trial.epochs), 'epoch')} of {trial.schedule_epochs} in"
+    out = [f"{study.label}, trial {trial.name}: {trial.state}, {took} {duration(trial.seconds)}"]
+    if trial.reused_from:
+        out.append(f"Taken over from {trial.reused_from}.")
+    if trial.error:
+        out += ["", f"Why: {trial.error}"]
+    out += [f"Over the limit: {key} by {value:g}" for key, value in _over(trial.violations)]
+    for title, cells in (
+        ("Decisions", {key: value_text(value) for key, value in trial.values.items()}),
+        ("Scores", {key: _number(value) for key, value in trial.metrics.items()}),
+        ("Costs", {key: _number(value) for key, value in trial.costs.items()}),
+    ):
+        if cells:
+            out += ["", f"{title}:", table([], list(cells.items()), indent="  ")]
+    if trial.epochs:
+        out += ["", _epochs_text(trial.epochs)]
+    if trial.traceback:
+        out += ["", trial.traceback.rstrip()]
+    out += ["", f"MLflow run:  {trial.mlflow_run_id or 'not yet'}"]
+    if trial.weights_path:
+        out.append(f"Weights:     {trial.weights_path}")
+    out.append(f"Its config:  attnsearch show {study.label} {number} --json")
+    return "\n".join(out)
+
+
+def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> str:
+    """Exports a study's best network, or the given trial's, and says what was written.
+
+    Raises:
+        AttnsearchError: There is no such study or trial, or its weights were not kept.
+    """
+    from attnsearch.runs.export import export_study
+
+    with open_ledger() as ledger:
+        study = ledger.find_study(address)
+        options = {} if trial is None else {"trial": trial}
+        export_study(ledger, study.label, folder, onnx=onnx, **options)
+    written = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+    return "\n".join(
+        [
+            f"Wrote {', '.join(written)} to {folder}.",
+            f"Train it anew:  attnsearch run {Path(folder) / 'config.yaml'} --fresh",
+            f'In Python:      attnsearch.runs.load_export("{folder}")',
+        ]
+    )
+
+
+def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:
+    """The finished trials, the best by the first objective first; ties by number."""
+    name, way = next(iter(objectives.items()))
+
+    def rank(trial: TrialRow) -> tuple[float, int]:
+        value = _value(trial, name)
+        return (-value if way == "max" else value, trial.number)  # type: ignore[operator]
+
+    finished = [trial for trial in trials if trial.state == "finished"]
+    return sorted((t for t in finished if _value(t, name) is not None), key=rank)
+
+
+def pareto(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> set[int]:
+    """The numbers of the trials that no other is at least as good as in every objective."""
+    signs = [-1.0 if way == "max" else 1.0 for way in objectives.values()]
+    points = {}
+    for trial in trials:
+        values = [value for name in objectives if (value := _value(trial, name)) is not None]
+        if len(values) == len(signs):
+            points[trial.number] = [a * b for a, b in zip(signs, values, strict=True)]
+    return {
+        number
+        for number, point in points.items()
+        if not any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points.values()
+        )
+    }
+
+
+def leaderboard_text(
+    ranked: Sequence[TrialRow], objectives: Mapping[str, str], *, top: int | None = None
+) -> str:
+    """A table of the best trials; with several objectives a `*` marks the Pareto front."""
+    front = pareto(ranked, objectives) if len(objectives) > 1 else set()
+    costs = [name for name in ("params", "macs") if name not in objectives]
+    headers = ["", "trial", *objectives, *costs, "time", "inserted"]
+    rows = [
+        (
+            f"{place}{'*' if trial.number in front else ''}",
+            f"{trial.number:03d}",
+            *(_number(_value(trial, name)) for name in objectives),
+            *(_number(_value(trial, name)) for name in costs),
+            "reused" if trial.reused_from else duration(trial.seconds),
+            inserted(trial),
+        )
+        for place, trial in enumerate(ranked[:top], start=1)
+    ]
+    told = table(headers, rows, right={"", "trial", *objectives, *costs})
+    return told + "\n* on the Pareto front" if front else told
+
+
+def inserted(trial: TrialRow) -> str:
+    """What is inserted where, as in `ecrm@layer4`: the trial's name without its number."""
+    return trial.name.partition(" ")[2] or trial.name
+
+
+def trial_fields(trial: TrialRow) -> dict[str, Any]:
+    """A trial as plain values, for JSON."""
+    return {
+        "number": trial.number,
+        "name": trial.name,
+        "role": trial.role,
+        "state": trial.state,
+        "values": trial.values,
+        "metrics": trial.metrics,
+        "costs": trial.costs,
+        "violations": trial.violations,
+        "error": trial.error,
+        "epochs": list(trial.epochs),
+        "schedule_epochs": trial.schedule_epochs,
+        "seconds": trial.seconds,
+        "seed": trial.seed,
+        "key": trial.key,
+        "reused_from": trial.reused_from,
+        "mlflow_run_id": trial.mlflow_run_id,
+        "weights_path": trial.weights_path,
+        "config": trial.config,
+    }
+
+
+def states_text(trials: Sequence[TrialRow]) -> str:
+    """`16 trials: 11 finished, 4 stopped, 1 failed`."""
+    counts = Counter(trial.state for trial in trials)
+    told = [f"{counts[state]} {state}" for state in _ORDER if counts[state]]
+    return f"{plural(len(trials), 'trial')}: {', '.join(told)}" if told else "no trials yet"
+
+
+def _headline(study: StudyRow, trials: Sequence[TrialRow]) -> str:
+    objectives = ", ".join(f"{way} {name}" for name, way in study.objectives.items())
+    wanted = _wanted(study, len(trials))
+    more = f" (of {wanted} wanted)" if wanted > len(trials) else ""
+    return paragraph(
+        f"{study.label}: {study.state}; {states_text(trials)}{more}; objective: {objectives}; "
+        f"started {study.created.astimezone():%Y-%m-%d %H:%M}",
+        hanging="  ",
+    )
+
+
+def _wanted(study: StudyRow, least: int) -> int:
+    trials = (study.document.get("search") or {}).get("trials", least)
+    return max(int(trials), least)
+
+
+def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
+    watched = next(iter(objectives))
+    rows = []
+    for trial in sorted(trials, key=lambda trial: (_ORDER.index(trial.state), trial.number)):
+        reached = trial.epochs[-1].get(watched) if trial.epochs else None
+        why = trial.error.strip().splitlines()[0] if trial.error else ""
+        over = ", ".join(f"over {key} by {value:g}" for key, value in _over(trial.violations))
+        rows.append(
+            (
+                f"{trial.number:03d}",
+                trial.state,
+                f"{len(trial.epochs)}/{trial.schedule_epochs}",
+                _number(reached),
+                " - ".join(part for part in (inserted(trial), why or over) if part),
+            )
+        )
+    headers = ["trial", "state", "epochs", f"last {watched}", "inserted, and why it ended"]
+    return table(headers, rows, right={"trial", "epochs", f"last {watched}"})
+
+
+def _importances_text(importances: Mapping[str, Mapping[str, float]]) -> str:
+    out = []
+    for objective, weights in importances.items():
+        best = sorted(weights.items(), key=lambda item: -item[1])[:6]
+        told = ", ".join(f"{name} {weight:.0%}" for name, weight in best)
+        if told:
+            out.append(paragraph(f"What mattered for {objective}: {told}", hanging="  "))
+    return "\n".join(out)
+
+
+def _epochs_text(epochs: Sequence[Mapping[str, Any]]) -> str:
+    first = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "val_dice", "lr")
+    present = [name for name in first if name in epochs[0]]
+    rows = [
+        (int(epoch["epoch"]), *(_number(epoch.get(name)) for name in present)) for epoch in epochs
+    ]
+    headers = ["epoch", *present]
+    return table(headers, rows, right=set(headers))
+
+
+def _study_fields(study: StudyRow) -> dict[str, Any]:
+    return {
+        "name": study.name,
+        "number": study.number,
+        "state": study.state,
+        "objectives": study.objectives,
+        "created": study.created.isoformat(),
+        "ended": study.ended.isoformat() if study.ended else None,
+        "importances": study.importances,
+        "mlflow_uri": study.mlflow_uri,
+        "mlflow_run_id": study.mlflow_run_id,
+        "document": study.document,
+    }
+
+
+def _over(violations: Mapping[str, float]) -> list[tuple[str, float]]:
+    return [(key, value) for key, value in violations.items() if value > 0]
+
+
+def _value(trial: TrialRow, name: str) -> float | None:
+    value = trial.metrics.get(name, trial.costs.get(name))
+    usable = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if usable else None
+
+
+def _scores(trial: TrialRow, objectives: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {_number(_value(trial, name))}" for name in objectives)
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "-" if value is None else str(value)
+    if abs(value) >= 1000:
+        return quantity(value)
+    return score(value) if abs(value) <= 1 else f"{value:.4g}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null: JSON has no words for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

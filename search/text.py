@@ -1,0 +1,133 @@
+"""Plain text for the terminal: tables, and numbers a person can read."""
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Container, Sequence
+
+_GAP = "  "
+_NARROWEST_LAST_COLUMN = 24
+
+
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Container[str] = (),
+    indent: str = "",
+    width: int | None = None,
+) -> str:
+    """Lays rows out in columns.
+
+    Only the last column wraps; the others hold names and numbers that a user copies, so they are
+    never cut.
+
+    Args:
+        headers: One per column; an empty sequence prints no header line.
+        rows: The cells; `None` prints as a dash.
+        right: The headers whose columns are aligned to the right (numbers).
+        indent: Put before each line.
+        width: The widest line in characters; by default the terminal's width, and no limit where
+            the output is not a terminal.
+    """
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    lines = [list(headers), *cells] if headers else cells
+    if not lines:
+        return ""
+    if width is None:
+        width = terminal_width()
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    start = len(indent) + sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    last = widths[-1] if width is None else max(width - start, _NARROWEST_LAST_COLUMN)
+    aligned_right = [bool(headers) and name in right for name in headers or widths]
+    out = []
+    for line in lines:
+        head = [
+            cell.rjust(size) if flush_right else cell.ljust(size)
+            for cell, size, flush_right in zip(
+                line[:-1], widths[:-1], aligned_right[:-1], strict=True
+            )
+        ]
+        tail = textwrap.wrap(line[-1], last, break_on_hyphens=False) or [""]
+        if aligned_right[-1]:
+            tail = [part.rjust(min(widths[-1], last)) for part in tail]
+        out.append((indent + _GAP.join([*head, tail[0]])).rstrip())
+        out.extend(" " * start + part for part in tail[1:])
+    return "\n".join(out)
+
+
+def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:
+    """Wraps one paragraph to the terminal, at most 99 characters a line.
+
+    Args:
+        text: The words; line breaks in it are spaces.
+        indent: Put before the first line.
+        hanging: Put before the other lines; as `indent` by default.
+    """
+    return textwrap.fill(
+        " ".join(text.split()),
+        min(terminal_width() or 99, 99),
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def terminal_width() -> int | None:
+    """The terminal's width in characters, or `None` where standard output is none."""
+    if not sys.stdout.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns, 40)
+
+
+def quantity(number: float | None) -> str:
+    """A count with three significant digits and a unit: `2.78 M`."""
+    if number is None:
+        return "-"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 0.9995 and not 1: 999,950 is 1.00 M and not 1000 k.
+        if abs(number) >= 0.9995 * size:
+            scaled = number / size
+            digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
+            return f"{scaled:.{digits}f} {unit}"
+    return f"{number:.0f}" if number == int(number) else f"{number:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in its two largest units: `3 min 20 s`."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def score(value: float | None) -> str:
+    """A metric with four decimals, or a dash."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def value_text(value: object) -> str:
+    """A decision's value as the YAML would show it: `[3, 5, 7, 9]`, `true`, `0.0123`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `1,024 networks`."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"

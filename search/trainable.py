@@ -1,0 +1,260 @@
+"""The worker: trains one job after the other in a process that stays warm.
+
+Each step is one epoch. Whatever a training raises becomes one failed result, and the process goes
+on with the next job; only a native crash takes the process with it, and then Ray Tune starts a
+new one for the next job.
+"""
+
+import contextlib
+import gc
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ray.tune import Trainable
+from torch import Tensor, nn
+
+from attnsearch.blocks.cost import macs, params
+from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.train import Training
+from attnsearch.runs.weights import Interface, pack_weights
+from attnsearch.search.job import Job, Report
+
+CHECKPOINT = "training.pt"
+MEASURED = ("latency_ms", "memory_mb")  # costs that take a forward or backward pass to know
+
+
+class Trainee(Protocol):
+    """What a worker needs of a training; `attnsearch.runs.train.Training` is the one."""
+
+    network: nn.Module
+    history: list[dict[str, float]]
+
+    @property
+    def done(self) -> bool:
+        """Whether the full schedule is done."""
+
+    @property
+    def result(self) -> dict[str, float]:
+        """The metrics that count."""
+
+    def run_epoch(self) -> dict[str, float]:
+        """Trains one epoch and returns its metrics."""
+
+    def costs(self) -> dict[str, float]:
+        """Costs of the network."""
+
+    def predictions(self, split: str = "val") -> dict[str, Any]:
+        """What the network says about every image of a split."""
+
+    def result_state(self) -> dict[str, Tensor]:
+        """The trained state dict."""
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` takes."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+
+
+MakeTraining = Callable[[Job, DataSet, str, int], Trainee]
+
+
+def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainee:
+    """The training that a job asks for."""
+    return Training(job.config, data, job.seed, device, threads)
+
+
+class Worker(Trainable):
+    """Trains jobs for Ray Tune, whose config is `{"job": Job}`."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        datasets: Mapping[str, DataSet] | None = None,
+        cpus: float = 1,
+        gpus: float = 0,
+        folders: Sequence[str] = (),
+        make: MakeTraining = make_training,
+    ) -> None:
+        """Prepares the process, once.
+
+        Args:
+            config: The first job's.
+            datasets: Data sets by the name that `Job.dataset` gives; their arrays lie in Ray's
+                shared memory, once for all workers of a machine.
+            cpus: Of each trial: so many threads the process computes with.
+            gpus: Of each trial; below 1, a share of one card's memory.
+            folders: Where modules of the user's own blocks lie.
+            make: Builds the training of a job.
+        """
+        self._datasets = datasets or {}
+        self._threads = max(1, int(cpus))
+        self._device = "cuda" if gpus else "cpu"
+        self._make = make
+        sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+        torch.set_num_threads(self._threads)
+        if 0 < gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(gpus)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Drops the last job and takes the next; nothing is built before the first step."""
+        self._job: Job = new_config["job"]
+        self._forget()
+        self._costs: dict[str, float] = {}
+        self._seconds = 0.0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch, or the first and last result of a job that fails or is infeasible."""
+        start = time.perf_counter()
+        try:
+            report = self._epoch()
+        except (Exception, SystemExit) as error:
+            report = Report(
+                state="failed",
+                error=describe(error),
+                traceback="".join(traceback.format_exception(error)),
+                costs=self._costs,
+            )
+        if report.state:
+            self._forget()
+        self._seconds += time.perf_counter() - start
+        report.seconds = self._seconds
+        return {
+            **report.metrics,
+            **({"epoch": report.epoch} if report.epoch else {}),
+            "final": report.state == "finished",
+            "report": report,
+            "done": report.state is not None,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the training, which a scheduler pauses."""
+        assert self._training is not None
+        whole = {"training": self._training.state(), "costs": self._costs, "s": self._seconds}
+        torch.save(whole, Path(checkpoint_dir) / CHECKPOINT)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Goes on with a paused training."""
+        path = Path(checkpoint) / CHECKPOINT
+        whole = torch.load(path, map_location="cpu", weights_only=True)
+        self._costs, self._seconds = whole["costs"], whole["s"]
+        self._training = self._build()
+        self._training.load_state(whole["training"])
+
+    def cleanup(self) -> None:
+        """Lets go of the training."""
+        self._forget()
+
+    def _epoch(self) -> Report:
+        if self._training is None:
+            try:
+                self._training = self._build()
+            except (BlockError, SiteError) as error:
+                return Report(state="infeasible", error=str(error), violations={"fit": 1.0})
+            violations = self._violations(self._training)
+            if violations:
+                return Report(
+                    state="infeasible",
+                    error=_describe_violations(violations, self._costs, self._job.limits),
+                    violations=violations,
+                    costs=self._costs,
+                )
+        training = self._training
+        metrics = training.run_epoch()
+        report = Report(epoch=len(training.history), metrics=metrics, costs=self._costs)
+        if training.done:
+            self._finish(training, report)
+        return report
+
+    def _build(self) -> Trainee:
+        data = self._datasets[self._job.dataset]
+        return self._make(self._job, data, self._device, self._threads)
+
+    def _violations(self, training: Trainee) -> dict[str, float]:
+        """By how much the network exceeds its limits, measuring the cheap costs first."""
+        limits = self._job.limits
+        shape = network_input(self._datasets[self._job.dataset])
+        self._costs = {"params": params(training.network), "macs": macs(training.network, shape)}
+        found = excess(self._costs, limits)
+        if not any(value > 0 for value in found.values()) and set(limits) & set(MEASURED):
+            self._costs = training.costs()
+            found = excess(self._costs, limits)
+        return found if any(value > 0 for value in found.values()) else {}
+
+    def _finish(self, training: Trainee, report: Report) -> None:
+        self._costs = report.costs = training.costs()
+        report.state = "finished"
+        report.result = training.result
+        report.violations = excess(report.costs, self._job.limits)
+        report.predictions = {
+            split: training.predictions(split) for split in self._job.predictions
+        }
+        data = self._datasets[self._job.dataset]
+        packed = pack_weights(training.result_state(), interface(data))
+        report.weights = np.frombuffer(packed, np.uint8)
+
+    def _forget(self) -> None:
+        """Frees what the last training held, cycles and the card's cache included."""
+        self._training: Trainee | None = None
+        gc.collect()
+        if torch.cuda.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
+
+def network_input(data: DataSet) -> tuple[int, int, int]:
+    """The shape (C, H, W) of one image of a data set."""
+    height, width = data.image_size
+    return (data.channels, height, width)
+
+
+def interface(data: DataSet) -> Interface:
+    """What a network trained on a data set takes and tells."""
+    return Interface(
+        class_names=tuple(data.class_names),
+        image_size=(data.image_size[0], data.image_size[1]),
+        channels=data.channels,
+        mean=tuple(float(value) for value in data.mean),
+        std=tuple(float(value) for value in data.std),
+    )
+
+
+def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """Relative excess over each limit whose cost is known: 0.1 is 10 % too much, -0.1 10 % left."""
+    return {
+        f"limits.{name}": costs[name] / limit - 1 for name, limit in limits.items() if name in costs
+    }
+
+
+def describe(error: BaseException) -> str:
+    """Why a training failed, in one sentence that a person understands."""
+    text = " ".join(str(error).split())
+    memory_words = ("can't allocate memory", "out of memory", "cannot allocate memory")
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        words in text.lower() for words in memory_words
+    ):
+        return f"out of memory: {text or type(error).__name__}"
+    if isinstance(error, AttnsearchError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def _describe_violations(
+    violations: Mapping[str, float], costs: Mapping[str, float], limits: Mapping[str, float]
+) -> str:
+    return "; ".join(
+        f"{name} {costs[name]:,.6g} is above limits.{name} {limits[name]:,.6g}"
+        for name in limits
+        if violations.get(f"limits.{name}", 0) > 0
+    )

@@ -1,0 +1,105 @@
+"""`attnsearch ui`: MLflow's own server on the store that the studies are recorded in."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+import click
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.search.studies import open_ledger
+
+
+class ServerError(AttnsearchError):
+    """MLflow's server cannot be started at this address."""
+
+
+def serve(host: str, port: int) -> int:
+    """Brings MLflow up to date with the ledger and serves it until Ctrl-C.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        LedgerError: There is no ledger here.
+        ServerError: The address cannot be used.
+    """
+    uri = synchronised_uri()
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"The records are on a server that runs already: {uri}")
+        return 0
+    _check_address(host, port)
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
+    click.echo(f"Records:  {uri}")
+    click.echo(f"Open      http://{shown}:{port}   (in a few seconds; Ctrl-C stops the server)")
+    sys.stdout.flush()
+    server = subprocess.Popen(server_command(uri, host, port), env=server_environment())
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        # The terminal sent it to the server too, which takes its workers down with it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
+        return 0
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            server.wait()
+
+
+def synchronised_uri() -> str:
+    """Writes to MLflow whatever of the ledger it lacks, and returns its absolute address."""
+    from attnsearch.runs.mirror import Mirror
+
+    with open_ledger() as ledger:
+        mirror = Mirror(ledger)
+        mirror.sync()
+        return str(mirror.tracking_uri)
+
+
+def server_command(uri: str, host: str, port: int) -> list[str]:
+    """How MLflow's server is started: one worker serves one researcher, in 0.4 GB not 1.4."""
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri),
+        *("--host", host, "--port", str(port)),
+        *("--workers", "1"),
+    ]
+
+
+def server_environment() -> dict[str, str]:
+    """This process's environment, without MLflow's job queue and its reports to the makers."""
+    defaults = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    return {**defaults, **os.environ}
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuses an address in use at once, with a port that is free."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except OSError as error:
+        raise ServerError(f"--host {host}: {error.strerror or error}") from None
+    for candidate in range(port, min(port + 50, 65536)):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError as error:
+                if candidate == port:
+                    reason = error.strerror or str(error)
+                continue
+            if candidate == port:
+                return
+            raise ServerError(
+                f"port {port} on {host} cannot be used ({reason}); try --port {candidate}"
+            )
+    raise ServerError(f"port {port} on {host} cannot be used ({reason}); choose another --port")

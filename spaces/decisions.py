@@ -1,0 +1,199 @@
+"""What a sampler decides: one named choice or range, active only where it matters."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from attnsearch.spaces.errors import DecisionError, nearest, shown
+from attnsearch.spaces.values import Choice, FloatRange, IntRange, label, same
+
+#: What the name of a decision is made of, in Optuna, MLflow and reports alike.
+NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_.-]+")
+
+Parents = tuple[tuple[str, frozenset[str]], ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision of a space.
+
+    Attributes:
+        name: The same in Optuna, MLflow and reports.
+        kind: `choice` of one of `choices`, or a number from `low` to `high`, both included.
+        choices: The members, plain values: text, numbers, booleans, None, lists, dicts.
+        low: Lowest number.
+        high: Highest number.
+        step: Distance of the numbers from `low` on; None for every float in the range.
+        log: Whether numbers are proposed on a logarithmic scale.
+        prior: The value that is tried first, where `has_prior`.
+        has_prior: Whether the file names a prior (which may be None).
+        parents: Names of decisions with values of theirs: the decision is active where at least
+            one of them has one of these values, and always where there are none.
+    """
+
+    name: str
+    kind: Literal["choice", "int", "float"]
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    log: bool = False
+    prior: Any = None
+    has_prior: bool = False
+    parents: Parents = ()
+
+    def active(self, values: Mapping[str, Any]) -> bool:
+        """Whether the decision matters, given the values of those that it depends on."""
+        return not self.parents or any(
+            isinstance(values.get(name), str) and values[name] in wanted
+            for name, wanted in self.parents
+        )
+
+    def label(self, value: Any) -> str:
+        """Writes a value as text: words as they are, `module:Class` as Class, lists as JSON."""
+        if self.name.endswith(".block") and isinstance(value, str):
+            return block_label(value)
+        return label(value)
+
+    def encode(self, value: Any) -> Any:
+        """Returns a value as Optuna stores it: lists and dicts become their label."""
+        return label(value) if isinstance(value, list | dict) else value
+
+    def decode(self, value: Any) -> Any:
+        """Returns the value that `encode` gave, checked."""
+        if self.kind == "choice" and isinstance(value, str):
+            for choice in self.choices:
+                if isinstance(choice, list | dict) and label(choice) == value:
+                    return choice
+        return self.check(value)
+
+    def check(self, value: Any) -> Any:
+        """Returns the value as the space writes it.
+
+        Raises:
+            DecisionError: The value is none of the decision's.
+        """
+        if self.kind == "choice":
+            plain = json.loads(json.dumps(value)) if isinstance(value, tuple | list) else value
+            for choice in self.choices:
+                if same(choice, plain):
+                    return choice
+            for choice in self.choices:
+                if isinstance(plain, str) and self.label(choice) == plain:
+                    return choice
+            labels = [self.label(choice) for choice in self.choices]
+            raise DecisionError(
+                f"{self.name}: {shown(value)} is not one of {', '.join(labels)}"
+                f"{nearest(value, labels)}"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DecisionError(f"{self.name}: {shown(value)} is not a number")
+        return self._number(value)
+
+    def _number(self, value: float) -> float:
+        assert self.low is not None and self.high is not None
+        slack = 1e-9 * max(abs(self.low), abs(self.high))
+        if not self.low - slack <= value <= self.high + slack:
+            raise DecisionError(f"{self.name}: {value} lies outside [{self.low}, {self.high}]")
+        value = min(max(value, self.low), self.high)
+        if self.step is not None:
+            count = (value - self.low) / self.step
+            if not math.isclose(count, round(count), abs_tol=1e-6):
+                raise DecisionError(
+                    f"{self.name}: {value} is not {self.low} plus a multiple of {self.step}"
+                )
+            return self._at(round(count))
+        return float(value)
+
+    def values(self) -> Iterator[Any]:
+        """Goes through all values, the lowest or first one first.
+
+        Raises:
+            DecisionError: There is no end of them: a float range without a step.
+        """
+        if self.kind == "choice":
+            yield from self.choices
+            return
+        if self.count is None:
+            raise DecisionError(
+                f"{self.name}: a float range without step has no list of values; give it a step"
+            )
+        for index in range(self.count):
+            yield self._at(index)
+
+    @property
+    def count(self) -> int | None:
+        """Number of values; None for a float range without a step."""
+        if self.kind == "choice":
+            return len(self.choices)
+        if self.step is None:
+            return None
+        assert self.low is not None and self.high is not None
+        return round((self.high - self.low) / self.step) + 1
+
+    def default(self) -> Any:
+        """Returns the prior, else the first member or the middle of the range."""
+        if self.has_prior:
+            return self.prior
+        if self.kind == "choice":
+            return self.choices[0]
+        assert self.low is not None and self.high is not None
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        if self.step is not None:
+            return self._at(round((middle - self.low) / self.step))
+        return float(f"{middle:.4g}") if self.low <= float(f"{middle:.4g}") <= self.high else middle
+
+    def _at(self, index: int) -> float:
+        """Returns the number so many steps above the lowest, without the noise of floats."""
+        assert self.low is not None and self.high is not None and self.step is not None
+        if self.kind == "int":
+            return int(self.low) + index * int(self.step)
+        return min(float(f"{self.low + index * self.step:.12g}"), self.high)
+
+
+def decision(name: str, spec: Any, parents: Parents = ()) -> Decision:
+    """Makes a decision of a checked `Choice`, `IntRange` or `FloatRange`."""
+    has_prior = "prior" in spec.model_fields_set and (
+        isinstance(spec, Choice) or spec.prior is not None
+    )
+    if isinstance(spec, Choice):
+        members = tuple(plain(member) for member in spec.choice)
+        return Decision(
+            name, "choice", members, prior=plain(spec.prior), has_prior=has_prior, parents=parents
+        )
+    low, high = spec.ends
+    whole = isinstance(spec, IntRange)
+    number = int if whole else float
+    return Decision(
+        name,
+        "int" if whole else "float",
+        low=number(low),
+        high=number(high),
+        step=(int(spec.step or 1) if whole else spec.step),
+        log=spec.log,
+        prior=number(spec.prior) if has_prior else None,
+        has_prior=has_prior,
+        parents=parents,
+    )
+
+
+def is_spec(value: Any) -> bool:
+    """Whether a checked value is searched rather than fixed."""
+    return isinstance(value, Choice | IntRange | FloatRange)
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON would give it back: lists for tuples."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def block_label(block: str) -> str:
+    """Returns what stands for a block in names: `Class` for `package.module:Class`."""
+    return block.rpartition(":")[2].rpartition(".")[2] if ":" in block else block

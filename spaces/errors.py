@@ -1,0 +1,138 @@
+"""What is wrong with a space file: every problem with its place, all of them in one error."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnsearch.blocks.errors import AttnsearchError
+
+#: The keys and list positions that lead from the top of a file to a value.
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something stands: a file with line and column from 1, or an override without them."""
+
+    file: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return self.file
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake.
+
+    Attributes:
+        file: The space file as it was named, or `--set KEY=VALUE`.
+        line: Line in the file from 1; None for an override.
+        column: Column in the line from 1; None for an override.
+        key: The dotted key that is wrong, empty for the file as a whole.
+        message: What was found, what is allowed, and what to do.
+    """
+
+    file: str
+    line: int | None
+    column: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = Place(self.file, self.line, self.column)
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class SpaceError(AttnsearchError):
+    """A space file cannot be used.
+
+    `problems` holds every mistake, in the order of the file; `str()` prints one a line, at most
+    a hundred.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda p: (p.line or 0, p.column or 0, p.key))
+        lines = [str(problem) for problem in self.problems[:100]]
+        if len(self.problems) > 100:
+            lines.append(f"and {len(self.problems) - 100:,} more")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type["SpaceError"], tuple[list[Problem]]]:
+        return SpaceError, (self.problems,)
+
+
+class DecisionError(AttnsearchError, ValueError):
+    """Values for a space's decisions are missing, unknown or out of range."""
+
+
+class Problems:
+    """Collects problems and turns paths into places.
+
+    A value that is already known to be wrong is not reported again by a later check.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.keys: dict[KeyPath, Place] = {}
+        self.values: dict[KeyPath, Place] = {}
+        self._found: dict[Problem, None] = {}
+        self._wrong: set[KeyPath] = set()
+
+    def add(self, path: Sequence[str | int], message: str, *, at_key: bool = False) -> None:
+        """Records a problem of the value at a path, or of the key itself."""
+        where = tuple(path)
+        if any(where[:length] in self._wrong for length in range(len(where) + 1)):
+            return
+        self._wrong.add(where)
+        self.add_at(self.place(where, at_key=at_key), dotted(where), message)
+
+    def add_at(self, place: Place, key: str, message: str) -> None:
+        """Records a problem at a known place."""
+        self._found[Problem(place.file, place.line, place.column, key, message)] = None
+
+    def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Place:
+        """Returns the place of a path, or of the nearest thing around it that stands somewhere."""
+        where = tuple(path)
+        table = self.keys if at_key else self.values
+        while where and where not in table:
+            where = where[:-1]
+            table = self.keys if where in self.keys else self.values
+        return table.get(where, Place(self.file, 1, 1))
+
+    def wrong(self, path: Sequence[str | int]) -> bool:
+        """Whether a problem was found at this path or below it."""
+        where = tuple(path)
+        return any(wrong[: len(where)] == where for wrong in self._wrong)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._found)
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Writes a path as `insert.0.block`, the form that `--set` takes."""
+    return ".".join(str(part) for part in path)
+
+
+def nearest(name: object, options: Iterable[str]) -> str:
+    """Returns `; did you mean X?` for the option most like a name, or an empty string."""
+    known = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean {known[close[0]]!r}?" if close else ""
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """Writes a value for a message, shortened where it is long."""
+    text = (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or isinstance(value, bool)
+        else repr(value)
+    )
+    return text if len(text) <= limit else text[: limit - 3] + "..."

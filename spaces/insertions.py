@@ -1,0 +1,245 @@
+"""The entries of `insert`: which sites they name, how their decisions are called."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.sites import Site, match
+from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, block_label, decision, is_spec
+from attnsearch.spaces.errors import KeyPath, Problems, shown
+from attnsearch.spaces.model import Entry, SpaceFile
+from attnsearch.spaces.parameters import Blocks, Settings, missing_parameters, read_settings
+
+NONE = "none"
+_MAX_STARS = 6
+
+
+@dataclass(frozen=True)
+class Option:
+    """A block that a group can have, with its hyperparameters.
+
+    Attributes:
+        block: Its name, or `none`.
+        fixed: Plain values by hyperparameter.
+        searched: Decisions by hyperparameter.
+        joint: A decision between whole sets of hyperparameters.
+        path: Where the block is named.
+        places: Where its hyperparameters stand, by name.
+    """
+
+    block: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    searched: Mapping[str, Decision] = field(default_factory=dict)
+    joint: Decision | None = None
+    path: KeyPath = ()
+    places: Mapping[str, KeyPath] = field(default_factory=dict)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The decisions that matter where this block is chosen."""
+        return [*self.searched.values(), *([self.joint] if self.joint else [])]
+
+    def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the hyperparameters under values of the decisions, without defaults."""
+        chosen = {key: values[choice.name] for key, choice in self.searched.items()}
+        return {**self.fixed, **chosen, **(values[self.joint.name] if self.joint else {})}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sites that get one block, decided once.
+
+    Attributes:
+        name: What its decisions' names begin with.
+        at: The pattern of just these sites.
+        sites: The sites.
+        decision: Which block, where that is decided.
+        options: The blocks by name; one where the block is fixed.
+        path: Of the entry in the file.
+    """
+
+    name: str
+    at: str
+    sites: tuple[Site, ...]
+    decision: Decision | None
+    options: Mapping[str, Option]
+    path: KeyPath
+
+    @property
+    def allows_none(self) -> bool:
+        """Whether the group can stay empty."""
+        return NONE in self.options
+
+    def option(self, values: Mapping[str, Any]) -> Option:
+        """Returns the block that values of the decisions choose."""
+        if self.decision is None:
+            return next(iter(self.options.values()))
+        return self.options[values[self.decision.name]]
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The group's decisions, the block's first."""
+        inner = [choice for option in self.options.values() for choice in option.decisions]
+        return [*([self.decision] if self.decision else []), *inner]
+
+
+def read_groups(
+    file: SpaceFile, sites: list[Site] | None, blocks: Blocks, problems: Problems
+) -> list[Group]:
+    """Reads the entries of a file.
+
+    Args:
+        file: The file, checked against the model.
+        sites: All sites of the host; None where the host is wrong, so that no site can be found.
+        blocks: Looks blocks up.
+        problems: Where mistakes are recorded.
+    """
+    general = _general_settings(file, blocks, problems)
+    groups: list[Group] = []
+    taken: dict[str, str] = {}
+    for index, entry in enumerate(file.insert):
+        path: KeyPath = ("insert", index)
+        if problems.wrong((*path, "at")) or problems.wrong((*path, "block")):
+            continue
+        options = _options(entry, path, general, blocks, problems)
+        if sites is None or not options:
+            continue
+        found = _match(entry, path, sites, problems)
+        for name, at, members in _partition(entry, found):
+            if name in taken:
+                problems.add(
+                    path,
+                    f"its decisions would be called {name!r}, like those of {taken[name]}; "
+                    "give one of the entries a `name:`",
+                )
+                break
+            groups.append(_group(entry, path, name, at, members, options))
+        taken |= {
+            name: f"the entry at {problems.place(path)}" for name, _, _ in _partition(entry, found)
+        }
+    return groups
+
+
+def _general_settings(file: SpaceFile, blocks: Blocks, problems: Problems) -> dict[str, Settings]:
+    """Reads the `blocks` section."""
+    general = {}
+    for name, raw in file.blocks.items():
+        path: KeyPath = ("blocks", name)
+        if name == NONE:
+            problems.add(path, "none is no block and has no hyperparameters; remove it")
+            continue
+        cls = blocks.find(name, path)
+        if cls is not None:
+            general[name] = read_settings(name, cls, raw, path, problems)
+    return general
+
+
+def _options(
+    entry: Entry,
+    path: KeyPath,
+    general: Mapping[str, Settings],
+    blocks: Blocks,
+    problems: Problems,
+) -> list[tuple[str, KeyPath, Settings]]:
+    """Reads which blocks an entry can have, each with its place and hyperparameters."""
+    where: KeyPath = (*path, "block")
+    members: list[tuple[str, KeyPath]] = [(str(entry.block), where)]
+    if is_spec(entry.block):
+        choice = entry.block.choice  # type: ignore[union-attr]
+        members = [(name, (*where, "choice", index)) for index, name in enumerate(choice)]
+    own = {}
+    for name, raw in entry.params.items():
+        cls = blocks.find(name, (*path, "params", name)) if name != NONE else None
+        if cls is not None:
+            own[name] = read_settings(name, cls, raw, (*path, "params", name), problems)
+    found: list[tuple[str, KeyPath, Settings]] = []
+    for name, place in members:
+        if name == NONE:
+            found.append((name, place, Settings()))
+            continue
+        cls = blocks.find(name, place)
+        if cls is None:
+            continue
+        base = general.get(name, Settings())
+        settings = own.get(name, Settings()).over(base)
+        given = settings.fixed.keys() | settings.searched.keys()
+        if settings.joint is not None:
+            given |= set.intersection(*(set(member) for member in settings.joint.choice))
+        missing = missing_parameters(name, cls, set(given))
+        if missing and not any(problems.wrong(place) for place in settings.places.values()):
+            problems.add(
+                place,
+                f"{name} needs a value for {', '.join(missing)}; write it under "
+                f"blocks: {{{name}: {{{missing[0]}: ...}}}}",
+            )
+            continue
+        found.append((name, place, settings))
+    return found
+
+
+def _match(entry: Entry, path: KeyPath, sites: list[Site], problems: Problems) -> list[Site]:
+    where = (*path, "at")
+    if entry.at.count("*") > _MAX_STARS:
+        problems.add(where, f"{shown(entry.at)} has more than {_MAX_STARS} stars")
+        return []
+    try:
+        return match(entry.at, sites)
+    except SiteError as error:
+        problems.add(where, str(error))
+        return []
+
+
+def _partition(entry: Entry, found: list[Site]) -> Iterator[tuple[str, str, tuple[Site, ...]]]:
+    """Yields name, pattern and sites of each group of an entry."""
+    pattern = entry.at.strip()
+    if not found:
+        return
+    if entry.decide == "together":
+        yield entry.name or _pattern_name(pattern), pattern, tuple(found)
+        return
+    if entry.decide == "each":
+        for site in found:
+            yield (f"{entry.name}.{site.name}" if entry.name else site.name), site.name, (site,)
+        return
+    rest = pattern.split(".")[1:]
+    for stage in dict.fromkeys(site.stage for site in found):
+        members = tuple(site for site in found if site.stage == stage)
+        head = "stem" if stage is None else f"layer{stage}"
+        name = f"{entry.name}.{head}" if entry.name else _pattern_name(".".join([head, *rest]))
+        yield name, ".".join([head, *rest]), members
+
+
+def _pattern_name(pattern: str) -> str:
+    """Returns a pattern as part of a decision's name: `layer[2-3].*.conv2` as `layer2-3.conv2`."""
+    parts = []
+    for part in pattern.split("."):
+        word = re.sub(r"[\[\]*\s]", "", part).replace(",", "_")
+        parts += [word] if word else []
+    name = ".".join(parts) or "all"
+    return name if NAME_CHARACTERS.fullmatch(name) else re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
+def _group(
+    entry: Entry,
+    path: KeyPath,
+    name: str,
+    at: str,
+    sites: tuple[Site, ...],
+    options: list[tuple[str, KeyPath, Settings]],
+) -> Group:
+    which = decision(f"{name}.block", entry.block) if is_spec(entry.block) else None
+    built = {}
+    for block, place, settings in options:
+        label = block_label(block)
+        parents = ((which.name, frozenset([block])),) if which else ()
+        searched = {
+            key: decision(f"{name}.{label}.{key}", spec, parents)
+            for key, spec in settings.searched.items()
+        }
+        joint = None
+        if settings.joint is not None:
+            joint = decision(f"{name}.{label}.params", settings.joint, parents)
+        built[block] = Option(block, settings.fixed, searched, joint, place, settings.places)
+    return Group(name, at, sites, which, built, path)

@@ -1,0 +1,289 @@
+"""Hyperparameters of blocks, checked against the constructors that declare them."""
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Union
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from torch import nn
+
+from attnsearch.blocks.architecture import complete
+from attnsearch.blocks.catalog import find_block, hyperparameters
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.spaces.decisions import NAME_CHARACTERS, block_label, is_spec, plain
+from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
+from attnsearch.spaces.validate import explain, locate
+from attnsearch.spaces.values import Choice, FloatRange, IntRange, SearchableAny, kind_of, same
+
+
+@dataclass
+class Settings:
+    """The hyperparameters that a file gives for one block.
+
+    Attributes:
+        fixed: Plain values by hyperparameter.
+        searched: Checked choices and ranges by hyperparameter.
+        joint: A choice between whole sets of hyperparameters; then the others are empty.
+        places: Path of each hyperparameter in the file, of the joint choice as "".
+    """
+
+    fixed: dict[str, Any] = field(default_factory=dict)
+    searched: dict[str, Any] = field(default_factory=dict)
+    joint: Any = None
+    places: dict[str, KeyPath] = field(default_factory=dict)
+
+    def over(self, base: "Settings") -> "Settings":
+        """Returns these settings where given, those of `base` elsewhere.
+
+        A joint choice on either side leaves nothing of the base.
+        """
+        if not self.places:
+            return base
+        if self.joint is not None or base.joint is not None:
+            return self
+        mine = self.fixed.keys() | self.searched.keys()
+        return Settings(
+            {k: v for k, v in base.fixed.items() if k not in mine} | self.fixed,
+            {k: v for k, v in base.searched.items() if k not in mine} | self.searched,
+            None,
+            base.places | self.places,
+        )
+
+
+class Blocks:
+    """The blocks that a file names, each looked up once."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self.labels: dict[str, str] = {}
+        self._found: dict[str, type[nn.Module] | None] = {}
+
+    def find(self, name: str, path: KeyPath) -> type[nn.Module] | None:
+        """Returns a block's class; None, and a problem, where there is none.
+
+        Importing a user's module runs it, so whatever it raises is a problem of the file.
+        """
+        if name in self._found:
+            return self._found[name]
+        found = None
+        try:
+            found = find_block(name)
+        except AttnsearchError as error:
+            self.problems.add(path, str(error))
+        except (Exception, SystemExit) as error:
+            self.problems.add(
+                path, f"{shown(name)} cannot be imported: {type(error).__name__}: {error}"
+            )
+        self._found[name] = found
+        if found is not None:
+            self._label(name, path)
+        return found
+
+    def _label(self, name: str, path: KeyPath) -> None:
+        label = block_label(name)
+        if not NAME_CHARACTERS.fullmatch(label):
+            self.problems.add(
+                path,
+                f"{shown(name)} cannot be part of a decision's name, which has only letters, "
+                "digits, `_`, `.` and `-`; rename it",
+            )
+        other = self.labels.setdefault(label, name)
+        if other != name:
+            self.problems.add(
+                path,
+                f"{shown(name)} and {shown(other)} are both called {label} in decision names; "
+                "rename one of the classes",
+            )
+
+
+def read_settings(
+    block: str, cls: type[nn.Module], raw: Any, path: KeyPath, problems: Problems
+) -> Settings:
+    """Checks the hyperparameters that a file gives for one block.
+
+    Args:
+        block: Name of the block.
+        cls: Its class.
+        raw: The mapping in the file, or a choice between whole mappings.
+        path: Where it stands.
+        problems: Where mistakes are recorded; what is wrong is left out.
+    """
+    known = hyperparameters(cls)
+    kind = kind_of(raw)
+    if kind is None or kind in known:
+        settings = Settings()
+        for name, value in raw.items():
+            where = (*path, name)
+            checked = _read_one(block, cls, known, name, value, where, problems)
+            if checked is _WRONG:
+                continue
+            settings.places[name] = where
+            (settings.searched if is_spec(checked) else settings.fixed)[name] = (
+                checked if is_spec(checked) else plain(checked)
+            )
+        return settings
+    if kind != "choice":
+        problems.add(path, f"a range is a value of one hyperparameter of {block}; name it")
+        return Settings()
+    return Settings(
+        joint=_read_joint(block, cls, known, raw, path, problems), places={"": path}
+    )
+
+
+def _read_joint(
+    block: str,
+    cls: type[nn.Module],
+    known: Mapping[str, inspect.Parameter],
+    raw: dict[str, Any],
+    path: KeyPath,
+    problems: Problems,
+) -> Any:
+    """Checks `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
+    before = sum(1 for _ in problems)
+    try:
+        spec = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
+    except ValidationError as error:
+        explain(error, raw, path, problems)
+        return None
+    members = [*enumerate(spec.choice), *([("prior", spec.prior)] if spec.prior else [])]
+    read: list[dict[str, Any]] = []
+    for index, member in members:
+        where = (*path, "prior") if index == "prior" else (*path, "choice", index)
+        values = {}
+        for name, value in member.items():
+            if kind_of(value):
+                problems.add((*where, name), "a member of a choice is fixed; write one value")
+                continue
+            values[name] = plain(
+                _read_one(block, cls, known, name, value, (*where, name), problems)
+            )
+        read.append(values)
+    if sum(1 for _ in problems) > before:
+        return None
+    checked: dict[str, Any] = {"choice": read[: len(spec.choice)]}
+    if spec.prior:
+        checked["prior"] = read[-1]
+    return Choice[dict[str, Any]].model_validate(checked)
+
+
+_WRONG = object()
+
+
+def _read_one(
+    block: str,
+    cls: type[nn.Module],
+    known: Mapping[str, inspect.Parameter],
+    name: str,
+    value: Any,
+    path: KeyPath,
+    problems: Problems,
+) -> Any:
+    if name not in known:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        problems.add(
+            path,
+            f"block {block} has no hyperparameter {name!r}{nearest(name, known)} ({has})",
+            at_key=True,
+        )
+        return _WRONG
+    kind = _types(cls).get(name, Any)
+    adapter = _adapter(kind)
+    if adapter is None:
+        kind, adapter = Any, _adapter(Any)
+        assert adapter is not None
+    try:
+        checked = adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        _explain(error, kind, value, path, problems)
+        return _WRONG
+    wrong_range = None
+    if isinstance(checked, IntRange) and isinstance(checked.ends[0], float):
+        wrong_range = "is a fraction: use {float: [lowest, highest]}"
+    if isinstance(checked, FloatRange) and kind is not Any and isinstance(checked.ends[0], int):
+        wrong_range = "is a whole number: use {int: [lowest, highest]}"
+    if wrong_range:
+        problems.add(path, f"{name} of {block} {wrong_range}")
+        return _WRONG
+    return checked
+
+
+def _explain(
+    error: ValidationError, kind: Any, value: Any, path: KeyPath, problems: Problems
+) -> None:
+    """Records why a value does not have the type that the constructor declares."""
+    details = error.errors(include_url=False)
+    own = ("choice", "range", "kind", "missing", "extra_forbidden")
+    shape = [
+        detail
+        for detail in details
+        if detail["type"] in own or detail["loc"][-1:] in (("choice",), ("int",), ("float",))
+    ]
+    if shape:
+        explain(error, value, path, problems)
+        return
+    for detail in details:
+        where = locate(detail["loc"], value)
+        inside = where[: 2 if kind_of(value) == "choice" else 1] if kind_of(value) else ()
+        found = value
+        for part in inside:
+            found = found[part]
+        problems.add((*path, *inside), f"found {shown(found)}, expected {_words(kind)}")
+
+
+@lru_cache(maxsize=256)
+def _types(cls: type[nn.Module]) -> dict[str, Any]:
+    """Returns the declared types of a constructor's parameters, empty where they are unreadable."""
+    try:
+        return typing.get_type_hints(cls.__init__)
+    except Exception:  # a user's annotation may name anything
+        return {}
+
+
+@lru_cache(maxsize=256)
+def _adapter(kind: Any) -> "TypeAdapter[Any] | None":
+    """Returns what validates a value of a type in any form, None for a type that JSON lacks."""
+    try:
+        return TypeAdapter(SearchableAny[kind])
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+        return None
+
+
+def _words(kind: Any) -> str:
+    """Says what a type is in words."""
+    plain_words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        type(None): "null",
+    }
+    if kind in plain_words:
+        return plain_words[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(option) for option in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_words(argument) for argument in arguments))
+    members = [argument for argument in arguments if argument is not Ellipsis]
+    if origin is not None and len(members) == 1:
+        return f"a list, each member {_words(members[0])}"
+    return f"a value of type {getattr(kind, '__name__', kind)}"
+
+
+def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> list[str]:
+    """Returns the hyperparameters that have no default and are not given."""
+    return [
+        name
+        for name, parameter in hyperparameters(cls).items()
+        if parameter.default is inspect.Parameter.empty and name not in given
+    ]
+
+
+def complete_parameters(block: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all hyperparameters of a block: those given, and the constructor's defaults."""
+    return complete(block, given)

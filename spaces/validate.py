@@ -1,0 +1,228 @@
+"""Checks a document against the model, with messages in the words of a space file."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from attnsearch.spaces.errors import KeyPath, Problems, dotted, nearest, shown
+from attnsearch.spaces.model import SpaceFile
+from attnsearch.spaces.values import kind_of
+
+#: What stands in for a required value that is wrong, so that the rest can still be checked.
+_STAND_INS: dict[KeyPath, Any] = {
+    ("name",): "unnamed",
+    ("task",): "classification",
+    ("data",): {"source": None},
+    ("data", "source"): None,
+    ("network",): {"backbone": "resnet18"},
+    ("network", "backbone"): "resnet18",
+}
+_ENTRY_STAND_INS: dict[str, Any] = {"insert": {"at": "stem", "block": "none"}, "forbid": {}}
+
+_EXPECTED = {
+    "int": "a whole number",
+    "int_from_float": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "list": "a list: [...]",
+    "dict": "a mapping of keys to values",
+    "model": "a mapping of keys to values",
+}
+_LIMIT = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+_NOT_SEARCHED = {
+    ("network", "backbone"): "the sites depend on it; write one file per backbone",
+    ("train", "epochs"): "it is the budget that runs are compared at; the scheduler stops early",
+    ("train", "seed"): "a seed is not a setting to select by; confirm repeats over seeds",
+}
+
+
+def validate(raw: Any, problems: Problems) -> SpaceFile | None:
+    """Checks the keys, types and bounds of a document.
+
+    Mistakes go to `problems`. What is wrong is then left at its default, or replaced by something
+    harmless where it is required, so that the rest can be checked in the same go;
+    `problems.wrong(path)` tells what to leave out.
+
+    Args:
+        raw: The document as plain data.
+        problems: Where mistakes are recorded.
+
+    Returns:
+        The file, or None where there is nothing to check further.
+    """
+    if not isinstance(raw, dict):
+        found = "the file is empty" if raw is None else f"found {shown(raw)}"
+        keys = ", ".join(SpaceFile.model_fields)
+        problems.add((), f"{found}; a space file is a mapping with the keys {keys}")
+        return None
+    data = copy.deepcopy(raw)
+    for _ in range(10):
+        try:
+            return SpaceFile.model_validate(data)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            for path, message, at_key in _messages(details, data):
+                problems.add(path, message, at_key=at_key)
+            for detail in details:
+                path = locate(detail["loc"], data)
+                if detail["type"] == "missing" and (*path, detail["loc"][-1]) in _STAND_INS:
+                    path = (*path, detail["loc"][-1])
+                _replace(data, path)
+    return None
+
+
+def explain(error: ValidationError, raw: Any, path: KeyPath, problems: Problems) -> None:
+    """Records what pydantic found wrong with the value at a path."""
+    details = error.errors(include_url=False)
+    for where, message, at_key in _messages(details, raw):
+        problems.add((*path, *where), message, at_key=at_key)
+
+
+def locate(loc: tuple[str | int, ...], data: Any) -> KeyPath:
+    """Returns the path in the document that pydantic's location names, without its union tags."""
+    path: list[str | int] = []
+    for part in loc:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _replace(data: dict[str, Any], path: KeyPath) -> None:
+    """Takes the part of a document that is wrong out of it, or puts a stand-in there."""
+    node: Any = data
+    for depth, part in enumerate(path):
+        here = path[: depth + 1]
+        last = depth == len(path) - 1
+        if last and here in _STAND_INS:
+            node[part] = copy.deepcopy(_STAND_INS[here])
+            return
+        if part not in node:
+            return
+        child = node[part]
+        if part in _ENTRY_STAND_INS and depth == 0 and isinstance(child, list) and not last:
+            child[int(path[1])] = copy.deepcopy(_ENTRY_STAND_INS[str(part)])
+            return
+        if last or isinstance(child, list) or kind_of(child):
+            del node[part]
+            return
+        node = child
+
+
+def _messages(
+    details: list[ErrorDetails], data: dict[str, Any]
+) -> Iterator[tuple[KeyPath, str, bool]]:
+    misspelt: set[KeyPath] = set()
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            path = locate(detail["loc"], data)
+            allowed = _allowed_keys(path[:-1], data)
+            hint = nearest(path[-1], allowed)
+            misspelt |= {(*path[:-1], key) for key in allowed if repr(key) in hint}
+            message = f"unknown key {shown(path[-1])}{hint}"
+            yield path, f"{message} (allowed here: {', '.join(allowed)})", True
+    for detail in details:
+        path = locate(detail["loc"], data)
+        if detail["type"] == "missing":
+            key = str(detail["loc"][-1])
+            if (*path, key) not in misspelt:
+                yield path, f"the key {key!r} is missing; {_purpose(path, key)}", True
+        elif detail["type"] != "extra_forbidden":
+            yield path, _message(detail, path), False
+
+
+def _message(detail: ErrorDetails, path: KeyPath) -> str:
+    """Writes one pydantic error as what was found, what is allowed and what to do."""
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind_of(value) and kind not in ("choice", "range", "kind"):
+        return _not_searchable(path)
+    if kind == "literal_error":
+        options = [str(option) for option in _literals(context["expected"])]
+        return f"{shown(value)} is not one of {', '.join(options)}{nearest(value, options)}"
+    if kind in _LIMIT:
+        key, words = _LIMIT[kind]
+        return f"{shown(value)} is out of range; it must be {words} {context[key]:g}"
+    base = kind.removesuffix("_type").removesuffix("_attributes").removesuffix("_instance")
+    if base in _EXPECTED:
+        found = "nothing (null)" if value is None else shown(value)
+        hint = ""
+        if isinstance(value, dict) and base not in ("dict", "model", "list"):
+            hint = "; to search it write {choice: [...]}, {int: [lo, hi]} or {float: [lo, hi]}"
+            hint += nearest(next(iter(value), ""), ("choice", "int", "float"))
+        return f"found {found}, expected {_EXPECTED[base]}{hint}"
+    if kind in ("too_short", "too_long"):
+        bound = "min" if kind == "too_short" else "max"
+        words = "at least" if kind == "too_short" else "at most"
+        return f"{shown(value)} must have {words} {context[bound + '_length']} members"
+    if kind == "string_too_short":
+        return "is empty; write a value or remove the key"
+    if kind == "string_too_long":
+        return f"{shown(value)} has {len(value)} characters, at most {context['max_length']}"
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{shown(value)} may have only letters, digits, `_`, `.` and `-`, "
+            "and must start with a letter or digit"
+        )
+    return f"{shown(value)}: {detail['msg']}" if kind in ("kind", "type") else detail["msg"]
+
+
+def _not_searchable(path: KeyPath) -> str:
+    for place, reason in _NOT_SEARCHED.items():
+        if path[: len(place)] == place:
+            return f"cannot be searched: {reason}"
+    where = "insert (block, params), blocks, train, network.width, network.stem and data.augment"
+    return f"cannot be searched; {dotted(path)} is fixed, decisions may stand in {where}"
+
+
+def _literals(expected: str) -> list[str]:
+    return [part.strip(" '") for part in expected.replace(" or ", ", ").split(", ")]
+
+
+def _purpose(path: KeyPath, key: str) -> str:
+    for model in _models_at(path):
+        field = model.model_fields.get(key)
+        if field is not None and field.description:
+            return f"{key}: {field.description}"
+    return "add it"
+
+
+def _allowed_keys(path: KeyPath, data: Any) -> list[str]:
+    value: Any = data
+    for part in path:
+        value = value[part]
+    kind = kind_of(value)
+    models = [model for model in _models_at(path) if not kind]
+    if kind:
+        return [kind, "prior"] if kind == "choice" else [kind, "step", "log", "prior"]
+    return [key for model in models for key in model.model_fields]
+
+
+def _models_at(path: KeyPath) -> list[type[BaseModel]]:
+    """Returns the models that can stand at a path."""
+    models: list[type[BaseModel]] = [SpaceFile]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [model for field in fields for model in _models_in(field.annotation)]
+    return models
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,243 @@
+"""The grammar of a value that may be searched: fixed, or a choice or a range.
+
+`{choice: [a, b]}`, `{int: [low, high], step: 2}`, `{float: [low, high], log: true}`, each with an
+optional `prior:`, the value that is tried first. `Searchable[T]` is the pydantic type of a value
+of type T or a choice of such values; `SearchableInt` and `SearchableFloat` allow ranges too.
+"""
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from attnsearch.spaces.errors import shown
+
+T = TypeVar("T")
+
+KINDS = ("choice", "int", "float")
+
+
+def kind_of(value: Any) -> str | None:
+    """Returns which kind of decision a raw value is written as, None for a fixed value."""
+    if isinstance(value, dict):
+        return next((kind for kind in KINDS if kind in value), None)
+    return None
+
+
+def label(value: Any) -> str:
+    """Writes a plain value as text that is the same for equal values: words as they are."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two plain values are equal as YAML: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    return bool(left == right)
+
+
+def range_fault(low: float, high: float, step: float | None, log: bool, prior: Any) -> str | None:
+    """Returns what is wrong with a range, None if it is sound."""
+    if low >= high:
+        return f"the lowest value {low} must lie below the highest {high}"
+    if log and low <= 0:
+        return f"log: true needs a lowest value above 0, not {low}"
+    if log and step is not None:
+        return "log: true and step cannot stand together; remove one"
+    if step is not None:
+        count = (high - low) / step
+        if not math.isclose(count, round(count), abs_tol=1e-6):
+            reached = low + math.floor(count) * step
+            return f"step {step} does not lead from {low} to {high}; use {reached:g} as highest"
+    if prior is not None and not low <= prior <= high:
+        return f"the prior {prior} lies outside [{low}, {high}]"
+    if prior is not None and step is not None:
+        count = (prior - low) / step
+        if not math.isclose(count, round(count), abs_tol=1e-6):
+            return f"the prior {prior} is not {low} plus a multiple of step {step}"
+    return None
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+        """Names every parametrised class alike: the schema shows the members' type anyway."""
+        return cls.__name__
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = {
+            field.alias or name
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set
+        }
+        return {key: value for key, value in handler(self).items() if key in written}
+
+
+class Choice(_Spec, Generic[T]):
+    """One of several values."""
+
+    choice: list[T] = Field(min_length=1, description="The values to choose from.")
+    prior: T | None = Field(None, description="The value that is tried first.")
+
+    @model_validator(mode="after")
+    def _members_are_sound(self) -> "Choice[T]":
+        plain = [json.loads(json.dumps(member, default=list)) for member in self.choice]
+        for index, member in enumerate(plain):
+            if any(member == earlier or label(member) == label(earlier) for earlier in plain[:index]):
+                raise PydanticCustomError(
+                    "choice",
+                    "the member {member} stands twice, or another is written alike; remove one",
+                    {"member": shown(member)},
+                )
+        prior = json.loads(json.dumps(self.prior, default=list))
+        if "prior" in self.model_fields_set and not any(same(prior, member) for member in plain):
+            raise PydanticCustomError(
+                "choice",
+                "the prior {prior} is not among the members {members}",
+                {"prior": shown(prior), "members": shown(plain)},
+            )
+        return self
+
+
+class _Range(_Spec, Generic[T]):
+    log: bool = Field(False, description="Propose on a logarithmic scale.")
+    prior: T | None = Field(None, description="The value that is tried first.")
+
+
+class IntRange(_Range[T], Generic[T]):
+    """A whole number in a range, both ends included."""
+
+    ends: list[T] = Field(
+        alias="int", min_length=2, max_length=2, description="[lowest, highest]"
+    )
+    step: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Only lowest, lowest + step, ...; 1 if not given."
+    )
+
+    @model_validator(mode="after")
+    def _range_is_sound(self) -> "IntRange[T]":
+        _refuse_faults(self.ends, self.step, self.log, self.prior, whole=True)
+        return self
+
+
+class FloatRange(_Range[T], Generic[T]):
+    """A number in a range, both ends included."""
+
+    ends: list[T] = Field(
+        alias="float", min_length=2, max_length=2, description="[lowest, highest]"
+    )
+    step: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Only lowest, lowest + step, ...; any value between if not given."
+    )
+
+    @model_validator(mode="after")
+    def _range_is_sound(self) -> "FloatRange[T]":
+        _refuse_faults(self.ends, self.step, self.log, self.prior, whole=False)
+        return self
+
+
+def _refuse_faults(
+    ends: list[Any], step: float | None, log: bool, prior: Any, *, whole: bool
+) -> None:
+    numbers = [*ends, *([] if prior is None else [prior])]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise PydanticCustomError("range", "the ends of a range are numbers", {})
+        if whole and number != int(number):
+            raise PydanticCustomError(
+                "range", "{number} in an int range is not a whole number", {"number": number}
+            )
+    fault = range_fault(ends[0], ends[1], step, log, prior)
+    if fault:
+        raise PydanticCustomError("range", "{fault}", {"fault": fault})
+
+
+def _tag(value: Any) -> str:
+    for form, kind in ((Choice, "choice"), (IntRange, "int"), (FloatRange, "float")):
+        if isinstance(value, form):
+            return f"<{kind}>"
+    kind_written = kind_of(value)
+    return f"<{kind_written or 'fixed'}>"
+
+
+def _only(refused: str, allowed: str) -> Discriminator:
+    return Discriminator(
+        _tag,
+        custom_error_type="kind",
+        custom_error_message=f"{refused} cannot stand here; use {allowed}",
+    )
+
+
+if TYPE_CHECKING:
+    Searchable = Union[T, Choice[T]]
+    SearchableInt = Union[T, Choice[T], IntRange[T]]
+    SearchableFloat = Union[T, Choice[T], FloatRange[T]]
+    SearchableAny = Union[T, Choice[T], IntRange[T], FloatRange[T]]
+else:
+
+    class Searchable:
+        """A value of type T, or a choice of such values."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            """Returns the annotated union for pydantic."""
+            return Annotated[
+                Annotated[kind, Tag("<fixed>")] | Annotated[Choice[kind], Tag("<choice>")],
+                _only("a range", "{choice: [...]}"),
+            ]
+
+    class SearchableInt:
+        """A whole number, a choice of such numbers, or a range."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            """Returns the annotated union for pydantic."""
+            return Annotated[
+                Annotated[kind, Tag("<fixed>")]
+                | Annotated[Choice[kind], Tag("<choice>")]
+                | Annotated[IntRange[kind], Tag("<int>")],
+                _only("a range of fractions", "{int: [lowest, highest]}"),
+            ]
+
+    class SearchableFloat:
+        """A number, a choice of numbers, or a range."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            """Returns the annotated union for pydantic."""
+            return Annotated[
+                Annotated[kind, Tag("<fixed>")]
+                | Annotated[Choice[kind], Tag("<choice>")]
+                | Annotated[FloatRange[kind], Tag("<float>")],
+                _only("a range of whole numbers", "{float: [lowest, highest], step: 1}"),
+            ]
+
+    class SearchableAny:
+        """A value of type T in any form; whether a range suits T is for the caller to judge."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            """Returns the annotated union for pydantic."""
+            return Annotated[
+                Annotated[kind, Tag("<fixed>")]
+                | Annotated[Choice[kind], Tag("<choice>")]
+                | Annotated[IntRange[kind], Tag("<int>")]
+                | Annotated[FloatRange[kind], Tag("<float>")],
+                Discriminator(_tag),
+            ]

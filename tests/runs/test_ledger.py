@@ -1,0 +1,560 @@
+"""The ledger: claims, leases, what dies with a driver, and what a broken database says."""
+
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from attnsearch.runs import lease
+from attnsearch.runs.database import ledger_url
+from attnsearch.runs.ledger import LeaseLost, Ledger, LedgerError, StudyRow
+from attnsearch.runs.schema import Lease, Schema
+
+SPAWN = multiprocessing.get_context("spawn")
+CONFIG = {"insert": [{"at": "layer4", "name": "layer4", "block": "gc", "params": {}}]}
+DOCUMENT: dict[str, Any] = {
+    "name": "digits",
+    "data": {"source": "/here/data", "image_size": 16},
+    "train": {"lr": 0.1},
+    "search": {"sampler": "tpe", "trials": 4, "objectives": {"val_accuracy": "max"}},
+    "confirm": {"top": 2},
+    "resources": {"cpus": 1},
+}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "attnsearch.db")
+
+
+def open_study(ledger: Ledger, document: dict[str, Any] = DOCUMENT, **options: Any) -> StudyRow:
+    return ledger.open_study("digits", "name: digits", document, "data1", {"n": 1}, **options)
+
+
+def claim(ledger: Ledger, key: str = "k", **options: Any) -> Any:
+    return ledger.claim(key, config=CONFIG, seed=7, epochs=2, **options)
+
+
+def finished(ledger: Ledger, key: str, study_id: int | None = None) -> int:
+    run_id: int = claim(ledger, key, study_id=study_id).run_id
+    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5})
+    return run_id
+
+
+# A run's life
+
+
+def test_a_finished_run_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    run_id = claim(ledger, study_id=study.id).run_id
+    ledger.attach(study.id, run_id, number=12, values={"layer4.block": "gc", "lr": 0.1})
+    ledger.record_epoch(run_id, 1, {"val_accuracy": np.float32(0.25), "val_auroc": math.nan})
+    ledger.record_epoch(run_id, 2, {"val_accuracy": 0.75, "epoch": 2})
+    names = np.array(["a.png", "ä.png"])
+    probabilities = np.array([[0.1, 0.9], [0.7, 0.3]], np.float32)
+    ledger.finish(
+        run_id,
+        "finished",
+        metrics={"val_accuracy": 0.75},
+        costs={"params": 1234},
+        violations={"limits.params": -5.0},
+        predictions={"val": {"names": names, "probabilities": probabilities}},
+        weights_path="/w.safetensors",
+    )
+
+    (trial,) = ledger.trials(study.id)
+    assert trial.name == "012 gc@layer4"
+    assert (trial.number, trial.state, trial.seed, trial.role) == (12, "finished", 7, "trial")
+    assert trial.values == {"layer4.block": "gc", "lr": 0.1}
+    assert [epoch["epoch"] for epoch in trial.epochs] == [1, 2]
+    assert trial.epochs[0]["val_accuracy"] == 0.25
+    assert math.isnan(trial.epochs[0]["val_auroc"])
+    assert trial.metrics == {"val_accuracy": 0.75}
+    assert trial.costs == {"params": 1234}
+    assert trial.violations == {"limits.params": -5.0}
+    assert trial.weights_path == "/w.safetensors"
+    assert trial.reused_from is None
+    assert 0 <= trial.seconds < 60
+    with pytest.raises(FrozenInstanceError):
+        trial.state = "failed"  # type: ignore[misc]
+    stored = ledger.predictions(run_id)["val"]
+    assert stored["names"].tolist() == names.tolist()
+    assert np.array_equal(stored["probabilities"], probabilities)
+
+
+def test_predictions_that_would_need_pickle_are_refused(ledger: Ledger) -> None:
+    run_id = claim(ledger).run_id
+    with pytest.raises(ValueError, match="allow_pickle"):
+        ledger.finish(run_id, "finished", predictions={"val": {"names": np.array([object()])}})
+    assert ledger.run(run_id).state == "running"
+
+
+def test_a_failed_run_keeps_reason_and_traceback(ledger: Ledger) -> None:
+    run_id = claim(ledger).run_id
+    ledger.finish(run_id, "failed", error="the loss is nan", traceback="Traceback: ...")
+    run = ledger.run(run_id)
+    assert (run.state, run.error, run.traceback) == ("failed", "the loss is nan", "Traceback: ...")
+
+
+def test_a_result_counts_once(ledger: Ledger) -> None:
+    run_id = finished(ledger, "k")
+    with pytest.raises(LeaseLost, match="not recorded"):
+        ledger.finish(run_id, "failed")
+    with pytest.raises(LeaseLost):
+        ledger.record_epoch(run_id, 3, {})
+    assert ledger.run(run_id).state == "finished"
+
+
+def test_an_unknown_state_is_a_programming_error(ledger: Ledger) -> None:
+    run_id = claim(ledger).run_id
+    with pytest.raises(ValueError, match="'done' is none of finished"):
+        ledger.finish(run_id, "done")
+    with pytest.raises(ValueError, match="'done' is none of running"):
+        ledger.set_study_state(1, "done")
+
+
+# Claims
+
+
+def test_a_finished_key_is_never_trained_again(ledger: Ledger) -> None:
+    run_id = finished(ledger, "k")
+    again = claim(ledger)
+    assert (again.outcome, again.run_id) == ("finished", run_id)
+    assert again.run.metrics == {"val_accuracy": 0.5}
+
+
+def test_a_key_in_training_is_busy_and_names_its_holder(ledger: Ledger) -> None:
+    first = claim(ledger)
+    other = Ledger(ledger.database.path)
+    second = claim(other)
+    assert (second.outcome, second.run_id) == ("busy", first.run_id)
+    assert f"process {os.getpid()} on " in second.holder
+    assert claim(ledger).outcome == "busy"  # its own twin, proposed while the first still trains
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "infeasible"])
+def test_what_did_not_finish_is_trained_beside_the_old_record(ledger: Ledger, state: str) -> None:
+    study = open_study(ledger)
+    old = claim(ledger, study_id=study.id)
+    ledger.finish(old.run_id, state, error="why")
+    new = claim(ledger, study_id=study.id)
+    assert (new.outcome, new.run.generation) == ("claimed", 2)
+    assert (ledger.run(old.run_id).state, ledger.run(old.run_id).error) == (state, "why")
+
+
+def test_an_interrupted_run_is_taken_up_in_its_row_and_starts_over(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    first = claim(ledger, study_id=study.id)
+    ledger.record_epoch(first.run_id, 1, {"val_loss": 1.0})
+    ledger.finish(first.run_id, "interrupted")
+    second = claim(ledger, study_id=study.id)
+    assert (second.outcome, second.run_id, second.run.attempt) == ("claimed", first.run_id, 2)
+    assert second.run.epochs == ()
+    ledger.record_epoch(first.run_id, 1, {"val_loss": 2.0})
+    assert [e["val_loss"] for e in ledger.run(first.run_id).epochs] == [2.0]
+
+
+def test_another_study_does_not_write_into_an_interrupted_row(ledger: Ledger) -> None:
+    mine = open_study(ledger)
+    old = claim(ledger, study_id=mine.id)
+    ledger.attach(mine.id, old.run_id, number=0)
+    ledger.finish(old.run_id, "interrupted")
+    other = open_study(ledger, DOCUMENT | {"train": {"lr": 0.2}})
+    new = claim(ledger, study_id=other.id)
+    assert (new.outcome, new.run.generation) == ("claimed", 2)
+    ledger.attach(other.id, new.run_id, number=5)
+    ledger.finish(new.run_id, "finished")
+
+    # The first study goes on: the result is known by now, its trial points at it.
+    known = claim(ledger, study_id=mine.id)
+    assert (known.outcome, known.run_id) == ("finished", new.run_id)
+    ledger.attach(mine.id, known.run_id, number=0)
+    ledger.attach(mine.id, known.run_id, number=0)
+    (trial,) = ledger.trials(mine.id)
+    assert (trial.state, trial.reused_from) == ("finished", "digits/2: 005 gc@layer4")
+    assert ledger.trials(other.id)[0].reused_from is None
+
+
+def test_fresh_trains_anew_and_a_continued_fresh_study_keeps_its_own(ledger: Ledger) -> None:
+    old = finished(ledger, "k", open_study(ledger).id)
+    fresh = open_study(ledger, fresh=True)
+    assert (fresh.number, fresh.fresh) == (2, True)
+    new = claim(ledger, study_id=fresh.id, fresh=True)
+    assert (new.outcome, new.run.generation) == ("claimed", 2)
+    ledger.finish(new.run_id, "finished")
+    assert open_study(ledger).id == fresh.id
+    again = claim(ledger, study_id=fresh.id, fresh=True)
+    assert (again.outcome, again.run_id) == ("finished", new.run_id)
+    assert ledger.run(old).state == "finished"
+
+
+def race(path: str, barrier: Any, answers: Any) -> None:
+    with Ledger(path) as ledger:
+        barrier.wait()
+        for key in range(20):
+            answers.put((key, claim(ledger, str(key)).outcome, os.getpid()))
+        barrier.wait()  # closing gives the leases back
+
+
+def test_of_several_processes_exactly_one_wins_each_key(tmp_path: Path) -> None:
+    # They also create the ledger all at once.
+    count = 4
+    barrier, answers = SPAWN.Barrier(count), SPAWN.Queue()
+    path = str(tmp_path / "attnsearch.db")
+    processes = [SPAWN.Process(target=race, args=(path, barrier, answers)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    got = [answers.get(timeout=60) for _ in range(20 * count)]
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    for key in range(20):
+        outcomes = sorted(outcome for k, outcome, _ in got if k == key)
+        assert outcomes == ["busy"] * (count - 1) + ["claimed"]
+
+
+# Leases
+
+
+def hold(path: str, ready: Any) -> None:
+    ledger = Ledger(path)
+    study = open_study(ledger)
+    run_id = claim(ledger, study_id=study.id).run_id
+    ledger.attach(study.id, run_id, number=0)
+    ledger.record_epoch(run_id, 1, {"val_loss": 1.0})
+    ready.set()
+    time.sleep(300)
+
+
+def test_a_killed_driver_frees_everything_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "attnsearch.db")
+    ready = SPAWN.Event()
+    process = SPAWN.Process(target=hold, args=(path, ready))
+    process.start()
+    assert ready.wait(60)
+    ledger = Ledger(path)
+    study = ledger.find_study("digits")
+    assert claim(ledger, study_id=study.id).outcome == "busy"
+    with pytest.raises(LedgerError, match=f"is being run by process {process.pid} on"):
+        open_study(ledger)
+
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while ledger.study(study.id).state == "running" and time.monotonic() < deadline:
+        time.sleep(0.01)  # not yet joined: a zombie must not count as alive
+    # Read as it is, before anyone has come by to write it down.
+    assert ledger.study(study.id).state == "interrupted"
+    assert ledger.trials(study.id)[0].state == "interrupted"
+    assert ledger.counts(study.id) == {"interrupted": 1}
+    assert open_study(ledger).id == study.id
+    again = claim(ledger, study_id=study.id)
+    assert (again.outcome, again.run.attempt) == ("claimed", 2)
+    process.join()
+
+
+def foreign(ledger: Ledger, age: float) -> None:
+    """Make all leases those of another machine, this many seconds after their heartbeat."""
+    with ledger.database.write() as connection:
+        connection.execute(
+            update(Lease).values(
+                token="theirs", host="node7", machine="node7/x", heartbeat=time.time() - age
+            )
+        )
+
+
+def test_another_hosts_lease_holds_until_its_heartbeat_is_old(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    run_id = claim(ledger, study_id=study.id).run_id
+    other = Ledger(ledger.database.path)
+    foreign(ledger, lease.LEASE_SECONDS / 2)
+    assert claim(other, study_id=study.id).holder.endswith("on node7")
+    foreign(ledger, lease.LEASE_SECONDS + 1)
+    assert claim(other, study_id=study.id).outcome == "claimed"
+    assert ledger.heartbeat([run_id]) == [run_id]  # the loser is told,
+    with pytest.raises(LeaseLost):  # and cannot overwrite
+        ledger.finish(run_id, "finished")
+
+
+def test_heartbeats_renew_what_is_held(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    run_id = claim(ledger, study_id=study.id).run_id
+    with ledger.database.write() as connection:
+        connection.execute(update(Lease).values(heartbeat=0.0))
+    assert ledger.heartbeat([run_id]) == []
+    with ledger.database.read() as connection:
+        beats = [held.heartbeat for held in lease.held(connection).values()]
+    assert len(beats) == 2
+    assert min(beats) > time.time() - 60
+
+
+def test_a_lease_of_a_living_local_process_never_ages(ledger: Ledger) -> None:
+    claim(ledger)
+    with ledger.database.write() as connection:
+        connection.execute(update(Lease).values(heartbeat=0.0))
+    assert claim(Ledger(ledger.database.path)).outcome == "busy"
+
+
+def test_a_reused_process_id_is_not_the_holder() -> None:
+    me = lease.Holder.current()
+    assert me.alive()
+    earlier = lease.Holder(me.host, me.machine, me.pid, me.process_started - 3600)
+    assert not earlier.alive()
+
+
+def test_closing_interrupts_what_still_runs(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.db") as ledger:
+        study = open_study(ledger)
+        run_id = claim(ledger, study_id=study.id).run_id
+    after = Ledger(tmp_path / "l.db")
+    assert after.study(study.id).state == "interrupted"
+    assert after.run(run_id).state == "interrupted"
+
+
+# Studies
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ({"search": DOCUMENT["search"] | {"trials": 40}}, 1),
+        ({"confirm": None, "ablation": {"plans": ["loco"]}, "resources": {"gpus": 1}}, 1),
+        ({"data": {"source": "/moved/data", "image_size": 16}}, 1),
+        ({"train": {"lr": 0.2}}, 2),
+        ({"search": DOCUMENT["search"] | {"seed": 1}}, 2),
+        ({"data": {"source": "/here/data", "image_size": 32}}, 2),
+    ],
+)
+def test_only_a_changed_search_is_a_new_study(
+    ledger: Ledger, change: dict[str, Any], number: int
+) -> None:
+    open_study(ledger)
+    changed = open_study(ledger, DOCUMENT | change)
+    assert changed.number == number
+    assert changed.document == DOCUMENT | change
+    assert open_study(ledger).number == 1  # changed back
+
+
+def test_other_data_is_a_new_study(ledger: Ledger) -> None:
+    open_study(ledger)
+    study = ledger.open_study("digits", "", DOCUMENT, "data2", {})
+    assert study.label == "digits/2"
+
+
+def test_each_start_leaves_its_provenance(ledger: Ledger) -> None:
+    open_study(ledger)
+    study = ledger.open_study("digits", "name: digits # now", DOCUMENT, "data1", {"n": 2})
+    assert study.provenance == ({"n": 1}, {"n": 2})
+    assert study.space_text == "name: digits # now"
+
+
+def test_studies_are_found_by_name_and_number(ledger: Ledger) -> None:
+    open_study(ledger)
+    open_study(ledger, DOCUMENT | {"train": {}})
+    assert ledger.find_study("digits").number == 2
+    assert ledger.find_study("digits/1").number == 1
+    with pytest.raises(LedgerError, match=r"no study 'digit' .* there are: digits/1, digits/2"):
+        ledger.find_study("digit")
+
+
+def test_places_are_unique_and_can_be_pointed_elsewhere(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    arm = {"role": "confirm", "arm": "gc@layer4"}
+    for seed, key in enumerate(["a", "b"]):
+        run_id = finished(ledger, key, study.id)
+        ledger.attach(study.id, run_id, number=seed, name=f"arm gc@layer4 seed {seed}", **arm)
+    ledger.attach(study.id, run_id, number=0, values={"x": [1, 2]})
+    trial, first, second = ledger.trials(study.id)
+    assert (trial.arm, first.arm, second.arm) == (None, "gc@layer4", "gc@layer4")
+    assert trial.run_id == second.run_id
+    assert trial.reused_from == "digits/1: arm gc@layer4 seed 1"
+    ledger.attach(study.id, first.run_id, number=0, values={"x": 3})
+    trial, *rest = ledger.trials(study.id)
+    assert (trial.run_id, trial.values, len(rest)) == (first.run_id, {"x": 3}, 2)
+
+
+def test_importances_and_states_are_kept(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    assert (study.state, study.importances, study.ended) == ("running", None, None)
+    ledger.set_importances(study.id, {"val_accuracy": {"lr": 0.75}})
+    ledger.set_study_state(study.id, "finished")
+    study = ledger.study(study.id)
+    assert (study.state, study.importances) == ("finished", {"val_accuracy": {"lr": 0.75}})
+    assert study.ended is not None
+    Ledger(ledger.database.path).open_study("digits", "", DOCUMENT, "data1", {})  # lease is free
+
+
+# The database
+
+
+def test_the_default_is_a_file_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATTNSEARCH_LEDGER", raising=False)
+    with pytest.raises(LedgerError, match=r"no ledger .*attnsearch\.db: nothing was run"):
+        Ledger(create=False)
+    assert Ledger().database.path == tmp_path / "attnsearch.db"
+    monkeypatch.setenv("ATTNSEARCH_LEDGER", "sqlite:///other.db")
+    assert Ledger().folder == tmp_path
+    assert (tmp_path / "other.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite://", "in memory would be lost"),
+        ("mysql://host/db", "'mysql' is not supported"),
+        ("nonsense://", "nonsense"),
+        ("postgresql+nodriver://u:secret@host/db", r"'nodriver'.* pip install 'psycopg\[binary\]'"),
+        ("/no/such/folder/ledger.db", "there is no folder /no/such/folder"),
+        ("/", "is a folder"),
+    ],
+)
+def test_an_address_that_cannot_be_used_says_why(url: str, says: str) -> None:
+    with pytest.raises(LedgerError, match=says) as caught:
+        Ledger(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_postgres_address_asks_for_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LedgerError, match=r"'psycopg'.* pip install 'psycopg\[binary\]'"):
+        ledger_url("postgresql://user@host/db")
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "attnsearch.db"
+    path.write_text("these are my notes, do not touch " * 100)
+    with pytest.raises(LedgerError, match=r"attnsearch\.db is no SQLite database; name another"):
+        Ledger(path)
+    assert path.read_text().startswith("these are my notes")
+
+
+def test_a_damaged_database_says_how_to_save_it(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    for key in range(50):
+        ledger.attach(study.id, finished(ledger, str(key), study.id), number=key)
+    path = ledger.database.path
+    assert path is not None
+    ledger.close()
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(4096)
+        file.write(os.urandom(size - 8192))
+    with pytest.raises(LedgerError, match=r"damaged.*recover"):
+        damaged = Ledger(path)
+        damaged.trials(study.id)
+
+
+def test_another_programs_database_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE study (x)")
+    with pytest.raises(LedgerError, match="another program .*'study'"):
+        Ledger(path)
+    with sqlite3.connect(path) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    assert tables == [("study",)]
+
+
+@pytest.mark.parametrize(("version", "says"), [(0, "start a new one"), (99, "update attnsearch")])
+def test_a_ledger_of_another_version_says_what_to_do(
+    ledger: Ledger, version: int, says: str
+) -> None:
+    with ledger.database.write() as connection:
+        connection.execute(update(Schema).values(version=version))
+    with pytest.raises(LedgerError, match=f"version {version} .*{says}"):
+        Ledger(ledger.database.path)
+
+
+def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting a tiny disk needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tiny disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        ledger = Ledger(disk / "attnsearch.db")
+        study = open_study(ledger)
+        done = finished(ledger, "first", study.id)
+        with pytest.raises(LedgerError, match="its disk is full; free some space"):
+            for key in range(1000):
+                finished(ledger, f"{key}", study.id)
+        assert ledger.run(done).state == "finished"
+        (disk / "attnsearch.db-journal").unlink(missing_ok=True)
+        ledger.close()
+        assert Ledger(disk / "attnsearch.db", create=False).run(done).state == "finished"
+    finally:
+        ledger.database.close()
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_from_the_drivers_words(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger.database.write() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(LedgerError, match=r"attnsearch\.db cannot be written, its disk is full"):
+        ledger.open_study("big", "x" * 100_000, {}, "data", {})
+
+
+def test_a_read_only_ledger_says_so(tmp_path: Path) -> None:
+    # Root may write anywhere, so another user tries it.
+    Ledger(tmp_path / "attnsearch.db").close()
+    script = (
+        "import os, sys\n"
+        "from attnsearch.runs.ledger import Ledger, LedgerError\n"
+        "ledger = Ledger(sys.argv[1])\n"
+        "os.path.exists(sys.argv[1])\n"
+        "ledger.database._writing.dispose()\n"
+        "import sqlite3\n"
+        "try:\n"
+        "    with ledger.database.write() as connection:\n"
+        "        connection.exec_driver_sql('PRAGMA query_only = ON')\n"
+        "        connection.exec_driver_sql('DELETE FROM lease')\n"
+        "except LedgerError as error:\n"
+        "    print(error)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "attnsearch.db")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "may not be written; check the rights" in said
+
+
+def test_a_writer_waits_for_another(ledger: Ledger) -> None:
+    script = (
+        "import sqlite3, sys, time\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('BEGIN IMMEDIATE')\n"
+        "print('locked', flush=True)\n"
+        "time.sleep(0.7)\n"
+        "connection.execute('COMMIT')\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(ledger.database.path)], stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    assert claim(ledger).outcome == "claimed"
+    assert other.wait() == 0

@@ -1,0 +1,157 @@
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from attnsearch.runs.optim import (
+    TrainError,
+    make_optimizer,
+    make_schedule,
+    parameter_groups,
+    set_learning_rate,
+)
+
+STEPS = 10  # steps per epoch
+
+
+def train(**changes: Any) -> dict[str, Any]:
+    return {
+        "epochs": 6,
+        "optimizer": "sgd",
+        "lr": 0.2,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+        "warmup_epochs": 0,
+        "step_epochs": 2,
+        "step_factor": 0.1,
+    } | changes
+
+
+def rates(**changes: Any) -> list[float]:
+    schedule = make_schedule(train(**changes), STEPS)
+    return [schedule(step) for step in range(6 * STEPS)]
+
+
+def test_cosine_is_torch_s_own() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6 * STEPS)
+    for rate in rates():
+        assert rate == pytest.approx(reference.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        reference.step()
+
+
+def test_warm_up_rises_linearly_to_the_full_rate_and_then_the_cosine_starts() -> None:
+    found = rates(warmup_epochs=2)
+    assert found[:20] == pytest.approx([0.2 * (t + 1) / 20 for t in range(20)])
+    assert found[20] == pytest.approx(0.2)
+    assert found[40] == pytest.approx(0.1)  # half way through the 40 steps after the warm-up
+    assert found[59] == pytest.approx(0.2 * (1 + math.cos(math.pi * 39 / 40)) / 2)
+
+
+def test_step_drops_by_its_factor_every_step_epochs() -> None:
+    found = rates(schedule="step", step_epochs=2, step_factor=0.5)
+    assert found == pytest.approx([0.2] * 20 + [0.1] * 20 + [0.05] * 20)
+
+
+def test_warm_up_does_not_delay_the_drops_of_step() -> None:
+    found = rates(schedule="step", step_epochs=2, step_factor=0.5, warmup_epochs=1)
+    assert found[4] == pytest.approx(0.1)
+    assert found[10:20] == pytest.approx([0.2] * 10)
+    assert found[20] == pytest.approx(0.1)
+
+
+def test_constant_stays() -> None:
+    assert rates(schedule="constant") == [0.2] * 60
+    assert rates(schedule="constant", warmup_epochs=1)[9:] == [0.2] * 51
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_onecycle_rises_to_its_peak_and_falls_below_its_start(warmup: int) -> None:
+    found = rates(schedule="onecycle", warmup_epochs=warmup)  # it has its own warm-up
+    peak = 18
+    assert found[0] == pytest.approx(0.2 / 25)
+    assert found[peak] == pytest.approx(max(found)) == pytest.approx(0.2)
+    assert found[peak // 2] == pytest.approx(0.2 * (1 + 1 / 25) / 2)
+    assert found[-1] == pytest.approx(0.2 / 25 * 1e-4)
+    assert all(a < b for a, b in pairwise(found[: peak + 1]))
+    assert all(a > b for a, b in pairwise(found[peak:]))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "step", "constant"])
+def test_a_training_of_one_step_moves(schedule: str) -> None:
+    rate = make_schedule(train(schedule=schedule, epochs=1), 1)(0)
+    assert 0 < rate <= 0.2
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
+    with pytest.raises(TrainError, match="warmup_epochs: 6 must be smaller"):
+        make_schedule(train(warmup_epochs=6), STEPS)
+
+
+@pytest.mark.parametrize("key", ["optimizer", "schedule"])
+def test_unknown_names_are_refused_with_what_there_is(key: str) -> None:
+    broken = train(**{key: "lion"})
+    with pytest.raises(TrainError, match=rf"train.{key}: 'lion' is not one of"):
+        make_optimizer(nn.Linear(2, 2), broken)
+        make_schedule(broken, STEPS)
+
+
+def test_only_tensors_of_two_and_more_dimensions_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    network.gate = nn.Parameter(torch.zeros(()))
+    network[3].bias.requires_grad_(False)
+    decayed, free = parameter_groups(network, 0.01)
+    assert decayed["weight_decay"] == 0.01
+    assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3, 3, 3), (2, 4)]
+    assert free["weight_decay"] == 0
+    assert sum(p.numel() for p in free["params"]) == 1 + 4 + 4 + 4
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_step_is_that_of_torch_s_plain_implementation(name: str) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(5, 3)
+    gradient = torch.randn(5, 3)
+    network = nn.Linear(3, 5, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(start)
+    ours = make_optimizer(network, train(optimizer=name, lr=0.1, weight_decay=0.1))
+    reference = nn.Parameter(start.clone())
+    plain = (
+        torch.optim.SGD([reference], 0.1, 0.9, nesterov=True, weight_decay=0.1, foreach=False)
+        if name == "sgd"
+        else torch.optim.AdamW([reference], 0.1, weight_decay=0.1, foreach=False)
+    )
+    for step in range(4):
+        network.weight.grad = gradient * (step + 1)
+        reference.grad = gradient * (step + 1)
+        ours.step()
+        plain.step()
+    torch.testing.assert_close(network.weight, reference, rtol=1e-6, atol=1e-6)
+
+
+def test_nesterov_without_momentum_is_plain_gradient_descent() -> None:
+    network = nn.Linear(2, 1, bias=False)
+    start = network.weight.detach().clone()
+    optimizer = make_optimizer(network, train(momentum=0.0, weight_decay=0.0))
+    network.weight.grad = torch.ones(1, 2)
+    optimizer.step()
+    torch.testing.assert_close(network.weight.detach(), start - 0.2)
+
+
+def test_the_rate_is_set_in_every_group() -> None:
+    network = nn.Linear(2, 1)
+    optimizer = make_optimizer(network, train(momentum=0.0, weight_decay=0.0))
+    before = [p.detach().clone() for p in network.parameters()]
+    set_learning_rate(optimizer, 0.5)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for old, new in zip(before, network.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old - 0.5)

@@ -1,1 +1,84 @@
-"""Blocks."""
+"""Blocks, the networks that hold them, and what they cost.
+
+The names below load on first use, so that importing a module of this package which needs no torch
+(`errors`, `sites`) does not load it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnsearch.blocks.axial import Axial, AxialAttention
+    from attnsearch.blocks.cbam import CBAM
+    from attnsearch.blocks.conv1x1 import Conv1x1
+    from attnsearch.blocks.coordinate import CoordinateAttention
+    from attnsearch.blocks.eca import ECA
+    from attnsearch.blocks.ecrm import ECRM
+    from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError, WeightsError
+    from attnsearch.blocks.global_context import GlobalContext
+    from attnsearch.blocks.identity import Identity
+    from attnsearch.blocks.network import build_network, build_plain
+    from attnsearch.blocks.nonlocal_block import NonLocal
+    from attnsearch.blocks.psa import PSA
+    from attnsearch.blocks.scconv import SCConv
+    from attnsearch.blocks.se import SE
+    from attnsearch.blocks.simam import SimAM
+    from attnsearch.blocks.table import BLOCKS
+
+_MODULES = {
+    "AttnsearchError": "errors",
+    "Axial": "axial",
+    "AxialAttention": "axial",
+    "BLOCKS": "table",
+    "BlockError": "errors",
+    "CBAM": "cbam",
+    "Conv1x1": "conv1x1",
+    "CoordinateAttention": "coordinate",
+    "ECA": "eca",
+    "ECRM": "ecrm",
+    "GlobalContext": "global_context",
+    "Identity": "identity",
+    "NonLocal": "nonlocal_block",
+    "PSA": "psa",
+    "SCConv": "scconv",
+    "SE": "se",
+    "SimAM": "simam",
+    "SiteError": "errors",
+    "WeightsError": "errors",
+    "build_network": "network",
+    "build_plain": "network",
+}
+
+__all__ = [
+    "BLOCKS",
+    "CBAM",
+    "ECA",
+    "ECRM",
+    "PSA",
+    "SE",
+    "AttnsearchError",
+    "Axial",
+    "AxialAttention",
+    "BlockError",
+    "Conv1x1",
+    "CoordinateAttention",
+    "GlobalContext",
+    "Identity",
+    "NonLocal",
+    "SCConv",
+    "SimAM",
+    "SiteError",
+    "WeightsError",
+    "build_network",
+    "build_plain",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

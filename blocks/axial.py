@@ -139,7 +139,7 @@ class AxialAttention(nn.Module):
         """Attend within the lines: (N, heads, 2c, L) to (N, C', L)."""
         N, G, _, L = qkv.shape
         c = self.head_channels
-        q, k, v = qkv.split([c // 2, c // 2, c], dim=2)
+        q, k, v = torch.split(qkv, [c // 2, c // 2, c], dim=2)
         similarity = torch.einsum("ngci,ngcj->ngij", q, k)
         if not self.position:
             weights = self.bn_similarity(similarity).softmax(-1)
@@ -148,7 +148,8 @@ class AxialAttention(nn.Module):
             return attended
 
         before, after = self._gates()
-        table_q, table_k, table_v = self._table(L).split([c // 2, c // 2, c])  # (., L, L) each
+        tables = torch.split(self._table(L), [c // 2, c // 2, c])
+        table_q, table_k, table_v = tables  # (., L, L) each
         qr = torch.einsum("ngci,cij->ngij", q, table_q)
         kr = torch.einsum("ngcj,cji->ngij", k, table_k)
         if before is not None:
@@ -164,7 +165,7 @@ class AxialAttention(nn.Module):
             sve, sv = before[2] * sve, before[3] * sv
         # The published code interleaves the two: channel 2m is sv's m-th, 2m + 1 is sve's.
         pair = torch.stack([sv, sve], dim=3).view(N, 2 * G * c, L)
-        pair = self.bn_output(pair).view(N, G * c, 2, L)
+        pair = torch.unflatten(self.bn_output(pair), 1, (G * c, 2))
         if after is not None:
             pair = pair * torch.stack([after[3], after[2]]).view(2, 1)
         return pair.sum(2)

@@ -22,7 +22,7 @@ ENTRY_POINTS = "attnsearch.blocks"
 SUPPLIED = frozenset({"out_channels", "stride", "size"})
 """What the builder passes by keyword; the channels come first."""
 
-_ARGUMENT = re.compile(r"(\w+)(?: \([^)]*\))?: *(.*)")
+_ARGUMENT = re.compile(r"\**(\w+)(?: \([^)]*\))?: *(.*)")
 
 
 def find_block(name: str) -> type[nn.Module]:
@@ -42,10 +42,10 @@ def find_block(name: str) -> type[nn.Module]:
     if ":" in name:
         return _module_class(name, EntryPoint(name, name, ENTRY_POINTS).load)
     names = block_names()
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
-    suggestion = f"did you mean {' or '.join(near)}? " if near else ""
+    near = get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    suggestion = f"; did you mean {' or '.join(near)}?" if near else ""
     raise BlockError(
-        f"block {name!r} does not exist; {suggestion}There are {', '.join(names)}, and "
+        f"block {name!r} does not exist{suggestion}; there are {', '.join(names)}, and "
         f"module.path:Class for a class of your own"
     )
 

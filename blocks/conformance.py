@@ -138,10 +138,11 @@ def _channels_last(subject: _Subject) -> Iterator[str]:
     """The memory format changes neither outputs nor input gradients."""
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        block = subject.build().to(memory_format=memory_format)
+        block = subject.build()
+        block.to(memory_format=memory_format)  # type: ignore[call-overload]
         x = subject.images().contiguous(memory_format=memory_format).requires_grad_()
         y = block(x)
-        _loss(block, y).backward()
+        torch.autograd.backward(_loss(block, y))
         results.append((y.detach(), _gradient(x)))
     for what, index in (("output", 0), ("input gradient", 1)):
         distance = _distance(results[1][index], results[0][index])
@@ -162,7 +163,7 @@ def _autocast(subject: _Subject) -> Iterator[str]:
         yield f"the output is {distance:.1e} (relative) from that in float32"
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = block.train()(x.requires_grad_())
-    _loss(block, y).backward()
+    torch.autograd.backward(_loss(block, y))
     gradients = {name: p.grad for name, p in block.named_parameters() if p.grad is not None}
     for name, gradient in {"the input": _gradient(x), **gradients}.items():
         if not gradient.isfinite().all():
@@ -187,7 +188,7 @@ def _gradients(subject: _Subject) -> Iterator[str]:
     block(subject.images(seed=2))  # a memory that starts empty has more than one entry then
     x = subject.images().requires_grad_()
     y = block(x)
-    _loss(block, y).backward()
+    torch.autograd.backward(_loss(block, y))
     if x.grad is None or not x.grad.abs().sum() > 0:
         yield "the input gets no gradient"
     dead = getattr(block, "dead_parameters", {})
@@ -235,7 +236,7 @@ def _evaluation(subject: _Subject) -> Iterator[str]:
         with torch.no_grad():
             y = block(x)
             again = block(x)
-            alone = torch.cat([block(image) for image in x.split(1)])
+            alone = torch.cat([block(image) for image in torch.split(x, 1)])
         if not torch.equal(y, again):
             yield f"a {state} block gives two outputs for one input"
         changed = [n for n, v in block.state_dict().items() if not torch.equal(v, before[n])]
@@ -254,7 +255,7 @@ def _two_forwards(subject: _Subject) -> Iterator[str]:
     block = subject.build()
     x = subject.images().requires_grad_()
     first = _loss(block, block(x))
-    (first + _loss(block, block(x))).backward()
+    torch.autograd.backward(first + _loss(block, block(x)))
     if not _gradient(x).isfinite().all():
         yield "the gradient of two forwards is not finite"
 
@@ -277,20 +278,21 @@ def _state(subject: _Subject) -> Iterator[str]:
 
 
 def _side_outputs(subject: _Subject) -> Iterator[str]:
-    """Side outputs: tensors with a gradient in training, none in evaluation, and a weight's key."""
+    """Side outputs: tensors with a gradient in training, none in evaluation; a loss's name."""
     block = subject.build()
     if not hasattr(block, "side"):
         return
     if not isinstance(getattr(block, "side_loss", None), str):
         yield "a block with side outputs names their loss in the class attribute side_loss"
     block(subject.images())
-    for name, value in block.side.items():
+    side = _side(block)
+    for name, value in side.items():
         if not isinstance(value, Tensor) or not value.requires_grad:
             yield f"the side output {name!r} is no tensor with a gradient"
-    if not block.side:
+    if not side:
         yield "a forward in training mode sets no side output"
     block.eval()(subject.images())
-    if block.side:
+    if _side(block):
         yield "a forward in evaluation mode leaves side outputs"
 
 
@@ -333,10 +335,15 @@ def _as_expected(y: Any, x: Tensor, shape: tuple[int, ...], where: str) -> Itera
 def _loss(block: nn.Module, y: Tensor) -> Tensor:
     """Return a sum over output and side outputs in which no symmetry cancels a gradient."""
     total = torch.zeros((), dtype=torch.float64)
-    for tensor in (y, *getattr(block, "side", {}).values()):
+    for tensor in (y, *_side(block).values()):
         weights = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3))
         total = total + (tensor.double() * weights).sum()
     return total
+
+
+def _side(block: nn.Module) -> dict[str, Any]:
+    side: dict[str, Any] = getattr(block, "side", {})
+    return side
 
 
 def _gradient(x: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class CoordinateAttention(nn.Module):
         rows = x.mean(3, keepdim=True)  # (B, C, H, 1)
         columns = x.mean(2, keepdim=True).transpose(2, 3)  # (B, C, W, 1)
         shared = F.hardswish(self.bn1(self.conv1(torch.cat([rows, columns], dim=2))))
-        rows, columns = shared.split([H, W], dim=2)
+        rows, columns = torch.split(shared, [H, W], dim=2)
         row_gate = torch.sigmoid(self.conv_h(rows))
         column_gate = torch.sigmoid(self.conv_w(columns.transpose(2, 3)))
         return x * column_gate * row_gate

@@ -192,17 +192,18 @@ def _measured_memory(
     before = torch.cuda.memory_allocated(device)
     with isolated_rng(), torch.random.fork_rng([device]), torch.enable_grad():
         copied = _copy(network, device).train()
-        optimizers = {
-            "sgd": lambda: torch.optim.SGD(copied.parameters(), lr=0.0, momentum=0.9),
-            "adamw": lambda: torch.optim.AdamW(copied.parameters(), lr=0.0),
-        }
-        stepper = optimizers[optimizer]()
+        stepper: torch.optim.Optimizer
+        if optimizer == "sgd":
+            stepper = torch.optim.SGD(copied.parameters(), lr=0.0, momentum=0.9)
+        else:
+            stepper = torch.optim.AdamW(copied.parameters(), lr=0.0)
         images = torch.zeros(batch_size, *input_shape, device=device)
         torch.cuda.reset_peak_memory_stats(device)
         for _ in range(2):
             stepper.zero_grad()
             logits = copied(images)
-            F.cross_entropy(logits, torch.zeros_like(logits[:, 0], dtype=torch.long)).backward()
+            targets = torch.zeros_like(logits[:, 0], dtype=torch.long)
+            torch.autograd.backward(F.cross_entropy(logits, targets))
             stepper.step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before

@@ -109,7 +109,7 @@ class ECRM(nn.Module):
         self.rho = _unit1d(self.key, self.hidden)
         self.g = _unit2d(2 * self.hidden, channels, 1)
         self.side = {}
-        self.register_load_state_dict_pre_hook(_count_slots)
+        self.register_load_state_dict_pre_hook(_count_slots)  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the side outputs out of copies: they belong to one step's graph."""
@@ -185,7 +185,8 @@ class ECRM(nn.Module):
         attention = (keys @ self.psi(flat)).softmax(0)  # (B, S, HW), over the images
         attention = attention * filled[:, None]
         context = (attention.permute(2, 0, 1) @ values).transpose(1, 2)  # (HW, K, B)
-        return self.rho(context).contiguous().view(B, -1, HW)
+        scrambled: Tensor = self.rho(context).contiguous().view(B, -1, HW)
+        return scrambled
 
     def _filled(self) -> Tensor:
         """Return which slots hold a prototype, (S,)."""
@@ -236,8 +237,11 @@ def _project_bank(unit: nn.Sequential, bank: Tensor, filled: Tensor) -> Tensor:
         filled: Which of them count, (S,).
     """
     norm = unit[1]
+    assert isinstance(norm, nn.BatchNorm1d)
     if not norm.training:
         return F.relu(norm(unit[0](bank)))
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.num_batches_tracked is not None and norm.momentum is not None
     y = unit[0](bank).to(norm.weight.dtype)
     mask = filled.to(y.dtype).view(-1, 1, 1)
     n = mask.sum() * bank.shape[2]
@@ -255,9 +259,7 @@ def _project_bank(unit: nn.Sequential, bank: Tensor, filled: Tensor) -> Tensor:
     return F.relu((y - mean[:, None]) * scale[:, None] + norm.bias[:, None])
 
 
-def _count_slots(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
-) -> None:
+def _count_slots(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
     """Give a state dict of the published code the `count` it lacks."""
     bank = state_dict.get(f"{prefix}bank")
     if f"{prefix}count" not in state_dict and isinstance(bank, Tensor):

@@ -66,7 +66,8 @@ class GlobalContext(nn.Module):
         if hidden == 1:
             warnings.warn(
                 f"gc: ratio={ratio:g} leaves 1 channel of {channels}; its layer normalisation is "
-                f"constant, so that the context has no effect; use at least {_ratio(2, channels):g}",
+                f"constant, so that the output ignores the context; use at least "
+                f"{_ratio(2, channels):g}",
                 stacklevel=2,
             )
         self.conv_mask = nn.Conv2d(channels, 1, kernel_size=1) if pooling == "att" else None

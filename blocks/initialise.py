@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -111,11 +112,11 @@ def _draw(operation: Any, result: Tensor) -> _Draw:
     return _Draw(str(operation), _storage(result), whole)
 
 
-class _Trace(TorchDispatchMode):
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows each random operation to the memory where its numbers end up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.draws: list[_Draw] = []
         self.sources: dict[int, set[int]] = {}  # memory -> numbers of the draws it depends on
         self.kept: list[Tensor] = []  # keeps that memory from being handed out again
@@ -147,7 +148,7 @@ class _Trace(TorchDispatchMode):
         owners: dict[int, str] = {}
         dependents: dict[int, str] = {}
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            if is_lazy(tensor):
                 continue
             owners.setdefault(_storage(tensor), name)
             for number in self.sources.get(_storage(tensor), ()):
@@ -161,11 +162,11 @@ class _Trace(TorchDispatchMode):
         ]
 
 
-class _Replay(TorchDispatchMode):
+class _Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lets each random operation draw from the generator of the tensor that it belongs to."""
 
     def __init__(self, names: Sequence[tuple[_Draw, str | None]], seed: int, prefix: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names = names
         self.seed = seed
         self.prefix = prefix

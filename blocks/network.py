@@ -3,14 +3,15 @@
 import copy
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from attnsearch.blocks.architecture import Insertion, complete, expand
 from attnsearch.blocks.catalog import can_replace, find_block
@@ -105,20 +106,24 @@ def check_fit(
     Raises:
         SiteError: The site does not exist, or the block cannot stand there.
         BlockError: The block cannot be built with its hyperparameters for this site.
+
+    Warns:
+        UserWarning: What the block warns of for this site.
     """
     network = config["network"]
     places = sites(network["backbone"], network.get("stem"), network.get("width", 1.0), image_size)
     completed = complete(block, params or {})
     for place in match(site, places):
-        _try(block, completed, place)
+        for message in _try(block, completed, place).warnings:
+            warnings.warn(message, stacklevel=2)
 
 
 def _insert(network: ResNet, site: Site, insertion: Insertion, classes: int, seed: int) -> None:
     """Put one block in its place, with an auxiliary head where it has a side loss."""
-    prototype = _try(insertion.block, insertion.params, site)
+    prototype = _try(insertion.block, insertion.params, site).prototype
     key = site.name.replace(".", "_")
     chain = network.inserted[key] if key in network.inserted else nn.Sequential()
-    index = len(chain)
+    index = len(list(chain.children()))
     path = site.name if site.replaces else f"inserted.{key}.{index}"
     construct = _constructor(find_block(insertion.block), insertion.params, site)
     block = seeded(construct, seed, f"{path}.")
@@ -128,13 +133,12 @@ def _insert(network: ResNet, site: Site, insertion: Insertion, classes: int, see
             network.weights_report.lose(site.name)
         setattr(network.get_submodule(parent), attribute, block)
     else:
-        chain.append(block)
+        chain.add_module(str(index), block)
         network.inserted[key] = chain
     if prototype is not None:
         heads = network.auxiliary[key] if key in network.auxiliary else nn.ModuleDict()
-        heads[str(index)] = seeded(
-            lambda: nn.Linear(prototype, classes), seed, f"auxiliary.{key}.{index}."
-        )
+        head = seeded(lambda: nn.Linear(prototype, classes), seed, f"auxiliary.{key}.{index}.")
+        heads.add_module(str(index), head)
         network.auxiliary[key] = heads
         network.side_paths.append((site.name, index, path))
 
@@ -162,13 +166,22 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
-def _try(block: str, params: Mapping[str, Any], site: Site) -> int | None:
-    """Raise unless the block can stand at the site.
+@dataclass(frozen=True)
+class _Fit:
+    """What trying a block told.
 
-    Returns:
-        Length of a flattened prototype of the block's side outputs; None without a side loss.
+    Attributes:
+        prototype: Length of a flattened prototype of its side outputs; None without a side loss.
+        warnings: What it warned of.
     """
-    cls = find_block(block)
+
+    prototype: int | None
+    warnings: tuple[str, ...]
+
+
+def _try(block: str, params: Mapping[str, Any], site: Site) -> _Fit:
+    """Raise unless the block can stand at the site."""
+    cls: Any = find_block(block)
     if site.replaces and not site.keeps_shape and not can_replace(cls):
         raise SiteError(
             f"block {block} cannot stand at {site}: it takes no out_channels and stride, so it "
@@ -184,19 +197,27 @@ def _try(block: str, params: Mapping[str, Any], site: Site) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _dry_run(cls: type[nn.Module], params: str, site: Site) -> int | None:
-    """Build a block and train one step's forward pass, on the meta device where it can run there.
-
-    Returns:
-        As `_try`.
-    """
+def _dry_run(cls: type[nn.Module], params: str, site: Site) -> _Fit:
+    """Build a block and run it as in training, on the meta device where it can run there."""
     construct = _constructor(cls, json.loads(params), site)
-    block, y = _forward(construct, (2, site.channels, *site.size))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        block, y = _forward(construct, (2, site.channels, *site.size))
     wanted = (2, site.out_channels, *site.out_size)
     if not isinstance(y, Tensor) or tuple(y.shape) != wanted:
         found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise SiteError(f"for two images it must give a tensor of shape {wanted}, not {found}")
-    if getattr(cls, "side_loss", None) is None:
+    messages = tuple(dict.fromkeys(str(warning.message) for warning in caught))
+    return _Fit(_prototype(block), messages)
+
+
+def _prototype(block: nn.Module) -> int | None:
+    """Length of a flattened prototype in the side outputs; None for a block without a side loss.
+
+    Raises:
+        BlockError: The block has a side loss and no prototype for it.
+    """
+    if getattr(block, "side_loss", None) is None:
         return None
     prototype = getattr(block, "side", {}).get("prototype")
     if not isinstance(prototype, Tensor):
@@ -217,7 +238,7 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
         try:
             with isolated_rng(), torch.no_grad(), torch.device(device):
                 block = construct()
-                if any(isinstance(p, UninitializedParameter) for p in block.parameters()):
+                if any(is_lazy(parameter) for parameter in block.parameters()):
                     raise BlockError("lazy layers have no shape yet; give the input channels")
                 # A constructor may have made constants on the CPU in so many words.
                 block = block.to(device).train()

@@ -41,9 +41,7 @@ class NonLocal(nn.Module):
         "W.0.bias": "the batch normalisation after it subtracts it; kept for published names",
     }
 
-    def __init__(
-        self, channels: int, mode: str = "embedded_gaussian", reduction: int = 2
-    ) -> None:
+    def __init__(self, channels: int, mode: str = "embedded_gaussian", reduction: int = 2) -> None:
         super().__init__()
         checks.integer("nonlocal", "channels", channels)
         self.mode = checks.one_of("nonlocal", "mode", mode, MODES)
@@ -51,9 +49,7 @@ class NonLocal(nn.Module):
         self.g = nn.Conv2d(channels, inner, kernel_size=1)
         self.theta = nn.Conv2d(channels, inner, kernel_size=1)
         self.phi = nn.Conv2d(channels, inner, kernel_size=1)
-        self.W = nn.Sequential(
-            nn.Conv2d(inner, channels, kernel_size=1), nn.BatchNorm2d(channels)
-        )
+        self.W = nn.Sequential(nn.Conv2d(inner, channels, kernel_size=1), nn.BatchNorm2d(channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -80,4 +76,5 @@ class NonLocal(nn.Module):
                 theta.unsqueeze(1), phi.unsqueeze(1), g.unsqueeze(1), scale=1.0
             ).squeeze(1)
         y = y.transpose(1, 2).reshape(B, -1, H, W)
-        return x + self.W(y.contiguous(memory_format=checks.memory_format(x)))
+        added: Tensor = self.W(y.contiguous(memory_format=checks.memory_format(x)))
+        return x + added

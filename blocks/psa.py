@@ -92,7 +92,7 @@ class PSA(nn.Module):
         y = torch.cat([self.get_submodule(f"conv_{i}")(x) for i in range(S, 0, -1)], dim=1)
         # The branches' means as one batch: the squeeze runs once.
         means = y.mean((2, 3)).view(B * S, -1, 1, 1)
-        weights = self.se(means).view(B, S, -1).softmax(1)
+        weights: Tensor = self.se(means).view(B, S, -1).softmax(1)
         return y * weights.reshape(B, -1, 1, 1)
 
 

@@ -1,7 +1,7 @@
 """Self-calibrated convolution.
 
 Liu et al.: Improving Convolutional Networks with Self-Calibrated Convolutions, CVPR 2020,
-https://mmcheng.net/mftp/Papers/20cvprSCNet.pdf (names as in https://github.com/MCG-NKU/SCNet)
+https://mftp.mmcheng.net/Papers/20cvprSCNet.pdf (names as in https://github.com/MCG-NKU/SCNet)
 
     k2(x) = BN(conv3x3(avgpool_r(x))),  k3 = BN o conv3x3,  k4 = BN o conv3x3 with the stride
     y     = k4(k3(x) * sigmoid(x + up(k2(x))))         up: to the size of x;  * elementwise

@@ -257,7 +257,8 @@ def as_size(image_size: int | Sequence[int]) -> Size:
     Raises:
         SiteError: It is neither, or a side is below one pixel.
     """
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    alone = not isinstance(image_size, Sequence)
+    pair = (image_size, image_size) if alone else tuple(image_size)
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
         raise SiteError(
             f"image_size is {image_size!r}; it must be a whole number of pixels from 1, "
@@ -299,7 +300,7 @@ def _fits(site: Site, parts: Sequence[re.Pattern[str]]) -> bool:
     words = site.name.split(".")
     if len(words) != len(parts):
         return False
-    forms = [(word,) for word in words]
+    forms: list[tuple[str, ...]] = [(word,) for word in words]
     if site.block is not None:
         ends = {"first": 0, "last": site.depth - 1}
         forms[1] = (words[1], *(word for word, index in ends.items() if index == site.block))

@@ -37,11 +37,11 @@ class LedgerError(AttnsearchError):
     """The ledger cannot be opened, read or written."""
 
 
-def ledger_url(url: str | Path | None = None) -> URL:
+def ledger_url(url: str | Path | URL | None = None) -> URL:
     """Find the ledger's address.
 
     Args:
-        url: A file's path, or an SQLAlchemy URL of SQLite or PostgreSQL; without it the
+        url: A file's path, or the URL of an SQLite or PostgreSQL database; without it the
             environment's ``ATTNSEARCH_LEDGER``, else ``attnsearch.db`` in the current folder.
 
     Returns:
@@ -50,6 +50,8 @@ def ledger_url(url: str | Path | None = None) -> URL:
     Raises:
         LedgerError: It is no such URL, or no driver for PostgreSQL is installed.
     """
+    if isinstance(url, URL):
+        return url
     given = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
     if "://" not in given:
         return URL.create("sqlite", database=str(Path(given).expanduser().absolute()))
@@ -97,7 +99,7 @@ class Database:
             version of attnsearch.
     """
 
-    def __init__(self, url: str | Path | None = None, *, create: bool = True) -> None:
+    def __init__(self, url: str | Path | URL | None = None, *, create: bool = True) -> None:
         self.url = ledger_url(url)
         self.path = Path(self.url.database or "") if self.sqlite else None
         if self.path is not None:

@@ -7,25 +7,22 @@ takes and tells (see `weights`), `metrics.json` holds what was recorded of the r
 import copy
 import inspect
 import json
-import os
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
+from attnsearch.blocks.architecture import describe
 from attnsearch.blocks.catalog import find_block
 from attnsearch.blocks.network import build_network
-from attnsearch.runs.evaluate import Normalisation
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.onnx import export_onnx
+from attnsearch.runs.preprocess import Preprocess
 from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.spaces import dump, load_space
@@ -76,9 +73,9 @@ def export_study(
         )
     state, interface = read_weights(Path(chosen.weights_path))
     suffix = "best" if trial is None else f"{chosen.number:03d}"
-    config = {
-        key: value for key, value in chosen.config.items() if key not in STUDY_KEYS
-    } | {"name": f"{row.name}-{suffix}"}
+    config = {key: value for key, value in chosen.config.items() if key not in STUDY_KEYS} | {
+        "name": f"{row.name}-{suffix}"
+    }
     config["train"] = config["train"] | {"seed": chosen.seed}
     record = {
         "study": row.label,
@@ -133,18 +130,18 @@ def save_export(
             folder = Path(temporary)
             (folder / CONFIG).write_text(dump(dict(config)), encoding="utf-8")
             (folder / WEIGHTS).write_bytes(pack_weights(state, interface))
-            text = json.dumps(_without_nan(record), indent=2)
+            text = json.dumps(_plain(record), indent=2)
             (folder / METRICS).write_text(text + "\n", encoding="utf-8")
-            modules = _copy_blocks(config, folder)
+            packages = _copy_blocks(config, folder)
             if onnx:
                 shape = (interface.channels, *interface.image_size)
                 export_onnx(load_export(folder), folder / ONNX, shape)
-            readme = _readme(config, interface, record, modules, onnx)
+            readme = _readme(config, interface, record, packages, onnx)
             (folder / README).write_text(readme, encoding="utf-8")
             to.mkdir(exist_ok=True)
             (to / ONNX).unlink(missing_ok=True)
             for file in folder.iterdir():
-                os.replace(file, to / file.name)
+                file.replace(to / file.name)
     except OSError as error:
         raise ExportError(f"{to}: the export cannot be written ({error})") from error
     return to
@@ -208,3 +205,124 @@ def is_export(folder: str | Path) -> bool:
     except ExportError:
         return False
     return True
+
+
+def _choose(study: StudyRow, rows: Sequence[TrialRow], number: int | None) -> TrialRow:
+    """The trial to export: the one asked for, or the best finished one."""
+    trials = [row for row in rows if row.arm is None]
+    finished = {row.number: row for row in trials if row.state == "finished"}
+    if not finished:
+        raise ExportError(
+            f"study {study.label} has no finished trial to export; "
+            f"`attnsearch show {study.label}` lists its trials"
+        )
+    if number is not None:
+        if number in finished:
+            return finished[number]
+        states = {row.number: row.state for row in trials}
+        why = f"is {states[number]}" if number in states else "does not exist"
+        listed = ", ".join(str(n) for n in sorted(finished))
+        raise ExportError(
+            f"trial {number} of study {study.label} {why}; finished are trials {listed}"
+        )
+    objective, direction = next(iter(study.objectives.items()))
+    sign = 1 if direction == "max" else -1
+
+    def score(row: TrialRow) -> float:
+        value = {**row.costs, **row.metrics}.get(objective)
+        return -math.inf if value is None or math.isnan(value) else sign * value
+
+    return max(finished.values(), key=lambda row: (score(row), -row.number))
+
+
+def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """Put the modules of a user's own blocks beside the config, so that the export loads alone.
+
+    Returns:
+        The packages that a block is part of: they cannot be copied and must be installed.
+    """
+    packages = []
+    for name in sorted({entry["block"] for entry in config["insert"] if ":" in entry["block"]}):
+        module, _, rest = name.partition(":")[0].partition(".")
+        source = inspect.getsourcefile(find_block(name))
+        if rest or source is None or Path(source).stem != module:
+            packages.append(module)
+        else:
+            shutil.copy(source, folder)
+    return packages
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: NaN and the infinities become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _readme(
+    config: Mapping[str, Any],
+    interface: Interface,
+    record: Mapping[str, Any],
+    packages: Sequence[str],
+    onnx: bool,
+) -> str:
+    height, width = interface.image_size
+    colour = "grey" if interface.channels == 1 else "RGB"
+    scores = [
+        f"| {name} | {value:.4g} |"
+        for name, value in {**record.get("metrics", {}), **record.get("costs", {})}.items()
+        if isinstance(value, int | float)
+    ]
+    needs = [f"Its blocks need {', '.join(packages)} installed.", ""] if packages else []
+    portable = [
+        "",
+        f"`{ONNX}` is the same network: input `images` (N, {interface.channels}, {height}, "
+        f"{width}), which is pixels / 255, minus mean {_numbers(interface.mean)}, over std "
+        f"{_numbers(interface.std)}; output `logits` (N, {len(interface.class_names)}).",
+    ]
+    lines = [
+        f"# {config['name']}",
+        "",
+        f"{config['network']['backbone']} with {describe(config)}, trained by attnsearch. "
+        f"It tells {len(interface.class_names)} classes apart in {colour} images of {height} x "
+        f"{width} pixels: {', '.join(interface.class_names)}.",
+        "",
+        "## Use",
+        "",
+        *needs,
+        "```python",
+        "from attnsearch.runs import load_export",
+        "",
+        'net = load_export("PATH OF THIS FOLDER")',
+        "logits = net(net.preprocess(images))  # uint8 (N, H, W) or (N, H, W, C), or PIL images",
+        "names = [net.class_names[k] for k in logits.argmax(1)]",
+        "```",
+        *(portable if onnx else []),
+        "",
+        "## Retrain",
+        "",
+        "```bash",
+        f"attnsearch run {CONFIG} --fresh",
+        "```",
+        "",
+        f"Seed {record.get('seed', config['train']['seed'])}; on the same machine and number of "
+        f"threads it gives the same numbers. The data is `{config['data']['source']}`.",
+        "",
+        "## Scores",
+        "",
+        f"From `{METRICS}`, which has every epoch:",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *scores,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

@@ -341,9 +341,7 @@ class Ledger(Studies):
 
 def _place_name(connection: Connection, run_id: int, number: int, arm: str | None) -> str:
     """Name a place for a person, within the length that the column and MLflow's lists take."""
-    run = connection.execute(
-        select(Run.config, Run.seed, Run.fold).where(Run.id == run_id)
-    ).one()
+    run = connection.execute(select(Run.config, Run.seed, Run.fold).where(Run.id == run_id)).one()
     if arm is None:
         # Imported here: it brings torch, which listing a ledger does not need.
         from attnsearch.blocks.architecture import describe

@@ -11,6 +11,7 @@ from time import time
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, delete, func, insert, select, update
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
 from attnsearch.runs.database import Database, LedgerError
@@ -48,7 +49,7 @@ class Studies:
         LedgerError: It cannot be opened; the message says why and what to do.
     """
 
-    def __init__(self, url: str | Path | None = None, *, create: bool = True) -> None:
+    def __init__(self, url: str | Path | URL | None = None, *, create: bool = True) -> None:
         self.database = Database(url, create=create)
         self.token = uuid.uuid4().hex
         self.holder = Holder.current()
@@ -217,6 +218,22 @@ class Studies:
                 .where(StudyRun.study_id == study_id)
             )
             return dict(Counter(true_state("run", row.id, row.state, leases, now) for row in rows))
+
+    def hold(self, resource: str) -> str | None:
+        """Take a lease on something other than a run or a study, or renew it.
+
+        Returns:
+            None if it is held now, else who holds it.
+        """
+        with suppress(IntegrityError), self.database.write() as connection:
+            other = acquire(connection, resource, self.token, self.holder, time())
+            return None if other is None else str(other.holder)
+        return "another process"  # it was quicker by a moment
+
+    def free(self, resource: str) -> None:
+        """Give back what `hold` took."""
+        with self.database.write() as connection:
+            release(connection, resource, self.token)
 
     def reconcile(self) -> int:
         """Write down what died: running rows without a living lease become ``interrupted``.

@@ -46,7 +46,7 @@ class _Commands(_Verbatim, click.Group):
         if args[0] not in self.commands and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], self.commands, n=1)
             hint = (
-                f"did you mean {close[0]!r}?" if close else "one of: " + ", ".join(self.commands)
+                f"did you mean {close[0]!r}?" if close else "there are: " + ", ".join(self.commands)
             )
             ctx.fail(f"no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
@@ -73,11 +73,15 @@ def _reader_may_hang_up() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is still buffered goes nowhere, or the interpreter complains when it exits.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _hang_up()
         raise click.exceptions.Exit(DONE) from None
+
+
+def _hang_up() -> None:
+    """Sends what is still buffered nowhere, or the interpreter complains when it exits."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
@@ -295,7 +299,7 @@ def sites(backbone: str, stem: str | None, width: float, image_size: int | None)
     Next: name them under `insert:` in the space file, then
     `attnsearch check SPACE`.
     """
-    from attnsearch.search.listing import sites_text
+    from attnsearch.search.places import sites_text
 
     click.echo(sites_text(backbone, stem=stem, width=width, image_size=image_size))
     return DONE

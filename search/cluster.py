@@ -1,7 +1,6 @@
 """Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names.
 
-A local Ray lives in a folder of its own, which is removed with it, and accepts only processes
-that know its random token. Its processes die with this one, also when this one is killed: Linux
+A local Ray lives in a folder of its own, which is removed with it. Its processes die with this one, also when this one is killed: Linux
 tells them (PR_SET_PDEATHSIG). That signal follows the *thread* that started them, so `cluster`
 must be entered from a thread that outlives the study; a helper thread would take Ray down when it
 ends.
@@ -11,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -100,8 +98,6 @@ def cluster(settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
         if not ray.is_initialized():
             local = not os.environ.get("RAY_ADDRESS")
             stack.callback(ray.shutdown)
-            if local:
-                stack.enter_context(_environment(_token()))
             _start(folder, local)
         yield Cluster(folder, local)
 
@@ -116,7 +112,8 @@ def _start(folder: Path, local: bool) -> None:
         ray.init(**options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         where = "here" if local else f"at RAY_ADDRESS={os.environ['RAY_ADDRESS']}"
-        raise ClusterError(f"Ray cannot be {'started' if local else 'reached'} {where}: {error}") from error
+        done = "started" if local else "reached"
+        raise ClusterError(f"Ray cannot be {done} {where}: {error}") from error
 
 
 def _fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
@@ -127,13 +124,6 @@ def _fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     cards = int(node.get("GPU", 0))
     by_gpu = cards * int(1 / gpus + 1e-9) if gpus <= 1 else int(cards / gpus + 1e-9)
     return min(by_cpu, by_gpu)
-
-
-def _token() -> dict[str, str]:
-    """A token of this Ray's own, unless the user has set how Ray authenticates."""
-    if "RAY_AUTH_MODE" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
-        return {}
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @contextlib.contextmanager

@@ -123,18 +123,25 @@ class Asha(_Learning, AsyncHyperBandScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial goes on."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
-        return CONTINUE if _protected(trial) else decision
+        return str(CONTINUE) if _protected(trial) else decision
 
 
 class Median(_Learning, MedianStoppingRule):  # type: ignore[misc]
     """Stops what lies below the median of the others' running means (Golovin et al. 2017)."""
+
+    def learn(self, curve: Curve, finished: bool) -> None:
+        """Takes in an earlier trial, as if it had just run."""
+        past = Past(len(self._results))
+        # As in a live trial, the last result of one that was stopped is entered twice.
+        for result in curve if finished else [*curve, *curve[-1:]]:
+            self._results[past].append(dict(result))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial goes on."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if _protected(trial):
             self._stopped_trials.discard(trial)
-            return CONTINUE
+            return str(CONTINUE)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

@@ -67,6 +67,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     with open_ledger() as ledger:
         study = ledger.find_study(address)
         trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+        lag = _mirror_lag(ledger, study)
     ranked = leaderboard(trials, study.objectives)
     if as_json:
         return _json(
@@ -90,6 +91,8 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     if ranked:
         out.append(f"The winner:   attnsearch export {name} --to DIR")
     out.append("All curves:   attnsearch ui")
+    if lag:
+        out += ["", paragraph(lag)]
     return "\n".join(out)
 
 
@@ -115,7 +118,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
         out.append(f"Taken over from {trial.reused_from}.")
     if trial.error:
         out += ["", f"Why: {trial.error}"]
-    out += [f"Over the limit: {key} by {value:g}" for key, value in _over(trial.violations)]
+    out += [f"Over {key} by {value:.1%}" for key, value in _over(trial.violations)]
     for title, cells in (
         ("Decisions", {key: value_text(value) for key, value in trial.values.items()}),
         ("Scores", {key: _number(value) for key, value in trial.metrics.items()}),
@@ -154,6 +157,16 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
             f'In Python:      attnsearch.runs.load_export("{folder}")',
         ]
     )
+
+
+def _mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
+    """Lets MLflow catch up with a study that nobody runs now, and says what it still lacks."""
+    from attnsearch.runs.mirror import Mirror
+
+    if study.state == "running":
+        return None
+    report = Mirror(ledger).sync(study.id)
+    return str(report) if report.problem is not None or report.missing else None
 
 
 def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:
@@ -266,7 +279,7 @@ def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str
     for trial in sorted(trials, key=lambda trial: (_ORDER.index(trial.state), trial.number)):
         reached = trial.epochs[-1].get(watched) if trial.epochs else None
         why = trial.error.strip().splitlines()[0] if trial.error else ""
-        over = ", ".join(f"over {key} by {value:g}" for key, value in _over(trial.violations))
+        over = ", ".join(f"over {key} by {value:.1%}" for key, value in _over(trial.violations))
         rows.append(
             (
                 f"{trial.number:03d}",

@@ -54,13 +54,21 @@ def serve(host: str, port: int) -> int:
 
 
 def synchronised_uri() -> str:
-    """Writes to MLflow whatever of the ledger it lacks, and returns its absolute address."""
+    """Writes to MLflow whatever it lacks of the ledger, and returns the store's address."""
     from attnsearch.runs.mirror import Mirror
+    from attnsearch.runs.tracking import tracking_uri
 
     with open_ledger() as ledger:
+        studies = ledger.studies()
+        if not studies:
+            return tracking_uri()
         mirror = Mirror(ledger)
-        mirror.sync()
-        return str(mirror.tracking_uri)
+        # The newest first: its store is the one that is shown.
+        reports = [mirror.sync(study.id) for study in reversed(studies)]
+        for report in reports:
+            if report.problem is not None or report.missing:
+                click.echo(str(report), err=True)
+        return reports[0].uri
 
 
 def server_command(uri: str, host: str, port: int) -> list[str]:

@@ -1,1 +1,59 @@
-"""attnsearch.spaces."""
+"""Space files: parsed, checked, and resolved to configs.
+
+    from attnsearch.spaces import load_space
+    space = load_space("spaces/resnet.yaml")
+    config = space.resolve(space.defaults())
+
+`load` reads a file, `space` holds the result, `model` documents every key, `document` is the YAML
+reader, `canonical` says when two configs train alike, `dump` writes one.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnsearch.spaces.canonical import canonical, canonical_text
+    from attnsearch.spaces.decisions import Decision
+    from attnsearch.spaces.dump import dump
+    from attnsearch.spaces.errors import DecisionError, Problem, SpaceError
+    from attnsearch.spaces.load import load_space
+    from attnsearch.spaces.schema import schema
+    from attnsearch.spaces.shipped import shipped
+    from attnsearch.spaces.space import Space
+
+_HOMES = {
+    "Decision": "decisions",
+    "DecisionError": "errors",
+    "Problem": "errors",
+    "Space": "space",
+    "SpaceError": "errors",
+    "canonical": "canonical",
+    "canonical_text": "canonical",
+    "dump": "dump",
+    "load_space": "load",
+    "schema": "schema",
+    "shipped": "shipped",
+}
+
+__all__ = [
+    "Decision",
+    "DecisionError",
+    "Problem",
+    "Space",
+    "SpaceError",
+    "canonical",
+    "canonical_text",
+    "dump",
+    "load_space",
+    "schema",
+    "shipped",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that `attnsearch --help` loads no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -144,7 +144,9 @@ class Decision:
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         if self.step is not None:
             return self._at(round((middle - self.low) / self.step))
-        return float(f"{middle:.4g}") if self.low <= float(f"{middle:.4g}") <= self.high else middle
+        return (
+            float(f"{middle:.4g}") if self.low <= float(f"{middle:.4g}") <= self.high else middle
+        )
 
     def _at(self, index: int) -> float:
         """Returns the number so many steps above the lowest, without the noise of floats."""

@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(
                 None, None, f"nested more than {MAX_DEPTH} levels deep", event.start_mark
             )
-        node = super().compose_node(parent, index)  # type: ignore[arg-type]
+        node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
@@ -144,7 +144,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
             node: yaml.Node | None = loader.get_single_node()
             return node
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(file, before.count("\n") + 1, len(before.rsplit("\n", 1)[-1]) + 1)

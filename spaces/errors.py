@@ -109,6 +109,17 @@ class Problems:
         where = tuple(path)
         return any(wrong[: len(where)] == where for wrong in self._wrong)
 
+    def forgive(self, path: Sequence[str | int]) -> None:
+        """Drops what was found wrong at a path and below: something else stands there now."""
+        where = tuple(path)
+        key = dotted(where)
+        for wrong in [wrong for wrong in self._wrong if wrong[: len(where)] == where]:
+            self._wrong.discard(wrong)
+            for problem in [found for found in self._found if found.key == dotted(wrong)]:
+                del self._found[problem]
+        for problem in [found for found in self._found if found.key == key]:
+            del self._found[problem]
+
     def __bool__(self) -> bool:
         return bool(self._found)
 

@@ -1,7 +1,7 @@
 """The entries of `insert`: which sites they name, how their decisions are called."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,3 +243,21 @@ def _group(
             joint = decision(f"{name}.{label}.params", settings.joint, parents)
         built[block] = Option(block, settings.fixed, searched, joint, place, settings.places)
     return Group(name, at, sites, which, built, path)
+
+
+def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:
+    """Returns the names that block decisions would have under another `decide:`, with advice."""
+    names = {}
+    for index, entry in enumerate(file.insert):
+        mine = [group for group in groups if group.path == ("insert", index)]
+        for decide in ("together", "stage", "each"):
+            if decide == entry.decide or not mine:
+                continue
+            found = [site for group in mine for site in group.sites]
+            other = entry.model_copy(update={"decide": decide})
+            for name, _, members in _partition(other, found):
+                here = next(g.name for g in mine if members[0] in g.sites)
+                names[f"{name}.block"] = (
+                    f"here it is {here}.block; decide: {decide} would make it {name}.block"
+                )
+    return names

@@ -37,9 +37,7 @@ def _by_type(allowed: str, **tags: str) -> Discriminator:
         kind = "null" if value is None else type(value).__name__
         return tags.get(kind, tags.get("dict") if isinstance(value, BaseModel) else None)
 
-    return Discriminator(
-        tag, custom_error_type="type", custom_error_message=f"must be {allowed}"
-    )
+    return Discriminator(tag, custom_error_type="type", custom_error_message=f"must be {allowed}")
 
 
 class _Section(BaseModel):
@@ -116,7 +114,9 @@ class Data(_Section):
                 Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)],
                 Tag("<names>"),
             ],
-            _by_type("a number of classes or a list of their names", int="<number>", list="<names>"),
+            _by_type(
+                "a number of classes or a list of their names", int="<number>", list="<names>"
+            ),
         ]
         | None
     ) = Field(None, description="Number or names of the classes; null takes them from the data.")

@@ -122,6 +122,9 @@ def read_settings(
             checked = _read_one(block, cls, known, name, value, where, problems)
             if checked is _WRONG:
                 continue
+            if is_spec(checked) and not NAME_CHARACTERS.fullmatch(name):
+                problems.add(where, f"{name!r} cannot be part of a decision's name; fix its value")
+                continue
             settings.places[name] = where
             (settings.searched if is_spec(checked) else settings.fixed)[name] = (
                 checked if is_spec(checked) else plain(checked)
@@ -130,9 +133,7 @@ def read_settings(
     if kind != "choice":
         problems.add(path, f"a range is a value of one hyperparameter of {block}; name it")
         return Settings()
-    return Settings(
-        joint=_read_joint(block, cls, known, raw, path, problems), places={"": path}
-    )
+    return Settings(joint=_read_joint(block, cls, known, raw, path, problems), places={"": path})
 
 
 def _read_joint(
@@ -146,14 +147,16 @@ def _read_joint(
     """Checks `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
     before = sum(1 for _ in problems)
     try:
-        spec = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
+        spec: Any = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
     except ValidationError as error:
         explain(error, raw, path, problems)
         return None
-    members = [*enumerate(spec.choice), *([("prior", spec.prior)] if spec.prior else [])]
+    members: list[tuple[KeyPath, dict[str, Any]]] = [
+        ((*path, "choice", index), member) for index, member in enumerate(spec.choice)
+    ]
+    members += [((*path, "prior"), spec.prior)] if spec.prior else []
     read: list[dict[str, Any]] = []
-    for index, member in members:
-        where = (*path, "prior") if index == "prior" else (*path, "choice", index)
+    for where, member in members:
         values = {}
         for name, value in member.items():
             if kind_of(value):
@@ -191,6 +194,9 @@ def _read_one(
             at_key=True,
         )
         return _WRONG
+    default = plain(known[name].default)
+    if same(default, value):
+        return default
     kind = _types(cls).get(name, Any)
     adapter = _adapter(kind)
     if adapter is None:
@@ -235,9 +241,8 @@ def _explain(
         problems.add((*path, *inside), f"found {shown(found)}, expected {_words(kind)}")
 
 
-@lru_cache(maxsize=256)
-def _types(cls: type[nn.Module]) -> dict[str, Any]:
-    """Returns the declared types of a constructor's parameters, empty where they are unreadable."""
+def _types(cls: Any) -> dict[str, Any]:
+    """Returns the declared types of a constructor's parameters, none where they are unreadable."""
     try:
         return typing.get_type_hints(cls.__init__)
     except Exception:  # a user's annotation may name anything
@@ -287,3 +292,10 @@ def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> lis
 def complete_parameters(block: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all hyperparameters of a block: those given, and the constructor's defaults."""
     return complete(block, given)
+
+
+def side_loss(block: str) -> str | None:
+    """Returns the key of a block's side output in `train.aux_weight`, None if it has none."""
+    if block == "none":
+        return None
+    return getattr(find_block(block), "side_loss", None)

@@ -91,14 +91,16 @@ def locate(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     """Returns the path in the document that pydantic's location names, without its union tags."""
     path: list[str | int] = []
     for part in loc:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list)
+        if not inside or (isinstance(data, list) and not _is_index(part, data)):
             continue
+        data = data[part]
         path.append(part)
     return tuple(path)
+
+
+def _is_index(part: str | int, data: list[Any]) -> bool:
+    return isinstance(part, int) and part < len(data)
 
 
 def _replace(data: dict[str, Any], path: KeyPath) -> None:

@@ -7,7 +7,7 @@ of type T or a choice of such values; `SearchableInt` and `SearchableFloat` allo
 
 import json
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -79,7 +79,7 @@ class _Spec(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """Names every parametrised class alike: the schema shows the members' type anyway."""
         return cls.__name__
 
@@ -103,7 +103,8 @@ class Choice(_Spec, Generic[T]):
     def _members_are_sound(self) -> "Choice[T]":
         plain = [json.loads(json.dumps(member, default=list)) for member in self.choice]
         for index, member in enumerate(plain):
-            if any(member == earlier or label(member) == label(earlier) for earlier in plain[:index]):
+            before = plain[:index]
+            if member in before or label(member) in map(label, before):
                 raise PydanticCustomError(
                     "choice",
                     "the member {member} stands twice, or another is written alike; remove one",
@@ -127,9 +128,7 @@ class _Range(_Spec, Generic[T]):
 class IntRange(_Range[T], Generic[T]):
     """A whole number in a range, both ends included."""
 
-    ends: list[T] = Field(
-        alias="int", min_length=2, max_length=2, description="[lowest, highest]"
-    )
+    ends: list[T] = Field(alias="int", min_length=2, max_length=2, description="[lowest, highest]")
     step: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Only lowest, lowest + step, ...; 1 if not given."
     )
@@ -189,10 +188,10 @@ def _only(refused: str, allowed: str) -> Discriminator:
 
 
 if TYPE_CHECKING:
-    Searchable = Union[T, Choice[T]]
-    SearchableInt = Union[T, Choice[T], IntRange[T]]
-    SearchableFloat = Union[T, Choice[T], FloatRange[T]]
-    SearchableAny = Union[T, Choice[T], IntRange[T], FloatRange[T]]
+    Searchable: TypeAlias = T | Choice[T]
+    SearchableInt: TypeAlias = T | Choice[T] | IntRange[T]
+    SearchableFloat: TypeAlias = T | Choice[T] | FloatRange[T]
+    SearchableAny: TypeAlias = T | Choice[T] | IntRange[T] | FloatRange[T]
 else:
 
     class Searchable:

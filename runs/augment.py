@@ -1,0 +1,245 @@
+"""Random changes of training images, a batch at a time, on the device that trains.
+
+    data:
+      augment: {crop: 2, flip: true, rotate: 10, contrast: 0.2}
+
+| name | value | what happens to each image |
+| --- | --- | --- |
+| `crop` | pixels | shifted by whole pixels up to this far each way: zero padding, then a crop |
+| `flip` | true | mirrored left and right, with probability 1/2 |
+| `vflip` | true | mirrored up and down, with probability 1/2 |
+| `rotate` | 0..180 degrees | turned by up to this angle either way |
+| `scale` | 0..0.9 | zoomed by a factor of 1 - scale to 1 + scale |
+| `translate` | 0..0.5 | shifted by up to this fraction of the side each way |
+| `brightness` | 0..1 | times a factor of 1 - brightness to 1 + brightness |
+| `contrast` | 0..1 | its distance to its mean times a factor of 1 - contrast to 1 + contrast |
+| `noise` | 0..1 | Gaussian noise of this standard deviation added, in units of the full range |
+| `erase` | 0..0.5 | one rectangle of up to this fraction of the area filled with the mean |
+
+Draws are uniform. The first six are one affine map, sampled once, bilinearly, with zeros (black)
+outside of the image; they act in the order mirror, zoom, turn, shift. The others follow in the
+order of the table. Pixel values may then lie a little outside of 0..1.
+
+Each name draws from a generator of its own, derived from the one given: switching one augmentation
+on or off leaves the draws of the others as they are, so that runs pair well.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from attnsearch.runs.source import DataError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an augmentation's value may be.
+
+    Attributes:
+        kind: bool, int or float; an int is a float too.
+        most: The largest value, for numbers; the least is 0, which is off.
+        unit: Of the value.
+    """
+
+    kind: type
+    most: float = math.inf
+    unit: str = ""
+
+
+AUGMENTATIONS: dict[str, Rule] = {
+    "crop": Rule(int, unit="pixels"),
+    "flip": Rule(bool),
+    "vflip": Rule(bool),
+    "rotate": Rule(float, 180, "degrees"),
+    "scale": Rule(float, 0.9),
+    "translate": Rule(float, 0.5, "of the side"),
+    "brightness": Rule(float, 1),
+    "contrast": Rule(float, 1),
+    "noise": Rule(float, 1, "of the full range"),
+    "erase": Rule(float, 0.5, "of the area"),
+}
+GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate")
+ERASE_ASPECT = 2.0  # the sides of an erased rectangle are at most this ratio apart
+
+
+class Augment:
+    """The augmentations of one config.
+
+    Args:
+        spec: `data.augment`: values by name. What is missing, 0 or false is off.
+        image_size: (H, W) of the images.
+
+    Raises:
+        DataError: For an unknown name or a value that its rule does not allow.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], image_size: tuple[int, int]) -> None:
+        for name, value in spec.items():
+            _check(name, value)
+        self.spec = {name: spec[name] for name in AUGMENTATIONS if spec.get(name)}
+        self.image_size = image_size
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Change each image of a batch by draws of its own.
+
+        Args:
+            images: (B, C, H, W) of floats in 0..1, on any device; not modified.
+            generator: Advances by one step, whatever the spec. On the CPU it gives the same draws
+                to images on any device, except for `noise`, which is drawn on theirs.
+
+        Returns:
+            (B, C, H, W), the same tensor where nothing is switched on.
+        """
+        draws = _Draws(images, generator)
+        if any(name in self.spec for name in GEOMETRIC):
+            images = self._move(images, draws)
+        for name, change in (("brightness", _brighten), ("contrast", _contrast)):
+            if name in self.spec:
+                images = change(images, 1 + self.spec[name] * draws.symmetric(name))
+        if "noise" in self.spec:
+            images = images + self.spec["noise"] * draws.normal("noise")
+        if "erase" in self.spec:
+            images = _erase(images, self.spec["erase"], draws.uniform("erase", 4))
+        return images
+
+    def _move(self, images: Tensor, draws: "_Draws") -> Tensor:
+        """One affine map, from each output position back to where it is read in the input.
+
+        In pixels from the image's centre: input = mirror(turn back(output - shift) / zoom).
+        """
+        height, width = self.image_size
+        spec, count = self.spec, len(images)
+        one = torch.ones(count)
+        mirror_x = draws.sign("flip") if "flip" in spec else one
+        mirror_y = draws.sign("vflip") if "vflip" in spec else one
+        zoom = 1 + spec["scale"] * draws.symmetric("scale") if "scale" in spec else one
+        angle = torch.zeros(count)
+        if "rotate" in spec:
+            angle = math.radians(spec["rotate"]) * draws.symmetric("rotate")
+        shift = torch.zeros(count, 2)
+        if "crop" in spec:
+            shift = shift + draws.whole("crop", spec["crop"])
+        if "translate" in spec:
+            side = torch.tensor([width, height]) * spec["translate"]
+            shift = shift + side * draws.symmetric("translate", 2)
+        cos, sin = angle.cos(), angle.sin()
+        back = torch.stack(
+            [
+                torch.stack([mirror_x * cos, mirror_x * sin], 1),
+                torch.stack([-mirror_y * sin, mirror_y * cos], 1),
+            ],
+            1,
+        )
+        back = back / zoom[:, None, None]  # (B, 2, 2), rows x and y
+        # grid_sample counts both sides as 2 long.
+        half = torch.tensor([width, height]) / 2
+        offset = -(back @ shift[:, :, None]) / half[:, None]
+        theta = torch.cat([back * half / half[:, None], offset], 2)
+        grid = functional.affine_grid(
+            theta.to(images.device), list(images.shape), align_corners=False
+        )
+        return functional.grid_sample(images, grid.to(images.dtype), align_corners=False)
+
+
+class _Draws:
+    """Draws for a batch, from one generator per name."""
+
+    def __init__(self, images: Tensor, generator: Generator) -> None:
+        self.images = images
+        # The state is read on the host, so that a generator on a GPU does not make the host wait.
+        self.state = hashlib.sha256(generator.get_state().numpy().tobytes())
+        torch.rand(1, generator=generator, device=generator.device)
+
+    def generator(self, name: str, device: torch.device | str = "cpu") -> Generator:
+        state = self.state.copy()
+        state.update(name.encode())
+        return Generator(device).manual_seed(int.from_bytes(state.digest()[:8], "big") >> 1)
+
+    def uniform(self, name: str, columns: int) -> Tensor:
+        """(B, columns) in [0, 1), on the host."""
+        return torch.rand(len(self.images), columns, generator=self.generator(name))
+
+    def symmetric(self, name: str, columns: int = 1) -> Tensor:
+        """(B,) or (B, columns) in [-1, 1), on the host."""
+        draws = 2 * self.uniform(name, columns) - 1
+        return draws[:, 0] if columns == 1 else draws
+
+    def sign(self, name: str) -> Tensor:
+        """(B,) of -1 and 1, on the host."""
+        return torch.where(self.uniform(name, 1)[:, 0] < 0.5, -1.0, 1.0)
+
+    def whole(self, name: str, most: int) -> Tensor:
+        """(B, 2) of whole numbers from -most to most, on the host."""
+        shape = (len(self.images), 2)
+        return torch.randint(-most, most + 1, shape, generator=self.generator(name)).float()
+
+    def normal(self, name: str) -> Tensor:
+        """(B, C, H, W) of standard normal numbers, on the images' device."""
+        images = self.images
+        draws = self.generator(name, images.device)
+        return torch.randn(images.shape, generator=draws, device=images.device, dtype=images.dtype)
+
+
+def _brighten(images: Tensor, factor: Tensor) -> Tensor:
+    return images * factor.to(images)[:, None, None, None]
+
+
+def _contrast(images: Tensor, factor: Tensor) -> Tensor:
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * factor.to(images)[:, None, None, None]
+
+
+def _erase(images: Tensor, most: float, draws: Tensor) -> Tensor:
+    """Fill one rectangle of each image with the image's mean, per channel.
+
+    Zhong et al., Random Erasing Data Augmentation (arXiv:1708.04896), with a milder aspect ratio.
+
+    Args:
+        images: (B, C, H, W).
+        most: Largest area, as a fraction of the image's.
+        draws: (B, 4) in [0, 1): area, aspect ratio, and place in x and y.
+    """
+    height, width = images.shape[2:]
+    area, aspect, left, top = draws.unbind(1)
+    side = (most * area * height * width).sqrt()
+    stretch = ERASE_ASPECT ** (aspect - 0.5)
+    tall, wide = (side * stretch).round(), (side / stretch).round()
+    tall, wide = tall.clamp(max=height), wide.clamp(max=width)
+    top, left = ((height - tall + 1) * top).floor(), ((width - wide + 1) * left).floor()
+    inside = _between(top, tall, height)[:, :, None] & _between(left, wide, width)[:, None, :]
+    mean = images.mean((2, 3), keepdim=True)
+    return torch.where(inside[:, None].to(images.device), mean, images)
+
+
+def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """(B, size): which positions lie in [start, start + length)."""
+    position = torch.arange(size)
+    return (position >= start[:, None]) & (position < (start + length)[:, None])
+
+
+def _check(name: str, value: Any) -> None:
+    rule = AUGMENTATIONS.get(name)
+    if rule is None:
+        near = get_close_matches(name, AUGMENTATIONS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise DataError(
+            f"data.augment: there is no {name!r}{hint} There are {', '.join(AUGMENTATIONS)}"
+        )
+    if rule.kind is bool:
+        if not isinstance(value, bool):
+            raise DataError(f"data.augment.{name}: {value!r} must be true or false")
+        return
+    allowed = (int,) if rule.kind is int else (int, float)
+    number = isinstance(value, allowed) and not isinstance(value, bool)
+    if not number or not 0 <= value <= rule.most:
+        kind = "a whole number" if rule.kind is int else "a number"
+        top = f" and at most {rule.most:g}" if rule.most < math.inf else ""
+        unit = f" ({rule.unit})" if rule.unit else ""
+        raise DataError(f"data.augment.{name}: {value!r} must be {kind} from 0{top}{unit}")

@@ -1,0 +1,57 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8x8 in 10 classes; no download.
+
+From the test set of the UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak,
+1998). Only a small part is used for training, so that a network does not score near 100% after a
+few epochs, which would leave nothing to compare.
+"""
+
+import hashlib
+
+import numpy as np
+
+from attnsearch.runs.images import resize, to_channels
+from attnsearch.runs.source import NO_PART, PARTS, Source
+
+COUNTS = {"train": 240, "val": 400, "test": 500}
+FULL = 16  # the brightest pixel value
+
+
+def read_digits(size: int, seed: int, channels: int | None = None) -> Source:
+    """The digits, upscaled, with a stratified split of fixed sizes.
+
+    Args:
+        size: Images are resized to (size, size).
+        seed: `data.seed`, chooses training and validation images. The test part is always the
+            same, so no seed ever trains on another one's test images.
+        channels: 1 or 3; None takes 1.
+    """
+    from sklearn.datasets import load_digits  # here, since importing it takes a second
+
+    bunch = load_digits()
+    labels = np.asarray(bunch.target, dtype=np.int64)
+    pixels = np.rint(bunch.images * (255 / FULL)).astype(np.uint8)
+    images = np.stack([resize(image, size) for image in pixels])[..., None]
+    parts = np.full(len(labels), NO_PART)
+    for part, key in (("test", [0]), ("val", [1, seed]), ("train", [2, seed])):
+        _fill(parts, labels, PARTS.index(part), COUNTS[part], key)
+    used = np.flatnonzero(parts != NO_PART)
+    return Source(
+        name="digits",
+        images=to_channels(images[used], channels or 1),
+        labels=labels[used],
+        names=[f"digits/{i:06d}" for i in used],
+        parts=parts[used],
+        class_names=[str(name) for name in bunch.target_names],
+        digests=[hashlib.sha256(pixels[i].data).digest() for i in used],
+        notes=[],
+    )
+
+
+def _fill(parts: np.ndarray, labels: np.ndarray, part: int, count: int, key: list[int]) -> None:
+    """Give `part` the same number of free images of each class."""
+    classes = np.unique(labels)
+    for label in classes:
+        free = np.flatnonzero((labels == label) & (parts == NO_PART))
+        # RandomState: its stream is frozen, so the split is the same in every version of numpy.
+        chosen = np.random.RandomState([*key, label]).permutation(free)[: count // len(classes)]
+        parts[chosen] = part

@@ -1,0 +1,304 @@
+"""Folders of class folders, with or without a split.
+
+    source/cat/001.png                       source/train/cat/001.png
+    source/dog/visit2/7.JPG                  source/val/cat/104.png     (or valid, validation)
+                                             source/test/dog/2.png
+
+Class folders are searched to any depth. Hidden files and folders are skipped. The order is that of
+the names, so it does not depend on the file system. Files that cannot be read are skipped, and
+named in the notes, where they are at most 1 in 100; otherwise they are an error.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.images import (
+    SUFFIXES,
+    Decoded,
+    decode,
+    depth_factor,
+    to_channels,
+    to_uint8,
+)
+from attnsearch.runs.source import NO_PART, PARTS, DataError, Source, listing
+
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+UNREADABLE_ONE_IN = 100
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    name: str
+    label: int
+    part: int
+
+
+def read_folder(
+    folder: Path, size: int, channels: int | None = None, classes: Sequence[str] | None = None
+) -> Source:
+    """Read all images of a folder of class folders.
+
+    Args:
+        folder: The folder.
+        size: Images are resized to (size, size).
+        channels: 1 or 3; None takes 1 if all files are grey by their mode, else 3.
+        classes: Names of the class folders in the order of their labels; others are left out.
+            None takes all folders in the order of their names.
+
+    Raises:
+        DataError: If the layout is not understood, a class has no images, or too many images
+            cannot be read.
+    """
+    notes: list[str] = []
+    roots = _roots(folder, notes)
+    names = _class_names(folder, roots, classes, notes)
+    files = _files(folder, roots, names, notes)
+    decoded, unreadable = _decode(files, size)
+    if unreadable:
+        _judge_unreadable(unreadable, len(files), notes)
+        files = [file for file in files if file.name not in unreadable]
+    _note_conversions(decoded, files, notes)
+    return Source(
+        name=folder.name,
+        images=_stack(decoded, files, size, channels, notes),
+        labels=np.array([file.label for file in files], dtype=np.int64),
+        names=[file.name for file in files],
+        parts=np.array([file.part for file in files], dtype=np.int64),
+        class_names=names,
+        digests=[image.digest for image in decoded],
+        notes=notes,
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Visible folders in the order of their names; archives leave `__MACOSX` behind."""
+    children = (p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
+    return sorted((p for p in children if p.is_dir()), key=lambda p: p.name)
+
+
+def _images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
+    """Image files in `folder` at any depth; the endings of others are counted."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        for file in files:
+            suffix = Path(file).suffix.lower()
+            if file.startswith("."):
+                continue
+            if suffix in SUFFIXES:
+                found.append(Path(place) / file)
+            elif others is not None:
+                others[suffix or "(no ending)"] += 1
+    return found
+
+
+def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
+    """The folders that hold the class folders, by part."""
+    children = _subfolders(folder)
+    roots: dict[str, Path] = {}
+    others = []
+    for child in children:
+        part = PART_NAMES.get(child.name.lower())
+        if part is None:
+            others.append(child.name)
+        elif part in roots:
+            raise DataError(
+                f"{folder}: both {roots[part].name}/ and {child.name}/ look like the {part} "
+                f"part; keep one of them"
+            )
+        else:
+            roots[part] = child
+    # A class may be called `train` beside `bus` and `car`: then its siblings are no parts.
+    if not roots or (others and len(roots) == 1 and not _subfolders(*roots.values())):
+        return {NO_PART: folder}
+    if "train" not in roots:
+        raise DataError(
+            f"{folder}: found {listing([f'{p.name}/' for p in roots.values()])} but no train/; "
+            f"add it, or put the class folders directly into {folder.name}/"
+        )
+    if others:
+        notes.append(f"left out beside the parts: {listing([f'{name}/' for name in others])}")
+    return {PARTS.index(part): root for part, root in roots.items()}
+
+
+def _class_names(
+    folder: Path, roots: dict[int, Path], classes: Sequence[str] | None, notes: list[str]
+) -> list[str]:
+    found = sorted({child.name for root in roots.values() for child in _subfolders(root)})
+    if classes is None:
+        if not found:
+            raise DataError(_no_images(folder))
+        return found
+    if missing := [name for name in classes if name not in found]:
+        raise DataError(
+            f"{folder}: data.classes names {listing(missing)}, but there is no such folder; the "
+            f"folders are {listing(found, 20) or 'none'}"
+        )
+    if rest := [name for name in found if name not in classes]:
+        notes.append(f"folders left out, not in data.classes: {listing(rest, 20)}")
+    return list(classes)
+
+
+def _files(
+    folder: Path, roots: dict[int, Path], names: list[str], notes: list[str]
+) -> list[_File]:
+    """All image files, in the order of their names."""
+    others: Counter[str] = Counter()
+    files = []
+    empty = []
+    for part, root in roots.items():
+        for label, name in enumerate(names):
+            paths = _images_in(root / name, others)
+            if not paths:
+                empty.append(f"{(root / name).relative_to(folder).as_posix()}/")
+            files += [_File(p, p.relative_to(folder).as_posix(), label, part) for p in paths]
+    if not files:
+        raise DataError(_no_images(folder, others))
+    counts = Counter(file.label for file in files if file.part in (NO_PART, PARTS.index("train")))
+    if lacking := [name for label, name in enumerate(names) if not counts[label]]:
+        where = "" if NO_PART in roots else f" in {roots[PARTS.index('train')].name}/"
+        raise DataError(
+            f"{folder}: no images of class {listing(lacking)}{where}; add some, remove the "
+            f"folder, or name the classes to use in data.classes"
+        )
+    if empty:
+        notes.append(f"without images: {listing(empty)}")
+    if others:
+        counted = [f"{count} {suffix}" for suffix, count in sorted(others.items())]
+        notes.append(f"files that are no images were left out: {listing(counted)}")
+    loose = [
+        path.name
+        for root in {folder, *roots.values()}
+        for path in root.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    ]
+    if loose:
+        notes.append(f"{len(loose)} images outside of class folders were left out")
+    return sorted(files, key=lambda file: file.name)
+
+
+def _no_images(folder: Path, others: Counter[str] | None = None) -> str:
+    others = Counter() if others is None else others
+    if outside := _images_in(folder, others):
+        example = min(path.relative_to(folder).as_posix() for path in outside)
+        return (
+            f"{folder}: {len(outside)} images, but none in a class folder (such as {example}); "
+            f"put them into one folder per class"
+        )
+    seen = f" (only {listing(sorted(others))})" if others else ""
+    return (
+        f"{folder}: no images{seen}; expected class folders with "
+        f"{' '.join(sorted(SUFFIXES))} files, with or without train/, val/ and test/ above them"
+    )
+
+
+def _decode(files: Sequence[_File], size: int) -> tuple[list[Decoded], dict[str, str]]:
+    """Decode in parallel: Pillow frees the interpreter while it decodes and resizes."""
+
+    def attempt(file: _File) -> Decoded | str:
+        try:
+            return decode(file.path, size)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+            return str(error).split(" <_io")[0] or type(error).__name__
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:
+        # Pillow warns of damaged metadata, which says nothing about the pixels.
+        warnings.simplefilter("ignore")
+        results = list(pool.map(attempt, files))
+    decoded = [result for result in results if isinstance(result, Decoded)]
+    unreadable = {
+        file.name: result
+        for file, result in zip(files, results, strict=True)
+        if isinstance(result, str)
+    }
+    return decoded, unreadable
+
+
+def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) -> None:
+    shown = [f"{name} ({reason})" for name, reason in unreadable.items()]
+    if len(unreadable) * UNREADABLE_ONE_IN > total:
+        raise DataError(
+            f"{len(unreadable)} of {total} images cannot be read: {listing(shown)}; repair or "
+            f"remove them (up to 1 in {UNREADABLE_ONE_IN} would be skipped)"
+        )
+    notes.append(f"skipped, cannot be read ({len(unreadable)} of {total}): {listing(shown, 20)}")
+
+
+def _note_conversions(
+    decoded: Sequence[Decoded], files: Sequence[_File], notes: list[str]
+) -> None:
+    several = [f.name for i, f in zip(decoded, files, strict=True) if i.frames > 1]
+    transparent = [f.name for i, f in zip(decoded, files, strict=True) if i.transparent]
+    stretched = [f.name for i, f in zip(decoded, files, strict=True) if i.shape[0] != i.shape[1]]
+    for names, words in (
+        (several, "several frames, the first was taken"),
+        (transparent, "transparent, laid over black"),
+        (stretched, "not square, the aspect ratio is not kept"),
+    ):
+        if names:
+            notes.append(f"{words}: {len(names)} of {len(files)} images, such as {names[0]}")
+
+
+def _stack(
+    decoded: Sequence[Decoded],
+    files: Sequence[_File],
+    size: int,
+    channels: int | None,
+    notes: list[str],
+) -> NDArray[np.uint8]:
+    """All images as one array (N, size, size, C)."""
+    factor = {integer: _factor(decoded, files, integer, notes) for integer in (True, False)}
+    grey = sum(image.pixels.ndim == 2 for image in decoded)
+    if channels is None:
+        channels = 1 if grey == len(decoded) else 3
+    if channels == 3 and grey:
+        notes.append(f"grey, repeated to 3 channels: {grey} of {len(decoded)} images")
+    if channels == 1 and grey < len(decoded):
+        colour = len(decoded) - grey
+        notes.append(f"colour, converted to grey: {colour} of {len(decoded)} images")
+    images = np.empty((len(decoded), size, size, channels), dtype=np.uint8)
+    for row, image in zip(images, decoded, strict=True):
+        pixels = to_uint8(image.pixels, factor[image.integer]) if image.deep else image.pixels
+        row[...] = to_channels(pixels.reshape(size, size, -1), channels)
+    return images
+
+
+def _factor(
+    decoded: Sequence[Decoded], files: Sequence[_File], integer: bool, notes: list[str]
+) -> float:
+    """What brings the images of more than 8 bits, those of integers or of floats, to 0..255."""
+    deep = [
+        (image, file.name)
+        for image, file in zip(decoded, files, strict=True)
+        if image.deep and image.integer == integer
+    ]
+    if not deep:
+        return 1.0
+    lowest, low_name = min(deep, key=lambda pair: pair[0].low)
+    highest, high_name = max(deep, key=lambda pair: pair[0].peak)
+    try:
+        factor, words = depth_factor(lowest.low, highest.peak, integer)
+    except DataError as error:
+        raise DataError(f"{low_name}, {high_name}: {error}") from None
+    notes.append(f"more than 8 bits: {len(deep)} of {len(decoded)} images, {words}")
+    return factor

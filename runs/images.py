@@ -1,0 +1,158 @@
+"""One image file to one array of pixels, and the rules of every conversion.
+
+* Orientation: as the EXIF tag says. Of a file with several frames the first is taken.
+* Size: resized to the asked size by antialiased bilinear interpolation; the aspect ratio is not
+  kept. Large JPEG files are decoded at a half, a quarter or an eighth of their size first, never
+  below twice the asked size.
+* Transparency: laid over black.
+* Colour: palettes, CMYK and the like become RGB. Grey is luma of ITU-R 601.
+* Depth: integers of more than 8 bits are divided by the largest number of the bit depth that the
+  whole source uses (a 12-bit detector's by 4095), floats of 0..1 are multiplied by 255, and
+  rounded to 8 bits. One rule for the whole source keeps intensities comparable between images.
+  Of colour files with 16 bits a channel Pillow reads the upper 8.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from attnsearch.runs.source import DataError
+
+PHOTOGRAPHS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
+BITMAPS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+SUFFIXES = frozenset(PHOTOGRAPHS | BITMAPS)
+GREY_MODES = frozenset({"1", "L", "LA", "La"})
+LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 16-bit fixed point, as Pillow has them
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One decoded image.
+
+    Attributes:
+        pixels: (H, W) grey or (H, W, 3) colour, of uint8; float32 for a file of more than 8 bits.
+        shape: (H, W) of the file, upright.
+        digest: SHA-256 of the file.
+        transparent: Whether it was laid over black.
+        frames: How many the file has.
+        low: The least pixel value of a file of more than 8 bits.
+        peak: The largest.
+        integer: Whether its values are whole numbers.
+    """
+
+    pixels: NDArray[Any]
+    shape: tuple[int, int]
+    digest: bytes
+    transparent: bool
+    frames: int
+    low: float
+    peak: float
+    integer: bool
+
+    @property
+    def deep(self) -> bool:
+        """Whether the file has more than 8 bits."""
+        return self.pixels.dtype != np.uint8
+
+
+def decode(path: Path, size: int) -> Decoded:
+    """Read an image file and resize it to (size, size).
+
+    Raises:
+        OSError, or whatever else Pillow raises on a file that it cannot decode.
+    """
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as file:
+        frames = getattr(file, "n_frames", 1)
+        stored = file.size
+        file.draft(None, (2 * size, 2 * size))
+        upright = ImageOps.exif_transpose(file)
+        turned = file.size[::-1] == upright.size and file.size != upright.size
+    deep = upright.mode.startswith(("I", "F"))
+    transparent = not deep and upright.has_transparency_data
+    pixels = np.asarray(upright, np.float32) if deep else _shallow(upright, transparent)
+    if deep and not np.isfinite(pixels).all():
+        raise OSError("holds values that are not finite")
+    return Decoded(
+        pixels=resize(pixels, size),
+        shape=stored if turned else stored[::-1],
+        digest=hashlib.sha256(content).digest(),
+        transparent=transparent,
+        frames=frames,
+        low=float(pixels.min()) if deep else 0,
+        peak=float(pixels.max()) if deep else 255,
+        integer=not upright.mode.startswith("F"),
+    )
+
+
+def _shallow(image: Image.Image, transparent: bool) -> NDArray[np.uint8]:
+    """An image of 8 bits or fewer as (H, W) grey or (H, W, 3), transparency laid over black."""
+    grey = image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image))
+    if transparent:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        return np.asarray(image.getchannel("R") if grey else image.convert("RGB"))
+    return np.asarray(image.convert("L" if grey else "RGB"))
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    """Whether all colours of a palette image are grey."""
+    colours = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def resize(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    """Pixels (H, W) or (H, W, 3), uint8 or float32, resized to (size, size)."""
+    if pixels.shape[:2] == (size, size):
+        return np.ascontiguousarray(pixels)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def to_uint8(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:
+    """Deep pixels times `factor`, rounded to 8 bits."""
+    return np.clip(np.rint(pixels * np.float32(factor)), 0, 255).astype(np.uint8)
+
+
+def depth_factor(low: float, peak: float, integer: bool) -> tuple[float, str]:
+    """The factor that brings the values of a whole source to 0..255, and the words for it.
+
+    Args:
+        low: The least value in the source.
+        peak: The largest.
+        integer: Whether the values are integers.
+
+    Raises:
+        DataError: If the range is one that no rule fits.
+    """
+    if integer and low >= 0 and peak < 2**16:
+        bits = max(8, int(peak).bit_length())
+        return 255 / (2**bits - 1), f"{bits}-bit values divided by {2**bits - 1}"
+    if not integer and low >= 0 and peak <= 1:
+        return 255.0, "floats of 0..1 times 255"
+    if not integer and low >= 0 and peak <= 255:
+        return 1.0, "floats of 0..255 rounded"
+    kind = "integers" if integer else "floats"
+    allowed = "0..65535" if integer else "0..1, or 0..255"
+    raise DataError(
+        f"pixel values are {kind} from {low:g} to {peak:g}, expected {allowed}; rescale them, "
+        f"with one rule for all images"
+    )
+
+
+def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Images (N, H, W, 1) or (N, H, W, 3) to (N, H, W, channels), `channels` 1 or 3."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    luma = np.full(images.shape[:-1], 1 << 15, dtype=np.uint32)
+    for channel, weight in enumerate(LUMA):
+        luma += images[..., channel] * np.uint32(weight)
+    return (luma >> 16).astype(np.uint8)[..., None]

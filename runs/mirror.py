@@ -1,0 +1,385 @@
+"""The mirror: shows a ledger's studies in MLflow, and never stands in the way of a study.
+
+The ledger knows what MLflow shows already (`attnsearch.runs.positions`), so `Mirror.sync` can be
+called at any time, by anyone, any number of times: it writes what is missing and nothing twice.
+If the server is away the study goes on, and the records follow at the next try: in the thread of
+`Mirror.follow`, at the next start of the study, or when `attnsearch show` or `ui` looks at it.
+
+Identity is deterministic. Each MLflow run carries the study's uid and its place in the study as
+tags, and its id is noted in the ledger as soon as it exists. After a crash between the two the
+run is found by its tags. Only one process at a time writes a study's runs, by a lease.
+"""
+
+import hashlib
+import json
+import tempfile
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.mlflow_view import (
+    STATUS,
+    Point,
+    epoch_points,
+    flat_params,
+    result_points,
+    run_tags,
+    study_tags,
+)
+from attnsearch.runs.positions import Pending, Positions
+from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.tracking import Tracking, refused, sqlite_path, tracking_uri
+
+PAUSE_SECONDS = 1.0
+"""What happens within this time is written in one go."""
+
+TABLES_SECONDS = 30.0
+PLOTS_SECONDS = 300.0
+"""How often the parent's tables and plots are renewed while a study goes on."""
+
+_LONGEST_WAIT = 60.0  # seconds between tries at a server that is away
+
+
+@dataclass(frozen=True)
+class MirrorReport:
+    """How a study stands in MLflow.
+
+    Args:
+        uri: The store.
+        total: The number of the study's runs.
+        missing: How many of them it does not show as they stand in the ledger.
+        problem: What went wrong; None if nothing did.
+    """
+
+    uri: str
+    total: int
+    missing: int
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.problem is None and not self.missing:
+            return f"MLflow at {self.uri} shows all {self.total} runs"
+        return (
+            f"MLflow at {self.uri} does not show {self.missing} of {self.total} runs as they are"
+            f" ({self.problem or 'they are still being written'}); nothing is lost: the ledger "
+            "has them, and they follow with the next `attnsearch run`, `show` or `ui`"
+        )
+
+
+class Mirror:
+    """Shows studies of a ledger in an MLflow store.
+
+    Args:
+        ledger: The ledger.
+        tracking_uri: The store; without it ``MLFLOW_TRACKING_URI``, else MLflow's own default in
+            the current folder.
+    """
+
+    def __init__(self, ledger: Ledger, tracking_uri: str | None = None) -> None:
+        self._ledger = ledger
+        self._positions = Positions(ledger)
+        self._given = tracking_uri
+        self._uri = ""
+        self._tracking: Tracking | None = None
+        self._verified: set[int] = set()  # studies whose parent run was seen in this store
+        self._known: dict[int, dict[str, str]] = {}  # study -> its runs found by their tags
+        self._lock = threading.Lock()
+        self._signal = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._followed: int | None = None
+        self._problem: str | None = None
+        self._tables_at = self._plots_at = monotonic()
+
+    def follow(self, study_id: int) -> None:
+        """Show a study from now on, in a thread of its own; call `wake` when it has changed."""
+        if self._thread is not None:
+            raise RuntimeError("this mirror follows a study already")
+        self._uri = tracking_uri(self._given)
+        self._followed = study_id
+        self._thread = threading.Thread(target=self._loop, name="mlflow-mirror", daemon=True)
+        self._thread.start()
+        self._signal.set()
+
+    def wake(self) -> None:
+        """Tell the thread that the ledger has changed; returns at once."""
+        self._signal.set()
+
+    def close(self, timeout: float = 20.0) -> MirrorReport:
+        """Write what is left, for so many seconds at most, and end the thread."""
+        if self._thread is None or self._followed is None:
+            raise RuntimeError("this mirror follows no study")
+        self._closing.set()
+        self._signal.set()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._problem = f"it did not take them within {timeout:.0f} s"
+        return self._report(self._followed, self._problem)
+
+    def sync(self, study_id: int) -> MirrorReport:
+        """Bring MLflow up to date with one study, here and now.
+
+        Without a store named, the one that showed the study before is used. Costs milliseconds
+        if there is nothing to do. Never raises for MLflow's sake: the report says what is wrong.
+        """
+        self._ledger.reconcile()
+        study = self._ledger.study(study_id)
+        uri = tracking_uri(self._given, study.mlflow_uri)
+        if uri != self._uri:
+            self._uri, self._tracking = uri, None
+            self._verified.clear()
+        if self._is_current(study):
+            return self._report(study_id, None)
+        try:
+            self._pass(study_id, final=True)
+            problem = None
+        except Exception as error:
+            problem = _say(error)
+        finally:
+            self._ledger.free(f"mirror:{study_id}")
+        return self._report(study_id, problem)
+
+    def _is_current(self, study: StudyRow) -> bool:
+        """Whether the store shows a study as it stands, judged without MLflow."""
+        path = sqlite_path(self._uri)
+        return (
+            study.mlflow_uri == self._uri
+            and (path is None or path.exists())
+            and not self._positions.count(study.id)[0]
+            and self._positions.parent_shows(study.id)
+            == _digest(study, self._ledger.trials(study.id), plots=True)
+        )
+
+    def _report(self, study_id: int, problem: str | None) -> MirrorReport:
+        missing, total = self._positions.count(study_id)
+        if self._ledger.study(study_id).mlflow_uri != self._uri:
+            missing = total
+        return MirrorReport(self._uri, total, missing, problem)
+
+    def _loop(self) -> None:
+        assert self._followed is not None, "set by `follow`"
+        wait = PAUSE_SECONDS
+        while True:
+            self._signal.wait(None if self._problem is None else wait)
+            self._signal.clear()
+            closing = self._closing.is_set()
+            try:
+                self._pass(self._followed, final=closing)
+                self._problem, wait = None, PAUSE_SECONDS
+            except Exception as error:
+                # Whatever MLflow does, the study goes on; the report at the end says it.
+                self._problem, wait = _say(error), min(2 * wait, _LONGEST_WAIT)
+            if closing:
+                self._ledger.free(f"mirror:{self._followed}")
+                return
+            self._closing.wait(PAUSE_SECONDS if self._problem is None else wait)
+
+    def _pass(self, study_id: int, *, final: bool) -> None:
+        """Write what the store does not show; raises what MLflow raises."""
+        with self._lock:
+            holder = self._ledger.hold(f"mirror:{study_id}")
+            if holder is not None:
+                raise RuntimeError(f"{holder} writes them now")
+            try:
+                if self._tracking is None:
+                    self._tracking = Tracking(self._uri)
+                self._verify(self._tracking, study_id)
+                self._write(self._tracking, study_id, final=final)
+            except Exception:
+                # The store may come back empty, or may have done more than it told.
+                self._tracking = None
+                self._verified.discard(study_id)
+                raise
+
+    def _verify(self, tracking: Tracking, study_id: int) -> None:
+        """Make sure, once a connection, that the study's parent run exists."""
+        if study_id in self._verified:
+            return
+        study = self._ledger.study(study_id)
+        experiment_id = tracking.experiment(study.name)
+        known = tracking.runs(experiment_id, study.uid)
+        parent = known.get("study")
+        if parent is None and study.mlflow_uri == self._uri and study.mlflow_run_id:
+            stage = tracking.stage(study.mlflow_run_id)
+            if stage == "deleted":
+                tracking.restore(study.mlflow_run_id)
+            parent = None if stage == "missing" else study.mlflow_run_id
+        if parent is None:
+            tags = study_tags(study, "")
+            parent = tracking.create(experiment_id, study.label, _ms(study.created), tags)
+        if (study.mlflow_uri, study.mlflow_run_id) != (self._uri, parent):
+            self._positions.set_parent(study_id, self._uri, experiment_id, parent)
+        self._known[study_id] = known
+        self._verified.add(study_id)
+
+    def _write(self, tracking: Tracking, study_id: int, *, final: bool) -> None:
+        study = self._ledger.study(study_id)
+        shown: list[Pending] = []
+        problem: Exception | None = None
+        try:
+            for item in self._positions.pending(study_id):
+                try:
+                    self._show_run(tracking, study, item)
+                except Exception as error:
+                    if not refused(error):
+                        raise
+                    problem = error  # of this run alone; the others are shown
+                else:
+                    shown.append(item)
+        finally:
+            self._positions.mark(shown)
+        now = monotonic()
+        plots = final or now - self._plots_at > PLOTS_SECONDS
+        if plots or now - self._tables_at > TABLES_SECONDS:
+            self._show_study(tracking, study, plots=plots)
+            self._tables_at = now
+            self._plots_at = now if plots else self._plots_at
+        if problem is not None:
+            raise problem
+
+    def _show_run(self, tracking: Tracking, study: StudyRow, item: Pending) -> None:
+        trial = item.trial
+        run_id = trial.mlflow_run_id or self._known[study.id].get(str(trial.place_id))
+        stage = "missing" if run_id is None else "active"
+        if run_id is not None and item.new:
+            stage = tracking.stage(run_id)
+        if run_id is not None and stage == "active":
+            try:
+                self._fill_run(tracking, run_id, study, item)
+            except Exception:
+                stage = tracking.stage(run_id)
+                if stage == "active":
+                    raise
+        if run_id is None or stage == "missing":
+            assert study.mlflow_experiment_id is not None, "set with the parent run"
+            run_id = tracking.create(
+                study.mlflow_experiment_id, trial.name, _ms(trial.started), run_tags(study, item)
+            )
+            self._positions.set_run(trial.place_id, run_id)
+            self._fill_run(tracking, run_id, study, replace(item, new=True, shown_epoch=-1))
+        # A run that the user threw into the bin ("deleted") stays there.
+        elif run_id != trial.mlflow_run_id:
+            self._positions.set_run(trial.place_id, run_id)
+
+    def _fill_run(self, tracking: Tracking, run_id: str, study: StudyRow, item: Pending) -> None:
+        trial = item.trial
+        restarted = trial.attempt > 1 and item.shown_epoch < 0
+        changed = item.new or restarted or trial.state != "running"
+        tracking.log(
+            run_id,
+            epoch_points(item) + result_points(trial),
+            flat_params(trial.config, trial.values) if item.new else None,
+            run_tags(study, item) if changed else None,
+        )
+        if item.new:
+            tracking.text(run_id, "config.yaml", _yaml(trial.config))
+        if trial.traceback:
+            tracking.text(run_id, "traceback.txt", trial.traceback)
+        if trial.state in ("finished", "stopped"):
+            self._show_predictions(tracking, run_id, trial.run_id)
+        if changed:
+            ended = None if trial.ended is None else _ms(trial.ended)
+            tracking.set_status(run_id, STATUS[trial.state], ended)
+
+    def _show_predictions(self, tracking: Tracking, mlflow_run_id: str, run_id: int) -> None:
+        stored = self._ledger.predictions(run_id)
+        if stored:
+            with tempfile.TemporaryDirectory() as folder:
+                for split, arrays in stored.items():
+                    path = Path(folder, f"predictions_{split}.npz")
+                    np.savez_compressed(path, allow_pickle=False, **arrays)
+                tracking.folder(mlflow_run_id, Path(folder))
+
+    def _show_study(self, tracking: Tracking, study: StudyRow, *, plots: bool) -> None:
+        """Renew the parent run: description, tables, plots, best values and state."""
+        from attnsearch.runs import tables
+
+        trials = self._ledger.trials(study.id)
+        digest = _digest(study, trials, plots=plots)
+        if self._positions.parent_shows(study.id) == digest:
+            return
+        assert study.mlflow_run_id is not None, "set with the parent run"
+        run_id = study.mlflow_run_id
+        frame = tables.leaderboard(study, trials)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "space.yaml").write_text(study.space_text)
+            (folder / "provenance.json").write_text(json.dumps(study.provenance, indent=2))
+            tables.write(frame, folder)
+            if plots:
+                from attnsearch.runs.plots import study_plots
+
+                (folder / "plots").mkdir()
+                for title, figure in study_plots(study, trials).items():
+                    figure.savefig(folder / "plots" / f"{title}.png")
+            tracking.folder(run_id, folder)
+        tags = study_tags(study, tables.summary(study, trials))
+        # What makes MLflow show the file as a table.
+        tags["mlflow.loggedArtifacts"] = json.dumps(
+            [{"path": "leaderboard.json", "type": "table"}]
+        )
+        tracking.log(run_id, _study_points(study, trials), _study_params(study), tags)
+        ended = None if study.ended is None else _ms(study.ended)
+        tracking.set_status(run_id, STATUS[study.state], ended)
+        self._positions.set_parent_shows(study.id, digest)
+
+
+def _digest(study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
+    """Hash what a parent run shows."""
+    shown = (
+        study.state,
+        study.importances,
+        study.space_text,
+        study.provenance,
+        [(t.place_id, t.run_id, t.attempt, t.state, t.metrics, t.costs) for t in trials],
+        plots,
+    )
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
+
+
+def _study_params(study: StudyRow) -> dict[str, str]:
+    """Params of a parent run: only what can never change while the study goes on."""
+    search = study.document.get("search") or {}
+    kept = {key: search[key] for key in ("sampler", "scheduler", "seed") if key in search}
+    params = flat_params({"task": study.document.get("task"), "find": kept}, {})
+    objectives = " ".join(f"{metric}:{goal}" for metric, goal in study.objectives.items())
+    return {key.replace("find.", "search."): value for key, value in params.items()} | {
+        "search.objectives": objectives
+    }
+
+
+def _study_points(study: StudyRow, trials: list[TrialRow]) -> list[Point]:
+    """The parent's own metrics: runs by state, and the best value of each objective so far."""
+    from attnsearch.runs.tables import best
+
+    ended = [trial for trial in trials if trial.ended is not None]
+    at = max((_ms(trial.ended) for trial in ended if trial.ended), default=_ms(study.created))
+    values: dict[str, float] = {}
+    for state in ("finished", "stopped", "failed", "infeasible"):
+        values[f"trials_{state}"] = float(sum(trial.state == state for trial in trials))
+    for metric, goal in study.objectives.items():
+        winner = best(trials, metric, goal)
+        if winner is not None:
+            values[f"best_{metric}"] = float(winner.metrics[metric])
+    return [Point(key, value, at, len(ended)) for key, value in values.items()]
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def _ms(time: Any) -> int:
+    return int(time.timestamp() * 1000)
+
+
+def _say(error: Exception) -> str:
+    """The first line of an error, short."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]

@@ -1,0 +1,188 @@
+"""Arrays in MedMNIST's layout (Yang et al., Scientific Data 2023, doi:10.1038/s41597-022-01721-8).
+
+`train_images` (N, H, W) or (N, H, W, C) and `train_labels` (N, 1) or (N,), likewise `val_` and
+`test_`, and optionally `class_names`. Nothing in the file is unpickled.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.images import depth_factor, resize, to_channels, to_uint8
+from attnsearch.runs.source import PARTS, DataError, Source, listing
+
+
+def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
+    """Read all images of a .npz file.
+
+    Args:
+        path: The file.
+        size: Images of another size are resized to (size, size).
+        channels: 1 or 3; None takes what the file has.
+
+    Raises:
+        DataError: If the file cannot be read, lacks a key, or holds other shapes or types.
+    """
+    arrays = _load(path)
+    parts = [
+        part
+        for part in PARTS
+        if part == "train" or {f"{part}_images", f"{part}_labels"} & {*arrays}
+    ]
+    images, labels = {}, {}
+    for part in parts:
+        images[part] = _images(path, f"{part}_images", arrays)
+        labels[part] = _labels(path, f"{part}_labels", arrays, len(images[part]))
+    notes: list[str] = []
+    digests = [digest for part in parts for digest in _digests(images[part])]
+    pixels = _convert(path, images, size, channels, notes)
+    counts = [len(images[part]) for part in parts]
+    return Source(
+        name=path.name,
+        images=pixels,
+        labels=np.concatenate([labels[part] for part in parts]),
+        names=[f"{part}/{i:06d}" for part in parts for i in range(len(images[part]))],
+        parts=np.repeat([PARTS.index(part) for part in parts], counts),
+        class_names=_class_names(path, arrays),
+        digests=digests,
+        notes=notes,
+    )
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that we know, by key."""
+    known = {f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")}
+    name = ""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: is a single array; expected a .npz of named arrays")
+            keys = list(file)
+            if missing := [key for key in ("train_images", "train_labels") if key not in keys]:
+                raise DataError(
+                    f"{path}: no {listing(missing)}; expected MedMNIST's layout (train_images, "
+                    f"train_labels, val_images, ...), found {listing(keys) or 'nothing'}"
+                )
+            arrays = {}
+            for name in keys:
+                if name in known | {"class_names"}:
+                    arrays[name] = file[name]
+            return arrays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        where = f"{path}: {name}" if name else f"{path}"
+        if "pickle" in str(error).lower():
+            raise DataError(
+                f"{where}: holds Python objects or is no .npz file; nothing is unpickled: save "
+                f"plain arrays of numbers and text with numpy.savez_compressed"
+            ) from None
+        raise DataError(f"{where}: cannot be read: {error}") from None
+
+
+def _images(path: Path, key: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    if key not in arrays:
+        raise DataError(f"{path}: has labels but no {key}")
+    array = arrays[key]
+    shape = "x".join(map(str, array.shape))
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{path}: {key} is of type {array.dtype}; expected uint8 or floats")
+    if array.ndim not in (3, 4) or 0 in array.shape:
+        raise DataError(f"{path}: {key} is {shape}; expected (N, H, W) or (N, H, W, C)")
+    if array.ndim == 4 and array.shape[3] not in (1, 3):
+        hint = "the channels come last" if array.shape[1] in (1, 3) else "volumes are not read"
+        raise DataError(f"{path}: {key} is {shape}; expected (N, H, W, 1 or 3): {hint}")
+    return array if array.ndim == 4 else array[..., None]
+
+
+def _labels(
+    path: Path, key: str, arrays: dict[str, NDArray[Any]], count: int
+) -> NDArray[np.int64]:
+    if key not in arrays:
+        raise DataError(f"{path}: has images but no {key}")
+    array = arrays[key]
+    shape = "x".join(map(str, array.shape))
+    if array.ndim == 2 and array.shape[1] > 1:
+        raise DataError(
+            f"{path}: {key} is {shape}: several labels an image; one class an image is supported, "
+            f"labels (N,) or (N, 1)"
+        )
+    if array.ndim not in (1, 2):
+        raise DataError(f"{path}: {key} is {shape}; expected (N,) or (N, 1)")
+    if array.dtype.kind not in "bui":
+        raise DataError(f"{path}: {key} is of type {array.dtype}; expected whole numbers from 0")
+    if len(array) != count:
+        raise DataError(f"{path}: {key} has {len(array)} labels for {count} images")
+    return array.reshape(-1).astype(np.int64)
+
+
+def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str] | None:
+    if "class_names" not in arrays:
+        return None
+    names = arrays["class_names"]
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise DataError(
+            f"{path}: class_names is {names.dtype} of shape {names.shape}; expected one text each"
+        )
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _digests(images: NDArray[Any]) -> Iterator[bytes]:
+    for image in np.ascontiguousarray(images):
+        yield hashlib.sha256(image.data).digest()
+
+
+def _convert(
+    path: Path,
+    images: dict[str, NDArray[Any]],
+    size: int,
+    channels: int | None,
+    notes: list[str],
+) -> NDArray[np.uint8]:
+    """All parts as one array (N, size, size, C) of uint8."""
+    found = {array.shape[3] for array in images.values()}
+    channels = channels or max(found)
+    if found - {channels}:
+        words = "repeated to 3 channels" if channels == 3 else "converted to grey"
+        notes.append(f"images with {min(found - {channels})} channels {words}")
+    shapes = sorted({array.shape[1:3] for array in images.values()})
+    if other := [f"{h}x{w}" for h, w in shapes if (h, w) != (size, size)]:
+        notes.append(f"resized from {listing(other)} to {size}x{size}")
+    factor = _factor(path, images, notes)
+    result = np.empty((sum(map(len, images.values())), size, size, channels), dtype=np.uint8)
+    start = 0
+    for array in images.values():
+        part = result[start : start + len(array)]
+        start += len(array)
+        shallow = array if array.dtype == np.uint8 else to_uint8(array, factor)
+        if array.shape[1:3] != (size, size):
+            resized = np.empty((len(array), size, size, array.shape[3]), dtype=np.uint8)
+            for row, image in zip(resized, shallow, strict=True):
+                row[...] = resize(
+                    image.squeeze(-1) if image.shape[-1] == 1 else image, size
+                ).reshape(row.shape)
+            shallow = resized
+        part[...] = to_channels(shallow, channels)
+    return result
+
+
+def _factor(path: Path, images: dict[str, NDArray[Any]], notes: list[str]) -> float:
+    """What brings all parts to 0..255."""
+    deep = [array for array in images.values() if array.dtype != np.uint8]
+    if not deep:
+        return 1.0
+    if all(array.dtype.kind == "b" for array in deep):
+        return 255.0
+    integer = all(array.dtype.kind in "bui" for array in deep)
+    low, peak = min(float(a.min()) for a in deep), max(float(a.max()) for a in deep)
+    try:
+        factor, words = depth_factor(low, peak, integer)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    notes.append(words)
+    return factor

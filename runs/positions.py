@@ -1,0 +1,179 @@
+"""What of the ledger an MLflow store already shows, kept in the ledger itself.
+
+Every change of a run raises its revision; a place in a study is pending while the revision it was
+last shown at is another. So a mirror that was away, or died, knows what is missing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.reading import read_places
+from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.schema import Epoch, Run, Study, StudyRun
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """One epoch of one attempt.
+
+    Args:
+        attempt: Of the run.
+        epoch: Its number.
+        metrics: Name -> value.
+        recorded: When, in seconds since 1970.
+    """
+
+    attempt: int
+    epoch: int
+    metrics: dict[str, Any]
+    recorded: float
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A place in a study that is not shown as it stands.
+
+    Args:
+        trial: The run in its place.
+        revision: Of the run, as read here.
+        new: Whether nothing of it was shown yet.
+        shown_epoch: The last epoch of this attempt that was shown; -1 for none.
+        points: Its epochs, those of earlier attempts included.
+        origin_run_id: The MLflow run of the place that trained it, if the result is reused.
+    """
+
+    trial: TrialRow
+    revision: int
+    new: bool
+    shown_epoch: int
+    points: tuple[EpochPoint, ...]
+    origin_run_id: str | None
+
+
+class Positions:
+    """The mirror's own columns of a ledger.
+
+    Args:
+        ledger: The ledger.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._database = ledger.database
+
+    def count(self, study_id: int) -> tuple[int, int]:
+        """Count the places of a study: those not shown as they stand, and all."""
+        query = select(StudyRun.mirrored_revision, Run.revision).join(
+            Run, Run.id == StudyRun.run_id
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(StudyRun.study_id == study_id)).all()
+        return sum(shown != revision for shown, revision in rows), len(rows)
+
+    def pending(self, study_id: int) -> list[Pending]:
+        """Read the places of a study that are not shown as they stand, by number."""
+        late = (StudyRun.study_id == study_id, StudyRun.mirrored_revision != Run.revision)
+        origin = StudyRun.__table__.alias()
+        with self._database.read() as connection:
+            trials = read_places(connection, *late)
+            marks = connection.execute(
+                select(
+                    StudyRun.id,
+                    StudyRun.mirrored_revision,
+                    StudyRun.mirrored_attempt,
+                    StudyRun.mirrored_epoch,
+                    Run.revision,
+                    origin.c.mlflow_run_id.label("origin_run_id"),
+                )
+                .join(Run, Run.id == StudyRun.run_id)
+                .outerjoin(origin, origin.c.id == StudyRun.reused_from)
+                .where(*late)
+            )
+            marked = {row.id: row for row in marks}
+            points: dict[int, list[EpochPoint]] = {}
+            rows = connection.execute(
+                select(*Epoch.__table__.columns)
+                .where(
+                    Epoch.run_id.in_(
+                        select(Run.id).join(StudyRun, StudyRun.run_id == Run.id).where(*late)
+                    )
+                )
+                .order_by(Epoch.attempt, Epoch.epoch)
+            )
+            for row in rows:
+                point = EpochPoint(row.attempt, row.epoch, row.metrics, row.recorded)
+                points.setdefault(row.run_id, []).append(point)
+        return [
+            Pending(
+                trial,
+                mark.revision,
+                new=mark.mirrored_revision < 0,
+                shown_epoch=mark.mirrored_epoch if mark.mirrored_attempt == trial.attempt else -1,
+                points=tuple(points.get(trial.run_id, ())),
+                origin_run_id=mark.origin_run_id,
+            )
+            for trial in trials
+            for mark in [marked[trial.place_id]]
+        ]
+
+    def set_run(self, place_id: int, mlflow_run_id: str) -> None:
+        """Note the MLflow run of a place."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(StudyRun)
+                .where(StudyRun.id == place_id)
+                .values(mlflow_run_id=mlflow_run_id, mirrored_revision=-1)
+            )
+
+    def mark(self, shown: Iterable[Pending]) -> None:
+        """Note that these places are shown as they were read."""
+        shown = list(shown)
+        if not shown:
+            return
+        with self._database.write() as connection:
+            for item in shown:
+                epochs = item.trial.epochs
+                connection.execute(
+                    update(StudyRun)
+                    .where(
+                        StudyRun.id == item.trial.place_id,
+                        StudyRun.run_id == item.trial.run_id,  # not pointed elsewhere since
+                    )
+                    .values(
+                        mirrored_revision=item.revision,
+                        mirrored_attempt=item.trial.attempt,
+                        mirrored_epoch=epochs[-1]["epoch"] if epochs else -1,
+                    )
+                )
+
+    def set_parent(self, study_id: int, uri: str, experiment_id: str, run_id: str) -> None:
+        """Note the parent run of a study; in another one than before, nothing is shown yet."""
+        with self._database.write() as connection:
+            query = select(Study.mlflow_uri, Study.mlflow_run_id).where(Study.id == study_id)
+            before = connection.execute(query).one()
+            values = {"mlflow_uri": uri, "mlflow_run_id": run_id}
+            connection.execute(
+                update(Study)
+                .where(Study.id == study_id)
+                .values(**values, mlflow_experiment_id=experiment_id, mirrored=None)
+            )
+            if tuple(before) != (uri, run_id):
+                connection.execute(
+                    update(StudyRun)
+                    .where(StudyRun.study_id == study_id)
+                    .values(mlflow_run_id=None, mirrored_revision=-1, mirrored_epoch=-1)
+                )
+
+    def parent_shows(self, study_id: int) -> str | None:
+        """Tell what the parent run shows, as set by `set_parent_shows`."""
+        with self._database.read() as connection:
+            query = select(Study.mirrored).where(Study.id == study_id)
+            return connection.execute(query).scalar_one()
+
+    def set_parent_shows(self, study_id: int, digest: str) -> None:
+        """Note what the parent run shows: a digest of it."""
+        with self._database.write() as connection:
+            connection.execute(update(Study).where(Study.id == study_id).values(mirrored=digest))

@@ -1,0 +1,117 @@
+"""Where a study was run: versions, code, hardware and command, enough to run it again."""
+
+import functools
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "attnsearch",
+    "cmaes",
+    "mlflow",
+    "numpy",
+    "optuna",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "ray",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "sqlalchemy",
+    "torch",
+)
+"""The packages that a result can depend on."""
+
+
+def provenance() -> dict[str, Any]:
+    """Describe this process, its machine and the code it runs.
+
+    Returns:
+        A plain dict: ``time``, ``command``, ``folder``, ``host``, ``platform``, ``python``,
+        ``packages`` (name -> version), ``code`` and ``project`` (the git commit of attnsearch's
+        own checkout and of the current folder, with ``dirty`` where files differ from it; None
+        outside of a checkout), ``cpu``, ``cores``, ``memory_mb`` and ``gpus``.
+    """
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "folder": str(Path.cwd()),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "code": git_commit(Path(__file__).resolve().parents[1]),
+        "project": git_commit(Path.cwd()),
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory_mb": psutil.virtual_memory().total // 2**20,
+        "gpus": list(gpu_names()),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Look up the installed versions of `PACKAGES`; a missing one is left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(folder: Path) -> dict[str, Any] | None:
+    """Tell the commit that a folder is checked out at, and whether its files differ from it."""
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    if not commit:
+        return None
+    # --no-optional-locks: a look must not stand in the way of the user's own git commands.
+    status = _output(
+        "git", "--no-optional-locks", "-C", str(folder), "status", "--porcelain", "-uno"
+    )
+    return {"commit": commit, "dirty": bool(status)}
+
+
+@functools.cache
+def cpu_name() -> str:
+    """Name the processor."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Model\t")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def gpu_names() -> tuple[str, ...]:
+    """Name the NVIDIA GPUs.
+
+    Asked of the driver's own tool: asking torch would open a context in this process, which
+    takes some hundred MB of every card for as long as it lives.
+    """
+    names = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    return tuple(line.strip() for line in names.splitlines() if line.strip())
+
+
+def _output(program: str, *arguments: str) -> str:
+    """Run a program for its output; empty if it is missing, fails, or takes over 10 seconds."""
+    path = shutil.which(program)
+    if path is None:
+        return ""
+    try:
+        done = subprocess.run(
+            [path, *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,220 @@
+"""One MLflow store, through `MlflowClient` and its synchronous calls.
+
+MLflow is imported when the first `Tracking` is made (2 s), which the mirror does in its thread.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from attnsearch.runs.mlflow_view import RUN_TAG, STUDY_TAG, Point
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+MLFLOW_FILE = "mlflow.db"
+
+_METRICS_PER_CALL = 1000  # MLflow's limits
+_PARAMS_PER_CALL = 100
+_TAGS_PER_CALL = 100
+_PROBE_SECONDS = 5.0
+_STALE_SECONDS = 600.0
+
+
+def tracking_uri(given: str | None = None, recorded: str | None = None) -> str:
+    """Find the MLflow store.
+
+    Args:
+        given: A URI that was asked for.
+        recorded: The one that showed the study before; used only while it can be there.
+
+    Returns:
+        The given one, else ``MLFLOW_TRACKING_URI``, else the recorded one, else MLflow's own
+        default, ``mlflow.db`` in the current folder. An SQLite path is made absolute.
+    """
+    uri = given or os.environ.get(URI_VARIABLE)
+    if not uri and recorded:
+        path = sqlite_path(recorded)
+        uri = recorded if path is None or path.exists() else None
+    uri = uri or f"sqlite:///{MLFLOW_FILE}"
+    path = sqlite_path(uri)
+    return uri if path is None else f"sqlite:///{path}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Tell the file of an SQLite store, absolute; None for any other store."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///")).absolute()
+
+
+def refused(error: Exception) -> bool:
+    """Whether a store answered, but would not take this one thing."""
+    return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+
+class Tracking:
+    """An MLflow store.
+
+    Args:
+        uri: Its address, as from `tracking_uri`.
+
+    Raises:
+        ConnectionError: It is a server that cannot be reached.
+        Exception: Whatever MLflow raises when a store is no good; so do all methods.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._client = _connect(uri)
+
+    def experiment(self, name: str) -> str:
+        """Find or create the experiment of this name, taken out of the bin if it is there."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(name)
+                assert found is not None, "MLflow said that it exists"
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def stage(self, run_id: str) -> str:
+        """Tell whether a run is ``active``, ``deleted`` (in the bin) or ``missing``."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return "missing"
+            raise
+
+    def restore(self, run_id: str) -> None:
+        """Take a run out of the bin."""
+        self._client.restore_run(run_id)
+
+    def runs(self, experiment_id: str, study_uid: str) -> dict[str, str]:
+        """Find a study's runs by their tags: ``attnsearch.run`` -> MLflow's id."""
+        found: dict[str, str] = {}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment_id],
+                f"tags.`{STUDY_TAG}` = '{study_uid}'",
+                max_results=1000,
+                page_token=token,
+            )
+            for run in page:
+                found.setdefault(run.data.tags.get(RUN_TAG, ""), run.info.run_id)
+            token = page.token
+            if not token:
+                return found
+
+    def create(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
+        """Create a run; `started` is in milliseconds since 1970."""
+        run = self._client.create_run(
+            experiment_id, start_time=started, tags=dict(tags), run_name=name
+        )
+        return str(run.info.run_id)
+
+    def log(
+        self,
+        run_id: str,
+        points: Iterable[Point] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write metrics, params and tags in as few calls as MLflow allows."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*point) for point in points]
+        parameters = [Param(key, value) for key, value in (params or {}).items()]
+        marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+        # MLflow takes 1000 entities a call in all, of which 100 params and 100 tags.
+        room = _METRICS_PER_CALL - _PARAMS_PER_CALL - _TAGS_PER_CALL
+        while metrics or parameters or marks:
+            self._client.log_batch(
+                run_id,
+                metrics[:room],
+                parameters[:_PARAMS_PER_CALL],
+                marks[:_TAGS_PER_CALL],
+            )
+            metrics, parameters = metrics[room:], parameters[_PARAMS_PER_CALL:]
+            marks = marks[_TAGS_PER_CALL:]
+
+    def set_status(self, run_id: str, status: str, ended: int | None) -> None:
+        """Set a run's status; `ended` is in milliseconds since 1970."""
+        if status == "RUNNING":
+            self._client.update_run(run_id, status=status)
+        else:
+            self._client.set_terminated(run_id, status, ended)
+
+    def text(self, run_id: str, path: str, text: str) -> None:
+        """Write a text artifact, over an earlier one."""
+        self._client.log_text(run_id, text, path)
+
+    def folder(self, run_id: str, folder: Path) -> None:
+        """Write all files of a folder as artifacts, over earlier ones."""
+        self._client.log_artifacts(run_id, str(folder))
+
+
+def _connect(uri: str) -> "MlflowClient":
+    # MLflow reads these when it is imported and when it writes; whoever set them keeps them.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow.tracking import MlflowClient
+
+    for noisy in ("mlflow.store.db.utils", "alembic"):  # the tables' creation, line by line
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    path = sqlite_path(uri)
+    if path is not None:
+        _create_store(path)
+    elif uri.startswith(("http://", "https://")):
+        _probe(uri)
+    return MlflowClient(uri)
+
+
+def _probe(uri: str) -> None:
+    """Ask a server for any answer; MLflow itself would retry for minutes before it gives up."""
+    import requests
+
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
+    except requests.RequestException as error:
+        raise ConnectionError(f"the server does not answer ({type(error).__name__})") from error
+
+
+def _create_store(path: Path) -> None:
+    """Create an SQLite store beside its place and move it there when it is whole.
+
+    MLflow takes seconds to make its tables. A process killed meanwhile would leave a file that
+    neither we nor ``mlflow ui`` could open again, and two processes at once spoil each other's.
+    """
+    if path.exists():
+        return
+    for left in path.parent.glob(f".{path.name}.*.new*"):
+        with suppress(OSError):
+            if time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
+    from mlflow.tracking import MlflowClient
+
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    try:
+        _: Any = MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+        with suppress(FileExistsError):  # another process was quicker; its store is as good
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)

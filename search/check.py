@@ -1,0 +1,402 @@
+"""`attnsearch check`: the plan of a study. Trains nothing and records nothing."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.data import DataSet, load_data
+from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
+from attnsearch.search.survey import Example, Fit, Images, examples, fits, values_text
+from attnsearch.search.text import duration, paragraph, plural, quantity, table, value_text
+from attnsearch.spaces import Space, SpaceError, load_space
+
+_START_SECONDS = 12  # Ray, the data and the records, before the first step
+_DEFAULT_IMAGES = Images(channels=3, size=(32, 32), classes=10)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs to come, and an estimate of their time.
+
+    Attributes:
+        trials: Different configs that are trained.
+        baseline: Whether the plain network is trained beside them, because the space lacks it.
+        epochs: Of a full training.
+        workers: How many run side by side.
+        epoch_seconds: One epoch of the default network, estimated from a few steps; None where
+            there is no data or the network cannot be built.
+        most_seconds: The whole study, if nothing is stopped early.
+        likely_seconds: The whole study, if the scheduler stops what it can.
+    """
+
+    trials: int
+    baseline: bool
+    epochs: int
+    workers: int
+    epoch_seconds: float | None
+    most_seconds: float | None
+    likely_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study is going to do.
+
+    Attributes:
+        space: The space.
+        images: What networks are built for.
+        data: The data set; None where there is none, or it is not on this machine.
+        data_note: Why there is no data set.
+        examples: Some networks of the space.
+        fits: Every block at every site where it may stand.
+        runs: The runs to come.
+        left_out: Keys of the file that `run` does not act on yet.
+    """
+
+    space: Space
+    images: Images
+    data: DataSet | None
+    data_note: str | None
+    examples: Sequence[Example]
+    fits: Sequence[Fit]
+    runs: Runs
+    left_out: Sequence[str]
+
+
+def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -> str:
+    """The plan of a space file, as text or JSON.
+
+    Raises:
+        SpaceError: The file has mistakes; the message lists all of them.
+        DataError: The data is there and cannot be used.
+    """
+    space = load_space(path, overrides)
+    plan = make_plan(space)
+    return plan_json(plan) if as_json else plan_text(plan, path)
+
+
+def make_plan(space: Space) -> Plan:
+    """Surveys a space, reads its data if it is there, and times a few training steps.
+
+    Raises:
+        DataError: The data is there and cannot be used.
+    """
+    config = space.resolve(space.defaults())
+    data, note = _data(config)
+    images = (
+        Images(data.channels, tuple(data.image_size), data.classes)
+        if data is not None
+        else _declared_images(config["data"])
+    )
+    return Plan(
+        space,
+        images,
+        data,
+        note,
+        examples(space, images),
+        fits(space, images),
+        _runs(space, config, images, data),
+        left_out(space),
+    )
+
+
+def left_out(space: Space) -> list[str]:
+    """The acts that a file asks for and `run` does not do yet."""
+    return [key for key in ("confirm", "ablation") if space.document.get(key)]
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan for machines."""
+    space = plan.space
+    return json.dumps(
+        {
+            "name": space.name,
+            "task": space.task,
+            "file": str(space.path),
+            "warnings": list(space.warnings),
+            "data": _data_fields(plan.data),
+            "data_note": plan.data_note,
+            "decisions": [
+                {
+                    "name": decision.name,
+                    "kind": decision.kind,
+                    "choices": list(decision.choices),
+                    "low": decision.low,
+                    "high": decision.high,
+                    "step": decision.step,
+                    "log": decision.log,
+                    "default": decision.default(),
+                    "only_where": {name: sorted(values) for name, values in decision.parents},
+                }
+                for decision in space.decisions
+            ],
+            "architectures": space.architecture_count(),
+            "networks": [asdict(example) for example in plan.examples],
+            "fits": [asdict(fit) for fit in plan.fits],
+            "infeasible": [str(item) for item in space.infeasible],
+            "forbid": space.document.get("forbid") or [],
+            "limits": _limits(space),
+            "runs": asdict(plan.runs),
+            "left_out": list(plan.left_out),
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def plan_text(plan: Plan, path: str) -> str:
+    """The plan for people.
+
+    Args:
+        plan: The plan.
+        path: The file as the user named it, for the commands that are suggested.
+    """
+    space = plan.space
+    parts = [
+        f"{path} is sound: study {space.name}, {space.task}.",
+        _list("Warnings", space.warnings),
+        _data_text(plan),
+        _decisions_text(space),
+        _networks_text(plan),
+        _fits_text(plan.fits),
+        _list("Cannot be built, and is not proposed", [str(item) for item in space.infeasible]),
+        _list(
+            "Forbidden combinations", [_rule(rule) for rule in space.document.get("forbid", ())]
+        ),
+        _limits_text(space),
+        _runs_text(plan),
+        f"Next:  attnsearch run {path}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:
+    source = config["data"]["source"]
+    if source is None:
+        return None, "data.source is null: the network can be checked and built, not trained"
+    if source != "digits" and not Path(source).exists():
+        return None, f"{source} does not exist on this machine; `run` will need it"
+    return load_data(config["data"], config["task"]), None
+
+
+def _declared_images(data: Mapping[str, Any]) -> Images:
+    """What the file says about images that are not here."""
+    classes = data.get("classes")
+    count = len(classes) if isinstance(classes, list) else classes
+    size = data.get("image_size") or _DEFAULT_IMAGES.size
+    return Images(
+        data.get("channels") or _DEFAULT_IMAGES.channels,
+        (size, size) if isinstance(size, int) else tuple(size),
+        count or _DEFAULT_IMAGES.classes,
+    )
+
+
+def _runs(space: Space, config: Mapping[str, Any], images: Images, data: DataSet | None) -> Runs:
+    wanted = config["search"]["trials"]
+    trials = _distinct(space, wanted)
+    baseline = bool(space.decisions) and space.plain() is None
+    epochs = config["train"]["epochs"]
+    side_by_side = workers(config["resources"], trials + baseline)
+    epoch_s = most = likely = None
+    if data is not None:
+        try:
+            epoch_s = seconds_per_epoch(
+                config, images, len(data.train.labels), len(data.val.labels)
+            )
+        except AttnsearchError:
+            pass  # the default network cannot be built; the list of networks says why
+        else:
+            share = budget_share(config["search"]["scheduler"], epochs)
+            whole = epoch_s * epochs / side_by_side
+            most = _START_SECONDS + whole * (trials + baseline)
+            # One is never stopped: the plain network.
+            likely = _START_SECONDS + whole * (1 + share * max(trials + baseline - 1, 0))
+    return Runs(trials, baseline, epochs, side_by_side, epoch_s, most, likely)
+
+
+def _distinct(space: Space, wanted: int) -> int:
+    """How many trials there can be: no more than the space has configs."""
+    if not space.decisions:
+        return 1
+    try:
+        return sum(1 for _ in itertools.islice(space.grid(), wanted))
+    except SpaceError:  # a range without steps never runs out
+        return wanted
+
+
+def _data_fields(data: DataSet | None) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    return {
+        "classes": list(data.class_names),
+        "channels": data.channels,
+        "image_size": list(data.image_size),
+        "images": {name: len(getattr(data, name).labels) for name in ("train", "val", "test")},
+        "fingerprint": data.fingerprint,
+        "notes": list(data.notes),
+    }
+
+
+def _data_text(plan: Plan) -> str:
+    data = plan.data
+    if data is None:
+        images = plan.images
+        return paragraph(
+            f"Data: {plan.data_note}. Networks below are for {images.channels} x "
+            f"{images.size[0]} x {images.size[1]} images and {images.classes} classes."
+        )
+    counts = ", ".join(
+        f"{len(getattr(data, key).labels):,} {name}"
+        for key, name in (("train", "training"), ("val", "validation"), ("test", "test"))
+    )
+    out = [
+        f"Data: {counts} images of {data.channels} x {data.image_size[0]} x "
+        f"{data.image_size[1]}; {len(data.class_names)} classes"
+    ]
+    rows = [
+        (name, *(int((getattr(data, part).labels == index).sum()) for part in _PARTS))
+        for index, name in enumerate(data.class_names)
+    ]
+    shown = rows if len(rows) <= 20 else rows[:20]
+    out.append(table(["class", *_PARTS], shown, right=set(_PARTS), indent="  "))
+    if len(rows) > len(shown):
+        out.append(f"  and {len(rows) - len(shown)} more classes")
+    out += [paragraph(note, indent="  * ", hanging="    ") for note in data.notes]
+    return "\n".join(out)
+
+
+_PARTS = ("train", "val", "test")
+
+
+def _decisions_text(space: Space) -> str:
+    if not space.decisions:
+        return "Decisions: none. This is one network, and `run` trains it once."
+    rows = [
+        (
+            decision.name,
+            decision.label(decision.default())
+            if decision.kind == "choice"
+            else value_text(decision.default()),
+            values_text(decision),
+            " or ".join(
+                f"{name} is {' or '.join(sorted(values))}" for name, values in decision.parents
+            )
+            or "always",
+        )
+        for decision in space.decisions
+    ]
+    headers = ["name", "first", "values", "asked"]
+    return f"Decisions: {len(rows)}\n" + table(headers, rows, indent="  ")
+
+
+def _networks_text(plan: Plan) -> str:
+    rows = [
+        (
+            example.which,
+            quantity(example.params),
+            quantity(example.macs),
+            example.label,
+            example.outside or "",
+        )
+        for example in plan.examples
+    ]
+    headers = ["", "params", "MACs", "inserted", "left out because"]
+    if not any(row[-1] for row in rows):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    count = plan.space.architecture_count()
+    told = f"Networks: {count:,} different ones" if count > 1 else "Network:"
+    return told + "\n" + table(headers, rows, right={"params", "MACs"}, indent="  ")
+
+
+def _fits_text(found: Sequence[Fit]) -> str:
+    """One table for each group of sites, its blocks side by side."""
+    if not found:
+        return ""
+    out = ["Every block at every site (tried on networks without numbers):"]
+    reasons: dict[str, None] = {}
+    for group, members in itertools.groupby(found, key=lambda fit: fit.group):
+        cells = {(fit.site, fit.block): fit for fit in members}
+        blocks = list(dict.fromkeys(block for _, block in cells))
+        sites = list(dict.fromkeys(site for site, _ in cells))
+        rows = [(site, *(_cell(cells[site, block]) for block in blocks)) for site in sites]
+        out.append(table([group, *blocks], rows, indent="  "))
+        for fit in cells.values():
+            if fit.reason:
+                reasons[f"{fit.block}: {fit.reason}"] = None
+    if reasons:
+        out.append("  why not:")
+        out += [paragraph(reason, indent="  * ", hanging="    ") for reason in list(reasons)[:12]]
+        if len(reasons) > 12:
+            out.append(f"  and {len(reasons) - 12} more reasons: --json has all")
+    return "\n".join(out)
+
+
+def _cell(fit: Fit) -> str:
+    if fit.fitting == fit.tried:
+        return "fits" if fit.tried == 1 else f"fits ({fit.tried} settings)"
+    if not fit.fitting:
+        return "cannot"
+    return f"{fit.fitting} of {fit.tried} settings"
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    return " with ".join(f"{name}: {value_text(value)}" for name, value in rule.items())
+
+
+def _limits(space: Space) -> dict[str, float]:
+    limits = space.document.get("limits") or {}
+    return {name: value for name, value in limits.items() if value is not None}
+
+
+def _limits_text(space: Space) -> str:
+    limits = _limits(space)
+    if not limits:
+        return ""
+    told = ", ".join(f"{name} at most {quantity(value)}" for name, value in limits.items())
+    return paragraph(
+        f"Limits: {told}. They are measured on the built network before it trains; what is over "
+        "a limit is recorded as infeasible and costs no training.",
+        hanging="  ",
+    )
+
+
+def _runs_text(plan: Plan) -> str:
+    runs, search = plan.runs, plan.space.document["search"]
+    out = [
+        f"Runs to come: {plural(runs.trials, 'trial')} of up to {plural(runs.epochs, 'epoch')}, "
+        f"{runs.workers} at a time"
+    ]
+    if plan.space.decisions:
+        scheduler = search["scheduler"]
+        name = next(iter(scheduler)) if isinstance(scheduler, Mapping) else scheduler
+        out.append(f"  sampler {search['sampler']}, scheduler {name}")
+        if runs.trials < search["trials"]:
+            out.append(f"  the space has no more than these; search.trials: {search['trials']}")
+        if runs.baseline:
+            out.append("  and the plain network beside them, since the space does not contain it")
+        else:
+            out.append("  trial 0 is the plain network, which is never stopped early")
+    if runs.epoch_seconds is not None and runs.most_seconds and runs.likely_seconds:
+        out.append(
+            f"  estimated time: {duration(runs.epoch_seconds)} for an epoch of the default "
+            f"network; at most {duration(runs.most_seconds)} for the study"
+        )
+        if runs.likely_seconds < 0.9 * runs.most_seconds:
+            out.append(f"  with early stopping about {duration(runs.likely_seconds)}")
+        out.append("  (from a few steps measured now on this machine; other networks differ)")
+    out += [f"  {key}: parsed and checked; `run` leaves it out for now" for key in plan.left_out]
+    return "\n".join(out)
+
+
+def _list(title: str, items: Sequence[str], most: int = 15) -> str:
+    if not items:
+        return ""
+    out = [f"{title}:"]
+    out += [paragraph(item, indent="  * ", hanging="    ") for item in items[:most]]
+    if len(items) > most:
+        out.append(f"  and {len(items) - most} more")
+    return "\n".join(out)

@@ -1,0 +1,150 @@
+"""How long a study may take: a few measured training steps, multiplied out. Records nothing."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnsearch.blocks import build_network
+from attnsearch.blocks.network import auxiliary_loss
+from attnsearch.runs.train import AUTOCAST
+from attnsearch.search.survey import Images
+
+_PROBE_SECONDS = 1.0  # the longest batch that is timed
+_SETTLE = 2  # steps before the clock counts: memory is laid out, kernels are chosen
+
+
+def seconds_per_epoch(
+    config: Mapping[str, Any], images: Images, training: int, validation: int
+) -> float:
+    """Estimates one epoch of training and validation on this machine, from a few steps.
+
+    Random images stand for the real ones; augmentation is left out.
+
+    Args:
+        config: A resolved config.
+        images: What its network is built for.
+        training: Number of training images.
+        validation: Number of validation images.
+
+    Raises:
+        AttnsearchError: The network cannot be built.
+    """
+    wants_gpu = config["resources"]["gpus"] > 0 and torch.cuda.is_available()
+    device = torch.device("cuda" if wants_gpu else "cpu")
+    with _threads(config["resources"]["cpus"]):
+        network = build_network(config, images.channels, images.classes, images.size).to(device)
+        whole = max(2, min(config["train"]["batch_size"], training))
+        # A small batch first: a whole one of a large network could take minutes.
+        first = min(whole, 4)
+        step = _step_seconds(network, config, images, first, device, repeats=1)
+        batch = min(whole, max(first, int(first * _PROBE_SECONDS / max(step, 1e-6))))
+        step = _step_seconds(network, config, images, batch, device, repeats=3)
+        forward = _forward_seconds(network, images, batch, device)
+    return (step * training + forward * validation) / batch
+
+
+def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
+    """The share of all epochs that successive halving spends, if it stops what it can.
+
+    Args:
+        scheduler: As in a resolved config.
+        epochs: Of the full schedule.
+
+    Returns:
+        1.0 for a scheduler whose savings depend on the scores.
+    """
+    settings = scheduler if isinstance(scheduler, Mapping) else {scheduler: {}}
+    if "asha" not in settings:
+        return 1.0
+    options = settings["asha"] or {}
+    reached, reduction = options.get("grace") or 1, options.get("reduction") or 3
+    spent, share = float(min(reached, epochs)), 1.0
+    while reached < epochs:
+        share /= reduction
+        spent += share * (min(reached * reduction, epochs) - reached)
+        reached *= reduction
+    return spent / epochs
+
+
+def workers(resources: Mapping[str, Any], trials: int) -> int:
+    """How many trials this machine runs side by side; at least 1.
+
+    Args:
+        resources: As in a resolved config.
+        trials: How many there are.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    fit = (cpus or 1) // resources["cpus"]
+    gpus = resources["gpus"]
+    if gpus:
+        cards = torch.cuda.device_count()
+        fit = min(fit, cards * int(1 / gpus + 1e-9) if gpus <= 1 else int(cards / gpus))
+    return max(1, min(fit, resources.get("workers") or fit, trials))
+
+
+def _step_seconds(
+    network: nn.Module,
+    config: Mapping[str, Any],
+    images: Images,
+    batch: int,
+    device: torch.device,
+    repeats: int,
+) -> float:
+    """The fastest of a few training steps."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
+    inputs = torch.rand(batch, images.channels, *images.size, device=device)
+    targets = torch.arange(batch, device=device) % images.classes
+    weights = config["train"].get("aux_weight") or {}
+    precision = AUTOCAST[config["train"]["precision"]]
+    network.train()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, precision, enabled=precision is not None):
+            loss = F.cross_entropy(network(inputs), targets)
+            extra = auxiliary_loss(network, targets, F.cross_entropy, weights)
+            total = loss if extra is None else loss + extra
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return _fastest(step, device, repeats)
+
+
+def _forward_seconds(
+    network: nn.Module, images: Images, batch: int, device: torch.device
+) -> float:
+    inputs = torch.rand(batch, images.channels, *images.size, device=device)
+    network.eval()
+
+    def forward() -> Tensor:
+        with torch.inference_mode():
+            return network(inputs)  # type: ignore[no-any-return]
+
+    return _fastest(forward, device, repeats=1)
+
+
+def _fastest(call: Any, device: torch.device, repeats: int) -> float:
+    times = []
+    for _ in range(_SETTLE + repeats):
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[_SETTLE:])
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,100 @@
+"""Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once."""
+
+from attnsearch.blocks.sites import BACKBONES, Site, find_backbone, match, sites
+from attnsearch.search.text import paragraph, table
+
+_KINDS = {
+    "stem": "added after the stem, before stage 1",
+    "stage": "added after the last block of stage N",
+    "block": "added after block K of stage N: after its addition and activation",
+    "residual": "added on the branch of block K, after its last normalisation, before the "
+    "addition; where SE and GC stand in their papers",
+    "after_conv": "added after convolution M of the block with its normalisation and, where "
+    "there is one, its activation",
+    "conv": "in place of convolution M of the block; where PSA, SCConv and axial attention stand "
+    "in their papers",
+}
+_FORMS = {
+    "stem": "stem",
+    "stage": "layerN",
+    "block": "layerN.K",
+    "residual": "layerN.K.residual",
+    "after_conv": "layerN.K.after_convM",
+    "conv": "layerN.K.convM",
+}
+
+
+def sites_text(backbone: str, *, stem: str | None, width: float, image_size: int | None) -> str:
+    """The sites of a network with their shapes, and how patterns name them.
+
+    Args:
+        backbone: A name in `BACKBONES`.
+        stem: `imagenet` or `small`; the backbone's default if None.
+        width: Width multiplier.
+        image_size: Pixels; 224 for the ImageNet networks and 32 for the CIFAR ones if None.
+
+    Raises:
+        SiteError: There is no such network.
+    """
+    found = find_backbone(backbone)
+    if image_size is None:
+        image_size = 224 if "imagenet" in found.stems else 32
+    stem = stem or found.stems[0]
+    places = sites(backbone, stem=stem, width=width, image_size=image_size)
+    title = (
+        f"{backbone}: {len(places)} sites in {len(found.depths)} stages of "
+        f"{', '.join(map(str, found.depths))} {found.block} blocks; "
+        f"stem {stem}, width {width:g}, image size {image_size}"
+    )
+    out = [title, "", table(["site", "input", "output", "what stands there"], _site_rows(places))]
+    kinds = dict.fromkeys(place.kind for place in places)
+    out += ["", "What the names mean (N a stage from 1, K a block from 0):"]
+    out.append(table([], [(_FORMS[kind], _KINDS[kind]) for kind in kinds], indent="  "))
+    out += ["", "Patterns, as `at:` takes them:"]
+    out.append(table([], _pattern_rows(places, len(found.depths)), indent="  "))
+    out += [
+        "",
+        paragraph(
+            "With several matches, `decide:` says how many decisions there are: `together` (one "
+            "for all, the default), `stage` (one for each stage) or `each`."
+        ),
+        "",
+        "Which blocks there are:  attnsearch blocks",
+        "Other networks:          " + " ".join(name for name in BACKBONES if name != backbone),
+    ]
+    return "\n".join(out)
+
+
+def _site_rows(places: list[Site]) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for place in places:
+        output, what = "same", "added"
+        if place.replaces:
+            what = f"replaces a {place.kernel}x{place.kernel} convolution"
+            if place.stride > 1:
+                what += f" with stride {place.stride}"
+            if not place.keeps_shape:
+                output = _shape(place.out_channels, place.out_size)
+        rows.append((place.name, _shape(place.channels, place.size), output, what))
+    return rows
+
+
+def _pattern_rows(places: list[Site], stages: int) -> list[tuple[str, str]]:
+    meanings = {
+        f"layer{stages}": "after the last stage",
+        f"layer[{stages - 1}-{stages}]": "the last two stages",
+        "layer[1,3].*.residual": "every block of stages 1 and 3",
+        "layer*.last": "the last block of every stage",
+        "layer*.first.conv2": "the second convolution of every stage's first block",
+        f"layer[2-{stages}].*.conv2": f"the second convolutions of stages 2 to {stages}",
+        "layer*.*.after_conv*": "after every convolution",
+    }
+    rows = []
+    for pattern, meaning in meanings.items():
+        count = len(match(pattern, places))
+        rows.append((pattern, f"{meaning} ({count} {'site' if count == 1 else 'sites'})"))
+    return rows
+
+
+def _shape(channels: int, size: tuple[int, int]) -> str:
+    return f"{channels} x {size[0]} x {size[1]}"

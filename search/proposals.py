@@ -1,0 +1,444 @@
+"""The bridge to Optuna: what is tried next, and what Optuna is told of it.
+
+The Optuna study lives in memory and is rebuilt from the ledger at every start, so there is no
+second truth. Three rules keep it honest and repeatable:
+
+* A trial is COMPLETE only with the scores of a full schedule, PRUNED with its intermediate values
+  when it was stopped early, FAIL when it failed. An infeasible one is PRUNED without any value
+  and with positive constraints: that is the form in which Optuna's TPE learns from it. GP, NSGA-II
+  and CMA-ES look at COMPLETE trials only; they learn the limits from the slack that these carry.
+* The sampler is made anew for every proposal, seeded by (search.seed, number of the proposal). So
+  the proposals depend on the seed and on what was told before, and not on interruptions.
+* NSGA-II and CMA-ES keep state with the trials that they asked for. After a restart their earlier
+  questions are asked again, with the answers fixed, which brings that state back. The others are
+  functions of the trials alone.
+"""
+
+import contextlib
+import hashlib
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import TrialState, create_trial
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.spaces.decisions import Decision
+
+REPLAYED = ("nsga2", "cmaes")
+GRID_MAX = 100_000
+GP_SLOW = 300  # proposals from which fitting the GP takes most of a second
+
+Values = dict[str, Any]
+
+
+class ProposalError(AttnsearchError):
+    """The sampler cannot search this space or these objectives."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to try.
+
+    Attributes:
+        number: Optuna's number for it; counts proposals that turn out to be known already.
+        values: Of the active decisions.
+        how: "sampler", "random" (drawn uniformly instead, this once) or "given" (the plain
+            network, a prior, a combination of the grid). An earlier session is rebuilt from it.
+    """
+
+    number: int
+    values: Values
+    how: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a proposal, as Optuna is told.
+
+    Attributes:
+        state: "finished", "stopped", "failed" or "infeasible".
+        curve: (epoch, value) of the objective that early stopping follows.
+        scores: The objectives' values; those of a finished trial.
+        constraints: Name to amount, positive where violated.
+    """
+
+    state: str
+    curve: Sequence[tuple[int, float]] = ()
+    scores: Sequence[float] | None = None
+    constraints: Mapping[str, float] = field(default_factory=dict)
+
+
+class Proposals:
+    """Asks Optuna for decisions and tells it what came of them.
+
+    Args:
+        decisions: All decisions of the space.
+        ask: Goes through the active decisions in order and returns their values, as `Space.ask`.
+        objectives: Name to "max" or "min".
+        sampler: As `search.sampler`.
+        seed: As `search.seed`.
+        trials: As `search.trials`; small searches get shorter random phases and generations.
+        first: Values to try before the sampler is asked: the plain network, the priors.
+        grid: All combinations, for the grid sampler.
+
+    Raises:
+        ProposalError: If the sampler cannot search this.
+    """
+
+    def __init__(
+        self,
+        decisions: Sequence[Decision],
+        ask: Callable[[Callable[[Decision], Any]], Values],
+        objectives: Mapping[str, str],
+        *,
+        sampler: str = "tpe",
+        seed: int = 0,
+        trials: int = 16,
+        first: Sequence[Values] = (),
+        grid: Callable[[], Iterator[Values]] | None = None,
+    ) -> None:
+        self._decisions = {decision.name: decision for decision in decisions}
+        self._ask = ask
+        self._directions = ["maximize" if m == "max" else "minimize" for m in objectives.values()]
+        self._sampler = sampler
+        self._seed = seed
+        self._trials = trials
+        self._first = list(first)
+        self._grid = self._shuffled(grid) if sampler == "grid" and grid else None
+        self._seen: set[tuple[tuple[str, Any], ...]] = set()
+        self._open: dict[int, optuna.Trial] = {}
+        self._told: dict[int, Told] = {}
+        self._check()
+        with _quiet():
+            self._study = optuna.create_study(directions=self._directions)
+
+    @property
+    def count(self) -> int:
+        """How many proposals there have been, told or not."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def ask(self, how: str = "sampler") -> Proposal | None:
+        """The next proposal; None at the end of the grid.
+
+        Args:
+            how: "sampler", or "random" to draw uniformly this once.
+        """
+        number = self.count
+        if number < len(self._first):
+            return self.give(self._first[number])
+        if self._grid is not None:
+            fixed = next((v for v in self._grid if _frozen(v) not in self._seen), None)
+            return None if fixed is None else self.give(fixed)
+        return self._propose(self._make_sampler(number, how), how)
+
+    def give(self, values: Values) -> Proposal:
+        """A proposal with these values, made by the caller instead of the sampler."""
+        with _quiet():
+            self._study.enqueue_trial(self._encoded(values))
+        return self._propose(self._make_sampler(self.count - 1, "random"), "given")
+
+    def tell(self, number: int, told: Told) -> None:
+        """Says what became of a proposal."""
+        trial = self._open.pop(number)
+        self._told[number] = told
+        with _quiet():
+            if self._sampler != "cmaes":  # which warns that it ignores them
+                for name, amount in told.constraints.items():
+                    trial.set_constraint(name, amount)
+            state = _state(told)
+            if state in (TrialState.COMPLETE, TrialState.PRUNED) and len(self._directions) == 1:
+                for epoch, value in told.curve:
+                    trial.report(value, epoch)
+            scores = list(told.scores or ()) if state is TrialState.COMPLETE else None
+            self._study.tell(trial, scores, state)
+
+    def adopt(self, values: Values, told: Told | None, how: str = "sampler") -> int:
+        """Takes over a proposal of an earlier session, in the order of those sessions.
+
+        Args:
+            values: Of its active decisions.
+            told: What became of it; None if it is still to be told.
+            how: How it had been asked for.
+
+        Returns:
+            Its number.
+        """
+        if told is None or self._sampler in REPLAYED:
+            return self._adopt_by_asking(values, told, how)
+        number = self.count
+        self._seen.add(_frozen(values))
+        self._told[number] = told
+        state = _state(told)
+        single = len(self._directions) == 1
+        curve = dict(told.curve) if single and state is not TrialState.FAIL else {}
+        scores = list(told.scores or ()) if state is TrialState.COMPLETE else None
+        if state is TrialState.PRUNED and curve:
+            scores = [curve[max(curve)]]
+        with _quiet():
+            self._study.add_trial(
+                create_trial(
+                    state=state,
+                    values=scores,
+                    params=self._encoded(values),
+                    distributions={name: distribution(self._decisions[name]) for name in values},
+                    intermediate_values=curve,
+                    constraints=dict(told.constraints),
+                )
+            )
+        return number
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        """All proposals as Optuna has them."""
+        return list(self._study.get_trials(deepcopy=True))
+
+    def importances(self, objective: int, numbers: Sequence[int]) -> dict[str, float]:
+        """How much each decision matters for an objective, by (conditional) PED-ANOVA.
+
+        Watanabe et al. 2023 (arXiv 2304.10255), as Optuna computes it.
+
+        Args:
+            objective: Its position.
+            numbers: The proposals to look at, of which the complete ones count.
+
+        Returns:
+            Decision to importance, the most important first, with sum 1; empty where fewer than
+            two complete trials or no decision differ.
+        """
+        every = self._study.get_trials(deepcopy=False)
+        complete = [every[n] for n in numbers if every[n].state is TrialState.COMPLETE]
+        varied = {
+            name
+            for trial in complete
+            for name in trial.params
+            if len({str(other.params.get(name)) for other in complete}) > 1
+        }
+        if len(complete) < 2 or not varied:
+            return {}
+        with _quiet():
+            study = optuna.create_study(direction=self._directions[objective])
+            for trial in complete:
+                study.add_trial(
+                    create_trial(
+                        value=trial.values[objective],
+                        params=trial.params,
+                        distributions=trial.distributions,
+                    )
+                )
+            found = optuna.importance.get_param_importances(study)
+        return {name: float(value) for name, value in found.items()}
+
+    def notes(self) -> list[str]:
+        """What the user should know about this sampler on this space."""
+        found = []
+        conditional = any(decision.parents for decision in self._decisions.values())
+        if self._sampler == "gp" and conditional:
+            found.append(
+                "sampler gp models only the decisions that are always active; the conditional "
+                "ones are drawn at random (tpe models them)"
+            )
+        if self._sampler == "gp" and self._trials > GP_SLOW:
+            found.append(
+                f"sampler gp takes about a second a proposal from {GP_SLOW} trials on; tpe does not"
+            )
+        if self._sampler == "cmaes" and any(
+            decision.kind == "choice" or decision.parents for decision in self._decisions.values()
+        ):
+            found.append(
+                "sampler cmaes models only numbers that are always active; choices and "
+                "conditional decisions are drawn at random (tpe models them)"
+            )
+        return found
+
+    def _check(self) -> None:
+        if self._sampler != "cmaes":
+            return
+        if len(self._directions) > 1:
+            raise ProposalError(
+                f"search.sampler: cmaes optimises one objective, search.objectives has "
+                f"{len(self._directions)}; use tpe, gp or nsga2"
+            )
+        if self._decisions and not any(
+            decision.kind != "choice" and not decision.parents
+            for decision in self._decisions.values()
+        ):
+            raise ProposalError(
+                "search.sampler: cmaes searches numbers, but no int or float decision of this "
+                "space is always active; use tpe"
+            )
+
+    def _adopt_by_asking(self, values: Values, told: Told | None, how: str) -> int:
+        """Asks once more, with the answers fixed, for what the sampler keeps with the trial."""
+        if how == "given":
+            number = self.give(values).number
+        else:
+            asked = self._make_sampler(self.count, how)
+            number = self._propose(_Answered(asked, self._encoded(values)), how).number
+        if told is not None:
+            self.tell(number, told)
+        return number
+
+    def _propose(self, sampler: BaseSampler, how: str) -> Proposal:
+        with _quiet():
+            self._study.sampler = sampler
+            trial = self._study.ask()
+            values = self._ask(lambda decision: _suggest(trial, decision))
+        self._open[trial.number] = trial
+        self._seen.add(_frozen(values))
+        return Proposal(trial.number, values, how)
+
+    def _encoded(self, values: Values) -> Values:
+        return {name: self._decisions[name].encode(value) for name, value in values.items()}
+
+    def _make_sampler(self, number: int, how: str) -> BaseSampler:
+        with _quiet():
+            return self._new_sampler(derive(self._seed, number), how)
+
+    def _new_sampler(self, seed: int, how: str) -> BaseSampler:
+        startup = max(4, min(10, self._trials // 3))
+        if how == "random" or self._sampler in ("random", "grid"):
+            return RandomSampler(seed=seed)
+        if self._sampler == "tpe":
+            if len(self._directions) > 1:
+                return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+            return optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=startup, multivariate=True, group=True
+            )
+        if self._sampler == "gp":
+            return optuna.samplers.GPSampler(
+                seed=seed, n_startup_trials=startup, warn_independent_sampling=False
+            )
+        if self._sampler == "nsga2":
+            population = max(4, min(50, self._trials // 4))
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+        return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+    def _shuffled(self, grid: Callable[[], Iterator[Values]]) -> list[Values] | None:
+        """The grid in an order of the seed; None where it is too long to list.
+
+        Drawing at random without repeats is the same distribution, and what the caller then gets.
+        """
+        listed: list[Values] = []
+        for values in grid():
+            listed.append(values)
+            if len(listed) > GRID_MAX:
+                return None
+        random.Random(derive(self._seed, -1)).shuffle(listed)
+        return listed
+
+
+class _Answered(BaseSampler):
+    """A sampler that goes through the motions of another and gives answers that are known.
+
+    Args:
+        sampler: The other.
+        params: The answers, as Optuna stores them.
+    """
+
+    def __init__(self, sampler: BaseSampler, params: Mapping[str, Any]) -> None:
+        self._sampler = sampler
+        self._params = params
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        self._sampler.sample_relative(study, trial, search_space)
+        return {name: self._params[name] for name in search_space if name in self._params}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._params[param_name]
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def _frozen(values: Values) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((name, str(value)) for name, value in values.items()))
+
+
+def derive(seed: int, number: int) -> int:
+    """A seed of 31 bits for one proposal."""
+    digest = hashlib.sha256(f"proposal/{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def distribution(decision: Decision) -> BaseDistribution:
+    """The range of a decision as Optuna takes it."""
+    if decision.kind == "choice":
+        return CategoricalDistribution([decision.encode(choice) for choice in decision.choices])
+    assert decision.low is not None and decision.high is not None
+    low, high, step = decision.low, decision.high, decision.step
+    if decision.log and step not in (None, 1 if decision.kind == "int" else None):
+        # Optuna has no steps on a logarithmic scale.
+        return CategoricalDistribution(list(decision.values()))
+    if decision.kind == "int":
+        return IntDistribution(int(low), int(high), log=decision.log, step=int(step or 1))
+    return FloatDistribution(low, high, log=decision.log, step=step)
+
+
+def _suggest(trial: optuna.Trial, decision: Decision) -> Any:
+    """Asks for one decision; the public `suggest_*` calls take the same distributions apart."""
+    found = distribution(decision)
+    name = decision.name
+    value: Any
+    if isinstance(found, CategoricalDistribution):
+        value = trial.suggest_categorical(name, found.choices)
+    elif isinstance(found, IntDistribution):
+        value = trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
+    else:
+        assert isinstance(found, FloatDistribution)
+        value = trial.suggest_float(name, found.low, found.high, step=found.step, log=found.log)
+    return decision.decode(value)
+
+
+def _state(told: Told) -> TrialState:
+    return {
+        "finished": TrialState.COMPLETE,
+        "stopped": TrialState.PRUNED,
+        "infeasible": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+    }[told.state]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Optuna's log lines and notes on experimental arguments off the terminal."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="optuna")
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

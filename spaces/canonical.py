@@ -1,0 +1,94 @@
+"""What of a config determines the result of training it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from attnsearch.blocks.architecture import architecture
+from attnsearch.spaces.parameters import side_loss
+
+_DATA = ("image_size", "channels", "seed", "folds", "fold", "splits", "ignore_index")
+_SGD_ONLY = ("momentum", "nesterov")
+_STEP_ONLY = ("step_epochs", "step_factor")
+
+
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what determines a result, in one form: equal for configs that train alike.
+
+    Left out are names, search, resources, limits, confirm, ablation and forbid, all paths (the
+    data is known by its fingerprint, weights by their content), the seed and the number of epochs
+    (which a run has of its own), and settings without effect: momentum without sgd, steps without
+    `schedule: step`, warm-up under onecycle, weights of side outputs that no block has, and
+    augmentations that are off.
+
+    Args:
+        config: As `Space.resolve` returns it.
+
+    Raises:
+        SiteError: As `attnsearch.blocks.architecture.architecture`.
+        BlockError: Likewise.
+    """
+    built = architecture(config)
+    weights = config["network"].get("weights")
+    network: dict[str, Any] = {**built, "weights": weights and weights_marker(weights)}
+    if config["task"] == "segmentation":
+        network["decoder"] = config["network"].get("decoder")
+    sides = {side_loss(insertion["block"]) for insertion in built["insert"]}
+    return {
+        "task": config["task"],
+        "network": network,
+        "data": _data(config["data"]),
+        "train": _train(config["train"], sides),
+        "checkpoint": config.get("checkpoint", "last"),
+    }
+
+
+def _data(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: data.get(key) for key in _DATA}
+    classes = data.get("classes")
+    kept["classes"] = len(classes) if isinstance(classes, list) else classes
+    groups = data.get("groups") or {}
+    kept["groups"] = {key: value for key, value in groups.items() if key == "pattern"}
+    kept["augment"] = {key: value for key, value in data.get("augment", {}).items() if value}
+    return kept
+
+
+def _train(train: Mapping[str, Any], sides: set[str | None]) -> dict[str, Any]:
+    dropped = {"seed", "epochs"}
+    if train["optimizer"] != "sgd":
+        dropped |= set(_SGD_ONLY)
+    elif train["momentum"] == 0:
+        dropped.add("nesterov")
+    if train["schedule"] != "step":
+        dropped |= set(_STEP_ONLY)
+    if train["schedule"] == "onecycle":
+        dropped.add("warmup_epochs")
+    kept = {key: value for key, value in train.items() if key not in dropped}
+    kept["aux_weight"] = {
+        key: value for key, value in train.get("aux_weight", {}).items() if key in sides
+    }
+    return kept
+
+
+def weights_marker(path: str) -> str:
+    """Returns what stands for a weights file: the SHA-256 of its content, in hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    status = Path(path).stat()
+    return _content_hash(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _content_hash(path: str, modified_ns: int, size: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_text(config: Mapping[str, Any]) -> str:
+    """Returns `canonical` as JSON with sorted keys: equal texts for configs that train alike."""
+    return json.dumps(canonical(config), sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,280 @@
+"""Keys of a space file that contradict each other, or that have no effect.
+
+Each check looks at one section; what a type can say is said in `model`.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.sites import find_backbone, find_stem
+from attnsearch.spaces.decisions import is_spec
+from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
+from attnsearch.spaces.model import (
+    CLASSIFICATION_METRICS,
+    COSTS,
+    SEGMENTATION_METRICS,
+    GroupsPattern,
+    Scheduler,
+    SpaceFile,
+    Train,
+)
+
+BUILT_IN = ("digits",)
+
+Warnings = list[str]
+
+
+def check_sections(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    """Records every contradiction between the keys of a file, except those of `insert`."""
+    for check in (_network, _data, _train, _search, _plans, _resources):
+        check(file, problems, warnings)
+
+
+def warn(problems: Problems, warnings: Warnings, path: KeyPath, message: str) -> None:
+    """Adds a warning with its place."""
+    warnings.append(f"{problems.place(path)}: {'.'.join(map(str, path))}: {message}")
+
+
+def members(value: Any) -> list[Any]:
+    """Returns the values that a key can take: the fixed one, the members, or a range's ends."""
+    if not is_spec(value):
+        return [value]
+    return list(value.choice) if hasattr(value, "choice") else list(value.ends)
+
+
+def _network(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    network = file.network
+    if not problems.wrong(("network", "backbone")):
+        try:
+            backbone = find_backbone(network.backbone)
+        except SiteError as error:
+            problems.add(("network", "backbone"), str(error))
+        else:
+            for stem in members(network.stem):
+                try:
+                    find_stem(backbone, stem)
+                except SiteError as error:
+                    problems.add(("network", "stem"), str(error))
+    if network.decoder and file.task == "classification" and not problems.wrong(("task",)):
+        problems.add(
+            ("network", "decoder"), "a decoder needs task: segmentation; remove it", at_key=True
+        )
+
+
+def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    data, path = file.data, ("data",)
+    if data.source is None and not problems.wrong((*path, "source")):
+        missing = [key for key in ("channels", "classes") if getattr(data, key) is None]
+        if missing:
+            problems.add(
+                (*path, "source"),
+                f"source: null is a network without data, which must say {' and '.join(missing)}: "
+                "add for instance channels: 3, classes: 1000",
+            )
+    if isinstance(data.classes, list) and len(set(data.classes)) < len(data.classes):
+        twice = next(name for name in data.classes if data.classes.count(name) > 1)
+        problems.add((*path, "classes"), f"the class {shown(twice)} stands twice")
+    if data.fold is not None and data.folds is None:
+        problems.add((*path, "fold"), "fold needs folds: the number of folds; add it", at_key=True)
+    elif data.fold is not None and data.folds is not None and data.fold >= data.folds:
+        problems.add(
+            (*path, "fold"),
+            f"{data.fold} is none of {data.folds} folds; they count from 0 to {data.folds - 1}",
+        )
+    total = sum(data.splits)
+    if not math.isclose(total, 1, abs_tol=1e-6):
+        problems.add(
+            (*path, "splits"),
+            f"the fractions {data.splits} add up to {total:g}; training, validation and test "
+            "must add up to 1",
+        )
+    if data.ignore_index is not None and file.task == "classification":
+        problems.add(
+            (*path, "ignore_index"), "is for task: segmentation only; remove it", at_key=True
+        )
+    _groups(file, problems)
+
+
+def _groups(file: SpaceFile, problems: Problems) -> None:
+    groups = file.data.groups
+    pattern = groups.pattern if isinstance(groups, GroupsPattern) else groups
+    if not isinstance(pattern, str) or pattern.endswith(".csv"):
+        return
+    try:
+        count = re.compile(pattern).groups
+    except (re.error, RecursionError, OverflowError) as error:
+        problems.add(("data", "groups"), f"{shown(pattern)} is no regular expression: {error}")
+        return
+    if count != 1:
+        problems.add(
+            ("data", "groups"),
+            f"{shown(pattern)} has {count} groups; it needs one, which catches the patient, as in "
+            "'^(patient[0-9]+)_' (a table of groups ends in .csv)",
+        )
+
+
+def _train(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    train = file.train
+    schedules = members(train.schedule)
+    warmup: Any = max(members(train.warmup_epochs))
+    searched = " at most" if is_spec(train.warmup_epochs) else ""
+    if warmup > 0 and schedules == ["onecycle"]:
+        problems.add(
+            ("train", "warmup_epochs"),
+            f"{warmup} cannot stand with schedule: onecycle, which has a warm-up of its own; "
+            "remove it",
+        )
+    elif warmup >= train.epochs and not problems.wrong(("train", "epochs")):
+        problems.add(
+            ("train", "warmup_epochs"),
+            f"{warmup}{searched} must be below train.epochs, which is {train.epochs}",
+        )
+    if isinstance(train.class_weights, list) and file.data.classes is not None:
+        classes = file.data.classes
+        count = classes if isinstance(classes, int) else len(classes)
+        if len(train.class_weights) != count:
+            problems.add(
+                ("train", "class_weights"),
+                f"has {len(train.class_weights)} weights for {count} classes (data.classes)",
+            )
+    for key, needed in inactive_settings(train):
+        if _differs(train, key):
+            warn(problems, warnings, ("train", key), f"has no effect without {needed}")
+
+
+def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
+    """Yields the settings that no choice makes active, and what would."""
+    if "sgd" not in members(train.optimizer):
+        yield "momentum", "optimizer: sgd"
+        yield "nesterov", "optimizer: sgd"
+    if "step" not in members(train.schedule):
+        yield "step_epochs", "schedule: step"
+        yield "step_factor", "schedule: step"
+
+
+def _differs(train: Train, key: str) -> bool:
+    """Whether a key is set to something else than its default."""
+    return bool(getattr(train, key) != type(train).model_fields[key].default)
+
+
+def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    search, path = file.search, ("search",)
+    metrics = CLASSIFICATION_METRICS if file.task == "classification" else SEGMENTATION_METRICS
+    known = {**metrics, **COSTS}
+    for index, (name, direction) in enumerate(search.objectives.items()):
+        where = (*path, "objectives", name)
+        if problems.wrong(("task",)):
+            break
+        if name not in known:
+            problems.add(
+                where,
+                f"{shown(name)} is no metric of {file.task}{nearest(name, known)} "
+                f"(there are {', '.join(known)})",
+                at_key=True,
+            )
+        elif known[name] != direction:
+            better = "higher" if known[name] == "max" else "lower"
+            problems.add(where, f"{name} is better when {better}; write {name}: {known[name]}")
+        elif index == 0 and name in COSTS:
+            problems.add(
+                where,
+                f"{name} is a cost, and the first objective is what the scheduler follows; put a "
+                f"metric first, such as {next(iter(metrics))}: {next(iter(metrics.values()))}",
+                at_key=True,
+            )
+    if search.sampler == "cmaes" and len(search.objectives) > 1:
+        problems.add(
+            (*path, "sampler"),
+            f"cmaes takes one objective, not {len(search.objectives)}; use tpe, gp or nsga2",
+        )
+    if isinstance(search.scheduler, Scheduler):
+        _scheduler(file, search.scheduler, problems, warnings)
+
+
+def _scheduler(
+    file: SpaceFile, scheduler: Scheduler, problems: Problems, warnings: Warnings
+) -> None:
+    path: KeyPath = ("search", "scheduler")
+    named = [key for key in type(scheduler).model_fields if getattr(scheduler, key) is not None]
+    if problems.wrong(path):
+        return
+    if len(named) != 1:
+        problems.add(
+            path,
+            f"names {' and '.join(named) or 'no scheduler'}; write one, such as "
+            "{asha: {grace: 2, reduction: 3}}",
+        )
+        return
+    settings = getattr(scheduler, named[0])
+    grace = getattr(settings, "grace", None)
+    if grace is None or problems.wrong(("train", "epochs")):
+        return
+    where = (*path, named[0], "grace")
+    if grace > file.train.epochs:
+        problems.add(
+            where,
+            f"{grace} epochs are more than the whole run's: train.epochs is {file.train.epochs}",
+        )
+    elif grace == file.train.epochs:
+        warn(problems, warnings, where, "is train.epochs, so that no trial is ever stopped early")
+
+
+def _plans(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    for section, key in (("confirm", "controls"), ("ablation", "plans")):
+        names = getattr(getattr(file, section), key, [])
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                problems.add((section, key, index), f"{name} stands twice; remove one")
+    if file.ablation and file.ablation.reuse == "confirm" and file.confirm is None:
+        problems.add(
+            ("ablation", "reuse"), "there is no confirm section whose runs could be reused; add it"
+        )
+
+
+def _resources(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    gpus = file.resources.gpus
+    if gpus > 1 and gpus != int(gpus):
+        problems.add(
+            ("resources", "gpus"),
+            f"{gpus} is neither a fraction below 1, which shares a GPU, nor a whole number",
+        )
+
+
+def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exists: bool) -> str:
+    """Returns a path in the file as an absolute one.
+
+    Args:
+        text: The path as written.
+        base: The folder that it is relative to.
+        path: Where it stands in the file.
+        problems: Where mistakes are recorded.
+        exists: Whether there must be a file.
+    """
+    try:
+        found = Path(base, Path(text).expanduser()).resolve()
+        there = found.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        problems.add(path, f"{shown(text)} is no path: {error}")
+        return text
+    if exists and not there:
+        problems.add(path, f"there is no file {found}; paths are relative to {base}")
+    return str(found)
+
+
+def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> str:
+    """Returns a data source: a built-in name as it is, a path made absolute."""
+    if text in BUILT_IN:
+        return text
+    found = place_file(text, base, path, problems, exists=False)
+    is_word = re.fullmatch(r"[A-Za-z0-9_-]+", text)
+    if is_word and not problems.wrong(path) and not Path(found).exists():
+        problems.add(
+            path,
+            f"{text!r} is not built in ({', '.join(BUILT_IN)}){nearest(text, BUILT_IN)}, and "
+            f"there is no file or folder {found}",
+        )
+    return found

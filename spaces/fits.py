@@ -1,0 +1,301 @@
+"""Whether blocks can stand where a space file puts them.
+
+Each block is built and run on the meta device for every different shape of site, every fixed
+hyperparameter and every combination of searched ones. A block, or a member of a choice, that can
+stand nowhere is a problem of the file; a combination that cannot is infeasible, which `check`
+lists and `Space.forbidden` tells the sampler.
+"""
+
+import itertools
+import random
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.network import check_fit
+from attnsearch.blocks.sites import Site, sites
+from attnsearch.spaces.decisions import Decision
+from attnsearch.spaces.errors import KeyPath, Problems
+from attnsearch.spaces.insertions import NONE, Group, Option
+from attnsearch.spaces.values import label
+
+#: Values tried of one searched hyperparameter, combinations of them, and blocks built in all.
+_MAX_VALUES = 16
+_MAX_COMBINATIONS = 256
+_MAX_BUILT = 1500
+
+
+@dataclass(frozen=True)
+class Host:
+    """The network that blocks are inserted into."""
+
+    backbone: str
+    stem: str | None
+    width: float
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """A combination that cannot be built.
+
+    Attributes:
+        group: Name of the group of sites.
+        block: The block.
+        values: Decision values of the block's hyperparameters; empty where no value helps.
+        host: Decision values of the network; empty where they do not matter.
+        site: The first site where it cannot stand.
+        reason: Why.
+    """
+
+    group: str
+    block: str
+    values: Mapping[str, Any]
+    host: Mapping[str, Any]
+    site: str
+    reason: str
+
+    def __str__(self) -> str:
+        settings = {**self.host, **self.values}
+        under = "".join(f", {name} = {label(value)}" for name, value in settings.items())
+        return f"{self.block} at {self.group}{under}: {self.reason}"
+
+
+class Fits:
+    """Remembers what fits where; two sites of one shape are one question."""
+
+    def __init__(self) -> None:
+        self.warnings: dict[str, None] = {}
+        self._known: dict[tuple[Any, ...], str | None] = {}
+
+    @property
+    def built(self) -> int:
+        """How many questions were answered by building a block."""
+        return len(self._known)
+
+    def fault(
+        self, host: Host, group: Group, block: str, params: Mapping[str, Any]
+    ) -> tuple[str, str] | None:
+        """Returns the first site of a group where a block cannot stand, and why; None if all fit.
+
+        Args:
+            host: The network.
+            group: The sites.
+            block: Name of a block, or `none`.
+            params: Its hyperparameters, without defaults.
+        """
+        if block == NONE:
+            return None
+        return next(iter(self._faults(host, group.sites, block, params)), None)
+
+    def standing(
+        self, host: Host, group: Group, block: str, params: Mapping[str, Any]
+    ) -> list[str]:
+        """Returns the sites of a group where a block can stand."""
+        faulty = {site for site, _ in self._faults(host, group.sites, block, params)}
+        return [site.name for site in group.sites if site.name not in faulty]
+
+    def _faults(
+        self, host: Host, group_sites: Sequence[Site], block: str, params: Mapping[str, Any]
+    ) -> Iterable[tuple[str, str]]:
+        places = {site.name: site for site in _sites(host)}
+        written = label(dict(params))
+        for named in group_sites:
+            site = places[named.name]
+            shape = (site.kind == "conv", site.channels, site.size, site.out_channels)
+            key = (block, written, *shape, site.out_size, site.stride, site.kernel)
+            if key not in self._known:
+                self._known[key] = self._try(host, site, block, params)
+            fault = self._known[key]
+            if fault is not None:
+                yield site.name, fault
+
+    def _try(self, host: Host, site: Site, block: str, params: Mapping[str, Any]) -> str | None:
+        config = {
+            "network": {"backbone": host.backbone, "stem": host.stem, "width": host.width},
+        }
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                check_fit(config, site.name, block, params, host.image_size)
+            except AttnsearchError as error:
+                return str(error)
+            except Exception as error:  # a user's block may raise anything
+                return f"{block} at {site.name}: {type(error).__name__}: {error}"
+        for warning in caught:
+            self.warnings[f"{block} at {site.name}: {warning.message}"] = None
+        return None
+
+
+def _sites(host: Host) -> list[Site]:
+    return sites(host.backbone, host.stem, host.width, host.image_size)
+
+
+@dataclass
+class _Tally:
+    """What became of one place in the file."""
+
+    stands: bool = False
+    fault: str = ""
+
+
+@dataclass
+class Survey:
+    """Tries everything that a file may insert, and records what cannot stand."""
+
+    fits: Fits
+    hosts: Sequence[tuple[Mapping[str, Any], Host]]
+    problems: Problems
+    infeasible: list[Infeasible] = field(default_factory=list)
+
+    def run(self, groups: Sequence[Group]) -> None:
+        """Surveys the groups of a file."""
+        members: dict[KeyPath, _Tally] = {}
+        for _, entry in itertools.groupby(groups, key=lambda group: group.path):
+            self._entry(list(entry), members)
+        for path, tally in members.items():
+            if not tally.stands:
+                self.problems.add(path, f"can stand nowhere: {tally.fault}")
+
+    def _entry(self, groups: list[Group], members: dict[KeyPath, _Tally]) -> None:
+        whole: dict[str, _Tally] = {}
+        options: dict[str, Option] = {}
+        seen: list[tuple[str, dict[KeyPath, bool], str]] = []
+        hopeless: list[tuple[Group, str]] = []
+        for group in groups:
+            alive = False
+            for option in group.options.values():
+                options[option.block] = option
+                tally = whole.setdefault(option.block, _Tally())
+                stands = self._option(group, option, tally, seen)
+                tally.stands |= stands
+                alive |= stands
+            if not alive:
+                hopeless.append((group, next(iter(group.options))))
+        for block, tally in whole.items():
+            if not tally.stands:
+                option = options[block]
+                message = tally.fault + self._advice(groups, option)
+                self.problems.add(_blamed(option, tally.fault), message)
+        for group, block in hopeless:
+            if whole[block].stands:
+                self.problems.add(
+                    (*group.path, "block"),
+                    f"nothing that may stand at {group.name} can: {whole[block].fault}; "
+                    "add none to the choice, or narrow the pattern",
+                )
+        for block, places, fault in seen:
+            for path, stands in places.items() if whole[block].stands else ():
+                tally = members.setdefault(path, _Tally(fault=fault))
+                tally.stands |= stands
+                tally.fault = tally.fault or fault
+
+    def _option(
+        self,
+        group: Group,
+        option: Option,
+        tally: _Tally,
+        seen: list[tuple[str, dict[KeyPath, bool], str]],
+    ) -> bool:
+        """Tries one block in one group with all its hyperparameters; whether any of them fits."""
+        combinations, complete = _combinations(option)
+        found: list[Infeasible] = []
+        stands = False
+        for chosen, host in self.hosts:
+            faults = []
+            for values in combinations:
+                if self.fits.built > _MAX_BUILT:
+                    return True
+                params = option.params(values)
+                fault = self.fits.fault(host, group, option.block, params)
+                if fault:
+                    tally.fault = tally.fault or fault[1]
+                    faults.append(
+                        Infeasible(group.name, option.block, values, chosen, fault[0], fault[1])
+                    )
+                if complete:
+                    tried = _members(option, values, not fault)
+                    seen.append((option.block, tried, fault[1] if fault else ""))
+            if len(faults) == len(combinations):
+                first = faults[0]
+                faults = [
+                    Infeasible(group.name, option.block, {}, chosen, first.site, first.reason)
+                ]
+            else:
+                stands = True
+            found += faults
+        if not complete and not stands:
+            return True  # what was not tried may fit
+        if stands or len(group.options) > 1:
+            self.infeasible += found
+        return stands
+
+    def _advice(self, groups: list[Group], option: Option) -> str:
+        """Says where a block could stand of the sites that `together` gives it."""
+        combinations, _ = _combinations(option)
+        for group in groups:
+            for values in combinations[:_MAX_VALUES]:
+                good = self.fits.standing(
+                    self.hosts[0][1], group, option.block, option.params(values)
+                )
+                if good:
+                    return (
+                        f"; it can stand at {', '.join(good[:4])}"
+                        f"{', ...' if len(good) > 4 else ''}, but one choice puts it at all "
+                        f"of {group.at}: narrow the pattern, or write decide: stage or each with "
+                        "none in the choice"
+                    )
+        return ""
+
+
+def _members(option: Option, values: Mapping[str, Any], stands: bool) -> dict[KeyPath, bool]:
+    """Returns the places in the file of the values that were tried."""
+    places: dict[KeyPath, bool] = {}
+    searched = [*option.searched.items(), *([("", option.joint)] if option.joint else [])]
+    for key, choice in searched:
+        path = option.places[key]
+        if choice.kind == "choice":
+            index = [label(member) for member in choice.choices].index(label(values[choice.name]))
+            path = (*path, "choice", index)
+        places[path] = stands
+    return places
+
+
+def _blamed(option: Option, fault: str) -> KeyPath:
+    """Returns the place of the hyperparameter that a fault names, else that of the block."""
+    for key, path in option.places.items():
+        if key and re.search(rf"\b{re.escape(key)}\b", fault):
+            return path
+    return option.path
+
+
+def _combinations(option: Option) -> tuple[list[dict[str, Any]], bool]:
+    """Returns values of a block's decisions to try, and whether these are all there are."""
+    complete = True
+    axes = []
+    for choice in option.decisions:
+        values, whole = _values(choice)
+        complete &= whole
+        axes.append([(choice.name, value) for value in values])
+    count = 1
+    for axis in axes:
+        count *= len(axis)
+    if count <= _MAX_COMBINATIONS:
+        return [dict(combination) for combination in itertools.product(*axes)], complete
+    draw = random.Random(0)
+    return [dict(draw.choice(axis) for axis in axes) for _ in range(_MAX_COMBINATIONS)], False
+
+
+def _values(choice: Decision) -> tuple[list[Any], bool]:
+    """Returns values of one decision to try, and whether they stand for all.
+
+    The ends and the default stand for a range that has too many.
+    """
+    if choice.count is not None and choice.count <= _MAX_VALUES:
+        return list(choice.values()), True
+    if choice.kind == "choice":
+        return list(choice.choices), True
+    return [choice.low, choice.default(), choice.high], True

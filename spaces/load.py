@@ -1,0 +1,361 @@
+"""From a space file to a `Space`: read, override, check everything, name the decisions."""
+
+import copy
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.sites import Site, find_backbone, find_stem, sites
+from attnsearch.spaces.checks import (
+    check_sections,
+    members,
+    place_file,
+    place_source,
+    warn,
+)
+from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, decision, is_spec
+from attnsearch.spaces.document import parse, read_text
+from attnsearch.spaces.errors import KeyPath, Place, Problems, SpaceError, dotted, nearest
+from attnsearch.spaces.fits import Fits, Host, Survey
+from attnsearch.spaces.insertions import NONE, Group, other_names, read_groups
+from attnsearch.spaces.model import GroupsPattern, GroupsTable, SpaceFile
+from attnsearch.spaces.overrides import apply_overrides
+from attnsearch.spaces.parameters import Blocks, side_loss
+from attnsearch.spaces.rules import Rule, double_replacements, fixed_names, read_rules
+from attnsearch.spaces.shipped import find_space_file
+from attnsearch.spaces.space import AUX_WEIGHT, Setting, Space
+from attnsearch.spaces.validate import validate
+
+_WIDTHS_TRIED = 3
+
+
+def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
+    """Reads and checks a space file.
+
+    The file's folder becomes importable where the file names a `module:Class` of its own.
+
+    Args:
+        path: A file; where there is none of this name, the shipped one of the same file name.
+        overrides: Texts `KEY=VALUE` that change keys, as `--set` takes them.
+
+    Raises:
+        SpaceError: The file cannot be used; it holds every mistake with its place.
+    """
+    found = find_space_file(path)
+    text = read_text(found, str(path))
+    document = parse(text, str(path))
+    apply_overrides(document, overrides)
+    problems = document.problems
+    file = validate(document.value, problems)
+    if file is None:
+        raise SpaceError(problems)
+    space = _Loading(found, text, document.value, file, problems).space()
+    if problems or space is None:
+        raise SpaceError(problems)
+    return space
+
+
+class _Loading:
+    """One file on its way to a space."""
+
+    def __init__(
+        self, path: Path, text: str, raw: dict[str, Any], file: SpaceFile, problems: Problems
+    ) -> None:
+        self.path, self.text, self.raw, self.file = path, text, raw, file
+        self.problems = problems
+        self.warnings: list[str] = []
+
+    def space(self) -> Space | None:
+        """Returns the space, or None where problems were found."""
+        problems, file = self.problems, self.file
+        check_sections(file, problems, self.warnings)
+        document = self._document()
+        self._make_importable()
+        groups = read_groups(file, self._sites(), Blocks(problems), problems)
+        sides = self._side_losses(groups)
+        settings = list(self._settings(groups, sides))
+        decisions = self._ordered(groups, settings)
+        known = {decision.name: decision for decision in decisions}
+        rules = self._rules(groups, known)
+        fits = Fits()
+        survey = Survey(fits, self._hosts(), problems)
+        if not self._host_is_wrong():
+            survey.run(groups)
+        self._check_sampler(decisions)
+        if problems:
+            return None
+        space = Space(
+            path=self.path,
+            text=self.text,
+            document=document,
+            decisions=tuple(decisions),
+            groups=tuple(groups),
+            settings=tuple(settings),
+            rules=tuple(rules),
+            infeasible=tuple(survey.infeasible),
+            warnings=[*self.warnings, *fits.warnings],
+            fits=fits,
+            places=self._places(groups, settings),
+        )
+        if file.search.sampler == "grid" and decisions:
+            space.grid()
+        return space
+
+    def _base(self, path: KeyPath) -> Path:
+        """Returns what a path in the file is relative to: its folder, or ours for `--set`."""
+        from_override = self.problems.place(path).line is None
+        return Path.cwd() if from_override else self.path.absolute().parent
+
+    def _document(self) -> dict[str, Any]:
+        """Returns the file as a plain dict with defaults, choices still in."""
+        file, problems = self.file, self.problems
+        document = file.model_dump(by_alias=True)
+        data, network = document["data"], document["network"]
+        data["augment"] = {
+            key: data["augment"][key]
+            for key in type(file.data.augment).model_fields
+            if key in file.data.augment.model_fields_set
+        }
+        if data["source"] is not None:
+            path: KeyPath = ("data", "source")
+            data["source"] = place_source(data["source"], self._base(path), path, problems)
+        if network["weights"] is not None:
+            path = ("network", "weights")
+            base = self._base(path)
+            network["weights"] = place_file(network["weights"], base, path, problems, exists=True)
+        data["groups"] = self._groups()
+        if network["stem"] is None and network["backbone"] in _backbones():
+            network["stem"] = find_stem(find_backbone(network["backbone"]), None)
+        if file.task == "segmentation" and network["decoder"] is None:
+            network["decoder"] = "unet"
+        search = document["search"]
+        if isinstance(search["scheduler"], dict):
+            named = search["scheduler"].items()
+            search["scheduler"] = {key: value for key, value in named if value is not None}
+        if not search["objectives"]:
+            metric = "val_accuracy" if file.task == "classification" else "val_dice"
+            search["objectives"] = {metric: "max"}
+        limits = document["limits"].items()
+        document["limits"] = {key: value for key, value in limits if value is not None}
+        gpus = document["resources"]["gpus"]
+        document["resources"]["gpus"] = int(gpus) if gpus == int(gpus) else gpus
+        return document
+
+    def _groups(self) -> dict[str, str] | None:
+        groups, path = self.file.data.groups, ("data", "groups")
+        if groups is None:
+            return None
+        if isinstance(groups, GroupsPattern):
+            return {"pattern": groups.pattern}
+        name = groups.csv if isinstance(groups, GroupsTable) else groups
+        if isinstance(groups, str) and not name.endswith(".csv"):
+            return {"pattern": name}
+        base = self._base(path)
+        return {"csv": place_file(name, base, path, self.problems, exists=True)}
+
+    def _make_importable(self) -> None:
+        names = [*self.file.blocks, *(n for entry in self.file.insert for n in entry.params)]
+        names += [name for entry in self.file.insert for name in members(entry.block)]
+        folder = str(self.path.absolute().parent)
+        if any(":" in name for name in names) and folder not in sys.path:
+            # Last, so that a file beside the space file never stands for an installed module.
+            sys.path.append(folder)
+
+    def _host_is_wrong(self) -> bool:
+        places: list[KeyPath] = [("network", "backbone"), ("network", "stem")]
+        places += [("network", "width"), ("data", "image_size")]
+        return any(self.problems.wrong(place) for place in places)
+
+    def _sites(self) -> list[Site] | None:
+        network = self.file.network
+        if self.problems.wrong(("network", "backbone")):
+            return None
+        try:
+            return sites(network.backbone)
+        except SiteError as error:
+            self.problems.add(("network", "backbone"), str(error))
+            return None
+
+    def _hosts(self) -> list[tuple[dict[str, Any], Host]]:
+        """Returns the networks to try blocks in, each with the decision values that make it."""
+        network = self.file.network
+        stems = members(network.stem)
+        widths = members(network.width)
+        if is_spec(network.width) and not hasattr(network.width, "choice"):
+            widths.insert(1, decision("network.width", network.width).default())
+        hosts = []
+        for stem in stems:
+            for width in widths[: max(_WIDTHS_TRIED, len(members(network.width)))]:
+                chosen: dict[str, Any] = {}
+                if is_spec(network.stem):
+                    chosen["network.stem"] = stem
+                if is_spec(network.width):
+                    chosen["network.width"] = width
+                host = Host(network.backbone, stem, width, self.file.data.image_size)
+                hosts.append((chosen, host))
+        return hosts
+
+    def _side_losses(self, groups: Sequence[Group]) -> dict[str, list[tuple[str, str]] | None]:
+        """Returns by side loss which block decisions bring it; None where it is always there."""
+        sides: dict[str, list[tuple[str, str]] | None] = {}
+        for group in groups:
+            for block in group.options:
+                side = side_loss(block) if block != NONE else None
+                if side is None:
+                    continue
+                if group.decision is None:
+                    sides[side] = None
+                elif (bringing := sides.setdefault(side, [])) is not None:
+                    bringing.append((group.decision.name, block))
+        return sides
+
+    def _settings(
+        self, groups: Sequence[Group], sides: Mapping[str, list[tuple[str, str]] | None]
+    ) -> Iterator[Setting]:
+        """Yields the searched keys outside `insert`."""
+        file = self.file
+        sections = (
+            (("data", "augment"), file.data.augment),
+            (("network",), file.network),
+            (("train",), file.train),
+        )
+        for prefix, section in sections:
+            for key, info in type(section).model_fields.items():
+                value = getattr(section, key)
+                if is_spec(value):
+                    parents = self._parents(key) if prefix == ("train",) else ()
+                    if parents is not None:
+                        name = dotted((*prefix, key))
+                        found = decision(name, value, parents)
+                        yield Setting((*prefix, key), found, info.default)
+        for key, weight in file.train.aux_weight.items():
+            path: KeyPath = ("train", "aux_weight", key)
+            if not self._aux_weight_is_known(key, sides, path) or not is_spec(weight):
+                continue
+            bringing = sides.get(key)
+            parents = () if bringing is None else tuple((n, frozenset([b])) for n, b in bringing)
+            if key in sides:
+                yield Setting(path, decision(dotted(path), weight, parents))
+
+    def _parents(self, key: str) -> tuple[tuple[str, frozenset[str]], ...] | None:
+        """Returns what makes a training setting matter; None where nothing can."""
+        train = self.file.train
+        needs: dict[str, tuple[str, set[str]]] = {
+            "momentum": ("optimizer", {"sgd"}),
+            "nesterov": ("optimizer", {"sgd"}),
+            "step_epochs": ("schedule", {"step"}),
+            "step_factor": ("schedule", {"step"}),
+            "warmup_epochs": ("schedule", {"cosine", "step", "constant"}),
+        }
+        if key not in needs:
+            return ()
+        parent, wanted = needs[key]
+        options = set(members(getattr(train, parent)))
+        if not options & wanted:
+            return None
+        if options <= wanted:
+            return ()
+        return ((f"train.{parent}", frozenset(options & wanted)),)
+
+    def _aux_weight_is_known(self, key: str, sides: Mapping[str, Any], path: KeyPath) -> bool:
+        known = [*sides, *(side for side in _side_names() if side not in sides)]
+        if key not in known:
+            self.problems.add(
+                path,
+                f"no block has a side output called {key!r}{nearest(key, known)} "
+                f"(there are {', '.join(known)})",
+                at_key=True,
+            )
+            return False
+        if not NAME_CHARACTERS.fullmatch(key):
+            self.problems.add(path, f"{key!r} cannot be part of a decision's name", at_key=True)
+            return False
+        if key not in sides and not self.problems.wrong(("insert",)):
+            warn(self.problems, self.warnings, path, f"has no effect: {key} is never inserted")
+        return True
+
+    def _ordered(self, groups: Sequence[Group], settings: Sequence[Setting]) -> list[Decision]:
+        """Returns all decisions in the order of the file, each after those it depends on."""
+        found: list[tuple[tuple[int, ...], Decision]] = []
+        for number, group in enumerate(groups):
+            order = (*self._order(group.path), number)
+            found += [(order, choice) for choice in group.decisions]
+        found += [(self._order(setting.path), setting.decision) for setting in settings]
+        waiting = [choice for _, choice in sorted(found, key=lambda item: item[0])]
+        names = {choice.name for choice in waiting}
+        ordered: list[Decision] = []
+        done: set[str] = set()
+        while waiting:
+            ready = next(
+                choice
+                for choice in waiting
+                if all(name in done or name not in names for name, _ in choice.parents)
+            )
+            waiting.remove(ready)
+            ordered.append(ready)
+            done.add(ready.name)
+        return ordered
+
+    def _order(self, path: KeyPath) -> tuple[int, ...]:
+        order: list[int] = []
+        node: Any = self.raw
+        for part in path:
+            order.append(part if isinstance(part, int) else list(node).index(part))
+            node = node[part]
+        return tuple(order)
+
+    def _rules(self, groups: Sequence[Group], known: Mapping[str, Decision]) -> list[Rule]:
+        rules = double_replacements(groups, self.problems)
+        if self._host_is_wrong() or self.problems.wrong(("insert",)):
+            return rules  # names of decisions would be missing for another reason
+        constants = fixed_names(groups)
+        for section in ("network", "train"):
+            values = getattr(self.file, section)
+            for key in type(values).model_fields:
+                if f"{section}.{key}" not in known:
+                    constants[f"{section}.{key}"] = getattr(values, key)
+        together = other_names(self.file, groups)
+        forbid = copy.deepcopy(self.file.forbid)
+        return [*read_rules(forbid, known, constants, together, self.problems), *rules]
+
+    def _places(self, groups: Sequence[Group], settings: Sequence[Setting]) -> dict[str, Place]:
+        places = {s.decision.name: self.problems.place(s.path) for s in settings}
+        for group in groups:
+            for option in group.options.values():
+                for key, choice in option.searched.items():
+                    places[choice.name] = self.problems.place(option.places[key])
+            if group.decision is not None:
+                places[group.decision.name] = self.problems.place((*group.path, "block"))
+        return places
+
+    def _check_sampler(self, decisions: Sequence[Decision]) -> None:
+        sampler, path = self.file.search.sampler, ("search", "sampler")
+        if sampler == "cmaes":
+            others = [d.name for d in decisions if d.kind == "choice" or d.parents]
+            if others:
+                warn(
+                    self.problems,
+                    self.warnings,
+                    path,
+                    f"cmaes proposes only numbers that always matter; {len(others)} of "
+                    f"{len(decisions)} decisions, such as {others[0]}, are drawn at random",
+                )
+
+
+def _backbones() -> Mapping[str, Any]:
+    from attnsearch.blocks.sites import BACKBONES
+
+    return BACKBONES
+
+
+def _side_names() -> list[str]:
+    """Returns the side outputs of our own blocks."""
+    from attnsearch.blocks.table import BLOCKS
+
+    named = [getattr(cls, "side_loss", None) for cls in BLOCKS.values()]
+    return [name for name in dict.fromkeys(named) if name is not None]
+
+
+__all__ = ["AUX_WEIGHT", "load_space"]

@@ -1,0 +1,101 @@
+"""`--set KEY=VALUE`: changes to a document before it is checked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from attnsearch.spaces.document import Document, parse_value
+from attnsearch.spaces.errors import KeyPath, Place, Problems, SpaceError, shown
+
+
+def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
+    """Changes a document as the overrides say, the last one winning.
+
+    KEY is dotted, a number names a member of a list: `insert.0.block=gc`. VALUE is YAML:
+    `train.lr={float: [0.01, 0.1]}`. Problems with what an override brings name the override.
+
+    Args:
+        document: Changed in place.
+        overrides: Texts `KEY=VALUE`.
+    """
+    for override in overrides:
+        place = Place(f"--set {override}")
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            document.problems.add_at(
+                place, "", "write KEY=VALUE, for instance --set train.epochs=3"
+            )
+            continue
+        try:
+            value = parse_value(text)
+        except SpaceError as error:
+            for problem in error.problems:
+                document.problems.add_at(
+                    place, key, f"the value {shown(text)} is not YAML: {problem.message}"
+                )
+            continue
+        _set(document, key.strip().split("."), value, place)
+
+
+def _set(document: Document, parts: list[str], value: Any, place: Place) -> None:
+    problems = document.problems
+    if document.value is None:
+        document.value = {}
+    node: Any = document.value
+    path: KeyPath = ()
+    while True:
+        where: KeyPath = path
+        if isinstance(node, list):
+            index = _index(node, parts[0])
+            if index is None:
+                problems.add_at(
+                    place,
+                    ".".join(map(str, where)),
+                    f"is a list of {len(node)}; {shown(parts[0])} is no position in it"
+                    + (f" (0 to {len(node) - 1})" if node else ""),
+                )
+                return
+            step: str | int = index
+            parts = parts[1:]
+        elif isinstance(node, dict):
+            step, parts = _longest_key(node, parts)
+        else:
+            problems.add_at(
+                place,
+                ".".join(map(str, where)),
+                f"is {shown(node)}, which has no key {shown('.'.join(parts))}",
+            )
+            return
+        path = (*where, step)
+        if not parts:
+            node[step] = value
+            _mark(problems, path, value, place)
+            return
+        if isinstance(node, dict) and node.get(str(step)) is None:
+            node[step] = {}
+            _mark(problems, path, {}, place)
+        node = node[step]
+
+
+def _longest_key(node: dict[str, Any], parts: list[str]) -> tuple[str, list[str]]:
+    """Returns the key to descend by; keys may hold dots themselves, such as `my.blocks:Gate`."""
+    for length in range(len(parts), 0, -1):
+        key = ".".join(parts[:length])
+        if key in node:
+            return key, parts[length:]
+    return parts[0], parts[1:]
+
+
+def _index(node: list[Any], part: str) -> int | None:
+    return int(part) if part.isascii() and part.isdigit() and int(part) < len(node) else None
+
+
+def _mark(problems: Problems, path: KeyPath, value: Any, place: Place) -> None:
+    """Makes the override the place of all it brings, and forgets what was there before."""
+    for table in (problems.keys, problems.values):
+        for known in [known for known in table if known[: len(path)] == path]:
+            del table[known]
+    problems.forgive(path)
+    problems.keys[path] = problems.values[path] = place
+    inner = value.items() if isinstance(value, dict) else ()
+    for key, item in [*inner, *(enumerate(value) if isinstance(value, list) else ())]:
+        _mark(problems, (*path, key), item, place)

@@ -1,0 +1,26 @@
+"""The space files that come with attnsearch."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+def shipped() -> dict[str, Path]:
+    """Returns the shipped space files by name, `resnet` for `resnet.yaml`."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
+
+
+def find_space_file(path: str | Path) -> Path:
+    """Returns the file of a path: itself, or the shipped one where it is missing.
+
+    `spaces/resnet.yaml` and `resnet.yaml` work in any folder.
+    """
+    found = Path(path)
+    try:
+        missing = not found.exists()
+    except (OSError, ValueError):
+        return found
+    name_only = found.parent in (Path(), Path("spaces"))
+    if missing and name_only and found.suffix == ".yaml" and found.stem in shipped():
+        return shipped()[found.stem]
+    return found

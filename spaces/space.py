@@ -1,0 +1,285 @@
+"""A space: what may be searched, and how decision values become a config."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnsearch.spaces.counting import count_architectures
+from attnsearch.spaces.decisions import Decision, plain
+from attnsearch.spaces.errors import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
+from attnsearch.spaces.fits import Fits, Host, Infeasible
+from attnsearch.spaces.insertions import NONE, Group
+from attnsearch.spaces.parameters import complete_parameters, side_loss
+from attnsearch.spaces.rules import Rule
+
+AUX_WEIGHT = 0.4
+"""Weight of a side output's loss where `train.aux_weight` does not name it."""
+
+_SGD_LR, _ADAMW_LR = 0.1, 0.001
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key outside `insert` that is decided.
+
+    Attributes:
+        path: The key.
+        decision: Its decision.
+        inactive: What the config says where the decision does not matter.
+    """
+
+    path: KeyPath
+    decision: Decision
+    inactive: Any = None
+
+
+@dataclass
+class Space:
+    """A checked space file.
+
+    Attributes:
+        path: The file.
+        text: Its text as given.
+        document: All its keys with defaults, choices still in, paths absolute.
+        decisions: What is decided, in the order of the file, each after those it depends on.
+        groups: The sites that get one block, decided once.
+        settings: The decided keys outside `insert`.
+        rules: Combinations that are never tried.
+        infeasible: Combinations that cannot be built, as far as they were tried.
+        warnings: What is suspicious but not wrong, with its place.
+    """
+
+    path: Path
+    text: str
+    document: dict[str, Any]
+    decisions: tuple[Decision, ...]
+    groups: tuple[Group, ...]
+    settings: tuple[Setting, ...]
+    rules: tuple[Rule, ...]
+    infeasible: tuple[Infeasible, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+    fits: Fits = field(default_factory=Fits, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.document["name"])
+
+    @property
+    def task(self) -> str:
+        """`classification` or `segmentation`."""
+        return str(self.document["task"])
+
+    def resolve(self, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Returns the config under values of the decisions.
+
+        Args:
+            values: A value for every active decision; those of inactive ones are ignored.
+
+        Returns:
+            A plain dict without choices. Each entry of `insert` is one group with all
+            hyperparameters of its block. `forbid` is empty: its rules are about choices.
+
+        Raises:
+            DecisionError: A value is missing, out of range, or of no decision of this space.
+        """
+        chosen = self._checked(values or {})
+        config = {
+            key: copy.deepcopy(value)
+            for key, value in self.document.items()
+            if key not in ("insert", "blocks", "forbid")
+        }
+        for setting in self.settings:
+            value = chosen.get(setting.decision.name, setting.inactive)
+            _assign(config, setting.path, value, drop=setting.path[:2] == ("train", "aux_weight"))
+        insert = [self._entry(group, chosen) for group in self.groups]
+        config["train"] = _train(config["train"], insert)
+        order = ("name", "task", "data", "network", "insert", "train", "search", "forbid")
+        parts = {**config, "insert": insert, "forbid": []}
+        return {key: parts[key] for key in (*order, *(key for key in parts if key not in order))}
+
+    def _entry(self, group: Group, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        option = group.option(chosen)
+        entry: dict[str, Any] = {"at": group.at, "name": group.name, "block": option.block}
+        if option.block == NONE:
+            return {**entry, "params": {}}
+        params = complete_parameters(option.block, option.params(chosen))
+        return {**entry, "params": {option.block: copy.deepcopy(params)}}
+
+    def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        known = {decision.name for decision in self.decisions}
+        faults = [
+            f"no decision is called {name!r}{nearest(name, known)}"
+            for name in values
+            if name not in known
+        ]
+        chosen: dict[str, Any] = {}
+        for decision in self.decisions:
+            if not decision.active(chosen):
+                continue
+            if decision.name not in values:
+                faults.append(f"no value for the decision {decision.name}")
+                continue
+            try:
+                chosen[decision.name] = decision.check(values[decision.name])
+            except DecisionError as error:
+                faults.append(str(error))
+        if faults:
+            raise DecisionError("; ".join(faults))
+        return chosen
+
+    def ask(self, choose: Callable[[Decision], Any]) -> dict[str, Any]:
+        """Asks for a value of every active decision, in order.
+
+        Args:
+            choose: Gets a decision and returns its value.
+
+        Raises:
+            DecisionError: A value is none of its decision's.
+        """
+        values: dict[str, Any] = {}
+        for decision in self.decisions:
+            if decision.active(values):
+                values[decision.name] = decision.check(choose(decision))
+        return values
+
+    def prior(self) -> dict[str, Any] | None:
+        """Returns the priors that the file declares by decision name, None if there are none."""
+        priors = {d.name: d.prior for d in self.decisions if d.has_prior}
+        return priors or None
+
+    def defaults(self) -> dict[str, Any]:
+        """Returns values for all active decisions: priors, first members, middles of ranges."""
+        return self.ask(lambda decision: decision.default())
+
+    def plain(self) -> dict[str, Any] | None:
+        """Returns values under which nothing is inserted, None where some entry forbids that."""
+        if not all(group.allows_none for group in self.groups):
+            return None
+        empty = {group.decision.name for group in self.groups if group.decision is not None}
+        values = self.ask(lambda d: NONE if d.name in empty else d.default())
+        return None if self.forbidden(values) else values
+
+    def forbidden(self, values: Mapping[str, Any]) -> str | None:
+        """Returns why a combination is never tried, None if it may be.
+
+        A combination is out where a `forbid` rule holds, where two blocks would replace one
+        convolution, and where a block cannot stand at one of its sites.
+
+        Args:
+            values: A value for every active decision.
+
+        Raises:
+            DecisionError: As `resolve`.
+        """
+        chosen = self._checked(values)
+        for rule in self.rules:
+            if rule.holds(chosen):
+                return rule.text
+        host = self.host(chosen)
+        for group in self.groups:
+            option = group.option(chosen)
+            fault = self.fits.fault(host, group, option.block, option.params(chosen))
+            if fault:
+                return fault[1]
+        return None
+
+    def host(self, chosen: Mapping[str, Any]) -> Host:
+        """Returns the network that blocks are inserted into, under values of the decisions."""
+        network = self.document["network"]
+        return Host(
+            network["backbone"],
+            chosen.get("network.stem", network["stem"]),
+            chosen.get("network.width", network["width"]),
+            self.document["data"]["image_size"],
+        )
+
+    def architecture_count(self) -> int:
+        """Returns the number of different networks in the space.
+
+        A float range without step counts once. The number is exact, with the rules and with what
+        cannot be built taken off, while it takes at most 200,000 combinations to find it; beyond
+        that, it is an upper bound. A network that two entries can give alike counts twice.
+        """
+        return count_architectures(self)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Goes through all combinations that are not forbidden.
+
+        Raises:
+            SpaceError: A float range has no step, so that there is no end of them.
+        """
+        for decision in self.decisions:
+            if decision.count is None:
+                message = (
+                    f"a grid needs a step for the range {decision.low} to {decision.high}: "
+                    "write step:, or {choice: [...]}, or another search.sampler"
+                )
+                raise SpaceError([self._problem(decision.name, message)])
+        return (values for values in _combine(self.decisions) if not self.forbidden(values))
+
+    def _problem(self, key: str, message: str) -> Problem:
+        place = self.places.get(key, Place(str(self.path), 1, 1))
+        return Problem(place.file, place.line, place.column, key, message)
+
+    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
+    """Where each decision stands in the file, by name."""
+
+
+def _combine(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
+    """Yields all combinations of the active decisions, the last one changing fastest."""
+    values: dict[str, Any] = {}
+    remaining: list[Iterator[Any] | None] = []  # None for an inactive decision
+    while True:
+        while len(remaining) < len(decisions):
+            decision = decisions[len(remaining)]
+            remaining.append(decision.values() if decision.active(values) else None)
+            if remaining[-1] is not None:
+                values[decision.name] = next(remaining[-1])
+        yield dict(values)
+        while remaining:
+            name, last = decisions[len(remaining) - 1].name, remaining[-1]
+            values.pop(name, None)
+            following = _END if last is None else next(last, _END)
+            if following is not _END:
+                values[name] = following
+                break
+            remaining.pop()
+        if not remaining:
+            return
+
+
+_END = object()
+
+
+def _assign(config: dict[str, Any], path: KeyPath, value: Any, *, drop: bool) -> None:
+    node: Any = config
+    for part in path[:-1]:
+        node = node[part]
+    if value is None and drop:
+        node.pop(path[-1], None)
+    else:
+        node[path[-1]] = plain(value)
+
+
+def _train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns training settings without open ends, what has no effect at its default."""
+    weights = {}
+    for entry in insert:
+        side = side_loss(entry["block"])
+        if side is not None:
+            weights[side] = train["aux_weight"].get(side, AUX_WEIGHT)
+    sgd, step = train["optimizer"] == "sgd", train["schedule"] == "step"
+    if train["lr"] is None:
+        train["lr"] = _SGD_LR if sgd else _ADAMW_LR
+    if step and train["step_epochs"] is None:
+        train["step_epochs"] = max(1, train["epochs"] // 3)
+    if not step:
+        train |= {"step_epochs": None, "step_factor": 0.1}
+    if not sgd:
+        train |= {"momentum": 0.9, "nesterov": True}
+    if train["schedule"] == "onecycle":
+        train["warmup_epochs"] = 0
+    return {**train, "aux_weight": weights}

@@ -1,0 +1,213 @@
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from attnsearch.search.events import Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.progress import LiveProgress, PlainProgress, open_progress
+
+STUDY = StudyInfo(
+    name="digits",
+    number=1,
+    trials=4,
+    done=0,
+    epochs=3,
+    objectives={"val_accuracy": "max"},
+    workers=2,
+    sampler="tpe",
+    scheduler="asha",
+    ledger="sqlite:///a.db",
+    tracking_uri="sqlite:///b.db",
+)
+FIRST = TrialInfo(0, "plain", {}, epochs=3)
+SECOND = TrialInfo(1, "ecrm@layer4 psa@layer3.conv2", {"layer4.block": "ecrm"}, epochs=3)
+
+
+def play(progress: Progress) -> Iterator[str]:
+    """A study in which one trial finishes, one is stopped, one fails and one is infeasible."""
+    progress.study_started(STUDY)
+    progress.trial_started(FIRST)
+    progress.trial_started(SECOND)
+    progress.epoch(FIRST, 1, {"val_accuracy": 0.5})
+    progress.epoch(SECOND, 2, {"val_accuracy": 0.25})
+    yield "running"
+    end = TrialEnd(
+        "finished",
+        {"val_accuracy": 0.875},
+        {"params": 2_797_034},
+        scores=(0.875,),
+        best=True,
+        seconds=12,
+    )
+    progress.trial_ended(FIRST, end)
+    yield "one ended"
+    progress.trial_ended(SECOND, TrialEnd("stopped", {"val_accuracy": 0.25}, seconds=3))
+    third = TrialInfo(2, "gc@layer4", {}, epochs=3)
+    progress.trial_started(third)
+    progress.trial_ended(third, TrialEnd("failed", reason="out of memory: 9 GB\nmore of it"))
+    over = TrialEnd("infeasible", costs={"params": 2e7}, reason="params 20 M over limits.params")
+    progress.trial_ended(TrialInfo(3, "axial@layer4", {}, epochs=3), over)
+    progress.note("MLflow is away; the records follow.")
+    progress.study_ended(StudyEnd("finished", 4, 0, "All trials are done.", 21))
+    yield "over"
+
+
+def screen(console: Console) -> str:
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def console(width: int = 100) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, height=30, color_system=None)
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    list(play(PlainProgress(stream)))
+    assert stream.getvalue().splitlines() == [
+        "study digits: 4 trials, up to 3 epochs each, 2 at a time; max val_accuracy; "
+        "sampler tpe, scheduler asha",
+        "trial 000 started: plain",
+        "trial 001 started: ecrm@layer4 psa@layer3.conv2",
+        "trial 000 finished: plain: val_accuracy 0.8750, 2.80 M params, 12 s, best so far (1 of 4)",
+        "trial 001 stopped: ecrm@layer4 psa@layer3.conv2: val_accuracy 0.2500, 3.0 s (2 of 4)",
+        "trial 002 started: gc@layer4",
+        "trial 002 failed: gc@layer4: out of memory: 9 GB (3 of 4)",
+        "trial 003 infeasible: axial@layer4: 20.0 M params: params 20 M over limits.params "
+        "(4 of 4)",
+        "MLflow is away; the records follow.",
+        "All trials are done. (21 s)",
+    ]
+
+
+def test_a_continued_study_counts_on() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.study_started(StudyInfo(**{**vars(STUDY), "number": 2, "done": 3}))
+    end = TrialEnd("finished", scores=(0.5,), reused=True)
+    progress.trial_ended(FIRST, end)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("study digits/2 continues: 3 of 4 trials done")
+    assert lines[1].endswith("taken over from an earlier run (4 of 4)")
+
+
+def test_interrupted_trials_are_not_counted_as_done() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.study_started(STUDY)
+    progress.trial_ended(FIRST, TrialEnd("interrupted"))
+    assert stream.getvalue().splitlines()[-1] == "trial 000 interrupted: plain (0 of 4)"
+
+
+def test_lines_that_nobody_reads_do_not_stop_the_search() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    assert list(play(PlainProgress(Gone())))[-1] == "over"
+    closed = io.StringIO()
+    closed.close()
+    assert list(play(PlainProgress(closed)))[-1] == "over"
+
+
+def test_live_table_shows_what_runs_and_keeps_what_ended() -> None:
+    where = console()
+    with LiveProgress(where) as progress:
+        scenes = play(progress)
+        next(scenes)
+        where.file.truncate(0)
+        progress._live.refresh()
+        running = screen(where)
+        assert "0/4 trials" in running
+        assert "1/3" in running and "0.5000" in running
+        assert "2/3" in running and "ecrm@layer4 psa@layer3.conv2" in running
+        next(scenes)
+        where.file.truncate(0)
+        progress._live.refresh()
+        later = screen(where)
+        assert "1/4 trials  1 finished" in later
+        assert "best  000  val_accuracy 0.8750  plain" in later
+        assert "left" in later
+        list(scenes)
+    told = screen(where)
+    for line in (
+        "001  stopped     ecrm@layer4 psa@layer3.conv2: val_accuracy 0.2500, 3.0 s",
+        "002  failed      gc@layer4: out of memory: 9 GB",
+        "003  infeasible  axial@layer4: 20.0 M params: params 20 M over limits.params",
+        "MLflow is away; the records follow.",
+    ):
+        assert line in told
+    assert told.rstrip().endswith("\x1b[?25h") or "All trials are done. (21 s)" in told
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_live_table_fits_any_width(width: int) -> None:
+    where = console(width)
+    with LiveProgress(where) as progress:
+        scenes = play(progress)
+        next(scenes)
+        lines = where.render_lines(progress._draw(), pad=False)
+        told = ["".join(segment.text for segment in line) for line in lines]
+        assert max(map(len, told)) <= width
+        assert any(line.startswith("000") and "1/3" in line for line in told)
+        list(scenes)
+
+
+def test_several_objectives_have_a_front_and_no_best() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    both = {"val_accuracy": "max", "params": "min"}
+    progress.study_started(StudyInfo(**{**vars(STUDY), "objectives": both}))
+    progress.trial_ended(FIRST, TrialEnd("finished", scores=(0.5, 2.8e6), best=True))
+    assert (
+        "plain: val_accuracy 0.5000, params 2.80 M, on the Pareto front"
+        in stream.getvalue().splitlines()[-1]
+    )
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    assert isinstance(open_progress(), PlainProgress)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
+@pytest.mark.parametrize(
+    ("variables", "kind", "coloured"),
+    [
+        ({"TERM": "xterm-256color"}, "LiveProgress", True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "LiveProgress", False),
+        ({"TERM": "dumb"}, "PlainProgress", False),
+    ],
+)
+def test_a_terminal_gets_the_table(
+    variables: dict[str, str], kind: str, coloured: bool
+) -> None:
+    import pty
+
+    script = (
+        "from attnsearch.search.progress import open_progress\n"
+        "from attnsearch.search.events import TrialEnd, TrialInfo\n"
+        "with open_progress() as progress:\n"
+        "    print(type(progress).__name__)\n"
+        "    progress.trial_ended(TrialInfo(0, 'plain', {}, 1), TrialEnd('failed', reason='why'))\n"
+    )
+    main, terminal = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, **variables},
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    os.close(terminal)
+    told = os.read(main, 100_000).decode()
+    os.close(main)
+    assert done.stdout.strip() == kind
+    assert "plain: why" in told
+    assert ("\x1b[31m" in told) == coloured

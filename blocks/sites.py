@@ -257,8 +257,10 @@ def as_size(image_size: int | Sequence[int]) -> Size:
     Raises:
         SiteError: It is neither, or a side is below one pixel.
     """
-    alone = not isinstance(image_size, Sequence)
-    pair = (image_size, image_size) if alone else tuple(image_size)
+    if isinstance(image_size, Sequence):
+        pair = tuple(image_size)
+    else:
+        pair = (image_size, image_size)
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
         raise SiteError(
             f"image_size is {image_size!r}; it must be a whole number of pixels from 1, "

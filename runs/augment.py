@@ -228,9 +228,9 @@ def _check(name: str, value: Any) -> None:
     rule = AUGMENTATIONS.get(name)
     if rule is None:
         near = get_close_matches(name, AUGMENTATIONS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f", did you mean {near[0]}?" if near else ""
         raise DataError(
-            f"data.augment: there is no {name!r}{hint} There are {', '.join(AUGMENTATIONS)}"
+            f"data.augment: unknown name {name!r}{hint} (allowed: {', '.join(AUGMENTATIONS)})"
         )
     if rule.kind is bool:
         if not isinstance(value, bool):

@@ -212,7 +212,7 @@ def _check_classes(
     notes = []
     for number, part in enumerate(PARTS):
         counts = np.bincount(source.labels[parts == number], minlength=len(class_names))
-        lacking = [class_names[label] for label in np.flatnonzero(counts == 0)]
+        lacking = [class_names[label] for label in np.flatnonzero(counts == 0).tolist()]
         if lacking and part == "train":
             raise DataError(
                 f"{source.name}: no training images of class {listing(lacking)}; add some, leave "

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,15 @@ from torch import Tensor, nn
 from attnsearch.blocks.architecture import describe
 from attnsearch.blocks.catalog import find_block
 from attnsearch.blocks.network import build_network
-from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.onnx import export_onnx
 from attnsearch.runs.preprocess import Preprocess
-from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.spaces import dump, load_space
+from attnsearch.spaces.document import parse, read_text
+
+if TYPE_CHECKING:  # to load an export needs no database
+    from attnsearch.runs.ledger import Ledger
+    from attnsearch.runs.rows import StudyRow, TrialRow
 
 CONFIG, WEIGHTS, METRICS, README, ONNX = (
     "config.yaml",
@@ -39,8 +42,8 @@ STUDY_KEYS = ("search", "confirm", "ablation", "forbid", "limits")
 
 
 def export_study(
-    ledger: Ledger,
-    study: str | StudyRow,
+    ledger: "Ledger",
+    study: "str | StudyRow",
     to: str | Path,
     *,
     onnx: bool = False,
@@ -170,7 +173,7 @@ def load_export(folder: str | Path) -> nn.Module:
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise ExportError(f"{folder}: no export, {' and '.join(missing)} missing")
-    config = load_space(folder / CONFIG).resolve({})
+    config = _read_config(folder / CONFIG)
     state, interface = read_weights(folder / WEIGHTS)
     untrained = copy.deepcopy(config)
     untrained["network"]["weights"] = None  # the trained weights replace them
@@ -207,7 +210,18 @@ def is_export(folder: str | Path) -> bool:
     return True
 
 
-def _choose(study: StudyRow, rows: Sequence[TrialRow], number: int | None) -> TrialRow:
+def _read_config(path: Path) -> dict[str, Any]:
+    """An export's config, also where the files that its training started from are not."""
+    elsewhere = {"network": "weights", "data": "groups"}
+    overrides = [f"{section}.{key}=null" for section, key in elsewhere.items()]
+    config = load_space(path, overrides).resolve({})
+    written = parse(read_text(path, str(path)), str(path)).value
+    for section, key in elsewhere.items():
+        config[section][key] = written[section].get(key)
+    return config
+
+
+def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -> "TrialRow":
     """The trial to export: the one asked for, or the best finished one."""
     trials = [row for row in rows if row.arm is None]
     finished = {row.number: row for row in trials if row.state == "finished"}
@@ -228,7 +242,7 @@ def _choose(study: StudyRow, rows: Sequence[TrialRow], number: int | None) -> Tr
     objective, direction = next(iter(study.objectives.items()))
     sign = 1 if direction == "max" else -1
 
-    def score(row: TrialRow) -> float:
+    def score(row: "TrialRow") -> float:
         value = {**row.costs, **row.metrics}.get(objective)
         return -math.inf if value is None or math.isnan(value) else sign * value
 

@@ -204,11 +204,8 @@ class Mirror:
         experiment_id = tracking.experiment(study.name)
         known = tracking.runs(experiment_id, study.uid)
         parent = known.get("study")
-        if parent is None and study.mlflow_uri == self._uri and study.mlflow_run_id:
-            stage = tracking.stage(study.mlflow_run_id)
-            if stage == "deleted":
-                tracking.restore(study.mlflow_run_id)
-            parent = None if stage == "missing" else study.mlflow_run_id
+        if parent is not None and tracking.stage(parent) == "deleted":
+            tracking.restore(parent)  # without it no run of the study is seen
         if parent is None:
             tags = study_tags(study, "")
             parent = tracking.create(experiment_id, study.label, _ms(study.created), tags)

@@ -164,7 +164,7 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
         goal: ``max`` or ``min``.
         cost: A key of the runs' costs, ``params`` for instance.
     """
-    figure, axes = _figure(8, 4.8)
+    figure, axes = _figure(9.5, 4.5)
     done = [(t, v) for t, v in _scored(trials, metric, "finished") if cost in t.costs]
     front = pareto_front([(trial.costs[cost], value) for trial, value in done], goal)
     on_front = sorted((done[index] for index in front), key=lambda pair: pair[0].costs[cost])
@@ -203,16 +203,25 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
             label="plain network",
             zorder=4,
         )
-    axes.margins(x=0.08, y=0.14)
-    costs = [trial.costs[cost] for trial, _ in done]
-    named = [pair for pair in on_front if pair[0].role != "plain"]
-    for trial, value in named[-_MOST_LABELS:]:
-        _label(axes, trial.name, trial.costs[cost], value, min(costs), max(costs))
+    # Points of a front crowd: numbers beside them, names in the legend.
+    for trial, value in on_front:
+        axes.annotate(
+            f"{trial.number}",
+            (trial.costs[cost], value),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=INK,
+        )
+    for trial, _ in on_front[-_MOST_LABELS:]:
+        axes.plot([], [], " ", label=_short(trial.name))
+    axes.margins(x=0.06, y=0.12)
     _title(axes, f"{_words(metric)} against cost")
     axes.set(xlabel=COST_LABELS.get(cost, cost), ylabel=_words(metric))
     if cost in ("params", "macs"):
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    _legend(axes)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 

@@ -107,21 +107,29 @@ class Tracking:
         self._client.restore_run(run_id)
 
     def runs(self, experiment_id: str, study_uid: str) -> dict[str, str]:
-        """Find a study's runs by their tags: ``attnsearch.run`` -> MLflow's id."""
+        """Find a study's runs by their tags: ``attnsearch.run`` -> MLflow's id.
+
+        Runs in the bin are found too, unless there is another one of the same tag.
+        """
+        from mlflow.entities import ViewType
+
         found: dict[str, str] = {}
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [experiment_id],
-                f"tags.`{STUDY_TAG}` = '{study_uid}'",
-                max_results=1000,
-                page_token=token,
-            )
-            for run in page:
-                found.setdefault(run.data.tags.get(RUN_TAG, ""), run.info.run_id)
-            token = page.token
-            if not token:
-                return found
+        for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
+            token = None
+            while True:
+                page = self._client.search_runs(
+                    [experiment_id],
+                    f"tags.`{STUDY_TAG}` = '{study_uid}'",
+                    run_view_type=view,
+                    max_results=1000,
+                    page_token=token,
+                )
+                for run in page:
+                    found.setdefault(run.data.tags.get(RUN_TAG, ""), run.info.run_id)
+                token = page.token
+                if not token:
+                    break
+        return found
 
     def create(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
         """Create a run; `started` is in milliseconds since 1970."""

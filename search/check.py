@@ -317,21 +317,12 @@ def _fits_text(found: Sequence[Fit]) -> str:
     if not found:
         return ""
     out = ["Every block at every site (tried on networks without numbers):"]
-    reasons: dict[str, None] = {}
     for group, members in itertools.groupby(found, key=lambda fit: fit.group):
         cells = {(fit.site, fit.block): fit for fit in members}
         blocks = list(dict.fromkeys(block for _, block in cells))
         sites = list(dict.fromkeys(site for site, _ in cells))
         rows = [(site, *(_cell(cells[site, block]) for block in blocks)) for site in sites]
-        out.append(table([group, *blocks], rows, indent="  "))
-        for fit in cells.values():
-            if fit.reason:
-                reasons[f"{fit.block}: {fit.reason}"] = None
-    if reasons:
-        out.append("  why not:")
-        out += [paragraph(reason, indent="  * ", hanging="    ") for reason in list(reasons)[:12]]
-        if len(reasons) > 12:
-            out.append(f"  and {len(reasons) - 12} more reasons: --json has all")
+        out.append(table([f"at {group}:", *blocks], rows, indent="  "))
     return "\n".join(out)
 
 

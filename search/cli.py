@@ -46,7 +46,9 @@ class _Commands(_Verbatim, click.Group):
         if args[0] not in self.commands and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], self.commands, n=1)
             hint = (
-                f"did you mean {close[0]!r}?" if close else "there are: " + ", ".join(self.commands)
+                f"did you mean {close[0]!r}?"
+                if close
+                else "there are: " + ", ".join(self.commands)
             )
             ctx.fail(f"no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
@@ -381,7 +383,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return WRONG_INPUT
     except (click.Abort, KeyboardInterrupt):
-        _complain("stopped by Ctrl-C")
+        _complain("attnsearch: stopped by Ctrl-C")
         return INTERRUPTED
     except Exception as error:
         if debug:
@@ -395,12 +397,17 @@ def _explain(error: Exception, words: list[str]) -> int:
     from attnsearch.blocks.errors import AttnsearchError
 
     if isinstance(error, AttnsearchError):
-        _complain(str(error))
+        problems = getattr(error, "problems", None)
+        if problems is None:
+            _complain(f"attnsearch: {error}")
+        else:  # of a space file, each with its place first, where editors look for it
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            _complain(f"{error}\nattnsearch: {count}; nothing was started")
         return getattr(error, "exit_status", WRONG_INPUT)
     again = shlex.join(["attnsearch", "--debug", *words])
     what = " ".join(str(error).split())
     _complain(
-        f"unexpected {type(error).__name__}{': ' + what if what else ''}\n"
+        f"attnsearch: unexpected {type(error).__name__}{': ' + what if what else ''}\n"
         f"This is a fault in attnsearch or beneath it. The traceback: {again}"
     )
     return FAILED
@@ -409,7 +416,7 @@ def _explain(error: Exception, words: list[str]) -> int:
 def _complain(message: str) -> None:
     # The terminal may be gone; there is nobody left to tell then.
     with contextlib.suppress(OSError, ValueError):
-        click.echo(f"attnsearch: {message}", file=cast(TextIO, sys.stderr))
+        click.echo(message, file=cast(TextIO, sys.stderr))
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names.
 
-A local Ray lives in a folder of its own, which is removed with it. Its processes die with this one, also when this one is killed: Linux
-tells them (PR_SET_PDEATHSIG). That signal follows the *thread* that started them, so `cluster`
-must be entered from a thread that outlives the study; a helper thread would take Ray down when it
-ends.
+A local Ray lives in a folder of its own, which is removed with it. Its processes die with this
+one, also when this one is killed: Linux tells them (PR_SET_PDEATHSIG). That signal follows the
+*thread* that started them, so `cluster` must be entered from a thread that outlives the study; a
+helper thread would take Ray down when it ends.
 """
 
 import contextlib
@@ -20,13 +20,15 @@ from typing import Any
 from attnsearch.blocks.errors import AttnsearchError
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
-# send data; a trial without its metric is a failed trial here and not the end of the search.
+# send data; a trial without its metric is a failed trial here and not the end of the search; what
+# Ray prints when a worker dies stands in the records, in words for users.
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|killed due to memory pressure",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -105,7 +107,7 @@ def cluster(settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
 def _start(folder: Path, local: bool) -> None:
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if local:
         options |= {"address": "local", "include_dashboard": False, "_temp_dir": str(folder)}
     try:
@@ -142,10 +144,10 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray's and Tune's loggers say errors only."""
+    """Ray's and Tune's loggers say nothing: what matters is recorded or raised."""
     logger = logging.getLogger("ray")
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

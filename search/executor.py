@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,7 +19,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.search.cluster import Cluster, ClusterError
 from attnsearch.search.job import Source
 from attnsearch.search.searcher import Feed, Watch
-from attnsearch.search.trainable import MakeTraining, Worker, make_training
+from attnsearch.search.trainable import MakeTraining, Worker, fault_file, make_training
 
 
 def execute(
@@ -53,10 +54,18 @@ def execute(
     Raises:
         ClusterError: If Ray is lost; the jobs that ran have ended as interrupted.
     """
-    watch = Watch(source, stop, _kill)
+    faults = cluster.folder / "faults"
+    faults.mkdir(exist_ok=True)
+    watch = Watch(source, stop, _kill, lambda job: _read(fault_file(faults, job)))
     feed = Feed(source, watch.active, workers, stop)
     trainable = tune.with_parameters(
-        Worker, datasets=dict(datasets), cpus=cpus, gpus=gpus, folders=tuple(folders), make=make
+        Worker,
+        datasets=dict(datasets),
+        cpus=cpus,
+        gpus=gpus,
+        folders=tuple(folders),
+        faults=faults,
+        make=make,
     )
     with _many_pending(workers):
         try:
@@ -114,6 +123,13 @@ def _kill(trial: Trial) -> None:
     actor = trial.temporary_state.ray_actor
     if actor is not None:
         ray.kill(actor)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _trial_name(trial: Trial) -> str:

@@ -191,10 +191,10 @@ def space_text(proposal: Proposal) -> str:
         "insert:",
         "  - at: layer4  # after the last stage, on the smallest map",
         "    block: {choice: [none, ecrm, gc, cbam]}",
-        "  - at: layer[2-3].*.residual  # inside every block of stages 2 and 3",
+        "  - at: layer[3-4].*.residual  # inside every block of stages 3 and 4",
         "    block: {choice: [none, se, eca, coordinate]}",
         "    decide: stage  # one choice for each stage; together: one for both; each: one a site",
-        "  - at: layer[3-4].*.conv2  # in place of these 3x3 convolutions",
+        "  - at: layer[2-3].*.conv2  # in place of these 3x3 convolutions",
         "    block: {choice: [none, psa, scconv]}",
         "    decide: stage",
         "",
@@ -242,7 +242,8 @@ def space_text(proposal: Proposal) -> str:
 def _native_size(path: Path) -> int:
     """Median of the shorter sides of the images of a source, in pixels."""
     if path.is_dir():
-        if (path / "images").is_dir() and (path / "masks").is_dir():
+        roots = [path, *(child for child in path.iterdir() if child.is_dir())]
+        if any((root / "images").is_dir() and (root / "masks").is_dir() for root in roots):
             raise InitError(
                 f"{path} has images/ and masks/, which is segmentation; init proposes space files "
                 "for classification: class folders, or an .npz file"
@@ -350,8 +351,7 @@ def _name(data: str) -> str:
 def _source(path: Path, target: Path) -> str:
     """The data as the file names it: relative where it lies beside or below the file."""
     path, folder = path.absolute(), target.absolute().parent
-    relative = os.path.relpath(path, folder)
-    return str(path) if relative.startswith("../..") else relative
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 def _quoted(text: str) -> str:

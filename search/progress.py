@@ -30,11 +30,16 @@ class PlainProgress:
 
     Args:
         stream: Where the lines go; standard error by default.
+
+    Attributes:
+        study: The study, once it has started.
+        end: How the session ended, once it has.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._study: StudyInfo | None = None
+        self.study: StudyInfo | None = None
+        self.end: StudyEnd | None = None
         self._done = 0
 
     def __enter__(self) -> Self:
@@ -50,7 +55,7 @@ class PlainProgress:
 
     def study_started(self, study: StudyInfo) -> None:
         """Says what is going to happen."""
-        self._study, self._done = study, study.done
+        self.study, self._done = study, study.done
         self._say(describe_study(study))
 
     def trial_started(self, trial: TrialInfo) -> None:
@@ -63,8 +68,8 @@ class PlainProgress:
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Says how it ended, and how many have."""
         self._done += end.state != "interrupted"
-        of = f" of {self._study.trials}" if self._study else ""
-        told = describe_end(trial, end, self._study)
+        of = f" of {self.study.trials}" if self.study else ""
+        told = describe_end(trial, end, self.study)
         self._say(f"trial {trial.number:03d} {end.state}: {told} ({self._done}{of})")
 
     def note(self, text: str) -> None:
@@ -73,6 +78,7 @@ class PlainProgress:
 
     def study_ended(self, end: StudyEnd) -> None:
         """Says why the session is over."""
+        self.end = end
         self._say(f"{end.message} ({duration(end.seconds)})")
 
     def _say(self, line: str) -> None:
@@ -85,13 +91,18 @@ class LiveProgress:
 
     Args:
         console: Where it is drawn; a console on standard error by default.
+
+    Attributes:
+        study: The study, once it has started.
+        end: How the session ended, once it has.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
         # The table is drawn by a thread of its own, several times a second.
         self._lock = threading.Lock()
-        self._study: StudyInfo | None = None
+        self.study: StudyInfo | None = None
+        self.end: StudyEnd | None = None
         self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
         self._counts = dict.fromkeys(_STATES, 0)
         self._before = 0
@@ -103,6 +114,8 @@ class LiveProgress:
             get_renderable=self._draw,
             refresh_per_second=4,
             transient=True,
+            # What goes to a file or a pipe stays there.
+            redirect_stdout=sys.stdout.isatty(),
         )
 
     def __enter__(self) -> Self:
@@ -121,7 +134,7 @@ class LiveProgress:
     def study_started(self, study: StudyInfo) -> None:
         """Says what is going to happen, and begins to count."""
         with self._lock:
-            self._study, self._before, self._begin = study, study.done, time.monotonic()
+            self.study, self._before, self._begin = study, study.done, time.monotonic()
         self._say(Text(describe_study(study)))
 
     def trial_started(self, trial: TrialInfo) -> None:
@@ -136,14 +149,14 @@ class LiveProgress:
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Turns the row into a line above the table."""
-        told = describe_end(trial, end, self._study)
+        told = describe_end(trial, end, self.study)
         with self._lock:
             self._running.pop(trial.number, None)
             if end.state in self._counts:
                 self._counts[end.state] += 1
                 self._trained += end.state != "infeasible" and not end.reused
             if end.best:
-                self._best = f"{trial.number:03d}  {_scores(end, self._study)}  {trial.label}"
+                self._best = f"{trial.number:03d}  {_scores(end, self.study)}  {trial.label}"
         line = Table.grid(padding=(0, 2))
         line.add_column(min_width=3)
         line.add_column(min_width=max(map(len, _STATES)), style=_STYLES.get(end.state, ""))
@@ -157,6 +170,7 @@ class LiveProgress:
 
     def study_ended(self, end: StudyEnd) -> None:
         """Takes the table away and says why the session is over."""
+        self.end = end
         with self._lock:
             self._running.clear()
         with _terminal_may_go():
@@ -168,15 +182,15 @@ class LiveProgress:
             self._console.print(line)
 
     def _watched(self, metrics: Mapping[str, float]) -> str:
-        objectives = self._study.objectives if self._study else {}
+        objectives = self.study.objectives if self.study else {}
         return next((name for name in objectives if name in metrics), "val_accuracy")
 
     def _draw(self) -> RenderableType:
         with self._lock:
-            if self._study is None:
+            if self.study is None:
                 return Text("loading the data and starting the workers ...", style="dim")
             narrow = self._console.width < _NARROW
-            parts: list[RenderableType] = [Text(""), self._header(self._study, narrow)]
+            parts: list[RenderableType] = [Text(""), self._header(self.study, narrow)]
             if self._running:
                 parts.append(self._rows(narrow))
             if self._best:

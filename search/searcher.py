@@ -6,7 +6,6 @@ turns what Tune reports into one outcome per job, from what the worker said rath
 Tune makes of it.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -73,14 +72,20 @@ class Watch(Callback):  # type: ignore[misc]
         source: Where the jobs came from.
         stop: Whether the study is being stopped; a job that ends then was interrupted.
         kill: Ends a worker process at once.
+        crash: What a crashed worker left behind about a job, in a line or two; may be empty.
     """
 
     def __init__(
-        self, source: Source, stop: Callable[[], bool], kill: Callable[[Trial], None]
+        self,
+        source: Source,
+        stop: Callable[[], bool],
+        kill: Callable[[Trial], None],
+        crash: Callable[[Job], str],
     ) -> None:
         self._source = source
         self._stop = stop
         self._kill = kill
+        self._crash = crash
         self._reports: dict[int, Report] = {}
         self._ended: set[int] = set()
         self._trials: list[Trial] = []
@@ -99,7 +104,9 @@ class Watch(Callback):  # type: ignore[misc]
             for trial in trials:
                 self._kill(trial)
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """A worker begins with a job."""
         self._source.started(_job(trial))
 
@@ -128,10 +135,14 @@ class Watch(Callback):  # type: ignore[misc]
         metrics = report.result if state == "finished" else report.metrics
         self._end(_job(trial), Outcome(state, metrics, report, report.error, report.traceback))
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """A worker process was lost."""
-        report = self._reports.get(_job(trial).id, Report())
-        self._end(_job(trial), Outcome("failed", {}, report, explain_loss(trial.get_error())))
+        job = _job(trial)
+        left = self._crash(job)
+        reason = explain_loss(str(trial.get_error()), left)
+        self._end(job, Outcome("failed", {}, self._reports.get(job.id, Report()), reason, left))
 
     def interrupt(self) -> None:
         """Ends what has not ended, as interrupted."""
@@ -156,22 +167,23 @@ def _job(trial: Trial) -> Job:
     return job
 
 
-def explain_loss(error: BaseException | None) -> str:
-    """Why a worker process was lost, in one sentence."""
-    from ray.exceptions import NodeDiedError, OutOfMemoryError
+def explain_loss(error: str, left: str) -> str:
+    """Why a worker process was lost, in one sentence.
 
-    text = " ".join(str(error).split())
-    if isinstance(error, OutOfMemoryError):
+    Args:
+        error: What Ray says.
+        left: What the process left behind when it crashed.
+    """
+    if "OutOfMemoryError" in error or "memory pressure" in error or "running low on mem" in error:
         return (
             "out of memory: Ray ended the worker because the machine's memory was nearly full; a "
             "smaller train.batch_size or fewer trials side by side (resources) need less"
         )
-    if isinstance(error, NodeDiedError) or "node died" in text.lower():
+    if "node died" in error.lower() or "node was terminated" in error.lower():
         return "the machine that trained it was lost"
-    signal = re.search(r"signal[ :=]*(SIG[A-Z]+|\d+)", text)
-    code = re.search(r"exit code[ :=]*'?(-?\d+)", text)
-    how = f" (signal {signal[1]})" if signal else f" (exit code {code[1]})" if code else ""
+    if left:
+        return f"the worker process crashed: {left.splitlines()[0].removeprefix('Fatal Python error: ')}"
     return (
-        f"the worker process died{how}: a native crash in the training, or the system ended it "
-        f"for want of memory"
+        "the worker process died without a word: it was killed (by the system, if memory ran "
+        "out), or native code ended it"
     )

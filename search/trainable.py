@@ -6,6 +6,7 @@ new one for the next job.
 """
 
 import contextlib
+import faulthandler
 import gc
 import sys
 import time
@@ -81,6 +82,7 @@ class Worker(Trainable):
         cpus: float = 1,
         gpus: float = 0,
         folders: Sequence[str] = (),
+        faults: Path | None = None,
         make: MakeTraining = make_training,
     ) -> None:
         """Prepares the process, once.
@@ -92,12 +94,14 @@ class Worker(Trainable):
             cpus: Of each trial: so many threads the process computes with.
             gpus: Of each trial; below 1, a share of one card's memory.
             folders: Where modules of the user's own blocks lie.
+            faults: Where to leave a word when the process crashes, see `fault_file`.
             make: Builds the training of a job.
         """
         self._datasets = datasets or {}
         self._threads = max(1, int(cpus))
         self._device = "cuda" if gpus else "cpu"
         self._make = make
+        self._faults = faults
         sys.path[:0] = [folder for folder in folders if folder not in sys.path]
         torch.set_num_threads(self._threads)
         if 0 < gpus < 1:
@@ -108,6 +112,7 @@ class Worker(Trainable):
         """Drops the last job and takes the next; nothing is built before the first step."""
         self._job: Job = new_config["job"]
         self._forget()
+        self._watch_for_crash()
         self._costs: dict[str, float] = {}
         self._seconds = 0.0
         return True
@@ -153,6 +158,17 @@ class Worker(Trainable):
     def cleanup(self) -> None:
         """Lets go of the training."""
         self._forget()
+
+    def _watch_for_crash(self) -> None:
+        """Has Python write the place of a native crash where the driver looks for it.
+
+        On another machine than the driver's the folder is missing, and nothing is written.
+        """
+        if self._faults is not None:
+            with contextlib.suppress(OSError):
+                stream = fault_file(self._faults, self._job).open("w")
+                faulthandler.enable(stream)
+                self._fault_stream = stream  # keeps it open; the last one closes only now
 
     def _epoch(self) -> Report:
         if self._training is None:
@@ -211,6 +227,11 @@ class Worker(Trainable):
                 torch.cuda.empty_cache()
 
 
+def fault_file(folder: Path, job: Job) -> Path:
+    """Where a worker writes why its process crashed in a job; empty unless it did."""
+    return folder / f"fault-{job.id}.txt"
+
+
 def network_input(data: DataSet) -> tuple[int, int, int]:
     """The shape (C, H, W) of one image of a data set."""
     height, width = data.image_size
@@ -231,7 +252,9 @@ def interface(data: DataSet) -> Interface:
 def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
     """Relative excess over each limit whose cost is known: 0.1 is 10 % too much, -0.1 10 % left."""
     return {
-        f"limits.{name}": costs[name] / limit - 1 for name, limit in limits.items() if name in costs
+        f"limits.{name}": costs[name] / limit - 1
+        for name, limit in limits.items()
+        if name in costs
     }
 
 

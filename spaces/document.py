@@ -319,6 +319,8 @@ def _convert(kind: str, text: str) -> Any:
         if not math.isfinite(real):
             raise ValueError(f"{shown(text)} is not a finite number; write one, or null for none")
         return real
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError(f"{shown(text)} holds half of a surrogate pair; remove it")
     return text
 
 

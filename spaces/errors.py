@@ -98,11 +98,11 @@ class Problems:
     def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Place:
         """Returns the place of a path, or of the nearest thing around it that stands somewhere."""
         where = tuple(path)
-        table = self.keys if at_key else self.values
-        while where and where not in table:
-            where = where[:-1]
-            table = self.keys if where in self.keys else self.values
-        return table.get(where, Place(self.file, 1, 1))
+        tables = (self.keys, self.values) if at_key else (self.values, self.keys)
+        while where and not any(where in table for table in tables):
+            where, tables = where[:-1], (self.keys, self.values)
+        found = next((table[where] for table in tables if where in table), None)
+        return found or Place(self.file, 1, 1)
 
     def wrong(self, path: Sequence[str | int]) -> bool:
         """Whether a problem was found at this path or below it."""

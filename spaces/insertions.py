@@ -128,7 +128,9 @@ def _general_settings(file: SpaceFile, blocks: Blocks, problems: Problems) -> di
     for name, raw in file.blocks.items():
         path: KeyPath = ("blocks", name)
         if name == NONE:
-            problems.add(path, "none is no block and has no hyperparameters; remove it")
+            problems.add(
+                path, "none is no block and has no hyperparameters; remove it", at_key=True
+            )
             continue
         cls = blocks.find(name, path)
         if cls is not None:
@@ -247,17 +249,18 @@ def _group(
 
 def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:
     """Returns the names that block decisions would have under another `decide:`, with advice."""
-    names = {}
+    names: dict[str, str] = {}
     for index, entry in enumerate(file.insert):
         mine = [group for group in groups if group.path == ("insert", index)]
-        for decide in ("together", "stage", "each"):
+        for decide in ("stage", "each", "together"):
             if decide == entry.decide or not mine:
                 continue
             found = [site for group in mine for site in group.sites]
             other = entry.model_copy(update={"decide": decide})
             for name, _, members in _partition(other, found):
                 here = next(g.name for g in mine if members[0] in g.sites)
-                names[f"{name}.block"] = (
-                    f"here it is {here}.block; decide: {decide} would make it {name}.block"
+                names.setdefault(
+                    f"{name}.block",
+                    f"here it is {here}.block; decide: {decide} would make it {name}.block",
                 )
     return names

@@ -153,7 +153,10 @@ class Data(_Section):
         [0.7, 0.15, 0.15],
         description="Fractions for training, validation and test where the data has no split.",
     )
-    augment: Augment = Field(default_factory=lambda: Augment.model_validate({}))
+    augment: Augment = Field(
+        default_factory=lambda: Augment.model_validate({}),
+        description="Random changes of training images.",
+    )
     ignore_index: Annotated[int, Field(ge=0, le=255)] | None = Field(
         None, description="Segmentation: the mask value that is left out of loss and metrics."
     )
@@ -369,23 +372,36 @@ class SpaceFile(_Section):
         description="Names the study and the MLflow experiment."
     )
     task: Literal["classification", "segmentation"] = Field(description="What is learned.")
-    data: Data
-    network: Network
+    data: Data = Field(description="The images; {source: digits} for the built-in ones.")
+    network: Network = Field(description="The host network; {backbone: resnet18} for instance.")
     insert: list[Entry] = Field([], description="Where and which blocks; empty for the plain net.")
     blocks: dict[str, dict[str, Any]] = Field(
         {}, description="Hyperparameters by block, fixed or searched."
     )
-    train: Train = Field(default_factory=lambda: Train.model_validate({}))
-    search: Search = Field(default_factory=lambda: Search.model_validate({}))
+    train: Train = Field(
+        default_factory=lambda: Train.model_validate({}), description="How networks are trained."
+    )
+    search: Search = Field(
+        default_factory=lambda: Search.model_validate({}), description="How the space is explored."
+    )
     forbid: list[dict[str, Any]] = Field(
         [],
         description="Combinations that are never tried: decision name to a value or a list of "
         "values; all of one rule must hold.",
     )
-    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}))
-    confirm: Confirm | None = None
-    ablation: Ablation | None = None
-    resources: Resources = Field(default_factory=lambda: Resources.model_validate({}))
+    limits: Limits = Field(
+        default_factory=lambda: Limits.model_validate({}),
+        description="Upper limits of parameters, MACs, latency and memory.",
+    )
+    confirm: Confirm | None = Field(
+        None, description="Retraining of the best on fresh seeds; null leaves it out."
+    )
+    ablation: Ablation | None = Field(
+        None, description="What is varied around the winner; null leaves it out."
+    )
+    resources: Resources = Field(
+        default_factory=lambda: Resources.model_validate({}), description="What one trial gets."
+    )
     checkpoint: Literal["last", "best_val"] = Field(
         "last", description="Which epoch a run's scores are of."
     )

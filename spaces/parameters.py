@@ -234,7 +234,7 @@ def _explain(
         return
     for detail in details:
         where = locate(detail["loc"], value)
-        inside = where[: 2 if kind_of(value) == "choice" else 1] if kind_of(value) else ()
+        inside = where[:2] if kind_of(value) else ()
         found = value
         for part in inside:
             found = found[part]

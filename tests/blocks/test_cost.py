@@ -1,0 +1,195 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnsearch.blocks import cost
+from attnsearch.blocks.network import auxiliary_loss, build_network
+from attnsearch.blocks.table import BLOCKS
+
+
+def config(backbone: str, *insert: tuple[str, str], **network: object) -> dict[str, object]:
+    return {
+        "network": {"backbone": backbone, **network},
+        "insert": [{"at": at, "block": block, "params": {}} for at, block in insert],
+    }
+
+
+class Attention(nn.Module):
+    """8 x 8 positions attend to each other, through one of torch's ways."""
+
+    def __init__(self, channels: int, way: str = "sdpa") -> None:
+        super().__init__()
+        self.way = way
+        self.layer = nn.MultiheadAttention(channels, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(2).transpose(1, 2)
+        if self.way == "sdpa":
+            t = F.scaled_dot_product_attention(t, t, t)
+        elif self.way == "einsum":
+            weights = torch.einsum("bic,bjc->bij", t, t).softmax(-1)
+            t = torch.einsum("bij,bjc->bic", weights, t)
+        elif self.way == "layer":
+            t = self.layer(t, t, t, need_weights=False)[0]
+        elif self.way == "numbers":  # cannot run without them
+            t = F.scaled_dot_product_attention(t, t, t) * (1 if t.sum().item() >= 0 else 2)
+        return t.transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("way", ["sdpa", "einsum", "layer", "numbers"])
+def test_attention_products_are_counted(way: str) -> None:
+    counted = cost.macs(nn.Sequential(Attention(16, way)), (16, 8, 8))
+    projections = 4 * 64 * 16 * 16 if way == "layer" else 0
+    assert counted == 2 * 64 * 64 * 16 + projections
+
+
+def test_macs_by_hand() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1, groups=1),
+        nn.BatchNorm2d(8),
+        nn.Conv2d(8, 8, 5, 1, 2, groups=4),
+        nn.Flatten(),
+        nn.Linear(8 * 5 * 5, 7),
+    )
+    by_hand = 25 * 8 * 3 * 9 + 25 * 8 * 2 * 25 + 200 * 7
+    assert cost.macs(layers, (3, 9, 10)) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("backbone", "published"),
+    # He et al. 2016, table 1: 1.8, 3.8 (with the stride on the 1x1, as torchvision 4.1) GMAC.
+    [("resnet18", 1_814_073_344), ("resnet50", 4_087_136_256 + 2_048_000)],
+)
+def test_macs_of_the_hosts(backbone: str, published: int) -> None:
+    network = build_network(config(backbone), classes=1000, image_size=224)
+    assert cost.macs(network, (3, 224, 224)) == published
+
+
+def test_auxiliary_heads_cost_nothing_at_inference() -> None:
+    network = build_network(config("resnet20", ("layer3", "ecrm")), classes=10)
+    heads = sum(p.numel() for p in network.auxiliary.parameters())
+    assert heads == 64 * 10 + 10
+    assert cost.params(network) == sum(p.numel() for p in network.parameters()) - heads
+    inserted = sum(p.numel() for p in network.inserted.parameters())
+    assert cost.params(network) == 269_722 + inserted
+    assert cost.macs(network, (3, 32, 32)) > cost.macs(
+        build_network(config("resnet20")), (3, 32, 32)
+    )
+
+
+def test_measuring_leaves_no_trace() -> None:
+    network = build_network(config("resnet20", ("layer3", "ecrm"), ("stem", "eca")), image_size=16)
+    network.train()
+    network.layer2[0].eval()  # type: ignore[index,union-attr]
+    images = torch.randn(4, 3, 16, 16)
+    # A training step has run, so that blocks hold side outputs and gradients exist.
+    loss = network(images).sum()
+    auxiliary = auxiliary_loss(network, torch.zeros(4, dtype=torch.long), F.cross_entropy, {})
+    assert auxiliary is not None
+    torch.autograd.backward(loss + auxiliary)
+    state = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    side = network.inserted["layer3"][0].side  # type: ignore[index]
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]  # type: ignore[union-attr]
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    found = cost.costs(network, (3, 16, 16), batch_size=8)
+    assert torch.equal(torch.rand(3), wanted)
+    assert list(found) == ["params", "macs", "latency_ms", "memory_mb"]
+    assert all(value > 0 for value in found.values())
+    assert modes == [module.training for module in network.modules()]
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+        assert tensor.device.type == "cpu"
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradient)
+    assert network.inserted["layer3"][0].side is side  # type: ignore[index]
+    assert set(side) == {"logits", "prototype"}
+
+
+def test_memory_by_hand() -> None:
+    layers = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5))
+    parameters = 4 * (10 * 20 + 20 + 20 * 5 + 5)
+    batch = 6
+    # Saved: the input, the rectified map (by ReLU and by the second layer, once).
+    saved = 4 * batch * (10 + 20)
+    for optimizer, copies in (("sgd", 3), ("adamw", 4)):
+        wanted = (copies * parameters + saved) / 1e6
+        found = cost.memory_mb(layers, (10,), batch, optimizer=optimizer)
+        assert found == pytest.approx(wanted, rel=1e-12)
+
+
+def test_memory_grows_with_the_batch_and_needs_no_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = build_network(config("resnet18", stem="small", width=0.25))
+    small = cost.memory_mb(network, (3, 32, 32), 8)
+    large = cost.memory_mb(network, (3, 32, 32), 64)
+    assert large > 4 * small
+    monkeypatch.setitem(BLOCKS, "attention", Attention)
+    for way in ("sdpa", "numbers"):
+        settings = config("resnet20")
+        settings["insert"] = [
+            {"at": "layer3", "block": "attention", "params": {"attention": {"way": way}}}
+        ]
+        assert cost.memory_mb(build_network(settings), (3, 32, 32), 8) > 0
+
+
+def test_memory_is_near_what_a_step_allocates() -> None:
+    network = build_network(config("resnet20", ("layer[2-3].*.residual", "gc")))
+    batch = 32
+    parameters = list(network.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
+    standing = 3 * sum(4 * parameter.numel() for parameter in parameters)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(torch.zeros(batch, 3, 32, 32)), torch.zeros(batch).long())
+        torch.autograd.backward(loss)
+
+    step()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step()
+    now = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    found = cost.memory_mb(network, (3, 32, 32), batch)
+    assert found == pytest.approx((standing + peak) / 1e6, rel=0.1)
+
+
+def test_latency_is_that_of_evaluation() -> None:
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shapes: set[tuple[int, ...]] = set()
+
+        def __deepcopy__(self, memo: dict[int, object]) -> "Slow":
+            return self
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert not self.training
+            assert torch.is_inference_mode_enabled()
+            self.shapes.add(tuple(x.shape))
+            torch.randn(2_000_000).sum()
+            return x
+
+    slow = Slow()
+    quick = cost.latency_ms(nn.Identity(), (3, 8, 8), seconds=0.01)
+    assert cost.latency_ms(nn.Sequential(slow), (3, 8, 8), batch_size=2, seconds=0.01) > 10 * quick
+    assert slow.shapes == {(2, 3, 8, 8)}
+
+
+@pytest.mark.gpu
+def test_memory_on_cuda_is_near_the_computed_one() -> None:
+    network = build_network(config("resnet18", stem="small"))
+    computed = cost.memory_mb(network, (3, 32, 32), 64)
+    assert cost.memory_mb(network, (3, 32, 32), 64, "cuda") == pytest.approx(computed, rel=0.3)
+    assert cost.latency_ms(network, (3, 32, 32), "cuda") > 0

@@ -1,0 +1,340 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from attnsearch.blocks import build_network
+from attnsearch.runs.data import load_data
+from attnsearch.runs.export import export_study, is_export, load_export, save_export
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.train import Training
+from attnsearch.runs.weights import ExportError, pack_weights, read_weights
+from attnsearch.spaces import load_space
+
+SPACE = """
+name: tiny
+task: classification
+data: {{source: digits, image_size: 8}}
+network: {{backbone: resnet20, stem: small, width: 0.5}}
+insert:
+  - {{at: layer2, block: {block}}}
+train: {{epochs: 2, batch_size: 64, lr: 0.1, precision: {precision}}}
+checkpoint: {checkpoint}
+"""
+BLOCK = """
+from torch import nn
+
+class Scale(nn.Conv2d):
+    \"\"\"One weight per channel.\"\"\"
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 1, groups=channels)
+"""
+
+
+def train(
+    folder: Path, block: str = "ecrm", precision: str = "fp32", checkpoint: str = "last"
+) -> Training:
+    path = folder / "space.yaml"
+    path.write_text(SPACE.format(block=block, precision=precision, checkpoint=checkpoint))
+    config = load_space(path).resolve({})
+    training = Training(config, load_data(config["data"]), seed=3)
+    while not training.done:
+        training.run_epoch()
+    return training
+
+
+def save(training: Training, folder: Path, **options: Any) -> Path:
+    (folder.parent / "weights").write_bytes(training.weights())
+    state, interface = read_weights(folder.parent / "weights")
+    record = {"metrics": training.result, "costs": {"params": 1}, "seed": training.seed}
+    return save_export(folder, training.config, state, interface, record, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return train(tmp_path_factory.mktemp("space"))
+
+
+@pytest.fixture
+def export(trained: Training, tmp_path: Path) -> Path:
+    return save(trained, tmp_path / "best")
+
+
+def accuracy(network: Any, training: Training) -> float:
+    logits = network(network.preprocess(training.data.val.images))
+    return float((logits.argmax(1).numpy() == training.data.val.labels).mean())
+
+
+@pytest.mark.parametrize(
+    ("precision", "checkpoint"), [("fp32", "last"), ("bf16", "last"), ("fp32", "best_val")]
+)
+def test_a_loaded_export_scores_exactly_what_was_recorded(
+    tmp_path: Path, precision: str, checkpoint: str
+) -> None:
+    training = train(tmp_path, precision=precision, checkpoint=checkpoint)
+    network = load_export(save(training, tmp_path / "best"))
+    assert not network.training
+    assert accuracy(network, training) == training.result["val_accuracy"]
+    logits = network(network.preprocess(training.data.val.images))
+    told = training.predictions("val")["probabilities"]
+    np.testing.assert_allclose(logits.softmax(1).detach().numpy(), told, atol=1e-5)
+
+
+def test_an_export_says_what_it_is(export: Path, trained: Training) -> None:
+    network = load_export(export)
+    assert network.config == trained.config
+    assert list(network.class_names) == list(trained.data.class_names)
+    recorded = json.loads((export / "metrics.json").read_text())
+    assert recorded["metrics"]["val_accuracy"] == trained.result["val_accuracy"]
+    readme = (export / "README.md").read_text()
+    assert "load_export" in readme
+    assert "attnsearch run config.yaml --fresh" in readme
+    assert f"{trained.result['val_accuracy']:.4g}" in readme
+    assert is_export(export)
+
+
+def test_an_exported_config_retrains_to_the_same_bits(export: Path, trained: Training) -> None:
+    config = load_space(export / "config.yaml").resolve({})
+    again = Training(config, load_data(config["data"]), seed=trained.seed)
+    while not again.done:
+        again.run_epoch()
+    for name, tensor in trained.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], tensor)
+
+
+def test_exported_weights_carry_the_host_s_own_names(export: Path, trained: Training) -> None:
+    names = load_file(export / "weights.safetensors").keys()
+    assert names == trained.network.state_dict().keys()
+    assert "layer1.0.conv1.weight" in names
+
+
+def test_an_export_loads_in_another_process_without_data_or_study(export: Path) -> None:
+    code = (
+        "import sys; from attnsearch.runs.export import load_export; import numpy as np\n"
+        "net = load_export(sys.argv[1])\n"
+        "print(tuple(net(net.preprocess(np.zeros((2, 8, 8), np.uint8))).shape))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(export)], capture_output=True, text=True, cwd="/"
+    )
+    assert told.stdout.strip() == "(2, 10)", told.stderr
+
+
+def test_an_export_loads_where_its_pretrained_weights_are_not(
+    export: Path, trained: Training
+) -> None:
+    config = {
+        **trained.config,
+        "network": {**trained.config["network"], "weights": "/no/such.pth"},
+    }
+    state, interface = read_weights(export / "weights.safetensors")
+    save_export(export, config, state, interface, {})
+    loaded = load_export(export)
+    assert loaded.config["network"]["weights"] == "/no/such.pth"
+    assert accuracy(loaded, trained) == trained.result["val_accuracy"]
+
+
+def test_a_user_s_block_travels_with_its_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "scale_block.py").write_text(BLOCK)
+    training = train(source, block="'scale_block:Scale'")
+    export = save(training, tmp_path / "best")
+    (source / "scale_block.py").unlink()
+    code = "import sys; from attnsearch.runs.export import load_export; load_export(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(export)], check=True, cwd="/")
+
+
+class TestPreprocess:
+    def test_images_become_what_training_saw(self, export: Path, trained: Training) -> None:
+        network = load_export(export)
+        images = trained.data.val.images[:5]
+        expected = trained.normalisation(torch.from_numpy(np.array(images)))
+        pictures = [Image.fromarray(image[..., 0]) for image in images]
+        colour = [picture.convert("RGB") for picture in pictures]
+        clear = [picture.convert("RGBA") for picture in pictures]
+        for given in (images, images[..., 0], pictures, colour, clear, list(images)):
+            assert torch.equal(network.preprocess(given), expected)
+
+    def test_other_sizes_are_resized(self, export: Path) -> None:
+        network = load_export(export)
+        large = [Image.new("L", (30, 20), 255), Image.new("RGB", (8, 9))]
+        ready = network.preprocess(large)
+        assert ready.shape == (2, 1, 8, 8)
+        assert network(ready).shape == (2, 10)
+
+    def test_transparency_is_black(self, export: Path) -> None:
+        preprocess = load_export(export).preprocess
+        clear = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
+        assert torch.equal(preprocess([clear]), preprocess([Image.new("L", (8, 8), 0)]))
+
+    @pytest.mark.parametrize(
+        ("images", "message"),
+        [
+            (np.zeros((2, 8, 8), np.float32), "of uint8, not .* of float32"),
+            (np.zeros((2, 8, 8, 4), np.uint8), r"\(H, W, 1 or 3\)"),
+            ([Image.new("I;16", (8, 8))], "more than 8 bits"),
+            (Image.new("L", (8, 8)), "a list of images"),
+            ([], "a list of images"),
+        ],
+    )
+    def test_what_is_no_image_is_refused(self, export: Path, images: Any, message: str) -> None:
+        with pytest.raises(ExportError, match=message):
+            load_export(export).preprocess(images)
+
+
+class TestBrokenExports:
+    def test_a_missing_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ExportError, match="no such folder"):
+            load_export(tmp_path / "nowhere")
+
+    @pytest.mark.parametrize("name", ["config.yaml", "weights.safetensors"])
+    def test_a_missing_file(self, export: Path, name: str) -> None:
+        (export / name).unlink()
+        with pytest.raises(ExportError, match=f"no export, {name} missing"):
+            load_export(export)
+
+    def test_damaged_weights(self, export: Path) -> None:
+        file = export / "weights.safetensors"
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(ExportError, match="not a readable safetensors file"):
+            load_export(export)
+
+    def test_weights_of_somebody_else(self, export: Path) -> None:
+        save_file({"a": torch.zeros(1)}, export / "weights.safetensors")
+        with pytest.raises(ExportError, match="only weights that attnsearch wrote"):
+            load_export(export)
+
+    def test_weights_of_another_network(self, export: Path, trained: Training) -> None:
+        other = build_network({**trained.config, "insert": []}, 1, 10, 8)
+        interface = read_weights(export / "weights.safetensors")[1]
+        (export / "weights.safetensors").write_bytes(pack_weights(other.state_dict(), interface))
+        with pytest.raises(ExportError, match=r"weights.safetensors does not fit config.yaml"):
+            load_export(export)
+
+
+class TestFolder:
+    def test_an_export_is_overwritten(self, export: Path, trained: Training) -> None:
+        (export / "notes.txt").write_text("mine")
+        (export / "model.onnx").write_text("of the export before")
+        state, interface = read_weights(export / "weights.safetensors")
+        save_export(export, trained.config, state, interface, {"metrics": {"val_accuracy": 0.5}})
+        assert json.loads((export / "metrics.json").read_text())["metrics"]["val_accuracy"] == 0.5
+        assert (export / "notes.txt").read_text() == "mine"
+        assert not (export / "model.onnx").exists()
+
+    @pytest.mark.parametrize("kind", ["file", "folder"])
+    def test_anything_else_is_not(self, tmp_path: Path, trained: Training, kind: str) -> None:
+        target = tmp_path / "thesis"
+        kept = target if kind == "file" else target / "config.yaml"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text("my own")
+        with pytest.raises(ExportError, match="holds something that is no export"):
+            save(trained, target)
+        assert kept.read_text() == "my own"
+
+    def test_a_failed_export_leaves_the_one_before(
+        self, export: Path, trained: Training, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = {file.name: file.read_bytes() for file in export.iterdir()}
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr("attnsearch.runs.export._readme", fail)
+        with pytest.raises(ExportError, match="disk full"):
+            save(trained, export)
+        assert {file.name: file.read_bytes() for file in export.iterdir()} == before
+        assert not list(export.parent.glob(".best*"))
+
+    def test_what_json_cannot_hold_becomes_null(self, export: Path, trained: Training) -> None:
+        state, interface = read_weights(export / "weights.safetensors")
+        record = {"metrics": {"val_auroc": math.nan}, "epochs": ({"lr": np.float64(0.1)},)}
+        save_export(export, trained.config, state, interface, record)
+        text = (export / "metrics.json").read_text()
+        found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+        assert found["metrics"]["val_auroc"] is None
+        assert found["epochs"] == [{"lr": 0.1}]
+
+
+class TestStudy:
+    @pytest.fixture
+    def ledger(self, tmp_path: Path, trained: Training) -> Ledger:
+        """A study of five trials: three finished, one without weights, one stopped."""
+        ledger = Ledger(tmp_path / "attnsearch.db")
+        document = {"name": "digits", "search": {"objectives": {"val_loss": "min"}}}
+        study = ledger.open_study("digits", "name: digits", document, "f" * 64, {"python": "3"})
+        weights = tmp_path / "weights.safetensors"
+        weights.write_bytes(trained.weights())
+        config = {**trained.config, "search": {"trials": 5}, "limits": {"params": 1e9}}
+        outcomes = [(0.5, "finished"), (0.2, "finished"), (0.3, "finished"), (0.1, "stopped")]
+        for number, (loss, state) in enumerate(outcomes):
+            claim = ledger.claim(f"{number:064d}", config=config, seed=40 + number, epochs=2)
+            ledger.attach(study.id, claim.run_id, role="trial", number=number, values={})
+            ledger.finish(
+                claim.run_id,
+                state,
+                metrics={"val_loss": loss, "val_accuracy": loss},
+                costs={"params": 10 - number},
+                weights_path=weights if number != 2 else None,
+            )
+        return ledger
+
+    def test_the_best_finished_trial_leaves(self, ledger: Ledger, tmp_path: Path) -> None:
+        folder = export_study(ledger, "digits", tmp_path / "out" / "best")
+        recorded = json.loads((folder / "metrics.json").read_text())
+        assert (recorded["trial"], recorded["seed"]) == (1, 41)
+        config = load_space(folder / "config.yaml").resolve({})
+        assert config["name"] == "digits-best"
+        assert config["train"]["seed"] == 41
+        written = (folder / "config.yaml").read_text()
+        assert not any(key in written for key in ("search", "limits", "confirm", "ablation"))
+        assert load_export(folder).config == config
+
+    def test_another_trial_leaves_when_asked(self, ledger: Ledger, tmp_path: Path) -> None:
+        folder = export_study(ledger, "digits/1", tmp_path / "other", trial=0)
+        assert json.loads((folder / "metrics.json").read_text())["trial"] == 0
+        assert load_space(folder / "config.yaml").name == "digits-000"
+
+    @pytest.mark.parametrize(
+        ("trial", "message"),
+        [
+            (2, "weights of trial 2 of study digits/1 were not kept"),
+            (3, "trial 3 of study digits/1 is stopped; finished are trials 0, 1, 2"),
+            (9, "trial 9 of study digits/1 does not exist"),
+        ],
+    )
+    def test_what_cannot_leave_is_told(
+        self, ledger: Ledger, tmp_path: Path, trial: int, message: str
+    ) -> None:
+        with pytest.raises(ExportError, match=message):
+            export_study(ledger, "digits", tmp_path / "out", trial=trial)
+        assert not (tmp_path / "out").exists()
+
+    def test_deleted_weights_are_told(self, ledger: Ledger, tmp_path: Path) -> None:
+        (tmp_path / "weights.safetensors").unlink()
+        with pytest.raises(ExportError, match="no such weights file"):
+            export_study(ledger, "digits", tmp_path / "out")
+
+    def test_a_study_without_finished_trials(self, ledger: Ledger, tmp_path: Path) -> None:
+        ledger.open_study("empty", "name: empty", {"name": "empty"}, "f" * 64, {})
+        with pytest.raises(ExportError, match="no finished trial to export"):
+            export_study(ledger, "empty", tmp_path / "out")
+
+
+def test_a_network_is_an_ordinary_module(export: Path) -> None:
+    network = load_export(export)
+    assert isinstance(network, nn.Module)
+    assert "preprocess" not in network.state_dict()

@@ -1,0 +1,588 @@
+"""The mirror: MLflow shows what the ledger holds, once, whatever dies or stays away."""
+
+import math
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from mlflow.entities import Run, ViewType
+from mlflow.tracking import MlflowClient
+
+from attnsearch.runs import mirror as mirror_module
+from attnsearch.runs import plots, tracking
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.mirror import Mirror
+from attnsearch.runs.positions import Positions
+from attnsearch.runs.rows import StudyRow
+
+CONFIG: dict[str, Any] = {
+    "name": "digits",
+    "task": "classification",
+    "data": {"source": "/home/someone/data", "image_size": 16},
+    "network": {"backbone": "resnet18", "weights": None},
+    "insert": [
+        {"at": "layer4", "name": "layer4", "block": "psa", "params": {"psa": {"kernels": [3, 5]}}},
+        {"at": "layer3", "name": "mid", "block": "none", "params": {}},
+    ],
+    "train": {"lr": 0.1, "aux_weight": {"ecrm": 0.4}},
+    "search": {"trials": 4},
+}
+DOCUMENT = {
+    "task": "classification",
+    "search": {"sampler": "tpe", "scheduler": "asha", "objectives": {"val_accuracy": "max"}},
+}
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store with its tables, which take seconds to make."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def study_plots(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Draws nothing, since that takes a second a study; returns what really draws."""
+    draw = plots.study_plots
+    monkeypatch.setattr(plots, "study_plots", lambda *_: {})
+    return draw
+
+
+@pytest.fixture
+def ledger(folder: Path) -> Ledger:
+    return Ledger(folder / "attnsearch.db")
+
+
+@pytest.fixture
+def study(ledger: Ledger) -> StudyRow:
+    return open_study(ledger)
+
+
+def open_study(ledger: Ledger, name: str = "digits", **options: Any) -> StudyRow:
+    told = {"command": ["attnsearch", "run", "x.yaml"], "packages": {"attnsearch": "0.1.0"}}
+    return ledger.open_study(name, f"name: {name}  # mine", DOCUMENT, "data1", told, **options)
+
+
+def start(ledger: Ledger, study: StudyRow, number: int, epochs: int = 0) -> int:
+    run_id = ledger.claim(
+        f"key{number}", config=CONFIG, seed=number, epochs=3, study_id=study.id
+    ).run_id
+    ledger.attach(study.id, run_id, number=number, values={"layer4.block": "psa", "train.lr": 0.1})
+    for epoch in range(1, epochs + 1):
+        ledger.record_epoch(run_id, epoch, {"val_accuracy": epoch / 10, "epoch_s": time.time()})
+    return run_id
+
+
+def complete(ledger: Ledger, study: StudyRow, number: int, state: str = "finished") -> int:
+    epochs = {"finished": 3, "stopped": 1}.get(state, 0)
+    run_id = start(ledger, study, number, epochs)
+    ledger.finish(
+        run_id,
+        state,
+        metrics={"val_accuracy": epochs / 10} if epochs else {},
+        costs={"params": 1000 + number, "latency_ms": 1.5},
+        error="the loss is nan" if state == "failed" else None,
+        traceback="Traceback ..." if state == "failed" else None,
+    )
+    return run_id
+
+
+def shown(folder: Path, uri: str | None = None) -> dict[str, Run]:
+    """Every run of the store by its name; fails on two of one name."""
+    client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    runs = client.search_runs(experiments, run_view_type=ViewType.ALL)
+    names = [run.info.run_name for run in runs]
+    assert len(set(names)) == len(names), f"duplicates: {sorted(names)}"
+    return {run.info.run_name: run for run in runs}
+
+
+def history(folder: Path, run: Run, key: str) -> list[tuple[int, float]]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.get_metric_history(run.info.run_id, key)
+    return sorted((metric.step, metric.value) for metric in found)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_study_is_shown_as_the_ledger_has_it(
+    ledger: Ledger,
+    study: StudyRow,
+    folder: Path,
+    study_plots: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plots, "study_plots", study_plots)
+    for number, state in enumerate(["finished", "stopped", "failed", "interrupted", "infeasible"]):
+        complete(ledger, study, number, state)
+    start(ledger, study, 5, epochs=2)
+    ledger.set_importances(study.id, {"val_accuracy": {"train.lr": 1.0}})
+    report = Mirror(ledger).sync(study.id)
+    assert (report.problem, report.missing, report.total) == (None, 0, 6)
+
+    runs = shown(folder)
+    parent = runs.pop("digits/1")
+    assert sorted(runs) == [f"{number:03d} psa@layer4" for number in range(6)]
+    assert parent.info.status == "RUNNING"
+    for run in runs.values():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.experiment_id == parent.info.experiment_id
+    finished, stopped, failed, interrupted, infeasible, running = (
+        runs[name] for name in sorted(runs)
+    )
+    states = {"finished", "stopped", "failed", "interrupted", "infeasible", "running"}
+    assert {run.data.tags["attnsearch.state"] for run in runs.values()} == states
+    assert [
+        run.info.status for run in (finished, stopped, failed, interrupted, infeasible, running)
+    ] == ["FINISHED", "FINISHED", "FAILED", "KILLED", "FINISHED", "RUNNING"]
+    assert failed.data.tags["error"] == "the loss is nan"
+
+    assert finished.data.params == {
+        "task": "classification",
+        "data.image_size": "16",
+        "network.backbone": "resnet18",
+        "layer4.block": "psa",
+        "layer4.psa.kernels": "[3, 5]",
+        "mid.block": "none",
+        "train.lr": "0.1",
+        "train.aux_weight": '{"ecrm": 0.4}',
+    }
+    assert history(folder, finished, "val_accuracy") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert history(folder, running, "val_accuracy") == [(1, 0.1), (2, 0.2)]
+    assert finished.data.metrics["params"] == 1000
+    assert finished.data.metrics["latency_ms"] == 1.5
+    assert finished.data.metrics["epochs"] == 3
+    assert "score_val_accuracy" not in finished.data.metrics
+
+    trials = {trial.name: trial for trial in ledger.trials(study.id)}
+    assert all(trials[name].mlflow_run_id == run.info.run_id for name, run in runs.items())
+    trial = trials["000 psa@layer4"]
+    assert trial.ended is not None
+    assert finished.info.start_time == int(trial.started.timestamp() * 1000)
+    assert finished.info.end_time == int(trial.ended.timestamp() * 1000)
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+    def files(run: Run, path: str | None = None) -> set[str]:
+        return {file.path for file in client.list_artifacts(run.info.run_id, path)}
+
+    assert files(finished) == {"config.yaml"}
+    assert files(failed) == {"config.yaml", "traceback.txt"}
+    config = client.download_artifacts(finished.info.run_id, "config.yaml")
+    assert yaml.safe_load(Path(config).read_text()) == CONFIG
+    tables = {f"leaderboard.{ending}" for ending in ("csv", "json", "md")}
+    assert files(parent) == tables | {"space.yaml", "provenance.json", "plots"}
+    assert files(parent, "plots") == {
+        f"plots/{name}.png"
+        for name in ("objective_val_accuracy", "importances", "cost_params", "curves")
+    }
+    assert str(finished.info.artifact_uri).startswith(str(folder / "mlruns"))
+
+
+def test_the_parent_tells_what_the_study_is(ledger: Ledger, study: StudyRow, folder: Path) -> None:
+    complete(ledger, study, 0)
+    complete(ledger, study, 1, "stopped")
+    ledger.set_study_state(study.id, "finished")
+    Mirror(ledger).sync(study.id)
+    parent = shown(folder)["digits/1"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["best_val_accuracy"] == 0.3
+    assert parent.data.metrics["trials_finished"] == 1
+    assert parent.data.metrics["trials_stopped"] == 1
+    assert parent.data.params["search.sampler"] == "tpe"
+    assert parent.data.params["search.objectives"] == "val_accuracy:max"
+    assert parent.data.tags["mlflow.source.name"] == "attnsearch run x.yaml"
+    assert (
+        "**digits/1** is finished: 1 finished, 1 stopped"
+        in parent.data.tags["mlflow.note.content"]
+    )
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    space = client.download_artifacts(parent.info.run_id, "space.yaml")
+    assert Path(space).read_text() == "name: digits  # mine"
+    table = client.load_table(parent.info.experiment_id, "leaderboard.json")
+    assert table["name"].tolist() == ["000 psa@layer4", "001 psa@layer4"]
+    assert table["val_accuracy"].tolist() == pytest.approx([0.3, 0.1])
+
+
+def test_syncing_again_writes_nothing(ledger: Ledger, study: StudyRow, folder: Path) -> None:
+    complete(ledger, study, 0)
+    Mirror(ledger).sync(study.id)
+    before = (folder / "mlflow.db").read_bytes()
+    report = Mirror(ledger).sync(study.id)
+    assert (report.problem, report.missing) == (None, 0)
+    assert (folder / "mlflow.db").read_bytes() == before
+
+
+def test_writing_everything_again_makes_no_second_point(
+    ledger: Ledger, study: StudyRow, folder: Path
+) -> None:
+    run_id = start(ledger, study, 0)
+    ledger.record_epoch(run_id, 1, {"val_auroc": math.nan, "val_loss": 2.0})
+    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5}, costs={"params": 10})
+    Mirror(ledger).sync(study.id)
+    # As if the process had died before it could note what it had written.
+    parent = ledger.study(study.id)
+    assert parent.mlflow_experiment_id is not None
+    Positions(ledger).set_parent(study.id, "elsewhere", parent.mlflow_experiment_id, "x")
+    Mirror(ledger, f"sqlite:///{folder / 'mlflow.db'}").sync(study.id)
+    run = shown(folder)["000 psa@layer4"]
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    for key in run.data.metrics:
+        assert len(client.get_metric_history(run.info.run_id, key)) == 1, key
+
+
+def test_an_interrupted_run_goes_on_in_its_mlflow_run(
+    ledger: Ledger, study: StudyRow, folder: Path
+) -> None:
+    run_id = start(ledger, study, 0, epochs=2)
+    ledger.finish(run_id, "interrupted")
+    Mirror(ledger).sync(study.id)
+    first = shown(folder)["000 psa@layer4"]
+    assert first.info.status == "KILLED"
+
+    assert start(ledger, study, 0, epochs=1) == run_id
+    Mirror(ledger).sync(study.id)
+    assert shown(folder)["000 psa@layer4"].info.status == "RUNNING"
+    ledger.record_epoch(run_id, 2, {"val_accuracy": 0.2})
+    ledger.record_epoch(run_id, 3, {"val_accuracy": 0.3})
+    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.3})
+    Mirror(ledger).sync(study.id)
+    again = shown(folder)["000 psa@layer4"]
+    assert (again.info.run_id, again.info.status) == (first.info.run_id, "FINISHED")
+    # The epochs that it repeated are the same points, not second ones.
+    assert history(folder, again, "val_accuracy") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_a_reused_result_gets_its_own_run(ledger: Ledger, study: StudyRow, folder: Path) -> None:
+    run_id = complete(ledger, study, 0)
+    Mirror(ledger).sync(study.id)
+    original = shown(folder)["000 psa@layer4"]
+    later = open_study(ledger, "later")
+    ledger.attach(later.id, run_id, number=7)
+    Mirror(ledger).sync(later.id)
+    reused = shown(folder)["007 psa@layer4"]
+    assert reused.info.run_id != original.info.run_id
+    assert reused.data.tags["reused_from"] == original.info.run_id
+    assert reused.data.tags["attnsearch.reused_from"] == "digits/1: 000 psa@layer4"
+    assert reused.data.metrics["val_accuracy"] == 0.3
+    assert reused.info.status == "FINISHED"
+
+
+def test_scores_of_a_checkpoint_are_told_from_the_last_epochs(
+    ledger: Ledger, study: StudyRow, folder: Path
+) -> None:
+    run_id = start(ledger, study, 0, epochs=3)
+    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.75})
+    Mirror(ledger).sync(study.id)
+    metrics = shown(folder)["000 psa@layer4"].data.metrics
+    assert (metrics["val_accuracy"], metrics["score_val_accuracy"]) == (0.3, 0.75)
+
+
+def test_predictions_are_shown_only_where_they_are_stored(
+    ledger: Ledger, study: StudyRow, folder: Path
+) -> None:
+    run_id = start(ledger, study, 0)
+    labels = np.arange(5)
+    ledger.finish(run_id, "finished", predictions={"val": {"labels": labels}})
+    Mirror(ledger).sync(study.id)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    run = shown(folder)["000 psa@layer4"]
+    path = client.download_artifacts(run.info.run_id, "predictions_val.npz")
+    with np.load(path) as arrays:
+        assert arrays["labels"].tolist() == labels.tolist()
+
+
+# What dies, and what stays away
+
+
+def die_after_creating(path: str) -> None:
+    ledger = Ledger(path)
+    study = open_study(ledger)
+    complete(ledger, study, 0)
+    Positions.set_run = lambda *_: os._exit(9)  # type: ignore[method-assign]
+    Mirror(ledger).sync(study.id)
+
+
+def test_a_crash_between_creating_a_run_and_noting_it_makes_no_duplicate(folder: Path) -> None:
+    path = str(folder / "attnsearch.db")
+    process = multiprocessing.get_context("spawn").Process(target=die_after_creating, args=(path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    left = shown(folder)["000 psa@layer4"]
+    ledger = Ledger(path)
+    (trial,) = ledger.trials(ledger.find_study("digits").id)
+    assert trial.mlflow_run_id is None
+
+    report = Mirror(ledger).sync(trial.study_id or 0)
+    assert report.problem is None
+    found = shown(folder)  # fails on duplicates
+    assert found["000 psa@layer4"].info.run_id == left.info.run_id
+    assert found["000 psa@layer4"].info.status == "FINISHED"
+    assert found["digits/1"].info.status == "KILLED"  # its driver is dead
+
+
+def test_a_study_goes_on_without_its_server_and_the_records_follow(
+    ledger: Ledger, study: StudyRow, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, away = tracking._connect, threading.Event()
+    away.set()
+
+    def unreliable(uri: str) -> Any:
+        if away.is_set():
+            raise ConnectionError("the server does not answer")
+        return connect(uri)
+
+    monkeypatch.setattr(tracking, "_connect", unreliable)
+    monkeypatch.setattr(mirror_module, "PAUSE_SECONDS", 0.05)
+    mirror = Mirror(ledger)
+    mirror.follow(study.id)
+    complete(ledger, study, 0)
+    mirror.wake()
+    time.sleep(0.3)
+    assert not ledger.trials(study.id)[0].mlflow_run_id
+    away.clear()
+    wait_for(lambda: ledger.trials(study.id)[0].mlflow_run_id)
+    complete(ledger, study, 1)
+    ledger.set_study_state(study.id, "finished")
+    report = mirror.close()
+    assert (report.problem, report.missing) == (None, 0)
+    assert sorted(shown(folder)) == ["000 psa@layer4", "001 psa@layer4", "digits/1"]
+
+
+def test_a_server_that_fails_halfway_is_tried_again(
+    ledger: Ledger, study: StudyRow, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(ledger, study, 0)
+    complete(ledger, study, 1)
+    for failing in ("log_batch", "create_run", "log_text", "set_terminated", "log_artifacts"):
+        with monkeypatch.context() as patched:
+
+            def fail(*_: Any, **__: Any) -> Any:
+                raise ConnectionError("connection reset by peer")
+
+            patched.setattr(MlflowClient, failing, fail)
+            report = Mirror(ledger).sync(study.id)
+            assert report.problem == "connection reset by peer", failing
+    report = Mirror(ledger).sync(study.id)
+    assert (report.problem, report.missing) == (None, 0)
+    runs = shown(folder)
+    assert sorted(runs) == ["000 psa@layer4", "001 psa@layer4", "digits/1"]
+    assert history(folder, runs["001 psa@layer4"], "val_accuracy") == [
+        (1, 0.1),
+        (2, 0.2),
+        (3, 0.3),
+    ]
+
+
+def test_a_server_that_never_comes_is_reported_soon(
+    ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    mirror = Mirror(ledger)
+    mirror.follow(study.id)
+    complete(ledger, study, 0)
+    began = time.monotonic()
+    report = mirror.close(timeout=20)
+    assert time.monotonic() - began < 15
+    assert report.missing == 1
+    assert "http://127.0.0.1:9 does not show 1 of 1 runs" in str(report)
+    assert "does not answer" in str(report)
+    assert "`attnsearch run`, `show` or `ui`" in str(report)
+
+
+def test_a_server_that_hangs_does_not_hold_the_study(
+    ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = threading.Event()
+    monkeypatch.setattr(tracking, "_connect", lambda _: hanging.wait())
+    mirror = Mirror(ledger)
+    mirror.follow(study.id)
+    complete(ledger, study, 0)
+    began = time.monotonic()
+    report = mirror.close(timeout=0.5)
+    assert time.monotonic() - began < 2
+    assert "it did not take them within" in str(report)
+    hanging.set()
+
+
+def test_one_refused_run_does_not_hold_back_the_others(
+    ledger: Ledger, study: StudyRow, folder: Path
+) -> None:
+    for number, value in enumerate([{"what?": "a name that MLflow refuses"}, {"train.lr": 0.1}]):
+        run_id = ledger.claim(
+            str(number), config={"insert": []}, seed=0, epochs=1, study_id=study.id
+        ).run_id
+        ledger.attach(study.id, run_id, number=number, values=value)
+        ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5})
+    report = Mirror(ledger).sync(study.id)
+    assert report.missing == 1
+    assert report.problem is not None
+    assert "what?" in report.problem
+    assert shown(folder)["001 plain"].data.metrics["val_accuracy"] == 0.5
+
+
+def test_what_the_user_threw_away_stays_away(
+    ledger: Ledger, study: StudyRow, folder: Path
+) -> None:
+    complete(ledger, study, 0)
+    run_id = start(ledger, study, 1)
+    Mirror(ledger).sync(study.id)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    for run in shown(folder).values():
+        client.delete_run(run.info.run_id)
+    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5})
+    complete(ledger, study, 2)
+    assert Mirror(ledger).sync(study.id).missing == 0
+    # Only the parent comes back: without it no run of the study is seen.
+    assert {name: run.info.lifecycle_stage for name, run in shown(folder).items()} == {
+        "digits/1": "active",
+        "000 psa@layer4": "deleted",
+        "001 psa@layer4": "deleted",
+        "002 psa@layer4": "active",
+    }
+
+
+def test_a_lost_store_is_filled_again(
+    ledger: Ledger, study: StudyRow, folder: Path, empty_store: Path
+) -> None:
+    complete(ledger, study, 0)
+    Mirror(ledger).sync(study.id)
+    shutil.copy(empty_store, folder / "again.db")
+    (folder / "again.db").replace(folder / "mlflow.db")
+    start(ledger, study, 1)
+    assert Mirror(ledger).sync(study.id).missing == 0
+    assert sorted(shown(folder)) == ["000 psa@layer4", "001 psa@layer4", "digits/1"]
+
+
+def test_a_second_store_gets_everything(
+    ledger: Ledger, study: StudyRow, folder: Path, empty_store: Path
+) -> None:
+    complete(ledger, study, 0)
+    Mirror(ledger).sync(study.id)
+    shutil.copy(empty_store, folder / "second.db")
+    Mirror(ledger, "sqlite:///second.db").sync(study.id)
+    second = shown(folder, f"sqlite:///{folder / 'second.db'}")
+    assert second["000 psa@layer4"].info.status == "FINISHED"
+    # `show` goes on with the store that showed the study last; going back finds the old runs.
+    assert Mirror(ledger).sync(study.id).uri.endswith("/second.db")
+    first = shown(folder)["000 psa@layer4"].info.run_id
+    Mirror(ledger, "sqlite:///mlflow.db").sync(study.id)
+    assert ledger.trials(study.id)[0].mlflow_run_id == first
+    assert sorted(shown(folder)) == ["000 psa@layer4", "digits/1"]
+
+
+def test_a_purged_run_is_made_again(ledger: Ledger, study: StudyRow, folder: Path) -> None:
+    run_id = start(ledger, study, 0, epochs=1)
+    Mirror(ledger).sync(study.id)
+    old = shown(folder)["000 psa@layer4"].info.run_id
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        for table in ("latest_metrics", "metrics", "params", "tags", "runs"):
+            connection.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (old,))
+    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.1})
+    assert Mirror(ledger).sync(study.id).problem is None
+    new = shown(folder)["000 psa@layer4"]
+    assert new.info.run_id != old
+    assert (new.info.status, new.data.params["layer4.block"]) == ("FINISHED", "psa")
+    assert history(folder, new, "val_accuracy") == [(1, 0.1)]
+
+
+def test_only_one_process_writes_a_study(ledger: Ledger, study: StudyRow, folder: Path) -> None:
+    complete(ledger, study, 0)
+    driver = Ledger(folder / "attnsearch.db")
+    assert driver.hold(f"mirror:{study.id}") is None
+    report = Mirror(ledger).sync(study.id)
+    assert report.problem is not None
+    assert report.problem.endswith("writes them now")
+    driver.close()
+    assert Mirror(ledger).sync(study.id).problem is None
+
+
+def create_store(folder: str, barrier: Any) -> None:
+    os.chdir(folder)
+    barrier.wait()
+    tracking.Tracking(tracking.tracking_uri()).experiment(f"e{os.getpid()}")
+
+
+@pytest.mark.slow
+def test_a_store_is_created_whole_by_several_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [
+        context.Process(target=create_store, args=(str(folder), barrier)) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    assert len(client.search_experiments()) == 4  # with MLflow's own
+    assert not list(folder.glob(".mlflow.db*"))
+
+
+def test_a_half_made_store_is_never_left_in_place(
+    folder: Path, ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mlflow.db").unlink()
+    (folder / ".mlflow.db.0.new").write_text("what a killed process left")
+    os.utime(folder / ".mlflow.db.0.new", (0, 0))
+
+    def killed(self: Any, **_: Any) -> Any:
+        raise RuntimeError("killed while the tables were made")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "search_experiments", killed)
+        assert Mirror(ledger).sync(study.id).problem == "killed while the tables were made"
+    assert not (folder / "mlflow.db").exists()
+    assert Mirror(ledger).sync(study.id).problem is None
+    assert "digits/1" in shown(folder)
+    assert not list(folder.glob(".mlflow.db*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "recorded", "chosen"),
+    [
+        (None, None, None, "sqlite:///{folder}/mlflow.db"),
+        (None, "http://server:5000", "sqlite:///gone.db", "http://server:5000"),
+        ("sqlite:///a.db", "http://server:5000", None, "sqlite:///{folder}/a.db"),
+        (None, None, "http://server:5000", "http://server:5000"),
+        (None, None, "sqlite:////gone/mlflow.db", "sqlite:///{folder}/mlflow.db"),
+    ],
+)
+def test_the_store_is_the_one_asked_for(
+    given: str | None,
+    environment: str | None,
+    recorded: str | None,
+    chosen: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if environment:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    assert tracking.tracking_uri(given, recorded) == chosen.format(folder=folder)

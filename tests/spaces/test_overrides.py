@@ -1,0 +1,126 @@
+"""`--set KEY=VALUE`."""
+
+from pathlib import Path
+
+import pytest
+
+from attnsearch.spaces import SpaceError, load_space
+
+TEXT = """\
+name: test
+task: classification
+data: {source: digits, image_size: 16}
+network: {backbone: resnet18, stem: small, width: 0.5}
+insert:
+  - {at: layer4, block: {choice: [none, gc]}}
+  - {at: layer3, block: se}
+train: {epochs: 6}
+"""
+
+
+def test_an_override_replaces_a_value(load):
+    space = load(TEXT, "train.epochs=3", "name=other")
+    assert space.document["train"]["epochs"] == 3
+    assert space.name == "other"
+
+
+def test_the_last_override_wins(load):
+    assert load(TEXT, "train.epochs=3", "train.epochs=4").document["train"]["epochs"] == 4
+
+
+def test_a_value_is_yaml(load):
+    space = load(TEXT, "train.lr={float: [1e-3, 1e-1], log: true}", "data.augment.flip=true")
+    assert [d.name for d in space.decisions] == ["layer4.block", "train.lr"]
+    assert space.document["data"]["augment"] == {"flip": True}
+
+
+def test_a_number_names_a_member_of_a_list(load):
+    space = load(TEXT, "insert.0.block=gc", "insert.1.block=eca")
+    assert not space.decisions
+    assert [entry["block"] for entry in space.resolve({})["insert"]] == ["gc", "eca"]
+
+
+def test_a_section_that_the_file_does_not_have_is_made(load):
+    assert load(TEXT, "search.trials=3").document["search"]["trials"] == 3
+    assert load(TEXT, "confirm={}").document["confirm"]["seeds"] == 5
+
+
+def test_a_key_of_a_file_may_hold_dots(load, tmp_path):
+    (tmp_path / "my_gate.py").write_text(
+        "from torch import nn\n\n\nclass Gate(nn.Module):\n"
+        "    def __init__(self, channels, strength=1.0):\n        super().__init__()\n\n"
+        "    def forward(self, x):\n        return x\n"
+    )
+    text = TEXT + "blocks:\n  'my_gate:Gate': {strength: 0.5}\n"
+    space = load(text, "insert.1.block='my_gate:Gate'", "blocks.my_gate:Gate.strength=0.25")
+    assert space.resolve({"layer4.block": "none"})["insert"][1]["params"] == {
+        "my_gate:Gate": {"strength": 0.25}
+    }
+
+
+def test_an_override_can_mend_the_file(load):
+    broken = TEXT.replace("epochs: 6", "epochs: -6, lr: .inf")
+    assert load(broken, "train.epochs=1", "train.lr=0.1").document["train"]["lr"] == 0.1
+
+
+def test_an_override_can_fill_an_empty_file(load):
+    space = load(
+        "", "name=x", "task=classification", "data.source=digits", "network.backbone=resnet20"
+    )
+    assert space.name == "x"
+
+
+def test_paths_of_an_override_are_relative_to_the_current_folder(tmp_path, monkeypatch):
+    study, here = tmp_path / "study", tmp_path / "here"
+    study.mkdir()
+    here.mkdir()
+    (study / "space.yaml").write_text(TEXT.replace("source: digits", "source: a.npz"))
+    monkeypatch.chdir(here)
+    path = study / "space.yaml"
+    assert load_space(path).document["data"]["source"] == str(study / "a.npz")
+    overridden = load_space(path, ["data.source=../b.npz"])
+    assert overridden.document["data"]["source"] == str(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("override", "found", "remedy"),
+    [
+        ("train.epoch=3", "'epoch'", "did you mean 'epochs'?"),
+        ("train.epochs", "KEY=VALUE", "--set train.epochs=3"),
+        ("=3", "KEY=VALUE", "--set train.epochs=3"),
+        ("train.epochs=[3", "'[3'", "not closed"),
+        ("train.epochs={a: 1, a: 2}", "'a'", "remove one"),
+        ("train.epochs=ten", "'ten'", "a whole number"),
+        ("train.epochs.x=3", "train.epochs: is 6", "no key 'x'"),
+        ("insert.2.block=gc", "insert: is a list of 2", "0 to 1"),
+        ("insert.first.block=gc", "'first'", "0 to 1"),
+        ("insert.0.block=gcc", "'gcc'", "gc"),
+        ("network.backbone=resnet19", "'resnet19'", "resnet18"),
+        ("data.source=digitz", "'digitz'", "digits"),
+        ("blocks={gc: {ratoi: 1}}", "'ratoi'", "ratio"),
+        ("network.weights=nowhere.pth", "nowhere.pth", "relative to"),
+    ],
+)
+def test_a_mistake_in_an_override_names_the_override(override, found, remedy, load):
+    with pytest.raises(SpaceError) as caught:
+        load(TEXT, override)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(f"--set {override}: ")
+    assert found in str(problem)
+    assert remedy in str(problem)
+    assert problem.line is None
+
+
+def test_what_the_file_says_wrong_keeps_its_own_place(load):
+    with pytest.raises(SpaceError) as caught:
+        load(TEXT.replace("epochs: 6", "epochs: 0"), "train.lr=-1")
+    assert [(p.file, p.line) for p in caught.value.problems] == [
+        ("--set train.lr=-1", None),
+        ("space.yaml", 8),
+    ]
+
+
+def test_overrides_leave_the_text_of_the_file_as_it_was_given(load):
+    space = load(TEXT, "train.epochs=3")
+    assert space.text == TEXT
+    assert Path("space.yaml").read_text() == TEXT

@@ -99,11 +99,18 @@ class GlobalContext(nn.Module):
         """Pool the positions to (B, C, 1, 1)."""
         if self.conv_mask is None:
             return x.mean((2, 3), keepdim=True)
+        B, C, _, _ = x.shape
         positions = x.flatten(2)  # (B, C, HW), a view in both memory formats
         # A convolution to one channel is a matrix-vector product, which runs faster as such.
-        logits = self.conv_mask.weight.view(1, -1) @ positions + _bias(self.conv_mask)
+        mask = self.conv_mask.weight.view(1, 1, C).expand(B, 1, C)
+        logits = torch.baddbmm(_bias(self.conv_mask).view(1, 1, 1), mask, positions)
         weights = logits.softmax(-1)  # (B, 1, HW)
-        return (positions @ weights.transpose(1, 2)).unsqueeze(-1)
+        # Which operand is transposed decides whether the backward reads the map in order.
+        if checks.memory_format(x) == torch.channels_last:
+            context = torch.bmm(weights, positions.transpose(1, 2))
+        else:
+            context = torch.bmm(positions, weights.transpose(1, 2))
+        return context.view(B, C, 1, 1)
 
 
 def _transform(channels: int, hidden: int) -> nn.Sequential:

@@ -257,10 +257,7 @@ def as_size(image_size: int | Sequence[int]) -> Size:
     Raises:
         SiteError: It is neither, or a side is below one pixel.
     """
-    if isinstance(image_size, Sequence):
-        pair = tuple(image_size)
-    else:
-        pair = (image_size, image_size)
+    pair = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
         raise SiteError(
             f"image_size is {image_size!r}; it must be a whole number of pixels from 1, "

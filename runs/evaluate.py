@@ -55,6 +55,6 @@ def predict(network: nn.Module, images: Tensor, normalisation: Normalisation) ->
     network.eval()
     # Not inference_mode: what a block caches here must still be usable in training.
     with torch.no_grad():
-        parts = [network(normalisation(part)) for part in images.split(EVALUATION_BATCH)]
+        parts = [network(normalisation(part)) for part in torch.split(images, EVALUATION_BATCH)]
     network.train(training)
     return torch.cat(parts).float().cpu()

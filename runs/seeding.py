@@ -9,6 +9,7 @@ run again from a saved state without saving any generator.
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -21,11 +22,9 @@ def derive_seed(seed: int, *key: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(
-    seed: int, purpose: str, epoch: int, device: str | torch.device = "cpu"
-) -> torch.Generator:
-    """A fresh generator on `device` for one purpose ("order", "augment", ...) of one epoch."""
-    return torch.Generator(device).manual_seed(derive_seed(seed, purpose, epoch))
+def generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
+    """A fresh generator for one purpose ("order", "augment", ...) of one epoch, on the CPU."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch))
 
 
 @contextmanager
@@ -71,13 +70,14 @@ def deterministic(device: str | torch.device) -> Iterator[None]:
         return
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic  # typed as a module without attributes
+    fill = settings.fill_uninitialized_memory
     # Only a warning, since a user's block may use an operation that has no such algorithm.
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling helps to find reads of uninitialised memory and costs time at every allocation.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        settings.fill_uninitialized_memory = fill

@@ -185,8 +185,10 @@ def _connect(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow.tracking import MlflowClient
 
-    for noisy in ("mlflow.store.db.utils", "alembic"):  # the tables' creation, line by line
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # They tell the tables' creation line by line, and a store's error with its whole traceback;
+    # the mirror reports errors itself.
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     path = sqlite_path(uri)
     if path is not None:
         _create_store(path)

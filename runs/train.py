@@ -177,7 +177,8 @@ class Training:
         """A copy of the state dict after the epoch that counts, on the CPU."""
         if self.result_epoch == self.best_epoch:
             return dict(self.best_state)
-        return _copy(self.network.state_dict())
+        copied: dict[str, Tensor] = _copy(self.network.state_dict())
+        return copied
 
     def weights(self) -> bytes:
         """The weights file of the epoch that counts, as `load_export` and exports read it."""
@@ -253,14 +254,14 @@ class Training:
         order = torch.randperm(
             len(self._labels), generator=generator(self.seed, "order", self.epoch)
         )
-        draws = generator(self.seed, "augment", self.epoch, self.device)
+        draws = generator(self.seed, "augment", self.epoch)
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         aux_sum = torch.zeros_like(loss_sum)
         hits = torch.zeros((), device=self.device, dtype=torch.int64)
         step = self.epoch * len(self._batches)
         look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
         has_auxiliary = False
-        for index in order.to(self.device).split(self._batches):
+        for index in torch.split(order.to(self.device), self._batches):
             rate = self._rate(step)
             images = self.normalisation.scale(self._images["train"][index])
             images = self.normalisation.normalise(self._augment(images, draws))
@@ -305,7 +306,7 @@ class Training:
 
     def _step(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self._train["grad_clip"] is not None:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self._train["grad_clip"])

@@ -15,7 +15,6 @@ from attnsearch.search.text import duration, paragraph, plural, quantity, table,
 from attnsearch.spaces import Space, SpaceError, load_space
 
 _START_SECONDS = 12  # Ray, the data and the records, before the first step
-_DEFAULT_IMAGES = Images(channels=3, size=(32, 32), classes=10)
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def make_plan(space: Space) -> Plan:
     config = space.resolve(space.defaults())
     data, note = _data(config)
     images = (
-        Images(data.channels, tuple(data.image_size), data.classes)
+        Images(data.channels, data.image_size, data.classes)
         if data is not None
         else _declared_images(config["data"])
     )
@@ -187,12 +186,8 @@ def _declared_images(data: Mapping[str, Any]) -> Images:
     """What the file says about images that are not here."""
     classes = data.get("classes")
     count = len(classes) if isinstance(classes, list) else classes
-    size = data.get("image_size") or _DEFAULT_IMAGES.size
-    return Images(
-        data.get("channels") or _DEFAULT_IMAGES.channels,
-        (size, size) if isinstance(size, int) else tuple(size),
-        count or _DEFAULT_IMAGES.classes,
-    )
+    size = data["image_size"]
+    return Images(data["channels"] or 3, (size, size), count or 10)
 
 
 def _runs(space: Space, config: Mapping[str, Any], images: Images, data: DataSet | None) -> Runs:
@@ -294,7 +289,7 @@ def _decisions_text(space: Space) -> str:
 
 
 def _networks_text(plan: Plan) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             example.which,
             quantity(example.params),
@@ -305,8 +300,8 @@ def _networks_text(plan: Plan) -> str:
         for example in plan.examples
     ]
     headers = ["", "params", "MACs", "inserted", "left out because"]
-    if not any(row[-1] for row in rows):
-        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    columns = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
+    headers, rows = headers[:columns], [row[:columns] for row in rows]
     count = plan.space.architecture_count()
     told = f"Networks: {count:,} different ones" if count > 1 else "Network:"
     return told + "\n" + table(headers, rows, right={"params", "MACs"}, indent="  ")

@@ -46,7 +46,8 @@ def seconds_per_epoch(
         batch = min(whole, max(first, int(first * _PROBE_SECONDS / max(step, 1e-6))))
         step = _step_seconds(network, config, images, batch, device, repeats=3)
         forward = _forward_seconds(network, images, batch, device)
-    return (step * training + forward * validation) / batch
+    seconds: float = (step * training + forward * validation) / batch
+    return seconds
 
 
 def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
@@ -85,7 +86,8 @@ def workers(resources: Mapping[str, Any], trials: int) -> int:
     if gpus:
         cards = torch.cuda.device_count()
         fit = min(fit, cards * int(1 / gpus + 1e-9) if gpus <= 1 else int(cards / gpus))
-    return max(1, min(fit, resources.get("workers") or fit, trials))
+    side_by_side: int = min(fit, resources.get("workers") or fit, trials)
+    return max(1, side_by_side)
 
 
 def _step_seconds(

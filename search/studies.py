@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def open_ledger() -> Iterator[Ledger]:
     Raises:
         LedgerError: There is none.
     """
-    with Ledger(create=False) as ledger:
+    with closing(Ledger(create=False)) as ledger:
         yield ledger
 
 
@@ -172,13 +172,13 @@ def _mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
 def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:
     """The finished trials, the best by the first objective first; ties by number."""
     name, way = next(iter(objectives.items()))
-
-    def rank(trial: TrialRow) -> tuple[float, int]:
-        value = _value(trial, name)
-        return (-value if way == "max" else value, trial.number)  # type: ignore[operator]
-
-    finished = [trial for trial in trials if trial.state == "finished"]
-    return sorted((t for t in finished if _value(t, name) is not None), key=rank)
+    sign = -1.0 if way == "max" else 1.0
+    ranked = [
+        (sign * value, trial.number, trial)
+        for trial in trials
+        if trial.state == "finished" and (value := _value(trial, name)) is not None
+    ]
+    return [trial for _, _, trial in sorted(ranked, key=lambda place: place[:2])]
 
 
 def pareto(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> set[int]:
@@ -334,8 +334,9 @@ def _over(violations: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def _value(trial: TrialRow, name: str) -> float | None:
     value = trial.metrics.get(name, trial.costs.get(name))
-    usable = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if usable else None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _scores(trial: TrialRow, objectives: Mapping[str, str]) -> str:

@@ -5,20 +5,20 @@
     config = space.resolve(space.defaults())
 
 `load` reads a file, `space` holds the result, `model` documents every key, `document` is the YAML
-reader, `canonical` says when two configs train alike, `dump` writes one.
+reader, `canonical_form` says when two configs train alike, `writing` writes one.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.canonical import canonical, canonical_text
+    from attnsearch.spaces.canonical_form import canonical, canonical_text
     from attnsearch.spaces.decisions import Decision
-    from attnsearch.spaces.dump import dump
+    from attnsearch.spaces.writing import dump
     from attnsearch.spaces.errors import DecisionError, Problem, SpaceError
     from attnsearch.spaces.load import load_space
-    from attnsearch.spaces.schema import schema
-    from attnsearch.spaces.shipped import shipped
+    from attnsearch.spaces.json_schema import schema
+    from attnsearch.spaces.shipped_files import shipped
     from attnsearch.spaces.space import Space
 
 _HOMES = {
@@ -27,12 +27,12 @@ _HOMES = {
     "Problem": "errors",
     "Space": "space",
     "SpaceError": "errors",
-    "canonical": "canonical",
-    "canonical_text": "canonical",
-    "dump": "dump",
+    "canonical": "canonical_form",
+    "canonical_text": "canonical_form",
+    "dump": "writing",
     "load_space": "load",
-    "schema": "schema",
-    "shipped": "shipped",
+    "schema": "json_schema",
+    "shipped": "shipped_files",
 }
 
 __all__ = [

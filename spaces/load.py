@@ -24,7 +24,7 @@ from attnsearch.spaces.model import GroupsPattern, GroupsTable, SpaceFile
 from attnsearch.spaces.overrides import apply_overrides
 from attnsearch.spaces.parameters import Blocks, side_loss
 from attnsearch.spaces.rules import Rule, double_replacements, fixed_names, read_rules
-from attnsearch.spaces.shipped import find_space_file
+from attnsearch.spaces.shipped_files import find_space_file
 from attnsearch.spaces.space import AUX_WEIGHT, Setting, Space
 from attnsearch.spaces.validate import validate
 

@@ -58,7 +58,7 @@ def make_config(*insert: tuple[str, str], **train: Any) -> dict[str, Any]:
     return {
         "name": "tiny",
         "task": "classification",
-        "data": {"augment": {"noise": 0.1, "crop": 1}},
+        "data": {"augment": {"noise": 0.1, "flip": True}},
         "network": {
             "backbone": "resnet20",
             "stem": "small",

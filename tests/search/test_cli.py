@@ -209,9 +209,7 @@ def test_broken_pipe_is_no_error_and_others_are(
     ("words", "reader"),
     [("schema", "head -1"), ("schema", "true"), ("--help", "true"), ("sites resnet152", "true")],
 )
-def test_a_reader_that_leaves_early_sees_no_error(
-    words: str, reader: str, tmp_path: Path
-) -> None:
+def test_a_reader_that_leaves_early_sees_no_error(words: str, reader: str, tmp_path: Path) -> None:
     """`true` has left before the first byte is written."""
     script = f'"$PYTHON" -c "$CODE" {words} 2>errors | {reader}; echo "${{PIPESTATUS[0]}}"'
     done = subprocess.run(

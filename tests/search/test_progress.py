@@ -61,7 +61,9 @@ def screen(console: Console) -> str:
 
 
 def console(width: int = 100) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=width, height=30, color_system=None)
+    return Console(
+        file=io.StringIO(), force_terminal=True, width=width, height=30, color_system=None
+    )
 
 
 def test_plain_lines() -> None:
@@ -72,7 +74,8 @@ def test_plain_lines() -> None:
         "sampler tpe, scheduler asha",
         "trial 000 started: plain",
         "trial 001 started: ecrm@layer4 psa@layer3.conv2",
-        "trial 000 finished: plain: val_accuracy 0.8750, 2.80 M params, 12 s, best so far (1 of 4)",
+        "trial 000 finished: plain: val_accuracy 0.8750, 2.80 M params, 12 s, best so far "
+        "(1 of 4)",
         "trial 001 stopped: ecrm@layer4 psa@layer3.conv2: val_accuracy 0.2500, 3.0 s (2 of 4)",
         "trial 002 started: gc@layer4",
         "trial 002 failed: gc@layer4: out of memory: 9 GB (3 of 4)",
@@ -181,9 +184,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         ({"TERM": "dumb"}, "PlainProgress", False),
     ],
 )
-def test_a_terminal_gets_the_table(
-    variables: dict[str, str], kind: str, coloured: bool
-) -> None:
+def test_a_terminal_gets_the_table(variables: dict[str, str], kind: str, coloured: bool) -> None:
     import pty
 
     script = (
@@ -191,7 +192,8 @@ def test_a_terminal_gets_the_table(
         "from attnsearch.search.events import TrialEnd, TrialInfo\n"
         "with open_progress() as progress:\n"
         "    print(type(progress).__name__)\n"
-        "    progress.trial_ended(TrialInfo(0, 'plain', {}, 1), TrialEnd('failed', reason='why'))\n"
+        "    end = TrialEnd('failed', reason='why')\n"
+        "    progress.trial_ended(TrialInfo(0, 'plain', {}, 1), end)\n"
     )
     main, terminal = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}

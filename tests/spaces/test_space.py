@@ -316,7 +316,7 @@ class TestStarts:
     @pytest.mark.parametrize(
         ("spec", "default"),
         [
-            ("{int: [10, 40], step: 10}", 20),
+            ("{int: [10, 50], step: 10}", 30),
             ("{int: [1, 64], log: true}", 8),
             ("{choice: [4, 2]}", 4),
             ("{int: [1, 9], prior: 2}", 2),

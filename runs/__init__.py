@@ -1,1 +1,60 @@
-"""attnsearch.runs."""
+"""One run's life: data, training, costs, records, export.
+
+The names below load on first use, so that reading a ledger loads no torch and nothing loads
+MLflow before it is needed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnsearch.runs.data import DataSet, load_data
+    from attnsearch.runs.export import export_study, load_export
+    from attnsearch.runs.key import run_key
+    from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow
+    from attnsearch.runs.mirror import Mirror
+    from attnsearch.runs.tables import leaderboard, trials_frame
+    from attnsearch.runs.train import Training
+
+_HOMES = {
+    "DataSet": "data",
+    "Ledger": "ledger",
+    "LedgerError": "ledger",
+    "Mirror": "mirror",
+    "RunRow": "ledger",
+    "StudyRow": "ledger",
+    "Training": "train",
+    "TrialRow": "ledger",
+    "export_study": "export",
+    "leaderboard": "tables",
+    "load_data": "data",
+    "load_export": "export",
+    "run_key": "key",
+    "trials_frame": "tables",
+}
+
+__all__ = [
+    "DataSet",
+    "Ledger",
+    "LedgerError",
+    "Mirror",
+    "RunRow",
+    "StudyRow",
+    "Training",
+    "TrialRow",
+    "export_study",
+    "leaderboard",
+    "load_data",
+    "load_export",
+    "run_key",
+    "trials_frame",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

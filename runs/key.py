@@ -44,13 +44,15 @@ def run_key(
 
     Returns:
         64 hexadecimal digits.
+
+    Raises:
+        BlockError: A block does not exist, or a user's block has no source file.
+        SiteError: A site does not exist.
+        OSError: The weights that the config starts from cannot be read.
     """
-    parts = canonical(config)
-    # Both stand for themselves below: a config's own may be overruled, by an arm for instance.
-    train = {k: v for k, v in parts["train"].items() if k not in ("seed", "epochs")}
     blocks = {entry["block"] for entry in config.get("insert", ())} - {"none"}
     named = {
-        "config": {**parts, "train": train},
+        "config": canonical(config),
         "data": data_fingerprint,
         "seed": seed,
         "epochs": epochs,

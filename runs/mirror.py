@@ -34,6 +34,7 @@ from attnsearch.runs.mlflow_view import (
 from attnsearch.runs.positions import Pending, Positions
 from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.tracking import Tracking, refused, sqlite_path, tracking_uri
+from attnsearch.spaces import dump
 
 PAUSE_SECONDS = 1.0
 """What happens within this time is written in one go."""
@@ -274,7 +275,7 @@ class Mirror:
             run_tags(study, item) if changed else None,
         )
         if item.new:
-            tracking.text(run_id, "config.yaml", _yaml(trial.config))
+            tracking.text(run_id, "config.yaml", dump(trial.config))
         if trial.traceback:
             tracking.text(run_id, "traceback.txt", trial.traceback)
         if trial.state in ("finished", "stopped"):
@@ -364,12 +365,6 @@ def _study_points(study: StudyRow, trials: list[TrialRow]) -> list[Point]:
         if winner is not None:
             values[f"best_{metric}"] = float(winner.metrics[metric])
     return [Point(key, value, at, len(ended)) for key, value in values.items()]
-
-
-def _yaml(config: dict[str, Any]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _ms(time: Any) -> int:

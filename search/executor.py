@@ -74,7 +74,7 @@ def execute(
                 name="study",
                 search_alg=feed,
                 scheduler=scheduler,
-                stop=_StopAll(stop),
+                stop=_StopAll(watch.stopped),
                 num_samples=-1,
                 resources_per_trial=PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}]),
                 storage_path=str(cluster.folder),

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from pathlib import Path
 
 from torch import nn
 
@@ -50,6 +51,9 @@ def block_text(name: str) -> str:
     Raises:
         BlockError: No block has this name.
     """
+    folder = str(Path.cwd())
+    if ":" in name and folder not in sys.path:
+        sys.path.append(folder)  # last, so that no file here stands for an installed module
     block = find_block(name)
     docs = parameter_docs(block)
     parameters = hyperparameters(block)

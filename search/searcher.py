@@ -89,6 +89,15 @@ class Watch(Callback):  # type: ignore[misc]
         self._reports: dict[int, Report] = {}
         self._ended: set[int] = set()
         self._trials: list[Trial] = []
+        self._killed: set[str] = set()
+
+    def stopped(self) -> bool:
+        """Whether Tune may end the rest: the study is being stopped and no worker trains.
+
+        Those that train are killed and must have been seen to be dead, or Tune would wait for
+        each of them to answer.
+        """
+        return self._stop() and all(trial.status != Trial.RUNNING for trial in self._trials)
 
     def active(self) -> int:
         """How many jobs are running or about to run, those paused by a scheduler not included."""
@@ -102,7 +111,9 @@ class Watch(Callback):  # type: ignore[misc]
         self._trials = trials
         if self._stop():
             for trial in trials:
-                self._kill(trial)
+                if trial.status == Trial.RUNNING and trial.trial_id not in self._killed:
+                    self._killed.add(trial.trial_id)
+                    self._kill(trial)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -67,7 +67,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     with open_ledger() as ledger:
         study = ledger.find_study(address)
         trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
-        lag = _mirror_lag(ledger, study)
+        lag = mirror_lag(ledger, study)
     ranked = leaderboard(trials, study.objectives)
     if as_json:
         return _json(
@@ -159,7 +159,7 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
     )
 
 
-def _mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
+def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
     """Lets MLflow catch up with a study that nobody runs now, and says what it still lacks."""
     from attnsearch.runs.mirror import Mirror
 

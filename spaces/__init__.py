@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnsearch.spaces.canonical_form import canonical, canonical_text
     from attnsearch.spaces.decisions import Decision
-    from attnsearch.spaces.writing import dump
     from attnsearch.spaces.errors import DecisionError, Problem, SpaceError
-    from attnsearch.spaces.load import load_space
     from attnsearch.spaces.json_schema import schema
+    from attnsearch.spaces.load import load_space
     from attnsearch.spaces.shipped_files import shipped
     from attnsearch.spaces.space import Space
+    from attnsearch.spaces.writing import dump
 
 _HOMES = {
     "Decision": "decisions",

@@ -13,14 +13,12 @@ from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.sites import find_backbone, find_stem
 from attnsearch.spaces.decisions import is_spec
 from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
-from attnsearch.spaces.model import (
+from attnsearch.spaces.model import GroupsPattern, SpaceFile, Train
+from attnsearch.spaces.model_search import (
     CLASSIFICATION_METRICS,
     COSTS,
     SEGMENTATION_METRICS,
-    GroupsPattern,
     Scheduler,
-    SpaceFile,
-    Train,
 )
 
 BUILT_IN = ("digits",)

@@ -1,50 +1,34 @@
 """The keys of a space file: types, bounds, defaults and what each is for.
 
-`attnsearch schema` prints this module as a JSON Schema, descriptions included. What no type can
-say (sites, blocks, keys that contradict each other) is checked in `checks` and `insertions`.
+`attnsearch schema` prints this module and `model_search` as a JSON Schema, descriptions included.
+What no type can say (sites, blocks, keys that contradict each other) is checked in `checks` and
+`insertions`.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from attnsearch.blocks.sites import BACKBONES
-from attnsearch.spaces.values import Searchable, SearchableFloat, SearchableInt
+from attnsearch.spaces.model_search import Ablation, Confirm, Limits, Resources, Search
+from attnsearch.spaces.values import (
+    Count,
+    Positive,
+    Searchable,
+    SearchableFloat,
+    SearchableInt,
+    Section,
+    Seed,
+    by_type,
+)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
-Count = Annotated[int, Field(ge=1)]
-
-CLASSIFICATION_METRICS = {
-    "val_accuracy": "max",
-    "val_balanced_accuracy": "max",
-    "val_f1": "max",
-    "val_auroc": "max",
-    "val_loss": "min",
-}
-SEGMENTATION_METRICS = {"val_dice": "max", "val_loss": "min"}
-COSTS = {"params": "min", "macs": "min", "latency_ms": "min", "memory_mb": "min"}
 
 
-def _by_type(allowed: str, **tags: str) -> Discriminator:
-    """Tells the members of a union apart by the type of the value."""
-
-    def tag(value: Any) -> str | None:
-        kind = "null" if value is None else type(value).__name__
-        return tags.get(kind, tags.get("dict") if isinstance(value, BaseModel) else None)
-
-    return Discriminator(tag, custom_error_type="type", custom_error_message=f"must be {allowed}")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class GroupsPattern(_Section):
+class GroupsPattern(Section):
     """Groups from file names."""
 
     pattern: str = Field(
@@ -54,7 +38,7 @@ class GroupsPattern(_Section):
     )
 
 
-class GroupsTable(_Section):
+class GroupsTable(Section):
     """Groups from a table."""
 
     csv: str = Field(
@@ -62,7 +46,7 @@ class GroupsTable(_Section):
     )
 
 
-class Augment(_Section):
+class Augment(Section):
     """Random changes of training images; what is not named is off."""
 
     crop: SearchableInt[Annotated[int, Field(ge=0)]] = Field(
@@ -93,7 +77,7 @@ class Augment(_Section):
     )
 
 
-class Data(_Section):
+class Data(Section):
     """The images, and how they are split."""
 
     source: Annotated[str, Field(min_length=1)] | None = Field(
@@ -114,7 +98,7 @@ class Data(_Section):
                 Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)],
                 Tag("<names>"),
             ],
-            _by_type(
+            by_type(
                 "a number of classes or a list of their names", int="<number>", list="<names>"
             ),
         ]
@@ -162,7 +146,7 @@ class Data(_Section):
     )
 
 
-class Network(_Section):
+class Network(Section):
     """The host network."""
 
     backbone: str = Field(
@@ -185,7 +169,7 @@ class Network(_Section):
     )
 
 
-class Entry(_Section):
+class Entry(Section):
     """One place, or one pattern of places, and what may stand there."""
 
     at: Annotated[str, Field(min_length=1, max_length=100)] = Field(
@@ -205,7 +189,7 @@ class Entry(_Section):
     )
 
 
-class Train(_Section):
+class Train(Section):
     """How a network is trained."""
 
     epochs: Count = Field(10, description="Epochs of the full schedule.")
@@ -249,7 +233,7 @@ class Train(_Section):
             Annotated[Literal["balanced"], Tag("<balanced>")]
             | Annotated[list[Positive], Tag("<weights>")]
             | Annotated[None, Tag("<null>")],
-            _by_type(
+            by_type(
                 "null, balanced or a list of one weight a class",
                 str="<balanced>",
                 list="<weights>",
@@ -267,105 +251,7 @@ class Train(_Section):
     )
 
 
-class Asha(_Section):
-    """Asynchronous successive halving."""
-
-    grace: Count = Field(1, description="Epochs that every trial gets.")
-    reduction: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on.")
-
-
-class Hyperband(_Section):
-    """Hyperband."""
-
-    reduction: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on.")
-
-
-class Median(_Section):
-    """Stops what lies below the median of the others."""
-
-    grace: Count = Field(1, description="Epochs that every trial gets.")
-    min_samples: Count = Field(3, description="Trials to compare with before any is stopped.")
-
-
-class Scheduler(_Section):
-    """A scheduler with its settings; exactly one key."""
-
-    asha: Asha | None = None
-    hyperband: Hyperband | None = None
-    median: Median | None = None
-
-
-class Search(_Section):
-    """How the space is explored."""
-
-    sampler: Literal["tpe", "random", "grid", "gp", "nsga2", "cmaes"] = Field(
-        "tpe", description="Optuna's sampler."
-    )
-    scheduler: Annotated[
-        Annotated[Literal["asha", "hyperband", "median", "none"], Tag("<name>")]
-        | Annotated[Scheduler, Tag("<settings>")],
-        _by_type(
-            "asha, hyperband, median or none, or {asha: {grace: 2, reduction: 3}}",
-            str="<name>",
-            dict="<settings>",
-        ),
-    ] = Field("asha", description="Stops weak trials early.")
-    trials: Count = Field(16, description="Number of different configs to try.")
-    objectives: dict[str, Literal["max", "min"]] = Field(
-        {},
-        description="Metric to direction, the first one leading; several give a Pareto front. "
-        "Default: val_accuracy: max, for segmentation val_dice: max.",
-    )
-    seed: Seed = Field(0, description="Seed of the sampler.")
-
-
-class Limits(_Section):
-    """Upper limits, checked on the built network before it trains."""
-
-    params: Positive | None = Field(None, description="Parameters.")
-    macs: Positive | None = Field(None, description="Multiply-adds for one image.")
-    latency_ms: Positive | None = Field(None, description="Milliseconds for one image.")
-    memory_mb: Positive | None = Field(None, description="Peak megabytes of a training step.")
-
-
-class Confirm(_Section):
-    """Retraining of the best few and their controls on fresh seeds."""
-
-    top: Count = Field(1, description="How many of the best architectures.")
-    seeds: Count = Field(5, description="Runs of each; verdicts need 5.")
-    epochs: Count | None = Field(None, description="Epochs of each run; null takes train.epochs.")
-    controls: list[Literal["baseline", "capacity", "tuned_baseline"]] = Field(
-        ["baseline", "capacity", "tuned_baseline"], description="What the best are compared with."
-    )
-
-
-class Ablation(_Section):
-    """Parts of the winner taken away, moved or varied."""
-
-    plans: Annotated[
-        list[Literal["loco", "positions", "blocks", "ofat", "pairwise", "factorial"]],
-        Field(min_length=1),
-    ] = Field(["loco"], description="What is varied.")
-    seeds: Count = Field(5, description="Runs of each arm.")
-    retune: bool = Field(False, description="Tune each arm's training with an equal budget.")
-    reuse: Literal["confirm"] | None = Field(
-        None, description="confirm: take the winner's confirmation runs as the reference."
-    )
-
-
-class Resources(_Section):
-    """What one trial gets."""
-
-    cpus: Count = Field(1, description="CPU cores, and threads, of a trial.")
-    gpus: Annotated[float, Field(ge=0)] = Field(
-        0, description="GPUs of a trial; a fraction below 1 shares one."
-    )
-    workers: Count | None = Field(
-        None, description="At most so many trials side by side; null as many as fit."
-    )
-
-
-class SpaceFile(_Section):
+class SpaceFile(Section):
     """An attnsearch space file."""
 
     name: Annotated[str, Field(pattern=NAME, max_length=100)] = Field(

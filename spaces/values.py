@@ -27,6 +27,26 @@ T = TypeVar("T")
 
 KINDS = ("choice", "int", "float")
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A mapping with known keys of strict types."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def by_type(allowed: str, **tags: str) -> Discriminator:
+    """Tells the members of a union apart by the type of the value."""
+
+    def tag(value: Any) -> str | None:
+        kind = "null" if value is None else type(value).__name__
+        return tags.get(kind, tags.get("dict") if isinstance(value, BaseModel) else None)
+
+    return Discriminator(tag, custom_error_type="type", custom_error_message=f"must be {allowed}")
+
 
 def kind_of(value: Any) -> str | None:
     """Returns which kind of decision a raw value is written as, None for a fixed value."""
@@ -75,9 +95,7 @@ def range_fault(low: float, high: float, step: float | None, log: bool, prior: A
     return None
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
+class _Spec(Section):
     @classmethod
     def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """Names every parametrised class alike: the schema shows the members' type anyway."""

@@ -28,6 +28,8 @@ _yaml_1_1 = yaml.resolver.Resolver()
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     plain = "tag:yaml.org,2002:str"
+    if not value.isprintable():
+        return dumper.represent_scalar(plain, value, '"')  # line breaks survive only escaped
     elsewhere = _yaml_1_1.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
     style = None if elsewhere == plain else "'"
     return dumper.represent_scalar(plain, value, style)
@@ -38,6 +40,14 @@ def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.SequenceNode:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flow)
 
 
+class _Top(dict[str, Any]):
+    """The whole config, whose keys each get a line."""
+
+
+def _top(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.MappingNode:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=False)
+
+
 def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.MappingNode:
     small = len(str(value)) <= _FLOW_WIDTH and not any(isinstance(v, dict) for v in value.values())
     return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=small)
@@ -46,6 +56,7 @@ def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.MappingNode
 _Dumper.add_representer(str, _text)
 _Dumper.add_representer(list, _list)
 _Dumper.add_representer(dict, _mapping)
+_Dumper.add_representer(_Top, _top)
 
 
 def dump(config: Mapping[str, Any]) -> str:
@@ -55,7 +66,7 @@ def dump(config: Mapping[str, Any]) -> str:
         config: Plain values: dicts, lists, text, finite numbers, booleans and None.
     """
     return yaml.dump(
-        dict(config),
+        _Top(config),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,18 +119,6 @@ def test_exported_weights_carry_the_host_s_own_names(export: Path, trained: Trai
     assert "layer1.0.conv1.weight" in names
 
 
-def test_an_export_loads_in_another_process_without_data_or_study(export: Path) -> None:
-    code = (
-        "import sys; from attnsearch.runs.export import load_export; import numpy as np\n"
-        "net = load_export(sys.argv[1])\n"
-        "print(tuple(net(net.preprocess(np.zeros((2, 8, 8), np.uint8))).shape))"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", code, str(export)], capture_output=True, text=True, cwd="/"
-    )
-    assert told.stdout.strip() == "(2, 10)", told.stderr
-
-
 def test_an_export_loads_where_its_pretrained_weights_are_not(
     export: Path, trained: Training
 ) -> None:
@@ -144,17 +133,21 @@ def test_an_export_loads_where_its_pretrained_weights_are_not(
     assert accuracy(loaded, trained) == trained.result["val_accuracy"]
 
 
-def test_a_user_s_block_travels_with_its_export(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_loads_alone_in_another_process_with_a_user_s_block(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "scale_block.py").write_text(BLOCK)
-    training = train(source, block="'scale_block:Scale'")
-    export = save(training, tmp_path / "best")
-    (source / "scale_block.py").unlink()
-    code = "import sys; from attnsearch.runs.export import load_export; load_export(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, str(export)], check=True, cwd="/")
+    export = save(train(source, block="'scale_block:Scale'"), tmp_path / "best")
+    shutil.rmtree(source)
+    code = (
+        "import sys; from attnsearch.runs.export import load_export; import numpy as np\n"
+        "net = load_export(sys.argv[1])\n"
+        "print(tuple(net(net.preprocess(np.zeros((2, 8, 8), np.uint8))).shape))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(export)], capture_output=True, text=True, cwd="/"
+    )
+    assert told.stdout.strip() == "(2, 10)", told.stderr
 
 
 class TestPreprocess:

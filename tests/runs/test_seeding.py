@@ -1,6 +1,4 @@
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,12 +29,9 @@ def test_parts_of_a_key_do_not_run_together() -> None:
     assert derive_seed(0, "order", 1) != derive_seed(0, "order1")
 
 
-def test_seeds_are_the_same_in_every_process_and_release() -> None:
+def test_seeds_are_the_same_in_every_release() -> None:
     # The literal pins the records of earlier versions: a change here is a change of numerics.
     assert derive_seed(0, "order", 0) == 3955691223199900983
-    code = "from attnsearch.runs.seeding import derive_seed; print(derive_seed(0, 'order', 0))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(told.stdout) == derive_seed(0, "order", 0)
 
 
 def test_global_draws_are_keyed_and_leave_no_trace() -> None:

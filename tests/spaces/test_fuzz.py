@@ -12,7 +12,7 @@ from attnsearch.spaces.document import parse
 
 FUZZ = settings(
     deadline=None,
-    max_examples=150,
+    max_examples=80,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 VALID = parse(shipped()["resnet"].read_text(), "resnet.yaml").value

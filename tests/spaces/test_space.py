@@ -170,20 +170,21 @@ class TestConditions:
         assert any("train.momentum: has no effect" in text for text in space.warnings)
 
 
+VALUES = {
+    "layer4.block": "ecrm",
+    "layer4.ecrm.bank_size": 30,
+    "layer2.conv2.block": "none",
+    "layer3.conv2.block": "psa",
+    "layer3.conv2.psa.kernels": [3, 3, 5, 5],
+    "train.lr": 0.1,
+}
+
+
 class TestResolve:
     """From decision values to a config."""
 
-    VALUES = {
-        "layer4.block": "ecrm",
-        "layer4.ecrm.bank_size": 30,
-        "layer2.conv2.block": "none",
-        "layer3.conv2.block": "psa",
-        "layer3.conv2.psa.kernels": [3, 3, 5, 5],
-        "train.lr": 0.1,
-    }
-
     def test_one_entry_a_group_with_all_hyperparameters(self, load):
-        config = load(RESNET).resolve(self.VALUES)
+        config = load(RESNET).resolve(VALUES)
         assert config["insert"] == [
             {
                 "at": "layer4",
@@ -211,7 +212,7 @@ class TestResolve:
         assert config["train"]["aux_weight"] == {"ecrm": 0.4}
 
     def test_the_sections_of_a_config(self, load):
-        config = load(RESNET).resolve(self.VALUES)
+        config = load(RESNET).resolve(VALUES)
         assert list(config) == [
             "name", "task", "data", "network", "insert", "train", "search", "forbid", "limits",
             "confirm", "ablation", "resources", "checkpoint",
@@ -225,7 +226,9 @@ class TestResolve:
         }
 
     def test_defaults_that_depend_on_other_choices(self, load):
-        space = load(HEAD + "train: {epochs: 9, optimizer: {choice: [sgd, adamw]}, schedule: step}")
+        space = load(
+            HEAD + "train: {epochs: 9, optimizer: {choice: [sgd, adamw]}, schedule: step}"
+        )
         sgd = space.resolve({"train.optimizer": "sgd"})["train"]
         adamw = space.resolve({"train.optimizer": "adamw"})["train"]
         assert (sgd["lr"], adamw["lr"], sgd["step_epochs"]) == (0.1, 0.001, 3)
@@ -235,19 +238,19 @@ class TestResolve:
 
     def test_configs_share_nothing_that_can_be_changed(self, load):
         space = load(RESNET)
-        first = space.resolve(self.VALUES)
+        first = space.resolve(VALUES)
         first["insert"][2]["params"]["psa"]["kernels"].append(11)
         first["train"]["aux_weight"]["ecrm"] = 9
         first["data"]["augment"]["flip"] = True
-        second = space.resolve(self.VALUES)
+        second = space.resolve(VALUES)
         assert second["insert"][2]["params"]["psa"]["kernels"] == [3, 3, 5, 5]
         assert second["train"]["aux_weight"] == {"ecrm": 0.4}
         assert second["data"]["augment"] == {}
 
     def test_values_of_inactive_decisions_are_ignored(self, load):
         space = load(RESNET)
-        extra = {**self.VALUES, "layer4.gc.ratio": "anything"}
-        assert space.resolve(extra) == space.resolve(self.VALUES)
+        extra = {**VALUES, "layer4.gc.ratio": "anything"}
+        assert space.resolve(extra) == space.resolve(VALUES)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -264,7 +267,7 @@ class TestResolve:
     )
     def test_wrong_values_are_named(self, change, message, load):
         with pytest.raises(DecisionError, match=message):
-            load(RESNET).resolve({**self.VALUES, **change})
+            load(RESNET).resolve({**VALUES, **change})
 
     def test_missing_values_are_named_all_at_once(self, load):
         with pytest.raises(DecisionError, match=r"for the decision layer2.conv2.block; no value"):
@@ -659,7 +662,7 @@ def test_warnings_name_their_place(load):
         + "search: {sampler: cmaes, scheduler: {asha: {grace: 10}}, trials: 4}"
     )
     said = "\n".join(space.warnings)
-    assert "space.yaml:15:59: train.aux_weight.ecrm: has no effect: ecrm is never" in said
+    assert "space.yaml:15:65: train.aux_weight.ecrm: has no effect: ecrm is never" in said
     assert "space.yaml:16:19: search.sampler: cmaes" in said
     assert "space.yaml:16:52: search.scheduler.asha.grace: is train.epochs" in said
 

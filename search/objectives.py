@@ -1,0 +1,87 @@
+"""What a study optimises: which values count, and which trials are best by them."""
+
+import math
+from collections.abc import Mapping
+
+from attnsearch.search.proposals import Told
+from attnsearch.spaces.model_search import COSTS
+
+
+class Objectives:
+    """The objectives of a study.
+
+    Args:
+        directions: Metric or cost name to "max" or "min", in the order of the space file.
+
+    Attributes:
+        names: Their names.
+        followed: The one that early stopping follows: the first that every epoch measures. A
+            cost is the same in every epoch and would stop trials before they can learn.
+    """
+
+    def __init__(self, directions: Mapping[str, str]) -> None:
+        self.directions = dict(directions)
+        self.names = tuple(directions)
+        measured = [name for name in self.names if name not in COSTS]
+        self.followed = measured[0] if measured else None
+
+    def scores(
+        self, metrics: Mapping[str, float], costs: Mapping[str, float]
+    ) -> tuple[float, ...] | None:
+        """The values of the objectives in order; None if one is missing or not finite."""
+        found = [(costs if name in COSTS else metrics).get(name) for name in self.names]
+        values = tuple(float(value) for value in found if value is not None)
+        whole = len(values) == len(found) and all(math.isfinite(value) for value in values)
+        return values if whole else None
+
+    def ranked(self, finished: Mapping[int, tuple[float, ...]]) -> list[int]:
+        """The trials by the first objective, the best first, the earlier one of equals first.
+
+        Args:
+            finished: Number to scores.
+        """
+        sign = -1 if self.directions[self.names[0]] == "max" else 1
+        return sorted(finished, key=lambda number: (sign * finished[number][0], number))
+
+    def best(self, finished: Mapping[int, tuple[float, ...]]) -> list[int]:
+        """The best trial; with several objectives the Pareto front, by number.
+
+        Args:
+            finished: Number to scores.
+        """
+        if len(self.names) == 1:
+            return self.ranked(finished)[:1]
+        return [
+            number
+            for number, scores in sorted(finished.items())
+            if not any(self._dominates(other, scores) for other in finished.values())
+        ]
+
+    def told(
+        self,
+        state: str,
+        epochs: list[Mapping[str, float]],
+        scores: tuple[float, ...] | None,
+        constraints: Mapping[str, float],
+    ) -> Told:
+        """What Optuna is told of a trial.
+
+        Args:
+            state: Of the run.
+            epochs: Its metrics by epoch, with the epoch's number as `epoch`.
+            scores: Of a finished one.
+            constraints: Name to amount, positive where violated.
+        """
+        if state == "finished" and scores is None:
+            state = "failed"  # the objective is not a number
+        curve = [
+            (int(metrics["epoch"]), float(metrics[self.followed]))
+            for metrics in epochs
+            if self.followed in metrics and math.isfinite(metrics[self.followed])
+        ]
+        return Told(state, curve, scores, constraints)
+
+    def _dominates(self, one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        signs = [1 if self.directions[name] == "max" else -1 for name in self.names]
+        gains = [sign * (a - b) for sign, a, b in zip(signs, one, other, strict=True)]
+        return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)

@@ -1,0 +1,115 @@
+"""The keys of a space file that say what is done with the space: search, confirm, ablation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from attnsearch.spaces.values import Count, Positive, Section, Seed, by_type
+
+CLASSIFICATION_METRICS = {
+    "val_accuracy": "max",
+    "val_balanced_accuracy": "max",
+    "val_f1": "max",
+    "val_auroc": "max",
+    "val_loss": "min",
+}
+SEGMENTATION_METRICS = {"val_dice": "max", "val_loss": "min"}
+COSTS = {"params": "min", "macs": "min", "latency_ms": "min", "memory_mb": "min"}
+
+
+class Asha(Section):
+    """Asynchronous successive halving."""
+
+    grace: Count = Field(1, description="Epochs that every trial gets.")
+    reduction: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on.")
+
+
+class Hyperband(Section):
+    """Hyperband."""
+
+    reduction: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on.")
+
+
+class Median(Section):
+    """Stops what lies below the median of the others."""
+
+    grace: Count = Field(1, description="Epochs that every trial gets.")
+    min_samples: Count = Field(3, description="Trials to compare with before any is stopped.")
+
+
+class Scheduler(Section):
+    """A scheduler with its settings; exactly one key."""
+
+    asha: Asha | None = None
+    hyperband: Hyperband | None = None
+    median: Median | None = None
+
+
+class Search(Section):
+    """How the space is explored."""
+
+    sampler: Literal["tpe", "random", "grid", "gp", "nsga2", "cmaes"] = Field(
+        "tpe", description="Optuna's sampler."
+    )
+    scheduler: Annotated[
+        Annotated[Literal["asha", "hyperband", "median", "none"], Tag("<name>")]
+        | Annotated[Scheduler, Tag("<settings>")],
+        by_type(
+            "asha, hyperband, median or none, or {asha: {grace: 2, reduction: 3}}",
+            str="<name>",
+            dict="<settings>",
+        ),
+    ] = Field("asha", description="Stops weak trials early.")
+    trials: Count = Field(16, description="Number of different configs to try.")
+    objectives: dict[str, Literal["max", "min"]] = Field(
+        {},
+        description="Metric to direction, the first one leading; several give a Pareto front. "
+        "Default: val_accuracy: max, for segmentation val_dice: max.",
+    )
+    seed: Seed = Field(0, description="Seed of the sampler.")
+
+
+class Limits(Section):
+    """Upper limits, checked on the built network before it trains."""
+
+    params: Positive | None = Field(None, description="Parameters.")
+    macs: Positive | None = Field(None, description="Multiply-adds for one image.")
+    latency_ms: Positive | None = Field(None, description="Milliseconds for one image.")
+    memory_mb: Positive | None = Field(None, description="Peak megabytes of a training step.")
+
+
+class Confirm(Section):
+    """Retraining of the best few and their controls on fresh seeds."""
+
+    top: Count = Field(1, description="How many of the best architectures.")
+    seeds: Count = Field(5, description="Runs of each; verdicts need 5.")
+    epochs: Count | None = Field(None, description="Epochs of each run; null takes train.epochs.")
+    controls: list[Literal["baseline", "capacity", "tuned_baseline"]] = Field(
+        ["baseline", "capacity", "tuned_baseline"], description="What the best are compared with."
+    )
+
+
+class Ablation(Section):
+    """Parts of the winner taken away, moved or varied."""
+
+    plans: Annotated[
+        list[Literal["loco", "positions", "blocks", "ofat", "pairwise", "factorial"]],
+        Field(min_length=1),
+    ] = Field(["loco"], description="What is varied.")
+    seeds: Count = Field(5, description="Runs of each arm.")
+    retune: bool = Field(False, description="Tune each arm's training with an equal budget.")
+    reuse: Literal["confirm"] | None = Field(
+        None, description="confirm: take the winner's confirmation runs as the reference."
+    )
+
+
+class Resources(Section):
+    """What one trial gets."""
+
+    cpus: Count = Field(1, description="CPU cores, and threads, of a trial.")
+    gpus: Annotated[float, Field(ge=0)] = Field(
+        0, description="GPUs of a trial; a fraction below 1 shares one."
+    )
+    workers: Count | None = Field(
+        None, description="At most so many trials side by side; null as many as fit."
+    )

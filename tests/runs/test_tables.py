@@ -1,0 +1,88 @@
+"""Tables: every run in its row, the best first, budgets kept apart."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.tables import best, leaderboard, markdown, summary, trials_frame, write
+
+
+def test_the_frame_has_a_row_a_run_and_a_column_a_decision(made_up: Ledger) -> None:
+    frame = trials_frame(made_up, made_up.find_study("digits"))
+    assert frame["number"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert list(frame.columns) == [
+        *("number", "name", "state", "val_accuracy", "val_loss", "gc.ratio", "psa.kernels"),
+        *("params", "macs", "epochs", "seconds", "error", "mlflow_run_id"),
+    ]
+    assert frame["epochs"].tolist() == [3, 3, 1, 0, 3, 0]
+    assert frame.loc[1, "gc.ratio"] == 0.25
+    assert pd.isna(frame.loc[0, "gc.ratio"])
+    assert frame.loc[2, "psa.kernels"] == "[3, 5]"
+    assert pd.isna(frame.loc[3, "val_accuracy"])
+
+
+def test_the_best_of_the_full_schedule_leads_whatever_a_stopped_run_had(made_up: Ledger) -> None:
+    study = made_up.find_study("digits")
+    frame = leaderboard(study, made_up.trials(study.id))
+    assert frame["number"].tolist() == [1, 4, 0, 2, 3, 5]
+
+
+def test_the_best_follows_the_goal(made_up: Ledger) -> None:
+    trials = made_up.trials(made_up.find_study("digits").id)
+    first, lowest = best(trials, "val_accuracy", "max"), best(trials, "val_accuracy", "min")
+    assert first is not None
+    assert lowest is not None
+    assert (first.number, lowest.number) == (1, 0)
+    assert best(trials, "val_dice", "max") is None
+
+
+def test_arms_do_not_enter_the_searchs_table(made_up: Ledger) -> None:
+    study = made_up.find_study("digits")
+    run_id = made_up.claim("arm", config={}, seed=9, epochs=3, study_id=study.id).run_id
+    made_up.attach(study.id, run_id, number=0, role="confirm", arm="gc@layer4")
+    made_up.finish(run_id, "finished", metrics={"val_accuracy": 1.0})
+    trials = made_up.trials(study.id)
+    assert len(leaderboard(study, trials)) == 6
+    assert len(trials_frame(made_up, study)) == 7
+    winner = best(trials, "val_accuracy", "max")
+    assert winner is not None
+    assert winner.number == 1
+
+
+def test_the_files_hold_what_the_frame_holds(made_up: Ledger, tmp_path: Path) -> None:
+    study = made_up.find_study("digits")
+    frame = leaderboard(study, made_up.trials(study.id))
+    write(frame, tmp_path)
+    table = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert table["name"].tolist() == frame["name"].tolist()
+    assert table["val_accuracy"].tolist()[:4] == pytest.approx([0.8, 0.7, 0.6, 0.9])
+    again = pd.read_json(tmp_path / "leaderboard.json", orient="split")
+    assert again["params"].tolist() == [3000, 4000, 1000, 2000, 1000, 1000]
+    lines = (tmp_path / "leaderboard.md").read_text().splitlines()
+    assert lines[0].startswith("| number | name | state | val_accuracy | val_loss |")
+    assert "mlflow_run_id" not in lines[0]  # empty throughout
+    assert lines[2].startswith("| 1 | 001 gc@layer4 | finished | 0.8 | 0.2 | 0.25 |")
+    assert r"the loss is nan \| at epoch 1" in lines[6]
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+
+
+def test_a_study_without_runs_has_an_empty_table(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "empty.db")
+    study = ledger.open_study("empty", "", {"task": "segmentation"}, "data", {})
+    frame = trials_frame(ledger, study)
+    assert len(frame) == 0
+    assert "val_dice" in frame
+    write(frame, tmp_path)
+    assert markdown(frame).count("\n") == 2
+    assert "no runs yet" in summary(study, [])
+
+
+def test_the_summary_names_the_winners_and_warns(made_up: Ledger) -> None:
+    study = made_up.find_study("digits")
+    text = summary(study, made_up.trials(study.id))
+    assert "3 finished, 1 stopped, 1 failed, 1 infeasible" in text
+    assert "Best `val_accuracy` (max): **0.8** by `001 gc@layer4`" in text
+    assert "psa@layer3" not in text  # stopped early
+    assert "selected maxima" in text

@@ -1,0 +1,317 @@
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnsearch.blocks import build_network
+from attnsearch.blocks.cost import macs, params
+from attnsearch.search import check as check_module
+from attnsearch.search.check import make_plan
+from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
+from attnsearch.search.survey import Images, examples, fits
+from attnsearch.spaces import Space, load_space
+
+ROOT = Path(__file__).parents[2]
+SMALL = """\
+name: small
+task: classification
+data: {source: null, image_size: 16, channels: 1, classes: 10}
+network: {backbone: resnet18, stem: small, width: 0.25}
+insert:
+  - at: layer4
+    block: {choice: [none, ecrm, gc]}
+  - at: layer[3-4].*.conv2
+    name: mid
+    block: {choice: [none, psa, scconv]}
+    decide: stage
+blocks:
+  ecrm: {bank_size: {int: [10, 40], step: 10}, hidden: {choice: [16, 64]}}
+  gc: {ratio: {choice: [0.0625, 0.25]}}
+  psa: {groups: {choice: [[1, 4, 8, 16], [1, 1, 1, 1], [2, 2, 2, 2]]}}
+train: {epochs: 9, lr: {float: [0.01, 0.1], log: true}}
+search: {trials: 12}
+"""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_module, "seconds_per_epoch", lambda *_: 2.0)
+
+
+def space(folder: Path, text: str = SMALL, **replaced: str) -> Space:
+    for old, new in replaced.items():
+        text = text.replace(f"{old}:", f"{new}:")
+    file = folder / "space.yaml"
+    file.write_text(text)
+    return load_space(file)
+
+
+def test_shipped_space_is_planned_whole(
+    quick: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the packaged file of this name is taken
+    assert call(["check", "spaces/resnet.yaml"]) == DONE
+    told = capsys.readouterr().out
+    for words in (
+        "study resnet-digits, classification",
+        "10 classes",
+        "layer4.ecrm.bank_size",
+        "layer4.block is ecrm",
+        "smallest",
+        "largest",
+        "layer2.1.conv2",
+        "Runs to come: 16 trials of up to 6 epochs",
+        "estimated time: 2.0 s for an epoch",
+        "with early stopping about",
+        "trial 0 is the plain network",
+        "confirm: parsed and checked; `run` leaves it out for now",
+        "Next:  attnsearch run spaces/resnet.yaml",
+    ):
+        assert words in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_errors_of_a_file_come_at_once_with_their_places(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(
+        "name: x\ntask: classificaton\ndata: {source: digits}\n"
+        "network: {backbone: resnet18}\n"
+        "insert:\n  - at: layer9\n    block: se\n  - at: layer4\n    block: pza\n"
+    )
+    assert call(["check", str(file)]) == WRONG_INPUT
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert [line.split(": ")[0] for line in lines[:-1]] == [
+        f"{file}:2:7",
+        f"{file}:6:9",
+        f"{file}:9:12",
+    ]
+    assert lines[-1] == "attnsearch: 3 problems; nothing was started"
+
+
+def test_set_overrides_and_its_mistakes_are_named(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(SMALL)
+    words = ["check", str(file), "--json", "--set", "search.trials=3", "--set", "train.epochs=5"]
+    assert call(words) == DONE
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert (runs["trials"], runs["epochs"]) == (3, 5)
+    assert call(["check", str(file), "--set", "train.epoks=5"]) == WRONG_INPUT
+    told = capsys.readouterr().err
+    assert "--set train.epoks=5" in told and "epochs" in told
+
+
+def test_extremes_are_those_of_all_networks(tmp_path: Path) -> None:
+    """Against building every network of the space."""
+    images = Images(1, (16, 16), 10)
+    found = {example.which: example for example in examples(space(tmp_path), images)}
+    whole = space(tmp_path)
+    counts = []
+    axes = [
+        [decision.default()] if decision.kind == "float" else list(decision.values())
+        for decision in whole.decisions
+    ]
+    names = [decision.name for decision in whole.decisions]
+    seen = set()
+    for values in itertools.product(*axes):
+        chosen = dict(zip(names, values, strict=True))
+        if whole.forbidden(chosen) is not None:
+            continue
+        config = whole.resolve(chosen)
+        key = json.dumps(config["insert"], sort_keys=True).replace('"bank_size": ', "")
+        if key in seen or any(f'"bank_size": {size}' in key for size in (20, 30, 40)):
+            continue
+        seen.add(key)
+        counts.append(_added(config))
+    base = _params(whole.resolve(found["plain" if "plain" in found else "default"].values))
+    assert found["smallest"].params == base + min(counts)
+    assert found["largest"].params == base + max(counts)
+
+
+_KNOWN: dict[str, int] = {}
+
+
+def _added(config: dict[str, Any]) -> int:
+    """Parameters over the plain network's, entry by entry."""
+    total = 0
+    for entry in config["insert"]:
+        text = json.dumps(entry, sort_keys=True)
+        if text not in _KNOWN:
+            alone = {**config, "insert": [entry]}
+            plain = {**config, "insert": []}
+            _KNOWN[text] = _params(alone) - _params(plain)
+        total += _KNOWN[text]
+    return total
+
+
+def _params(config: dict[str, Any]) -> int:
+    return params(build_network(config, 1, 10, 16))
+
+
+def test_examples_are_the_networks_that_are_built(tmp_path: Path) -> None:
+    whole = space(tmp_path)
+    for example in examples(whole, Images(1, (16, 16), 10)):
+        network = build_network(whole.resolve(example.values), 1, 10, 16)
+        assert example.params == params(network)
+        assert example.macs == macs(network, (1, 16, 16))
+
+
+def test_the_largest_network_is_one_that_the_rules_allow(tmp_path: Path) -> None:
+    text = SMALL + "forbid:\n  - {layer4.block: ecrm, mid.layer4.block: psa}\n"
+    whole = space(tmp_path, text)
+    images = Images(1, (16, 16), 10)
+    largest = next(item for item in examples(whole, images) if item.which == "largest")
+    before = next(item for item in examples(space(tmp_path), images) if item.which == "largest")
+    assert whole.forbidden(largest.values) is None
+    assert whole.forbidden(before.values) is not None
+    assert largest.params is not None and before.params is not None
+    assert largest.params < before.params
+
+
+def test_a_network_over_a_limit_is_marked(tmp_path: Path, quick: None) -> None:
+    plan = make_plan(space(tmp_path, SMALL + "limits: {params: 800000}\n"))
+    marked = {example.which: example.outside for example in plan.examples}
+    assert marked["smallest"] is None
+    assert marked["largest"] == "over limits.params: 800000"
+    assert "over limits.params" in check_module.plan_text(plan, "x.yaml")
+
+
+def test_every_block_is_tried_at_every_site(tmp_path: Path) -> None:
+    """PSA's 16 groups do not divide a quarter of 64 channels / 4; SCConv needs a 4x4 map."""
+    text = SMALL.replace("layer[3-4].*.conv2", "layer[1-4].*.conv2")
+    found = {(fit.site, fit.block): fit for fit in fits(space(tmp_path, text), IMAGES)}
+    assert {site for site, _ in found} == {
+        "layer4",
+        *(f"layer{stage}.{block}.conv2" for stage in range(1, 5) for block in range(2)),
+    }
+    assert found["layer4", "ecrm"].tried == found["layer4", "ecrm"].fitting == 8
+    cannot = found["layer4.0.conv2", "scconv"]
+    assert (cannot.fitting, cannot.tried) == (0, 1)
+    assert "2x2 map" in str(cannot.reason)
+    some = found["layer1.0.conv2", "psa"]
+    assert (some.fitting, some.tried) == (2, 3)
+    assert found["layer3.1.conv2", "scconv"].reason is None
+
+
+IMAGES = Images(1, (16, 16), 10)
+
+
+def test_what_cannot_stand_is_told_with_its_reason(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space(tmp_path)
+    assert call(["check", str(tmp_path / "space.yaml")]) == DONE
+    told = capsys.readouterr().out
+    assert "layer4.0.conv2" in told and "cannot" in told
+    (_, listed) = told.split("Cannot be built, and is not proposed:\n")
+    assert "scconv at mid.layer4: block scconv cannot stand at layer4.0.conv2" in " ".join(
+        listed.split()
+    )
+
+
+def test_a_space_without_decisions_is_one_run(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "name: one\ntask: classification\ndata: {source: digits, image_size: 16}\n"
+    text += "network: {backbone: resnet20, width: 0.5}\ntrain: {epochs: 2}\n"
+    plan = make_plan(space(tmp_path, text))
+    assert plan.runs.trials == 1
+    assert not plan.runs.baseline
+    told = check_module.plan_text(plan, "one.yaml")
+    assert "one network, and `run` trains it once" in told
+    assert "Runs to come: 1 trial of up to 2 epochs" in told
+
+
+def test_an_exhausted_space_has_fewer_trials_than_wanted(tmp_path: Path, quick: None) -> None:
+    text = SMALL.replace("{float: [0.01, 0.1], log: true}", "0.1").replace(
+        "trials: 12", "trials: 1000000"
+    )
+    whole = space(tmp_path, text)
+    assert make_plan(whole).runs.trials == sum(1 for _ in whole.grid())
+
+
+def test_the_plain_network_runs_beside_a_space_without_it(tmp_path: Path, quick: None) -> None:
+    plan = make_plan(space(tmp_path, SMALL.replace("[none, ecrm, gc]", "[ecrm, gc]")))
+    assert plan.runs.baseline
+    assert "and the plain network beside them" in check_module.plan_text(plan, "x.yaml")
+
+
+def test_data_that_is_not_here_is_no_error_and_broken_data_is(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SMALL.replace("source: null", "source: scans")
+    plan = make_plan(space(tmp_path, text))
+    assert plan.data is None
+    assert "scans does not exist on this machine" in str(plan.data_note)
+    assert plan.runs.most_seconds is None
+    (tmp_path / "scans" / "ill").mkdir(parents=True)
+    assert call(["check", str(tmp_path / "space.yaml")]) == WRONG_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no images" in line
+
+
+def test_data_is_summed_up_by_class(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.repeat(np.arange(3), 20)[:, None]
+    images = np.random.default_rng(0).integers(0, 255, (60, 16, 16), dtype=np.uint8)
+    arrays = {
+        f"{part}_{kind}": value
+        for part in ("train", "val", "test")
+        for kind, value in (("images", images), ("labels", labels))
+    }
+    np.savez(tmp_path / "scans.npz", **arrays)
+    text = SMALL.replace("source: null", "source: scans.npz").replace("classes: 10", "classes: 3")
+    space(tmp_path, text)
+    assert call(["check", str(tmp_path / "space.yaml"), "--json"]) == DONE
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert data["images"] == {"train": 60, "val": 60, "test": 60}
+    assert len(data["classes"]) == 3
+    assert data["image_size"] == [16, 16]
+
+
+def test_time_is_measured_and_multiplied_out(tmp_path: Path) -> None:
+    config = space(tmp_path).resolve(space(tmp_path).defaults())
+    few = seconds_per_epoch(config, IMAGES, 64, 0)
+    many = seconds_per_epoch(config, IMAGES, 6400, 0)
+    assert 0 < few < 20
+    assert many > 10 * few  # 100 times the steps, on a machine that does other things too
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "epochs", "share"),
+    [
+        ("none", 9, 1.0),
+        ("median", 9, 1.0),
+        # Rungs at 1, 3 and 9: 1 + 2 / 3 + 6 / 9 epochs.
+        ("asha", 9, (1 + 2 / 3 + 6 / 9) / 9),
+        ({"asha": {"grace": 2, "reduction": 2}}, 6, (2 + 2 / 2 + 2 / 4) / 6),
+        ({"asha": {"grace": 20}}, 6, 1.0),
+    ],
+)
+def test_what_early_stopping_spends(scheduler: Any, epochs: int, share: float) -> None:
+    assert budget_share(scheduler, epochs) == pytest.approx(share)
+
+
+def test_workers_never_exceed_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert workers({"cpus": 1, "gpus": 0}, 100) == 8
+    assert workers({"cpus": 3, "gpus": 0}, 100) == 2
+    assert workers({"cpus": 1, "gpus": 0, "workers": 4}, 100) == 4
+    assert workers({"cpus": 1, "gpus": 0}, 3) == 3
+    assert workers({"cpus": 16, "gpus": 0}, 3) == 1
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert workers({"cpus": 1, "gpus": 0.5}, 100) == 4
+    assert workers({"cpus": 1, "gpus": 2}, 100) == 1

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnsearch.search import check as check_module
+from attnsearch.search import init
+from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.spaces import load_space
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_module, "seconds_per_epoch", lambda *_: 2.0)
+
+
+def folder(path: Path, counts: dict[str, int], side: tuple[int, int] = (40, 30)) -> Path:
+    random = np.random.default_rng(0)
+    for name, count in counts.items():
+        (path / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 255, (*side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path / name / f"{index}.PNG")
+    return path
+
+
+def npz(path: Path, side: int, count: int = 40) -> Path:
+    random = np.random.default_rng(0)
+    arrays = {}
+    for part in ("train", "val", "test"):
+        arrays[f"{part}_images"] = random.integers(0, 255, (count, side, side, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % 4)[:, None]
+    np.savez(path, **arrays)
+    return path
+
+
+def test_what_init_writes_passes_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder(tmp_path / "scans", {"healthy": 20, "ill": 20})
+    npz(tmp_path / "path.npz", 28)
+    for data in (str(tmp_path / "scans"), str(tmp_path / "path.npz"), "digits"):
+        file = tmp_path / f"{Path(data).stem}.yaml"
+        assert call(["init", data, "--to", str(file)]) == DONE
+        assert f"attnsearch check {file}" in capsys.readouterr().out
+        assert call(["check", str(file)]) == DONE
+        told = capsys.readouterr().out
+        assert "Cannot be built" not in told
+        assert "Warnings" not in told
+
+
+@pytest.mark.parametrize(
+    ("side", "image_size", "stem"), [(9, 16, "small"), (20, 20, "small"), (300, 64, "imagenet")]
+)
+def test_sizes_follow_the_images(
+    side: int, image_size: int, stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    npz(tmp_path / "x.npz", side)
+    proposal = init.propose(str(tmp_path / "x.npz"), tmp_path / "x.yaml")
+    assert (proposal.image_size, proposal.stem) == (image_size, stem)
+    (tmp_path / "x.yaml").write_text(init.space_text(proposal))
+    assert load_space(tmp_path / "x.yaml").infeasible == ()
+
+
+def test_the_file_says_what_fits_the_data(tmp_path: Path) -> None:
+    folder(tmp_path / "My scans (2024): é", {"a#b": 60, "true": 12, "1e5": 20})
+    data = tmp_path / "My scans (2024): é"
+    assert call(["init", str(data), "--to", str(tmp_path / "x.yaml")]) == DONE
+    space = load_space(tmp_path / "x.yaml")
+    config = space.resolve(space.defaults())
+    assert config["data"]["source"] == str(data)
+    assert config["name"] == "My-scans-2024"
+    assert config["data"]["image_size"] == 28  # the shorter side has 30
+    # The classes are uneven: 5 to 1.
+    assert config["train"]["class_weights"] == "balanced"
+    assert config["search"]["objectives"] == {"val_balanced_accuracy": "max"}
+    assert config["confirm"]["seeds"] == 5
+    assert space.plain() is not None
+    text = (tmp_path / "x.yaml").read_text()
+    assert "# 3 classes: 1e5, a#b, true" in text
+    assert 'source: "My scans (2024): é"' in text  # relative, the file can move with its data
+
+
+def test_with_a_gpu_the_published_size_is_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    npz(tmp_path / "x.npz", 300)
+    proposal = init.propose(str(tmp_path / "x.npz"), tmp_path / "x.yaml")
+    assert (proposal.image_size, proposal.stem, proposal.width) == (224, "imagenet", 1.0)
+    (tmp_path / "x.yaml").write_text(init.space_text(proposal))
+    assert load_space(tmp_path / "x.yaml").document["resources"]["gpus"] == 1
+
+
+def test_an_existing_file_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("mine")
+    assert call(["init", "digits", "--to", str(file)]) == WRONG_INPUT
+    assert file.read_text() == "mine"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "exists already" in line
+
+
+def test_data_that_is_none_is_refused_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    for part in ("images", "masks"):
+        folder(tmp_path / "polyps" / "train", {part: 2})
+    for data, words in (
+        ("missing", "does not exist"),
+        ("empty", "no images"),
+        ("broken.npz", "broken.npz"),
+        ("polyps", "segmentation"),
+    ):
+        file = tmp_path / "x.yaml"
+        assert call(["init", str(tmp_path / data), "--to", str(file)]) == WRONG_INPUT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+        assert not file.exists()
+    assert call(["init", "digits", "--to", str(tmp_path / "no" / "x.yaml")]) == WRONG_INPUT
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_file_that_would_be_unsound_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "space_text", lambda proposal: "name: [")
+    assert call(["init", "digits", "--to", str(tmp_path / "x.yaml")]) == WRONG_INPUT
+    assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.schema import SCHEMA_VERSION, Base, Schema
@@ -146,7 +147,7 @@ class Database:
             yield
         except IntegrityError:
             raise
-        except SQLAlchemyError as error:
+        except (DBAPIError, PoolTimeout) as error:
             raise LedgerError(self._explain(error)) from error
 
     def _engine(self) -> Engine:
@@ -222,7 +223,7 @@ class Database:
             return None
         return connection.execute(select(Schema.version)).scalar()
 
-    def _explain(self, error: SQLAlchemyError) -> str:
+    def _explain(self, error: DBAPIError | PoolTimeout) -> str:
         """Say what happened and what to do, in the words of the user's problem."""
         said = str(getattr(error, "orig", None) or error).strip()
         low = said.lower()

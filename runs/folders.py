@@ -162,12 +162,9 @@ def _files(
     """All image files, in the order of their names."""
     others: Counter[str] = Counter()
     files = []
-    empty = []
     for part, root in roots.items():
         for label, name in enumerate(names):
             paths = _images_in(root / name, others)
-            if not paths:
-                empty.append(f"{(root / name).relative_to(folder).as_posix()}/")
             files += [_File(p, p.relative_to(folder).as_posix(), label, part) for p in paths]
     if not files:
         raise DataError(_no_images(folder, others))
@@ -178,8 +175,6 @@ def _files(
             f"{folder}: no images of class {listing(lacking)}{where}; add some, remove the "
             f"folder, or name the classes to use in data.classes"
         )
-    if empty:
-        notes.append(f"without images: {listing(empty)}")
     if others:
         counted = [f"{count} {suffix}" for suffix, count in sorted(others.items())]
         notes.append(f"files that are no images were left out: {listing(counted)}")

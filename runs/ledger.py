@@ -181,27 +181,29 @@ class Ledger(Studies):
             LeaseLost: The run is not held by this ledger object any more.
         """
         with self.database.write() as connection:
-            attempt = connection.execute(
-                select(Run.attempt)
+            known = connection.execute(
+                select(Run.attempt, Epoch.epoch)
+                .select_from(Run)
                 .join(Lease, Lease.resource == f"run:{run_id}")
+                .outerjoin(
+                    Epoch,
+                    (Epoch.run_id == Run.id)
+                    & (Epoch.attempt == Run.attempt)
+                    & (Epoch.epoch == epoch),
+                )
                 .where(Run.id == run_id, Lease.token == self.token)
-            ).scalar()
-            if attempt is None:
+            ).one_or_none()
+            if known is None:
                 raise LeaseLost(f"run {run_id} is not held by this process any more")
-            connection.execute(
-                delete(Epoch).where(
-                    Epoch.run_id == run_id, Epoch.attempt == attempt, Epoch.epoch == epoch
-                )
-            )
-            connection.execute(
-                insert(Epoch).values(
-                    run_id=run_id,
-                    attempt=attempt,
-                    epoch=epoch,
-                    metrics={k: v for k, v in metrics.items() if k != "epoch"},
-                    recorded=time(),
-                )
-            )
+            place = {"run_id": run_id, "attempt": known.attempt, "epoch": epoch}
+            values = {
+                "metrics": {k: v for k, v in metrics.items() if k != "epoch"},
+                "recorded": time(),
+            }
+            if known.epoch is None:
+                connection.execute(insert(Epoch).values(**place, **values))
+            else:
+                connection.execute(update(Epoch).filter_by(**place).values(**values))
             touch(connection, run_id)
 
     def finish(

@@ -259,12 +259,21 @@ class Mirror:
                 study.mlflow_experiment_id, trial.name, _ms(trial.started), run_tags(study, item)
             )
             self._positions.set_run(trial.place_id, run_id)
-            self._fill_run(tracking, run_id, study, replace(item, new=True, shown_epoch=-1))
+            whole = replace(item, new=True, shown_epoch=-1)
+            self._fill_run(tracking, run_id, study, whole, created=True)
         # A run that the user threw into the bin ("deleted") stays there.
         elif run_id != trial.mlflow_run_id:
             self._positions.set_run(trial.place_id, run_id)
 
-    def _fill_run(self, tracking: Tracking, run_id: str, study: StudyRow, item: Pending) -> None:
+    def _fill_run(
+        self,
+        tracking: Tracking,
+        run_id: str,
+        study: StudyRow,
+        item: Pending,
+        *,
+        created: bool = False,
+    ) -> None:
         trial = item.trial
         restarted = trial.attempt > 1 and item.shown_epoch < 0
         changed = item.new or restarted or trial.state != "running"
@@ -272,7 +281,7 @@ class Mirror:
             run_id,
             epoch_points(item) + result_points(trial),
             flat_params(trial.config, trial.values) if item.new else None,
-            run_tags(study, item) if changed else None,
+            run_tags(study, item) if changed and not created else None,
         )
         if item.new:
             tracking.text(run_id, "config.yaml", dump(trial.config))
@@ -280,7 +289,7 @@ class Mirror:
             tracking.text(run_id, "traceback.txt", trial.traceback)
         if trial.state in ("finished", "stopped"):
             self._show_predictions(tracking, run_id, trial.run_id)
-        if changed:
+        if changed and not (created and trial.state == "running"):
             ended = None if trial.ended is None else _ms(trial.ended)
             tracking.set_status(run_id, STATUS[trial.state], ended)
 

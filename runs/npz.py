@@ -6,6 +6,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.images import depth_factor, resize, to_channels, to_uint8
 from attnsearch.runs.source import PARTS, DataError, Source, listing
+
+KEYS = {f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")} | {"class_names"}
+# What zipfile, zlib and numpy raise on damaged files. RuntimeError: encrypted or unknown methods.
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
@@ -56,33 +61,30 @@ def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays that we know, by key."""
-    known = {f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")}
-    name = ""
+    arrays: dict[str, NDArray[Any]] = {}
+    keys: list[str] = []
+    where = str(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: is a single array; expected a .npz of named arrays")
-            keys = list(file)
-            if missing := [key for key in ("train_images", "train_labels") if key not in keys]:
-                raise DataError(
-                    f"{path}: no {listing(missing)}; expected MedMNIST's layout (train_images, "
-                    f"train_labels, val_images, ...), found {listing(keys) or 'nothing'}"
-                )
-            arrays = {}
-            for name in keys:
-                if name in known | {"class_names"}:
-                    arrays[name] = file[name]
-            return arrays
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        where = f"{path}: {name}" if name else f"{path}"
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.lib.npyio.NpzFile):  # else one array without a name
+            with file:
+                keys = list(file)
+                for key in KEYS & {*keys}:
+                    where = f"{path}: {key}"
+                    arrays[key] = file[key]
+    except DAMAGE as error:
         if "pickle" in str(error).lower():
             raise DataError(
                 f"{where}: holds Python objects or is no .npz file; nothing is unpickled: save "
                 f"plain arrays of numbers and text with numpy.savez_compressed"
             ) from None
         raise DataError(f"{where}: cannot be read: {error}") from None
+    if missing := [key for key in ("train_images", "train_labels") if key not in arrays]:
+        raise DataError(
+            f"{path}: no {listing(missing)}; expected MedMNIST's layout (train_images, "
+            f"train_labels, val_images, ...), found {listing(keys, 10) or 'nothing'}"
+        )
+    return arrays
 
 
 def _images(path: Path, key: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:

@@ -92,11 +92,10 @@ def _complete(
     )
     notes = []
     remaining = fractions[TRAIN] + sum(fractions[part] for part in missing)
-    for part in missing:
+    for leave, part in zip((len(missing), 1), missing, strict=False):
         pool = np.flatnonzero(parts == TRAIN)
-        chosen = take_out(
-            labels[pool], fractions[part] / remaining, (seed, part), _pick(groups, pool)
-        )
+        share = fractions[part] / remaining
+        chosen = take_out(labels[pool], share, (seed, part), _pick(groups, pool), leave)
         parts[pool[chosen]] = part
         remaining -= fractions[part]
     if len(missing) == 2:
@@ -124,12 +123,10 @@ def _nest(
     _check_enough(labels[pool], class_names, kept, folds, f"{folds} folds")
     numbers = fold_numbers(labels[pool], folds, (seed, TEST), kept)
     outer = pool[numbers != fold]
-    chosen = take_out(
-        labels[outer],
-        fractions[VAL] / (fractions[TRAIN] + fractions[VAL]),
-        (seed, VAL, fold),
-        _pick(groups, outer),
-    )
+    others = _pick(groups, outer)
+    _check_enough(labels[outer], class_names, others, 2, f"train and val beside fold {fold}")
+    share = fractions[VAL] / (fractions[TRAIN] + fractions[VAL])
+    chosen = take_out(labels[outer], share, (seed, VAL, fold), others)
     parts = np.full(len(own), NO_PART)
     parts[pool] = TEST
     parts[outer] = np.where(chosen, VAL, TRAIN)
@@ -178,16 +175,18 @@ def take_out(
     fraction: float,
     key: Sequence[int],
     groups: Sequence[str] | None = None,
+    leave: int = 1,
 ) -> NDArray[np.bool_]:
     """Which examples to take out of a set so that about `fraction` of each class leaves it.
 
-    Without groups at least one example of each class leaves, and at least one stays.
+    Without groups at least one example of each class leaves.
 
     Args:
         labels: (N,) of the set.
         fraction: Between 0 and 1.
         key: Whole numbers that fix the draw.
         groups: One per example; a group leaves as a whole.
+        leave: Without groups, at least so many of each class stay.
 
     Returns:
         (N,) of bool.
@@ -198,7 +197,7 @@ def take_out(
         return fold_numbers(labels, folds, key, groups) < taken
     chosen = np.zeros(len(labels), dtype=bool)
     for members in _shuffled_classes(labels, key):
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        count = min(max(round(fraction * len(members)), 1), len(members) - leave)
         chosen[members[:count]] = True
     return chosen
 

@@ -4,7 +4,6 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -48,7 +47,7 @@ class Plan:
     Attributes:
         space: The space.
         images: What networks are built for.
-        data: The data set; None where there is none, or it is not on this machine.
+        data: The data set; None where the file names none.
         data_note: Why there is no data set.
         examples: Some networks of the space.
         fits: Every block at every site where it may stand.
@@ -71,7 +70,7 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
 
     Raises:
         SpaceError: The file has mistakes; the message lists all of them.
-        DataError: The data is there and cannot be used.
+        DataError: The data cannot be used.
     """
     space = load_space(path, overrides)
     plan = make_plan(space)
@@ -79,10 +78,10 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
 
 
 def make_plan(space: Space) -> Plan:
-    """Surveys a space, reads its data if it is there, and times a few training steps.
+    """Surveys a space, reads its data, and times a few training steps.
 
     Raises:
-        DataError: The data is there and cannot be used.
+        DataError: The data cannot be used.
     """
     config = space.resolve(space.defaults())
     data, note = _data(config)
@@ -174,11 +173,8 @@ def plan_text(plan: Plan, path: str) -> str:
 
 
 def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:
-    source = config["data"]["source"]
-    if source is None:
+    if config["data"]["source"] is None:
         return None, "data.source is null: the network can be checked and built, not trained"
-    if source != "digits" and not Path(source).exists():
-        return None, f"{source} does not exist on this machine; `run` will need it"
     return load_data(config["data"], config["task"]), None
 
 

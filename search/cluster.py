@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,24 @@ class Cluster:
 
     folder: Path
     local: bool
+    _warming: list[Any] = field(default_factory=list, repr=False)
+
+    @property
+    def nodes(self) -> int:
+        """How many machines there are."""
+        import ray
+
+        return sum(node["Alive"] for node in ray.nodes())
+
+    def warm_up(self, workers: int, cpus: float) -> None:
+        """Has so many worker processes import what training needs, while the driver loads data.
+
+        Ray keeps them, and the trials' actors start in them.
+        """
+        import ray
+
+        warm = ray.remote(num_cpus=cpus, max_retries=0)(_import_training)
+        self._warming.extend(warm.remote() for _ in range(workers))
 
     def workers(self, cpus: float, gpus: float) -> int:
         """How many trials that need `cpus` and `gpus` each fit side by side.
@@ -116,6 +134,11 @@ def _start(folder: Path, local: bool) -> None:
         where = "here" if local else f"at RAY_ADDRESS={os.environ['RAY_ADDRESS']}"
         done = "started" if local else "reached"
         raise ClusterError(f"Ray cannot be {done} {where}: {error}") from error
+
+
+def _import_training() -> None:
+    """Runs in a worker: the slow imports."""
+    import attnsearch.search.trainable  # noqa: F401
 
 
 def _fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -17,7 +17,7 @@ from ray.tune.stopper import Stopper
 
 from attnsearch.runs.data import DataSet
 from attnsearch.search.cluster import Cluster, ClusterError
-from attnsearch.search.job import Source
+from attnsearch.search.job import Job, Outcome, Report, Source
 from attnsearch.search.searcher import Feed, Watch
 from attnsearch.search.trainable import MakeTraining, Worker, fault_file, make_training
 
@@ -56,8 +56,9 @@ def execute(
     """
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
-    watch = Watch(source, stop, _kill, lambda job: _read(fault_file(faults, job)))
-    feed = Feed(source, watch.active, workers, stop)
+    guarded = _Guarded(source, stop)
+    watch = Watch(guarded, guarded.stop, _kill, lambda job: _read(fault_file(faults, job)))
+    feed = Feed(guarded, watch.active, workers, guarded.stop)
     trainable = tune.with_parameters(
         Worker,
         datasets=dict(datasets),
@@ -94,13 +95,65 @@ def execute(
             ) from error
         finally:
             watch.interrupt()
+    if guarded.failure is not None:
+        raise guarded.failure
+
+
+class _Guarded:
+    """A source whose first failure stops the execution and is kept; Tune would wrap it in its own.
+
+    Args:
+        source: The source.
+        stop: Whether to stop for another reason.
+    """
+
+    def __init__(self, source: Source, stop: Callable[[], bool]) -> None:
+        self._source = source
+        self._stop = stop
+        self.failure: Exception | None = None
+
+    def stop(self) -> bool:
+        return self.failure is not None or self._stop()
+
+    def next_job(self) -> Job | None:
+        with self._kept():
+            return self._source.next_job()
+        return None
+
+    def exhausted(self) -> bool:
+        return self.failure is not None or self._source.exhausted()
+
+    def started(self, job: Job) -> None:
+        with self._kept():
+            self._source.started(job)
+
+    def reported(self, job: Job, report: Report) -> None:
+        with self._kept():
+            self._source.reported(job, report)
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        with self._kept():
+            self._source.ended(job, outcome)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
 
 
 class _StopAll(Stopper):  # type: ignore[misc]
-    """Stops everything once asked to."""
+    """Stops everything once asked to.
+
+    Tune pickles it into snapshots for its own resuming, which is not used: a copy stops nothing.
+    """
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         self._stop = stop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _StopAll, (bool,)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False

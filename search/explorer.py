@@ -7,6 +7,7 @@ from the ledger when it is made, so that a study goes on as if it had not been i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from attnsearch.runs.rows import RunRow, TrialRow
@@ -29,6 +30,10 @@ POLL_SECONDS = 1.0  # between looks at a run that another driver trains
 class Explorer:
     """Proposes the trials of one study.
 
+    Attributes:
+        workers: How many trials run side by side; noted with each proposal.
+        ended_before: How many trials had ended in earlier sessions.
+
     Args:
         space: The space.
         proposals: The bridge to Optuna, empty.
@@ -39,7 +44,6 @@ class Explorer:
         past: The study's trials so far.
         scheduler: Learns from trials that were not trained in this session.
         trials: How many distinct configs may be tried.
-        workers: How many run side by side; noted with each proposal.
         baseline: The plain network's config, where it is to be trained beside the search.
         predictions: The splits whose predictions are stored.
     """
@@ -56,7 +60,6 @@ class Explorer:
         *,
         scheduler: EarlyStopping | None = None,
         trials: int,
-        workers: int = 1,
         baseline: dict[str, Any] | None = None,
         predictions: tuple[str, ...] = ("val",),
     ) -> None:
@@ -68,7 +71,6 @@ class Explorer:
         self._key = key
         self._scheduler = scheduler
         self._budget = trials
-        self._workers = workers
         self._predictions = predictions
         limits = space.document.get("limits") or {}
         self._limits = {name: float(limit) for name, limit in limits.items() if limit is not None}
@@ -81,6 +83,8 @@ class Explorer:
         self._running: dict[int, Entry] = {}
         self._asked: dict[int, int] = {}  # trial number -> Optuna's number
         self._over: str | None = None
+        self._ready: Job | None = None
+        self.workers = 1
         self.ended_before = 0
         self._adopt(past)
         if baseline is not None and not any(row.role == BASELINE and _done(row) for row in past):
@@ -98,12 +102,16 @@ class Explorer:
         """Why the search ended before its budget was spent, if it did."""
         return self._over
 
-    def more_to_come(self) -> bool:
-        """Whether further trials may be proposed."""
-        return not self.exhausted()
+    def anything_to_train(self) -> bool:
+        """Whether there is a job, which is then kept for `next_job`, or may be one later."""
+        self._ready = self._ready or self.next_job()
+        return self._ready is not None or not self.exhausted()
 
     def next_job(self) -> Job | None:
         """The next trial to train; known ones on the way are told and passed over."""
+        if self._ready is not None:
+            job, self._ready = self._ready, None
+            return job
         while True:
             entry = self._next_entry()
             if entry is None:
@@ -115,7 +123,7 @@ class Explorer:
     def exhausted(self) -> bool:
         """Whether all has been proposed and nothing is left to begin."""
         spent = self.count >= self._budget or self._over is not None
-        return spent and not self._queue and not self._awaited
+        return spent and not self._queue and not self._awaited and self._ready is None
 
     def started(self, job: Job) -> None:
         """A worker begins with a trial."""
@@ -137,6 +145,196 @@ class Explorer:
         scores = None
         if outcome.state == "finished":
             scores = self._objectives.scores(outcome.metrics, report.costs)
-        curve = self._curves.pop(job.id, [])
         constraints = self._constraints(outcome.state, report.costs, report.violations)
-        self._tell(entry, self._objectives.told(outcome.state, curve, scores, constraints))
+        self._tell(entry, self._objectives.told(outcome.state, entry.curve, scores, constraints))
+
+    def numbers(self) -> list[int]:
+        """Optuna's numbers of the distinct configs, which importances are computed from."""
+        return list(self._asked.values())
+
+    def _adopt(self, past: Sequence[TrialRow]) -> None:
+        """Takes over the trials of earlier sessions, in the order of their proposals."""
+        for row in past:
+            if row.role == BASELINE:
+                continue
+            note = row.proposal
+            for before in note.get("before", ()):
+                self._adopt_known(before)
+            entry = Entry(
+                row.number, row.role, row.values, row.config, row.key, row.seed, note, row.id
+            )
+            done = _done(row)
+            told = self._told_of(row) if done else None
+            entry.asked = self._proposals.adopt(row.values, told, note.get("how", "sampler"))
+            self._register(entry)
+            if told is None:
+                self._queue.append(entry)
+                continue
+            self._told[row.key] = told
+            self._records.known(row.number, row)
+            self.ended_before += 1
+            if self._scheduler is not None:
+                self._scheduler.learn(row.epochs, row.state == "finished")
+
+    def _adopt_known(self, before: Mapping[str, Any]) -> None:
+        """Takes over a proposal that was passed over."""
+        key = next((k for k, e in self._entries.items() if e.number == before.get("same")), None)
+        told = Told("infeasible", constraints={"forbid": 1.0})
+        if "same" in before:
+            told = self._told.get(key or "")
+        number = self._proposals.adopt(before["values"], told, before["how"])
+        if told is None:
+            self._same[key or ""].append(number)
+
+    def _register(self, entry: Entry) -> None:
+        assert entry.asked is not None
+        self._entries[entry.key] = entry
+        self._asked[entry.number] = entry.asked
+
+    def _next_entry(self) -> Entry | None:
+        """The next entry to begin: left over, waited for, or new."""
+        if self._queue:
+            return self._queue.pop(0)
+        if self._awaited and time.monotonic() - self._polled > POLL_SECONDS:
+            self._polled = time.monotonic()
+            return self._awaited.pop(0)
+        if self.count >= self._budget or self._over is not None:
+            return None
+        return self._propose()
+
+    def _begin(self, entry: Entry) -> Job | None:
+        """Claims an entry's run: a job if it is to be trained here and now."""
+        claim = self._records.claim(entry)
+        if claim.outcome == "busy":
+            self._awaited.append(entry)
+            return None
+        if claim.outcome == "finished":
+            self._take_over(entry, claim.run)
+            return None
+        self._running[claim.run_id] = entry
+        entry.curve.clear()
+        return Job(
+            id=claim.run_id,
+            config=entry.config,
+            seed=entry.seed,
+            epochs=entry.epochs,
+            protected=entry.role != "trial",
+            limits=self._limits,
+            predictions=self._predictions,
+        )
+
+    def _take_over(self, entry: Entry, run: RunRow) -> None:
+        self._records.took_over(entry, run)
+        if entry.role == BASELINE:
+            return
+        if self._scheduler is not None:
+            self._scheduler.learn(run.epochs, True)
+        self._tell(entry, self._told_of(run))
+
+    def _tell(self, entry: Entry, told: Told) -> None:
+        assert entry.asked is not None
+        self._told[entry.key] = told
+        for number in (entry.asked, *self._same.pop(entry.key, ())):
+            self._proposals.tell(number, told)
+
+    def _told_of(self, run: RunRow) -> Told:
+        scores = None
+        if run.state == "finished":
+            scores = self._objectives.scores(run.metrics, run.costs)
+        constraints = self._constraints(run.state, run.costs, run.violations)
+        return self._objectives.told(run.state, list(run.epochs), scores, constraints)
+
+    def _constraints(
+        self, state: str, costs: Mapping[str, float], violations: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """Amounts for the sampler: what was violated, else the slack that was left.
+
+        Every trained trial carries every limit: the GP sampler wants them all from each.
+        """
+        if state == "infeasible":
+            return violations
+        return {f"limits.{name}": 0.0 for name in self._limits} | excess(costs, self._limits)
+
+    def _propose(self) -> Entry | None:
+        """The next config that is new; None once there is none left."""
+        before: list[dict[str, Any]] = []
+        while True:
+            proposal = self._ask(len(before))
+            if proposal is None:
+                return None
+            note: dict[str, Any] = {"how": proposal.how}
+            reason = self._space.forbidden(proposal.values)
+            if reason is not None:
+                told = Told("infeasible", constraints={"forbid": 1.0})
+                self._proposals.tell(proposal.number, told)
+                before.append({**note, "values": proposal.values, "forbidden": reason})
+                continue
+            config = self._space.resolve(proposal.values)
+            key = self._key(config)
+            same = self._entries.get(key)
+            if same is None:
+                number = max(self._asked, default=-1) + 1
+                if before:
+                    note["before"] = before
+                if self.workers > 1:
+                    note["workers"] = self.workers
+                plain = number == 0 and proposal.values == self._space.plain()
+                entry = Entry(
+                    number,
+                    "plain" if plain else "trial",
+                    proposal.values,
+                    config,
+                    key,
+                    config["train"]["seed"],
+                    note,
+                    asked=proposal.number,
+                )
+                self._register(entry)
+                return entry
+            before.append({**note, "values": proposal.values, "same": same.number})
+            if key in self._told:
+                self._proposals.tell(proposal.number, self._told[key])
+            else:
+                self._same[key].append(proposal.number)
+
+    def _ask(self, repeats: int) -> Proposal | None:
+        """Asks for a proposal, the more insistently the more of them were not new."""
+        if repeats == REPEATS_LIST and self._can_be_listed():
+            left = self._untried()
+            if left is not None:
+                return self._proposals.give(left)
+            self._over = self._all_tried()
+            return None
+        if repeats >= REPEATS_END:
+            self._over = (
+                f"the search ended after {self.count} of {self._budget} trials: the last "
+                f"{repeats} proposals were all known or forbidden"
+            )
+            return None
+        proposal = self._proposals.ask("random" if repeats >= REPEATS_RANDOM else "sampler")
+        if proposal is None:
+            self._over = self._all_tried()
+        return proposal
+
+    def _all_tried(self) -> str:
+        return (
+            f"the space is exhausted: all {self.count} different configs that it allows have been "
+            f"tried (search.trials: {self._budget})"
+        )
+
+    def _can_be_listed(self) -> bool:
+        """Whether all combinations can be gone through."""
+        if any(decision.count is None for decision in self._space.decisions):
+            return False
+        return next(islice(self._space.grid(), LISTED_MAX, None), None) is None
+
+    def _untried(self) -> dict[str, Any] | None:
+        """The first combination whose config has not been tried, if one is left."""
+        for values in self._space.grid():
+            if self._key(self._space.resolve(values)) not in self._entries:
+                return values
+        return None
+
+
+def _done(row: TrialRow) -> bool:
+    return row.state not in ("running", "interrupted")

@@ -33,13 +33,11 @@ class PlainProgress:
 
     Attributes:
         study: The study, once it has started.
-        end: How the session ended, once it has.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self.study: StudyInfo | None = None
-        self.end: StudyEnd | None = None
         self._done = 0
 
     def __enter__(self) -> Self:
@@ -78,7 +76,6 @@ class PlainProgress:
 
     def study_ended(self, end: StudyEnd) -> None:
         """Says why the session is over."""
-        self.end = end
         self._say(f"{end.message} ({duration(end.seconds)})")
 
     def _say(self, line: str) -> None:
@@ -94,7 +91,6 @@ class LiveProgress:
 
     Attributes:
         study: The study, once it has started.
-        end: How the session ended, once it has.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -102,7 +98,6 @@ class LiveProgress:
         # The table is drawn by a thread of its own, several times a second.
         self._lock = threading.Lock()
         self.study: StudyInfo | None = None
-        self.end: StudyEnd | None = None
         self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
         self._counts = dict.fromkeys(_STATES, 0)
         self._before = 0
@@ -170,7 +165,6 @@ class LiveProgress:
 
     def study_ended(self, end: StudyEnd) -> None:
         """Takes the table away and says why the session is over."""
-        self.end = end
         with self._lock:
             self._running.clear()
         with _terminal_may_go():

@@ -46,6 +46,7 @@ class Entry:
         run_id: The run's number in the ledger, once it is claimed.
         asked: Optuna's number of the proposal; None for the baseline.
         started: Whether a worker has begun with it in this session.
+        curve: The metrics of its epochs in this session, with the epoch's number as `epoch`.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Entry:
     run_id: int | None = None
     asked: int | None = None
     started: bool = False
+    curve: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -154,6 +156,7 @@ class Records:
     def epoch(self, entry: Entry, report: Report) -> None:
         """An epoch was trained."""
         assert entry.run_id is not None
+        entry.curve.append({**report.metrics, "epoch": report.epoch})
         self._ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
         self._mirror.wake()
         if entry.role != BASELINE:
@@ -234,8 +237,9 @@ class Records:
     def _tell_end(self, entry: Entry, end: TrialEnd) -> None:
         if entry.role == BASELINE:
             said = [f"the plain network, trained beside the search: {end.state}"]
-            said += [f"{k} {end.metrics[k]:.4g}" for k in self._objectives.names if k in end.metrics]
-            self._progress.note(", ".join(said + ([end.reason] if end.reason else [])))
+            said += [f"{k} {v:.4g}" for k, v in end.metrics.items() if k in self._objectives.names]
+            said += [end.reason] if end.reason else []
+            self._progress.note(", ".join(said))
             return
         best = False
         if end.scores is not None:

@@ -2,22 +2,25 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from attnsearch.search.check import left_out
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED
-from attnsearch.search.events import StudyEnd, StudyInfo
+from attnsearch.search.events import StudyInfo
 from attnsearch.search.progress import open_progress
 from attnsearch.search.studies import (
+    beside_text,
     inserted,
     leaderboard,
     leaderboard_text,
-    open_ledger,
     states_text,
 )
 from attnsearch.search.text import paragraph, table, value_text
 from attnsearch.spaces import load_space
+
+if TYPE_CHECKING:
+    from attnsearch.search.engine import StudyResult
 
 _TOP = 5
 _STATUS = {"finished": DONE, "interrupted": INTERRUPTED, "failed": FAILED}
@@ -40,49 +43,44 @@ def run_space(path: str, overrides: Sequence[str], *, fresh: bool) -> int:
     space = load_space(path, overrides)
     for warning in space.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for key in left_out(space):
-        click.echo(f"{key}: is left out for now; this searches only", err=True)
     with open_progress() as progress:
-        from attnsearch.search.engine import run_study  # Ray; while the progress says so
+        from attnsearch.search.engine import run_study  # Ray: seconds, while the progress waits
 
-        run_study(space, fresh=fresh, progress=progress)
-    assert progress.study is not None and progress.end is not None
-    again = shlex.join(
-        ["attnsearch", "run", path, *(f"--set={override}" for override in overrides)]
-    )
-    click.echo(summary(progress.study, progress.end, again))
-    return _STATUS[progress.end.state]
+        result = run_study(space, fresh=fresh, progress=progress)
+    words = ["attnsearch", "run", path]
+    for override in overrides:
+        words += ["--set", override]
+    assert progress.study is not None, "every session that returns has started its study"
+    click.echo(summary(result, progress.study, shlex.join(words)))
+    return _STATUS[result.state]
 
 
-def summary(study: StudyInfo, end: StudyEnd, again: str) -> str:
+def summary(result: StudyResult, study: StudyInfo, again: str) -> str:
     """What came out of a study: the best config, the leaderboard, and what to do next.
 
     Args:
-        study: The study.
-        end: How its session ended.
+        result: The study as the session left it.
+        study: The study as it started.
         again: The command that continues it.
     """
-    label = f"{study.name}/{study.number}"
-    name = study.name if study.number == 1 else label
-    with open_ledger() as ledger:
-        row = ledger.find_study(label)
-        trials = [trial for trial in ledger.trials(row.id) if trial.arm is None]
+    name = study.name if study.number == 1 else result.study.label
+    trials = [row for row in result.trials if row.arm is None]
+    beside = [row for row in result.trials if row.arm is not None]
     ranked = leaderboard(trials, study.objectives)
-    out = ["", f"Study {label}: {end.state}; {states_text(trials)}"]
+    out = ["", f"Study {result.study.label}: {result.state}; {states_text(trials)}"]
     if ranked:
         best = ranked[0]
-        out += [
-            "",
-            leaderboard_text(ranked, study.objectives, top=_TOP),
-            "",
-            f"Best: trial {best.number:03d}, {inserted(best)}",
-            _values_text(best.values),
-        ]
-    failed = [trial for trial in trials if trial.state == "failed"]
-    if failed and not ranked:
-        out += ["", paragraph(f"Trial {failed[0].number:03d} failed: {failed[0].error}")]
+        out += ["", leaderboard_text(ranked, study.objectives, top=_TOP)]
+        if beside:
+            out.append(beside_text(beside, study.objectives))
+        out += ["", f"Best: trial {best.number:03d}, {inserted(best)}", _values_text(best.values)]
+    elif failed := [trial for trial in trials if trial.error]:
+        out += ["", f"Trial {failed[0].number:03d}: {failed[0].error}"]
+    if result.notes:
+        out.append("")
+        out += [paragraph(note, indent="* ", hanging="  ") for note in result.notes]
     out += ["", f"Records:  {study.ledger}", f"MLflow:   {study.tracking_uri}", ""]
-    if end.state == "interrupted":
+    if result.state == "interrupted":
         out.append(f"Continue: {again}")
     out.append(f"Look:     attnsearch show {name}")
     if ranked:

@@ -10,6 +10,7 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
+from attnsearch.search.objectives import Objectives
 from attnsearch.search.text import duration, paragraph, plural, quantity, score, table, value_text
 
 _ORDER = ("finished", "stopped", "failed", "infeasible", "interrupted", "running")
@@ -66,8 +67,10 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     """
     with open_ledger() as ledger:
         study = ledger.find_study(address)
-        trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+        rows = ledger.trials(study.id)
         lag = mirror_lag(ledger, study)
+    trials = [row for row in rows if row.arm is None]
+    beside = [row for row in rows if row.arm is not None]
     ranked = leaderboard(trials, study.objectives)
     if as_json:
         return _json(
@@ -76,12 +79,15 @@ def study_text(address: str, *, as_json: bool = False) -> str:
                 "best": ranked[0].number if ranked else None,
                 "leaderboard": [trial.number for trial in ranked],
                 "trials": [trial_fields(trial) for trial in trials],
+                "arms": [{"arm": row.arm, **trial_fields(row)} for row in beside],
             }
         )
     name = study.name if study.number == 1 else study.label
     out = [_headline(study, trials), ""]
     if ranked:
         out += [leaderboard_text(ranked, study.objectives), ""]
+    if beside:
+        out += [beside_text(beside, study.objectives), ""]
     rest = [trial for trial in trials if trial not in ranked]
     if rest:
         out += [_rest_text(rest, study.objectives), ""]
@@ -171,39 +177,18 @@ def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
 
 def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:
     """The finished trials, the best by the first objective first; ties by number."""
-    name, way = next(iter(objectives.items()))
-    sign = -1.0 if way == "max" else 1.0
-    ranked = [
-        (sign * value, trial.number, trial)
-        for trial in trials
-        if trial.state == "finished" and (value := _value(trial, name)) is not None
-    ]
-    return [trial for _, _, trial in sorted(ranked, key=lambda place: place[:2])]
-
-
-def pareto(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> set[int]:
-    """The numbers of the trials that no other is at least as good as in every objective."""
-    signs = [-1.0 if way == "max" else 1.0 for way in objectives.values()]
-    points = {}
-    for trial in trials:
-        values = [value for name in objectives if (value := _value(trial, name)) is not None]
-        if len(values) == len(signs):
-            points[trial.number] = [a * b for a, b in zip(signs, values, strict=True)]
-    return {
-        number
-        for number, point in points.items()
-        if not any(
-            other != point and all(a <= b for a, b in zip(other, point, strict=True))
-            for other in points.values()
-        )
-    }
+    scores = _finished(trials, objectives)
+    rows = {trial.number: trial for trial in trials}
+    return [rows[number] for number in Objectives(objectives).ranked(scores)]
 
 
 def leaderboard_text(
     ranked: Sequence[TrialRow], objectives: Mapping[str, str], *, top: int | None = None
 ) -> str:
     """A table of the best trials; with several objectives a `*` marks the Pareto front."""
-    front = pareto(ranked, objectives) if len(objectives) > 1 else set()
+    front: set[int] = set()
+    if len(objectives) > 1:
+        front = set(Objectives(objectives).best(_finished(ranked, objectives)))
     costs = [name for name in ("params", "macs") if name not in objectives]
     headers = ["", "trial", *objectives, *costs, "time", "inserted"]
     rows = [
@@ -219,6 +204,13 @@ def leaderboard_text(
     ]
     told = table(headers, rows, right={"", "trial", *objectives, *costs})
     return told + "\n* on the Pareto front" if front else told
+
+
+def beside_text(arms: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
+    """What was trained beside the search, for comparison."""
+    out = ["Beside the search:"]
+    out += [f"  {row.name}: {row.state}, {_scores(row, objectives)}" for row in arms]
+    return "\n".join(out)
 
 
 def inserted(trial: TrialRow) -> str:
@@ -332,11 +324,21 @@ def _over(violations: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(key, value) for key, value in violations.items() if value > 0]
 
 
-def _value(trial: TrialRow, name: str) -> float | None:
-    value = trial.metrics.get(name, trial.costs.get(name))
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+def _finished(
+    trials: Sequence[TrialRow], objectives: Mapping[str, str]
+) -> dict[int, tuple[float, ...]]:
+    """The objectives' values of the finished trials by number."""
+    rule = Objectives(objectives)
+    return {
+        trial.number: scores
+        for trial in trials
+        if trial.state == "finished"
+        and (scores := rule.scores(trial.metrics, trial.costs)) is not None
+    }
+
+
+def _value(trial: TrialRow, name: str) -> Any:
+    return trial.metrics.get(name, trial.costs.get(name))
 
 
 def _scores(trial: TrialRow, objectives: Mapping[str, str]) -> str:

@@ -105,9 +105,10 @@ class Problems:
         return found or Place(self.file, 1, 1)
 
     def wrong(self, path: Sequence[str | int]) -> bool:
-        """Whether a problem was found at this path or below it."""
+        """Whether a problem was found at this path, below it, or with what it stands in."""
         where = tuple(path)
-        return any(wrong[: len(where)] == where for wrong in self._wrong)
+        above = any(where[:length] in self._wrong for length in range(len(where)))
+        return above or any(wrong[: len(where)] == where for wrong in self._wrong)
 
     def forgive(self, path: Sequence[str | int]) -> None:
         """Drops what was found wrong at a path and below: something else stands there now."""

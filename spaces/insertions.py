@@ -101,8 +101,8 @@ def read_groups(
     taken: dict[str, str] = {}
     for index, entry in enumerate(file.insert):
         path: KeyPath = ("insert", index)
-        if problems.wrong((*path, "at")) or problems.wrong((*path, "block")):
-            continue
+        if problems.wrong(path):
+            continue  # something else stands in for it
         options = _options(entry, path, general, blocks, problems)
         if sites is None or not options:
             continue

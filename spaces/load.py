@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.sites import Site, find_backbone, find_stem, sites
+from attnsearch.blocks.sites import BACKBONES, Site, find_backbone, find_stem, sites
+from attnsearch.blocks.table import BLOCKS
 from attnsearch.spaces.checks import (
     check_sections,
     members,
@@ -25,10 +26,8 @@ from attnsearch.spaces.overrides import apply_overrides
 from attnsearch.spaces.parameters import Blocks, side_loss
 from attnsearch.spaces.rules import Rule, double_replacements, fixed_names, read_rules
 from attnsearch.spaces.shipped_files import find_space_file
-from attnsearch.spaces.space import AUX_WEIGHT, Setting, Space
+from attnsearch.spaces.space import Setting, Space
 from attnsearch.spaces.validate import validate
-
-_WIDTHS_TRIED = 3
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
@@ -126,7 +125,7 @@ class _Loading:
             base = self._base(path)
             network["weights"] = place_file(network["weights"], base, path, problems, exists=True)
         data["groups"] = self._groups()
-        if network["stem"] is None and network["backbone"] in _backbones():
+        if network["stem"] is None and network["backbone"] in BACKBONES:
             network["stem"] = find_stem(find_backbone(network["backbone"]), None)
         if file.task == "segmentation" and network["decoder"] is None:
             network["decoder"] = "unet"
@@ -181,13 +180,12 @@ class _Loading:
     def _hosts(self) -> list[tuple[dict[str, Any], Host]]:
         """Returns the networks to try blocks in, each with the decision values that make it."""
         network = self.file.network
-        stems = members(network.stem)
         widths = members(network.width)
-        if is_spec(network.width) and not hasattr(network.width, "choice"):
-            widths.insert(1, decision("network.width", network.width).default())
+        if is_spec(network.width):
+            widths.append(decision("network.width", network.width).default())
         hosts = []
-        for stem in stems:
-            for width in widths[: max(_WIDTHS_TRIED, len(members(network.width)))]:
+        for stem in members(network.stem):
+            for width in dict.fromkeys(widths):
                 chosen: dict[str, Any] = {}
                 if is_spec(network.stem):
                     chosen["network.stem"] = stem
@@ -344,18 +342,7 @@ class _Loading:
                 )
 
 
-def _backbones() -> Mapping[str, Any]:
-    from attnsearch.blocks.sites import BACKBONES
-
-    return BACKBONES
-
-
 def _side_names() -> list[str]:
     """Returns the side outputs of our own blocks."""
-    from attnsearch.blocks.table import BLOCKS
-
     named = [getattr(cls, "side_loss", None) for cls in BLOCKS.values()]
     return [name for name in dict.fromkeys(named) if name is not None]
-
-
-__all__ = ["AUX_WEIGHT", "load_space"]

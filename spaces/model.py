@@ -175,7 +175,7 @@ class Entry(Section):
     at: Annotated[str, Field(min_length=1, max_length=100)] = Field(
         description="A site (`layer4`) or a pattern of sites (`layer[2-3].*.conv2`)."
     )
-    name: Annotated[str, Field(pattern=NAME, max_length=60)] | None = Field(
+    name: Annotated[str, Field(pattern=NAME, max_length=200)] | None = Field(
         None, description="Names the decisions in place of the pattern."
     )
     block: Searchable[Annotated[str, Field(min_length=1)]] = Field(
@@ -254,7 +254,7 @@ class Train(Section):
 class SpaceFile(Section):
     """An attnsearch space file."""
 
-    name: Annotated[str, Field(pattern=NAME, max_length=100)] = Field(
+    name: Annotated[str, Field(pattern=NAME, max_length=200)] = Field(
         description="Names the study and the MLflow experiment."
     )
     task: Literal["classification", "segmentation"] = Field(description="What is learned.")

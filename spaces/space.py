@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.network import DEFAULT_AUX_WEIGHT
 from attnsearch.spaces.counting import count_architectures
 from attnsearch.spaces.decisions import Decision, plain
 from attnsearch.spaces.errors import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
@@ -13,9 +14,6 @@ from attnsearch.spaces.fits import Fits, Host, Infeasible
 from attnsearch.spaces.insertions import NONE, Group
 from attnsearch.spaces.parameters import complete_parameters, side_loss
 from attnsearch.spaces.rules import Rule
-
-AUX_WEIGHT = 0.4
-"""Weight of a side output's loss where `train.aux_weight` does not name it."""
 
 _SGD_LR, _ADAMW_LR = 0.1, 0.001
 
@@ -49,6 +47,8 @@ class Space:
         rules: Combinations that are never tried.
         infeasible: Combinations that cannot be built, as far as they were tried.
         warnings: What is suspicious but not wrong, with its place.
+        fits: Remembers which blocks can stand where.
+        places: Where each decision stands in the file, by name.
     """
 
     path: Path
@@ -61,6 +61,7 @@ class Space:
     infeasible: tuple[Infeasible, ...] = ()
     warnings: list[str] = field(default_factory=list)
     fits: Fits = field(default_factory=Fits, repr=False)
+    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -224,9 +225,6 @@ class Space:
         place = self.places.get(key, Place(str(self.path), 1, 1))
         return Problem(place.file, place.line, place.column, key, message)
 
-    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
-    """Where each decision stands in the file, by name."""
-
 
 def _combine(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
     """Yields all combinations of the active decisions, the last one changing fastest."""
@@ -270,7 +268,7 @@ def _train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -> dict[s
     for entry in insert:
         side = side_loss(entry["block"])
         if side is not None:
-            weights[side] = train["aux_weight"].get(side, AUX_WEIGHT)
+            weights[side] = train["aux_weight"].get(side, DEFAULT_AUX_WEIGHT)
     sgd, step = train["optimizer"] == "sgd", train["schedule"] == "step"
     if train["lr"] is None:
         train["lr"] = _SGD_LR if sgd else _ADAMW_LR

@@ -141,7 +141,8 @@ def _messages(
         if detail["type"] == "missing":
             key = str(detail["loc"][-1])
             if (*path, key) not in misspelt:
-                yield path, f"the key {key!r} is missing; {_purpose(path, key)}", True
+                message = f"the key {key!r} is missing; {_purpose(path, key)}"
+                yield (*path, key), message, True
         elif detail["type"] != "extra_forbidden":
             yield path, _message(detail, path), False
 

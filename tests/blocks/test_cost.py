@@ -80,8 +80,24 @@ def test_auxiliary_heads_cost_nothing_at_inference() -> None:
     )
 
 
-def test_measuring_leaves_no_trace() -> None:
-    network = build_network(config("resnet20", ("layer3", "ecrm"), ("stem", "eca")), image_size=16)
+class Sided(nn.Module):
+    """Keeps tensors of its last step's graph, as any block with side outputs may."""
+
+    side_loss = "mine"
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.side: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.side = {"prototype": x.mean((2, 3))} if self.training else {}
+        return x
+
+
+def test_measuring_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BLOCKS, "sided", Sided)
+    insert = (("layer3", "ecrm"), ("stem", "eca"), ("layer2", "sided"))
+    network = build_network(config("resnet20", *insert), image_size=16)
     network.train()
     network.layer2[0].eval()  # type: ignore[index,union-attr]
     images = torch.randn(4, 3, 16, 16)

@@ -163,6 +163,18 @@ def test_python_and_numpy_draws_are_seeded_too() -> None:
     assert seeded(Drawn, 0).numbers != seeded(Drawn, 1).numbers
 
 
+def test_draws_that_end_in_no_tensor_depend_on_the_prefix_alone() -> None:
+    class Chosen(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(width, width)
+            self.rate = float(torch.rand(1))
+
+    one, other = seeded(lambda: Chosen(2), 0, "a."), seeded(lambda: Chosen(9), 0, "a.")
+    assert one.rate == other.rate
+    assert seeded(lambda: Chosen(2), 0, "b.").rate != one.rate
+
+
 def test_isolated_rng_restores_after_an_error() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(2)

@@ -289,6 +289,10 @@ def test_check_fit_follows_the_size_and_the_pattern(user: str) -> None:
         check_fit(config("basic"), "layer3", block)
 
 
+def test_check_fit_computes_nothing() -> None:
+    check_fit(config("basic"), "*", "gc", image_size=100_000)  # 2.6 TB, were it allocated
+
+
 def test_check_fit_warns_every_time() -> None:
     for _ in range(2):
         with pytest.warns(UserWarning, match="gc"):

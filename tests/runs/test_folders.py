@@ -315,7 +315,8 @@ def test_mistakes_in_a_split_layout_are_named(tmp_path: Path) -> None:
         read(tmp_path)
     shutil.rmtree(tmp_path / "train")
     fill(tmp_path / "train", 2, ("a", "b", "c"))
-    assert any("without images: val/c/" in note for note in read(tmp_path).notes)
+    notes = load_data({"source": str(tmp_path), "image_size": 8}).notes
+    assert notes == ["no val images of class c", "no test images of class c"]
     fill(tmp_path / "valid", 2)
     with pytest.raises(DataError, match="both val/ and valid/"):
         read(tmp_path)
@@ -349,11 +350,11 @@ def test_the_fingerprint_ignores_the_path_and_the_order_on_disk(tmp_path: Path) 
 
 def test_cifar10_sample_is_read_in_under_a_second(shared: Path) -> None:
     folder = shared / "data" / "cifar10_folder_sample"
-    times = []
+    times = []  # of the processor: others may be busy on this machine
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         data = load_data({"source": str(folder), "image_size": 32})
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 1
     assert (len(data.train), len(data.val), len(data.test)) == (130, 40, 30)
     assert data.class_names[0] == "airplane"

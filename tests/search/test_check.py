@@ -1,4 +1,3 @@
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ blocks:
 train: {epochs: 9, lr: {float: [0.01, 0.1], log: true}}
 search: {trials: 12}
 """
+IMAGES = Images(1, (16, 16), 10)
 
 
 @pytest.fixture
@@ -42,9 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_module, "seconds_per_epoch", lambda *_: 2.0)
 
 
-def space(folder: Path, text: str = SMALL, **replaced: str) -> Space:
-    for old, new in replaced.items():
-        text = text.replace(f"{old}:", f"{new}:")
+def space(folder: Path, text: str = SMALL) -> Space:
     file = folder / "space.yaml"
     file.write_text(text)
     return load_space(file)
@@ -115,27 +113,11 @@ def test_set_overrides_and_its_mistakes_are_named(
 
 def test_extremes_are_those_of_all_networks(tmp_path: Path) -> None:
     """Against building every network of the space."""
-    images = Images(1, (16, 16), 10)
-    found = {example.which: example for example in examples(space(tmp_path), images)}
-    whole = space(tmp_path)
-    counts = []
-    axes = [
-        [decision.default()] if decision.kind == "float" else list(decision.values())
-        for decision in whole.decisions
-    ]
-    names = [decision.name for decision in whole.decisions]
-    seen = set()
-    for values in itertools.product(*axes):
-        chosen = dict(zip(names, values, strict=True))
-        if whole.forbidden(chosen) is not None:
-            continue
-        config = whole.resolve(chosen)
-        key = json.dumps(config["insert"], sort_keys=True).replace('"bank_size": ', "")
-        if key in seen or any(f'"bank_size": {size}' in key for size in (20, 30, 40)):
-            continue
-        seen.add(key)
-        counts.append(_added(config))
-    base = _params(whole.resolve(found["plain" if "plain" in found else "default"].values))
+    whole = space(tmp_path, SMALL.replace("{float: [0.01, 0.1], log: true}", "0.1"))
+    found = {example.which: example for example in examples(whole, IMAGES)}
+    counts = [_added(whole.resolve(values)) for values in whole.grid()]
+    assert len(counts) > 200
+    base = _params(whole.resolve(whole.plain()))
     assert found["smallest"].params == base + min(counts)
     assert found["largest"].params == base + max(counts)
 
@@ -162,7 +144,7 @@ def _params(config: dict[str, Any]) -> int:
 
 def test_examples_are_the_networks_that_are_built(tmp_path: Path) -> None:
     whole = space(tmp_path)
-    for example in examples(whole, Images(1, (16, 16), 10)):
+    for example in examples(whole, IMAGES):
         network = build_network(whole.resolve(example.values), 1, 10, 16)
         assert example.params == params(network)
         assert example.macs == macs(network, (1, 16, 16))
@@ -171,7 +153,7 @@ def test_examples_are_the_networks_that_are_built(tmp_path: Path) -> None:
 def test_the_largest_network_is_one_that_the_rules_allow(tmp_path: Path) -> None:
     text = SMALL + "forbid:\n  - {layer4.block: ecrm, mid.layer4.block: psa}\n"
     whole = space(tmp_path, text)
-    images = Images(1, (16, 16), 10)
+    images = IMAGES
     largest = next(item for item in examples(whole, images) if item.which == "largest")
     before = next(item for item in examples(space(tmp_path), images) if item.which == "largest")
     assert whole.forbidden(largest.values) is None
@@ -203,9 +185,6 @@ def test_every_block_is_tried_at_every_site(tmp_path: Path) -> None:
     some = found["layer1.0.conv2", "psa"]
     assert (some.fitting, some.tried) == (2, 3)
     assert found["layer3.1.conv2", "scconv"].reason is None
-
-
-IMAGES = Images(1, (16, 16), 10)
 
 
 def test_what_cannot_stand_is_told_with_its_reason(
@@ -248,15 +227,19 @@ def test_the_plain_network_runs_beside_a_space_without_it(tmp_path: Path, quick:
     assert "and the plain network beside them" in check_module.plan_text(plan, "x.yaml")
 
 
-def test_data_that_is_not_here_is_no_error_and_broken_data_is(
-    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = SMALL.replace("source: null", "source: scans")
-    plan = make_plan(space(tmp_path, text))
+def test_without_data_there_is_a_plan_but_no_time(tmp_path: Path) -> None:
+    plan = make_plan(space(tmp_path))
     assert plan.data is None
-    assert "scans does not exist on this machine" in str(plan.data_note)
+    assert plan.images == IMAGES
     assert plan.runs.most_seconds is None
+    told = check_module.plan_text(plan, "x.yaml")
+    assert "data.source is null" in told
+    assert "estimated" not in told
+
+
+def test_broken_data_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "scans" / "ill").mkdir(parents=True)
+    space(tmp_path, SMALL.replace("source: null", "source: scans"))
     assert call(["check", str(tmp_path / "space.yaml")]) == WRONG_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert "no images" in line
@@ -267,7 +250,7 @@ def test_data_is_summed_up_by_class(
 ) -> None:
     labels = np.repeat(np.arange(3), 20)[:, None]
     images = np.random.default_rng(0).integers(0, 255, (60, 16, 16), dtype=np.uint8)
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{part}_{kind}": value
         for part in ("train", "val", "test")
         for kind, value in (("images", images), ("labels", labels))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def folder(path: Path, counts: dict[str, int], side: tuple[int, int] = (40, 30))
 
 def npz(path: Path, side: int, count: int = 40) -> Path:
     random = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part in ("train", "val", "test"):
         arrays[f"{part}_images"] = random.integers(0, 255, (count, side, side, 3), dtype=np.uint8)
         arrays[f"{part}_labels"] = (np.arange(count) % 4)[:, None]

@@ -620,11 +620,39 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(load):
     assert str(caught.value).count("\n") == 4
 
 
-def test_a_wrong_host_brings_no_further_complaints(load):
-    text = RESNET.replace("resnet18", "resnet19") + "forbid: [{layer4.block: gc}]"
+@pytest.mark.parametrize(
+    "network",
+    ["{backbone: resnet19, width: 0.5}", "3", "{width: 0.5}", "{backbone: resnet18, width: 0}"],
+)
+def test_a_wrong_host_brings_no_further_complaints(network, load):
+    lines = RESNET.splitlines()
+    lines[3] = f"network: {network}"
+    with pytest.raises(SpaceError) as caught:
+        load("\n".join(lines) + "\nforbid: [{layer4.block: gc}]")
+    assert [problem.line for problem in caught.value.problems] == [4]
+
+
+def test_every_missing_key_is_named(load):
+    with pytest.raises(SpaceError) as caught:
+        load("train: {epochs: 0}\ninsert: [{block: gc}, {at: layer4}]\nnetwork: {}\n")
+    assert [(problem.line, problem.key) for problem in caught.value.problems] == [
+        (1, "data"),
+        (1, "name"),
+        (1, "task"),
+        (1, "train.epochs"),
+        (2, "insert.0.at"),
+        (2, "insert.1.block"),
+        (3, "network.backbone"),
+    ]
+
+
+def test_a_wrong_entry_leaves_the_others_to_be_checked(load):
+    text = (
+        HEAD + "insert:\n  - {block: gc}\n  - {at: stem, block: gcc}\n  - {at: layer9, block: se}"
+    )
     with pytest.raises(SpaceError) as caught:
         load(text)
-    assert [problem.line for problem in caught.value.problems] == [4]
+    assert [problem.line for problem in caught.value.problems] == [6, 7, 8]
 
 
 def test_a_space_and_its_errors_travel_between_processes(load):

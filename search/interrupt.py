@@ -1,0 +1,59 @@
+"""Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupt:
+    """While the context is open, remembers that the process was asked to stop.
+
+    Signals reach the main thread only; entered from another one, nothing is installed and only
+    `request` can ask for the stop.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+            # Tune installs a handler for this one and leaves it.
+            self._before[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)
+            self.install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Puts the handlers in place, again where somebody (as `ray.init`) replaced them."""
+        for number in SIGNALS:
+            # What the caller ignores, as `nohup` does SIGHUP, stays ignored.
+            if number in self._before and self._before[number] is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def request(self) -> None:
+        """Asks for the stop."""
+        self._asked = True
+
+    def asked(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._asked
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._asked = True

@@ -10,6 +10,7 @@ tags, and its id is noted in the ledger as soon as it exists. After a crash betw
 run is found by its tags. Only one process at a time writes a study's runs, by a lease.
 """
 
+import atexit
 import hashlib
 import json
 import tempfile
@@ -24,11 +25,12 @@ import numpy as np
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.mlflow_view import (
     STATUS,
-    Point,
     epoch_points,
     flat_params,
     result_points,
     run_tags,
+    study_params,
+    study_points,
     study_tags,
 )
 from attnsearch.runs.positions import Pending, Positions
@@ -44,6 +46,7 @@ PLOTS_SECONDS = 300.0
 """How often the parent's tables and plots are renewed while a study goes on."""
 
 _LONGEST_WAIT = 60.0  # seconds between tries at a server that is away
+_LONGEST_STEP = 30.0  # seconds that one step on this machine may take: making an SQLite store
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,11 @@ class MirrorReport:
     def __str__(self) -> str:
         if self.problem is None and not self.missing:
             return f"MLflow at {self.uri} shows all {self.total} runs"
+        what = f"{self.missing} of {self.total} runs as they are"
+        if not self.missing:
+            what = "the study's latest tables and plots"
         return (
-            f"MLflow at {self.uri} does not show {self.missing} of {self.total} runs as they are"
+            f"MLflow at {self.uri} does not show {what}"
             f" ({self.problem or 'they are still being written'}); nothing is lost: the ledger "
             "has them, and they follow with the next `attnsearch run`, `show` or `ui`"
         )
@@ -95,6 +101,8 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._followed: int | None = None
         self._problem: str | None = None
+        self._leaving = threading.Event()
+        self._drawing = False
         self._tables_at = self._plots_at = monotonic()
 
     def follow(self, study_id: int) -> None:
@@ -106,6 +114,7 @@ class Mirror:
         self._thread = threading.Thread(target=self._loop, name="mlflow-mirror", daemon=True)
         self._thread.start()
         self._signal.set()
+        atexit.register(self._leave)
 
     def wake(self) -> None:
         """Tell the thread that the ledger has changed; returns at once."""
@@ -119,8 +128,29 @@ class Mirror:
         self._signal.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
+            self._leaving.set()
             self._problem = f"it did not take them within {timeout:.0f} s"
+        else:
+            atexit.unregister(self._leave)
         return self._report(self._followed, self._problem)
+
+    def _leave(self) -> None:
+        """Let the thread come to a stop before the interpreter ends.
+
+        A thread that is in native code when the interpreter goes takes the process down with it,
+        so work on this machine is waited for: it stops at the next step. A server's answer is
+        not, that could take minutes.
+        """
+        self._closing.set()
+        self._leaving.set()
+        self._signal.set()
+        here = sqlite_path(self._uri) is not None or self._tracking is None or self._drawing
+        if self._thread is not None and here:
+            self._thread.join(_LONGEST_STEP)
+
+    def _check_leaving(self) -> None:
+        if self._leaving.is_set():
+            raise TimeoutError("there was no time for all of it")
 
     def sync(self, study_id: int) -> MirrorReport:
         """Bring MLflow up to date with one study, here and now.
@@ -175,7 +205,7 @@ class Mirror:
             except Exception as error:
                 # Whatever MLflow does, the study goes on; the report at the end says it.
                 self._problem, wait = _say(error), min(2 * wait, _LONGEST_WAIT)
-            if closing:
+            if closing or self._leaving.is_set():
                 self._ledger.free(f"mirror:{self._followed}")
                 return
             self._closing.wait(PAUSE_SECONDS if self._problem is None else wait)
@@ -189,6 +219,7 @@ class Mirror:
             try:
                 if self._tracking is None:
                     self._tracking = Tracking(self._uri)
+                self._check_leaving()
                 self._verify(self._tracking, study_id)
                 self._write(self._tracking, study_id, final=final)
             except Exception:
@@ -221,6 +252,7 @@ class Mirror:
         problem: Exception | None = None
         try:
             for item in self._positions.pending(study_id):
+                self._check_leaving()
                 try:
                     self._show_run(tracking, study, item)
                 except Exception as error:
@@ -312,28 +344,42 @@ class Mirror:
             return
         assert study.mlflow_run_id is not None, "set with the parent run"
         run_id = study.mlflow_run_id
-        frame = tables.leaderboard(study, trials)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "space.yaml").write_text(study.space_text)
-            (folder / "provenance.json").write_text(json.dumps(study.provenance, indent=2))
-            tables.write(frame, folder)
-            if plots:
-                from attnsearch.runs.plots import study_plots
-
-                (folder / "plots").mkdir()
-                for title, figure in study_plots(study, trials).items():
-                    figure.savefig(folder / "plots" / f"{title}.png")
-            tracking.folder(run_id, folder)
         tags = study_tags(study, tables.summary(study, trials))
         # What makes MLflow show the file as a table.
         tags["mlflow.loggedArtifacts"] = json.dumps(
             [{"path": "leaderboard.json", "type": "table"}]
         )
-        tracking.log(run_id, _study_points(study, trials), _study_params(study), tags)
+        tracking.log(run_id, study_points(study, trials), study_params(study), tags)
         ended = None if study.ended is None else _ms(study.ended)
         tracking.set_status(run_id, STATUS[study.state], ended)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "space.yaml").write_text(study.space_text)
+            (folder / "provenance.json").write_text(json.dumps(study.provenance, indent=2))
+            tables.write(tables.leaderboard(study, trials), folder)
+            tracking.folder(run_id, folder)
+        if plots:
+            self._show_plots(tracking, run_id, study, trials)
         self._positions.set_parent_shows(study.id, digest)
+
+    def _show_plots(
+        self, tracking: Tracking, run_id: str, study: StudyRow, trials: list[TrialRow]
+    ) -> None:
+        self._check_leaving()
+        self._drawing = True
+        try:
+            from attnsearch.runs.plots import study_plots
+
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name, "plots")
+                folder.mkdir()
+                for title, figure in study_plots(study, trials).items():
+                    self._check_leaving()
+                    figure.savefig(folder / f"{title}.png")
+                self._drawing = False
+                tracking.folder(run_id, folder.parent)
+        finally:
+            self._drawing = False
 
 
 def _digest(study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
@@ -347,33 +393,6 @@ def _digest(study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
         plots,
     )
     return hashlib.sha256(repr(shown).encode()).hexdigest()
-
-
-def _study_params(study: StudyRow) -> dict[str, str]:
-    """Params of a parent run: only what can never change while the study goes on."""
-    search = study.document.get("search") or {}
-    kept = {key: search[key] for key in ("sampler", "scheduler", "seed") if key in search}
-    params = flat_params({"task": study.document.get("task"), "find": kept}, {})
-    objectives = " ".join(f"{metric}:{goal}" for metric, goal in study.objectives.items())
-    return {key.replace("find.", "search."): value for key, value in params.items()} | {
-        "search.objectives": objectives
-    }
-
-
-def _study_points(study: StudyRow, trials: list[TrialRow]) -> list[Point]:
-    """The parent's own metrics: runs by state, and the best value of each objective so far."""
-    from attnsearch.runs.tables import best
-
-    ended = [trial for trial in trials if trial.ended is not None]
-    at = max((_ms(trial.ended) for trial in ended if trial.ended), default=_ms(study.created))
-    values: dict[str, float] = {}
-    for state in ("finished", "stopped", "failed", "infeasible"):
-        values[f"trials_{state}"] = float(sum(trial.state == state for trial in trials))
-    for metric, goal in study.objectives.items():
-        winner = best(trials, metric, goal)
-        if winner is not None:
-            values[f"best_{metric}"] = float(winner.metrics[metric])
-    return [Point(key, value, at, len(ended)) for key, value in values.items()]
 
 
 def _ms(time: Any) -> int:

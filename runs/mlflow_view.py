@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from attnsearch.runs.positions import Pending
 from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.tables import best
 
 STUDY_TAG = "attnsearch.study"
 RUN_TAG = "attnsearch.run"
@@ -159,6 +160,34 @@ def result_points(trial: TrialRow) -> list[Point]:
         elif repr(float(last[key])) != repr(value):
             values[f"score_{key}"] = value
     return [Point(key, value, at, step) for key, value in values.items()]
+
+
+def study_params(study: StudyRow) -> dict[str, str]:
+    """Collect the params of a parent run: only what can never change while the study goes on."""
+    search = study.document.get("search") or {}
+    kept = {key: search[key] for key in ("sampler", "scheduler", "seed") if key in search}
+    params = flat_params({"task": study.document.get("task"), "find": kept}, {})
+    objectives = " ".join(f"{metric}:{goal}" for metric, goal in study.objectives.items())
+    return {key.replace("find.", "search."): value for key, value in params.items()} | {
+        "search.objectives": objectives
+    }
+
+
+def study_points(study: StudyRow, trials: list[TrialRow]) -> list[Point]:
+    """Collect the parent's own metrics: runs by state, and the best value of each objective."""
+    ended = [trial for trial in trials if trial.ended is not None]
+    at = max(
+        (_milliseconds(trial.ended.timestamp()) for trial in ended if trial.ended),
+        default=_milliseconds(study.created.timestamp()),
+    )
+    values: dict[str, float] = {}
+    for state in ("finished", "stopped", "failed", "infeasible"):
+        values[f"trials_{state}"] = float(sum(trial.state == state for trial in trials))
+    for metric, goal in study.objectives.items():
+        winner = best(trials, metric, goal)
+        if winner is not None:
+            values[f"best_{metric}"] = float(winner.metrics[metric])
+    return [Point(key, value, at, len(ended)) for key, value in values.items()]
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

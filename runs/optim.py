@@ -1,4 +1,4 @@
-"""Optimizers, their parameter groups, and learning-rate schedules per step."""
+"""Optimizers, their parameter groups, schedules per step, and the pace of batch statistics."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,6 +14,8 @@ from attnsearch.blocks.errors import AttnsearchError
 ONECYCLE_START = 1 / 25
 ONECYCLE_RISE = 0.3
 ONECYCLE_END = ONECYCLE_START * 1e-4
+
+OLDER_THAN_AN_EPOCH = 0.05  # largest share of running statistics
 
 
 class TrainError(AttnsearchError, ValueError):
@@ -113,6 +115,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group the same learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def quicken_statistics(network: nn.Module, steps_per_epoch: int) -> None:
+    """Let the running statistics of batch normalisation keep up where epochs are short.
+
+    With momentum m they forget all but (1 - m) of themselves in each step. At torch's m = 0.1 and
+    4 steps an epoch, 66% of them are older than the last epoch, and evaluation would judge a
+    network by statistics of weights long gone: a ResNet-18 on 240 digits that scores 0.89 with
+    the statistics of its batches scores 0.10, as chance, with these. So m is raised until no more
+    than 5% is older than an epoch. From 29 steps an epoch on, every layer keeps its own.
+
+    Args:
+        network: Its batch normalisations are changed in place.
+        steps_per_epoch: Optimizer steps in one epoch.
+    """
+    least = 1 - OLDER_THAN_AN_EPOCH ** (1 / steps_per_epoch)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, least)
 
 
 def _after_warmup(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from attnsearch.runs.rows import StudyRow, TrialRow
-from attnsearch.runs.tables import SEARCH_ROLES, best
+from attnsearch.runs.tables import PLAIN_ROLES, SEARCH_ROLES, best
 
 BLUE, ORANGE, RED, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 GREY, INK = "#9A9A9A", "#222222"
@@ -36,7 +36,7 @@ def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure
         ``cost_macs`` (of the first objective), ``curves``.
     """
     figures: dict[str, Figure] = {}
-    searched = [trial for trial in trials if trial.role in SEARCH_ROLES]
+    searched = [trial for trial in trials if trial.role in (*SEARCH_ROLES, *PLAIN_ROLES)]
     for metric, goal in study.objectives.items():
         if any(_score(trial, metric) is not None for trial in searched):
             figures[f"objective_{metric}"] = plot_objective(searched, metric, goal)
@@ -55,11 +55,13 @@ def plot_objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure
     """Draw an objective over the trials, with the best so far.
 
     Args:
-        trials: The runs of the search.
+        trials: The runs of the search, and the plain network's.
         metric: The objective.
         goal: ``max`` or ``min``.
     """
     figure, axes = _figure(8, 4.5)
+    plain = _plain(_scored(trials, metric, "finished"))
+    trials = [trial for trial in trials if trial.role in SEARCH_ROLES]
     done = _scored(trials, metric, "finished")
     stopped = _scored(trials, metric, "stopped")
     axes.scatter(
@@ -80,9 +82,10 @@ def plot_objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure
         label="full schedule",
         zorder=3,
     )
-    plain = next((value for trial, value in done if trial.role == "plain"), None)
     if plain is not None:
-        axes.axhline(plain, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="plain network")
+        axes.axhline(
+            plain[1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="plain network"
+        )
     if done:
         choose: Callable[[float, float], float] = max if goal == "max" else min
         numbers: list[float] = []
@@ -159,7 +162,8 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
     """Draw an objective against a cost, with the Pareto front: no run is both better and cheaper.
 
     Args:
-        trials: The runs of the search; those of the full schedule are drawn.
+        trials: The runs of the search, and the plain network's; those of the full schedule are
+            drawn.
         metric: The objective.
         goal: ``max`` or ``min``.
         cost: A key of the runs' costs, ``params`` for instance.
@@ -191,7 +195,7 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
         linewidth=1.4,
         zorder=2,
     )
-    plain = next((pair for pair in done if pair[0].role == "plain"), None)
+    plain = _plain(done)
     if plain is not None:
         axes.scatter(
             [plain[0].costs[cost]],
@@ -206,7 +210,7 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
     # Points of a front crowd: numbers beside them, names in the legend.
     for trial, value in on_front:
         axes.annotate(
-            f"{trial.number}",
+            f"{trial.number}" if trial.arm is None else "",
             (trial.costs[cost], value),
             xytext=(0, 8),
             textcoords="offset points",
@@ -253,7 +257,7 @@ def plot_curves(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure:
     """Draw the learning curves of all trials, those stopped early dimmed, the best on top.
 
     Args:
-        trials: The runs of the search.
+        trials: The runs of the search, and the plain network's.
         metric: A per-epoch metric.
         goal: ``max`` or ``min``.
     """
@@ -267,7 +271,7 @@ def plot_curves(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure:
             continue
         if trial is winner:
             label, colour, width, alpha, style = _short(trial.name), ORANGE, 2.4, 1.0, "-"
-        elif trial.role == "plain":
+        elif trial.role in PLAIN_ROLES:
             label, colour, width, alpha, style = "plain network", INK, 1.6, 1.0, "--"
         elif trial.state == "finished":
             label, colour, width, alpha, style = "full schedule", BLUE, 1.2, 0.75, "-"
@@ -350,6 +354,11 @@ def _legend(axes: Axes) -> None:
 def _scored(trials: Sequence[TrialRow], metric: str, state: str) -> list[tuple[TrialRow, float]]:
     found = [(t, _score(t, metric)) for t in trials if t.state == state]
     return [(trial, value) for trial, value in found if value is not None]
+
+
+def _plain(scored: Sequence[tuple[TrialRow, float]]) -> tuple[TrialRow, float] | None:
+    """The plain network's run and value, if it was trained."""
+    return next((pair for pair in scored if pair[0].role in PLAIN_ROLES), None)
 
 
 def _score(trial: TrialRow, metric: str) -> float | None:

@@ -10,7 +10,10 @@ from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.rows import StudyRow, TrialRow
 
 SEARCH_ROLES = ("trial", "plain")
-"""The roles whose scores the search compares; arms are compared on seeds of their own."""
+"""The roles that the search chooses among; ``plain`` is the plain network as trial 0."""
+
+PLAIN_ROLES = ("plain", "baseline")
+"""The roles of the plain network, which ``baseline`` is beside a search that cannot choose it."""
 
 _ORDER = ("finished", "stopped", "running", "interrupted", "failed", "infeasible")
 _SUMMARY_ROWS = 10
@@ -33,7 +36,7 @@ def trials_frame(ledger: Ledger, study: StudyRow) -> pd.DataFrame:
 
 
 def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
-    """Tabulate the search's runs as `trials_frame` does, the best first.
+    """Tabulate the search's runs and the plain network as `trials_frame` does, the best first.
 
     Runs of the full schedule come first, by the first objective; then those stopped early, those
     trained longer before those trained shorter: scores of unequal budgets are not compared.
@@ -47,7 +50,7 @@ def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
         budget = -len(trial.epochs) if trial.state == "stopped" else 0
         return (_ORDER.index(trial.state), budget, score, trial.number)
 
-    searched = [trial for trial in trials if trial.role in SEARCH_ROLES]
+    searched = [trial for trial in trials if trial.role in (*SEARCH_ROLES, *PLAIN_ROLES)]
     return _frame(study, sorted(searched, key=rank))
 
 

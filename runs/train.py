@@ -26,7 +26,13 @@ from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.evaluate import Normalisation, predict
 from attnsearch.runs.losses import classification_loss
 from attnsearch.runs.metrics import classification_metrics
-from attnsearch.runs.optim import TrainError, make_optimizer, make_schedule, set_learning_rate
+from attnsearch.runs.optim import (
+    TrainError,
+    make_optimizer,
+    make_schedule,
+    quicken_statistics,
+    set_learning_rate,
+)
 from attnsearch.runs.seeding import deterministic, generator, global_draws
 from attnsearch.runs.weights import Interface, pack_weights
 
@@ -98,6 +104,7 @@ class Training:
         self._images = {name: self._upload(self._split(name).images) for name in ("train", "val")}
         self._labels = torch.from_numpy(np.array(data.train.labels)).to(self.device)
         self._batches = batch_sizes(len(self._labels), train["batch_size"])
+        quicken_statistics(self.network, len(self._batches))
         self._optimizer = make_optimizer(self.network, train)
         self._rate = make_schedule(train, len(self._batches))
         self._scaler = torch.amp.GradScaler("cuda", enabled=train["precision"] == "fp16")

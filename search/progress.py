@@ -187,6 +187,8 @@ class LiveProgress:
             parts: list[RenderableType] = [Text(""), self._header(self.study, narrow)]
             if self._running:
                 parts.append(self._rows(narrow))
+            else:
+                parts.append(Text("waiting for the workers ...", style="dim"))
             if self._best:
                 parts.append(
                     Text(f"best  {self._best}", style="bold", no_wrap=True, overflow="ellipsis")

@@ -4,9 +4,9 @@
 * A failed or infeasible result has no metric; some of Tune's schedulers would raise on it.
 * After an interruption ASHA and the median rule learn the epochs that the ledger knows, so that
   they decide as if there had been none. HyperBand starts new brackets.
-* HyperBand does not halve a bracket that is still being filled. Tune's own does as soon as all
-  trials that have been proposed *so far* are at the milestone, which with few workers is each
-  trial by itself.
+* HyperBand fills a bracket before it halves it. Tune's own halves as soon as all trials that have
+  been proposed *so far* are at the milestone, and gives the place of one that has ended to the
+  next; with few workers each trial is then judged by itself, and none is ever stopped.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +20,7 @@ from ray.tune.schedulers import (
     MedianStoppingRule,
     TrialScheduler,
 )
+from ray.tune.schedulers.hyperband import _Bracket
 
 CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP
 EPOCH = "epoch"
@@ -154,6 +155,14 @@ class Median(_Learning, MedianStoppingRule):  # type: ignore[misc]
         return str(CONTINUE)
 
 
+class _FilledOnce(_Bracket):  # type: ignore[misc]
+    """A bracket with so many places, each taken once."""
+
+    def filled(self) -> bool:
+        """Whether all places are taken, also by trials that have ended."""
+        return len(self._all_trials) >= self._n0
+
+
 class HyperBand(HyperBandScheduler):  # type: ignore[misc]
     """HyperBand (Li et al. 2018, arXiv 1603.06560): synchronous halving in brackets.
 
@@ -220,14 +229,20 @@ class HyperBand(HyperBandScheduler):  # type: ignore[misc]
         decision: str = super()._process_bracket(tune_controller, bracket)
         return decision
 
-    def _filling(self, bracket: Any) -> bool:
-        """Whether a bracket has not been halved yet and further trials may join it."""
-        return (
-            self._more_to_come()
-            and bracket is self._state["bracket"]
-            and bracket._n == bracket._n0
-            and not bracket.filled()
+    def _create_bracket(self, s: int) -> Any:
+        return _FilledOnce(
+            time_attr=self._time_attr,
+            max_trials=self._get_n0(s),
+            init_t_attr=self._get_r0(s),
+            max_t_attr=self._max_t_attr,
+            eta=self._eta,
+            s=s,
+            stop_last_trials=self._stop_last_trials,
         )
+
+    def _filling(self, bracket: Any) -> bool:
+        """Whether further trials may join a bracket."""
+        return self._more_to_come() and not bracket.filled()
 
     def _brackets(self) -> Iterable[Any]:
         return [bracket for band in self._hyperbands for bracket in band if bracket is not None]

@@ -55,7 +55,7 @@ def run_space(path: str, overrides: Sequence[str], *, fresh: bool) -> int:
     return _STATUS[result.state]
 
 
-def summary(result: StudyResult, study: StudyInfo, again: str) -> str:
+def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
     """What came out of a study: the best config, the leaderboard, and what to do next.
 
     Args:
@@ -84,7 +84,7 @@ def summary(result: StudyResult, study: StudyInfo, again: str) -> str:
         out.append(f"Continue: {again}")
     out.append(f"Look:     attnsearch show {name}")
     if ranked:
-        out.append(f"Take:     attnsearch export {name} --to {study.name}-best")
+        out.append(f"Take:     attnsearch export {name} --to best")
     out.append("Browse:   attnsearch ui")
     return "\n".join(out)
 

@@ -289,7 +289,7 @@ def _importances_text(importances: Mapping[str, Mapping[str, float]]) -> str:
     out = []
     for objective, weights in importances.items():
         best = sorted(weights.items(), key=lambda item: -item[1])[:6]
-        told = ", ".join(f"{name} {weight:.0%}" for name, weight in best)
+        told = ", ".join(f"{name} {weight:.0%}" for name, weight in best if weight >= 0.01)
         if told:
             out.append(paragraph(f"What mattered for {objective}: {told}", hanging="  "))
     return "\n".join(out)

@@ -1,9 +1,7 @@
 """`attnsearch ui`: MLflow's own server on the store that the studies are recorded in."""
 
-import contextlib
 import os
 import socket
-import subprocess
 import sys
 
 import click
@@ -17,14 +15,14 @@ class ServerError(AttnsearchError):
 
 
 def serve(host: str, port: int) -> int:
-    """Brings MLflow up to date with the ledger and serves it until Ctrl-C.
+    """Brings MLflow up to date with the ledger and becomes its server, until Ctrl-C.
 
     Args:
         host: The address to listen on.
         port: The port to listen on.
 
     Returns:
-        The exit status.
+        0 where a server runs already; otherwise this process goes on as the server.
 
     Raises:
         LedgerError: There is no ledger here.
@@ -34,23 +32,13 @@ def serve(host: str, port: int) -> int:
     if uri.startswith(("http://", "https://")):
         click.echo(f"The records are on a server that runs already: {uri}")
         return 0
-    _check_address(host, port)
+    check_address(host, port)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
     click.echo(f"Records:  {uri}")
     click.echo(f"Open      http://{shown}:{port}   (in a few seconds; Ctrl-C stops the server)")
     sys.stdout.flush()
-    server = subprocess.Popen(server_command(uri, host, port), env=server_environment())
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        # The terminal sent it to the server too, which takes its workers down with it.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-        return 0
-    finally:
-        if server.poll() is None:
-            server.terminate()
-            server.wait()
+    # The server takes this process's place: every signal then reaches it, and nothing outlives it.
+    os.execve(sys.executable, server_command(uri, host, port), server_environment())
 
 
 def synchronised_uri() -> str:
@@ -90,7 +78,7 @@ def server_environment() -> dict[str, str]:
     return {**defaults, **os.environ}
 
 
-def _check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int) -> None:
     """Refuses an address in use at once, with a port that is free."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -95,10 +95,18 @@ class Decision:
 
     def _number(self, value: float) -> float:
         assert self.low is not None and self.high is not None
+        if self.kind == "int" and not float(value).is_integer():
+            raise DecisionError(f"{self.name}: {value} is not a whole number")
         slack = 1e-9 * max(abs(self.low), abs(self.high))
         if not self.low - slack <= value <= self.high + slack:
             raise DecisionError(f"{self.name}: {value} lies outside [{self.low}, {self.high}]")
         value = min(max(value, self.low), self.high)
+        if self.kind == "int":
+            if (int(value) - int(self.low)) % int(self.step or 1):
+                raise DecisionError(
+                    f"{self.name}: {value} is not {self.low} plus a multiple of {self.step}"
+                )
+            return int(value)
         if self.step is not None:
             count = (value - self.low) / self.step
             if not math.isclose(count, round(count), abs_tol=1e-6):

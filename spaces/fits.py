@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -101,7 +102,7 @@ class Fits:
     def _faults(
         self, host: Host, group_sites: Sequence[Site], block: str, params: Mapping[str, Any]
     ) -> Iterable[tuple[str, str]]:
-        places = {site.name: site for site in _sites(host)}
+        places = _places(host)
         written = label(dict(params))
         for named in group_sites:
             site = places[named.name]
@@ -130,8 +131,10 @@ class Fits:
         return None
 
 
-def _sites(host: Host) -> list[Site]:
-    return sites(host.backbone, host.stem, host.width, host.image_size)
+@lru_cache(maxsize=32)
+def _places(host: Host) -> dict[str, Site]:
+    every = sites(host.backbone, host.stem, host.width, host.image_size)
+    return {site.name: site for site in every}
 
 
 @dataclass

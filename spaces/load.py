@@ -314,7 +314,7 @@ class _Loading:
             for key in type(values).model_fields:
                 if f"{section}.{key}" not in known:
                     constants[f"{section}.{key}"] = getattr(values, key)
-        together = other_names(self.file, groups)
+        together = other_names(self.file, groups) if self.file.forbid else {}
         forbid = copy.deepcopy(self.file.forbid)
         return [*read_rules(forbid, known, constants, together, self.problems), *rules]
 

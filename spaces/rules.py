@@ -117,11 +117,12 @@ def double_replacements(groups: Sequence[Group], problems: Problems) -> list[Rul
     Where neither of two groups can be left empty, that is a problem of the file.
     """
     rules = []
-    for first, second in itertools.combinations(groups, 2):
-        taken = {site.name for site in first.sites if site.replaces}
-        both = [site.name for site in second.sites if site.name in taken]
-        if not both:
+    replaced = [(group, {site.name for site in group.sites if site.replaces}) for group in groups]
+    replacing = [(group, names) for group, names in replaced if names]
+    for (first, ours), (second, theirs) in itertools.combinations(replacing, 2):
+        if ours.isdisjoint(theirs):
             continue
+        both = [site.name for site in second.sites if site.name in ours]
         blocks = [[b for b in group.options if b != NONE] for group in (first, second)]
         if not all(blocks):
             continue

@@ -111,6 +111,15 @@ class _Spec(Section):
         return {key: value for key, value in handler(self).items() if key in written}
 
 
+def _as_number(value: Any) -> str:
+    """Writes a value so that what Python holds equal is one: 1, 1.0 and true."""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    if isinstance(value, list):
+        return "[" + ",".join(map(_as_number, value)) + "]"
+    return label(value)
+
+
 class Choice(_Spec, Generic[T]):
     """One of several values."""
 
@@ -120,9 +129,12 @@ class Choice(_Spec, Generic[T]):
     @model_validator(mode="after")
     def _members_are_sound(self) -> "Choice[T]":
         plain = [json.loads(json.dumps(member, default=list)) for member in self.choice]
-        for index, member in enumerate(plain):
-            before = plain[:index]
-            if member in before or label(member) in map(label, before):
+        seen: set[str] = set()
+        for member in plain:
+            written = {label(member), _as_number(member)}
+            twice = not seen.isdisjoint(written)
+            seen |= written
+            if twice:
                 raise PydanticCustomError(
                     "choice",
                     "the member {member} stands twice, or another is written alike; remove one",

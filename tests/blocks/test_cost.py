@@ -27,22 +27,22 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         t = x.flatten(2).transpose(1, 2)
-        if self.way == "sdpa":
-            t = F.scaled_dot_product_attention(t, t, t)
-        elif self.way == "einsum":
+        if "numbers" in self.way:  # cannot run without them
+            t = t * (1 if t.detach().sum().item() >= 0 else 2)
+        if "sdpa" in self.way:
+            t = F.scaled_dot_product_attention(t[:, None], t[:, None], t[:, None])[:, 0]
+        elif "einsum" in self.way:
             weights = torch.einsum("bic,bjc->bij", t, t).softmax(-1)
             t = torch.einsum("bij,bjc->bic", weights, t)
-        elif self.way == "layer":
+        else:
             t = self.layer(t, t, t, need_weights=False)[0]
-        elif self.way == "numbers":  # cannot run without them
-            t = F.scaled_dot_product_attention(t, t, t) * (1 if t.sum().item() >= 0 else 2)
         return t.transpose(1, 2).reshape(x.shape)
 
 
-@pytest.mark.parametrize("way", ["sdpa", "einsum", "layer", "numbers"])
+@pytest.mark.parametrize("way", ["sdpa", "einsum", "layer", "sdpa numbers", "layer numbers"])
 def test_attention_products_are_counted(way: str) -> None:
     counted = cost.macs(nn.Sequential(Attention(16, way)), (16, 8, 8))
-    projections = 4 * 64 * 16 * 16 if way == "layer" else 0
+    projections = 4 * 64 * 16 * 16 if "layer" in way else 0
     assert counted == 2 * 64 * 64 * 16 + projections
 
 
@@ -148,7 +148,7 @@ def test_memory_grows_with_the_batch_and_needs_no_numbers(
     large = cost.memory_mb(network, (3, 32, 32), 64)
     assert large > 4 * small
     monkeypatch.setitem(BLOCKS, "attention", Attention)
-    for way in ("sdpa", "numbers"):
+    for way in ("sdpa", "sdpa numbers"):
         settings = config("resnet20")
         settings["insert"] = [
             {"at": "layer3", "block": "attention", "params": {"attention": {"way": way}}}

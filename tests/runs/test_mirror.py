@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -428,6 +430,41 @@ def test_a_server_that_hangs_does_not_hold_the_study(
     assert time.monotonic() - began < 2
     assert "it did not take them within" in str(report)
     hanging.set()
+
+
+END_WHILE_DRAWING = """
+import threading
+from attnsearch.runs import mirror as mirror_module, plots
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.mirror import Mirror
+
+ledger = Ledger()
+study = ledger.open_study("digits", "", {}, "data", {})
+run_id = ledger.claim("key", config={}, seed=0, epochs=1, study_id=study.id).run_id
+ledger.attach(study.id, run_id, number=0, name="000 plain")
+ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5}, costs={"params": 1})
+ledger.set_study_state(study.id, "finished")
+draw, drawing = plots.study_plots, threading.Event()
+
+def slow(*given):
+    drawing.set()
+    return {str(index): draw(*given)["cost_params"] for index in range(30)}
+
+plots.study_plots = slow
+mirror_module.PLOTS_SECONDS = 0
+mirror = Mirror(ledger)
+mirror.follow(study.id)
+assert drawing.wait(100)
+print(mirror.close(timeout=0.1), flush=True)
+"""
+
+
+def test_leaving_in_the_middle_of_a_plot_ends_the_process_cleanly(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", END_WHILE_DRAWING], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "it did not take them within" in done.stdout
 
 
 def test_one_refused_run_does_not_hold_back_the_others(

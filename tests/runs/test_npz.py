@@ -189,7 +189,7 @@ def test_no_flipped_bit_gives_anything_but_a_data_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "taken", "sizes"),
     [
-        ({"train": 40}, "split into train, val and test", (28, 6, 6)),
+        ({"train": 40}, "split in train, val and test", (28, 6, 6)),
         ({"train": 40, "val": 8}, "no test part: taken from train", (32, 8, 8)),
         ({"train": 40, "test": 8}, "no val part: taken from train", (32, 8, 8)),
         ({"train": 40, "val": 8, "test": 8}, None, (40, 8, 8)),

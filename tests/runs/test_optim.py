@@ -11,6 +11,7 @@ from attnsearch.runs.optim import (
     make_optimizer,
     make_schedule,
     parameter_groups,
+    quicken_statistics,
     set_learning_rate,
 )
 
@@ -143,6 +144,30 @@ def test_nesterov_without_momentum_is_plain_gradient_descent() -> None:
     network.weight.grad = torch.ones(1, 2)
     optimizer.step()
     torch.testing.assert_close(network.weight.detach(), start - 0.2)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 28])
+def test_short_epochs_leave_little_of_older_statistics(steps: int) -> None:
+    layer = nn.BatchNorm1d(1)
+    network = nn.Sequential(nn.Sequential(layer))
+    quicken_statistics(network, steps)
+    for _ in range(steps):  # one epoch of zeros after a history of mean 1
+        layer.running_mean = (
+            torch.ones(1) if layer.num_batches_tracked == 0 else layer.running_mean
+        )
+        network(torch.tensor([[-1.0], [1.0]]))
+    assert float(layer.running_mean) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_long_epochs_and_quicker_layers_keep_their_statistics() -> None:
+    network = nn.Sequential(
+        nn.BatchNorm2d(1), nn.BatchNorm2d(1, momentum=0.9), nn.BatchNorm2d(1, momentum=None)
+    )
+    quicken_statistics(network, 29)
+    assert [layer.momentum for layer in network] == [0.1, 0.9, None]
+    quicken_statistics(network, 4)
+    assert network[0].momentum > 0.5
+    assert [layer.momentum for layer in network[1:]] == [0.9, None]
 
 
 def test_the_rate_is_set_in_every_group() -> None:

@@ -56,6 +56,19 @@ def test_the_objective_marks_each_fate(figures: dict[str, Figure]) -> None:
     assert [y for _, y in offsets(lowest, "best so far")] == pytest.approx([0.4, 0.2, 0.2, 0.2])
 
 
+def test_a_plain_network_beside_the_search_is_a_line_and_no_trial(made_up: Ledger) -> None:
+    study = made_up.find_study("digits")
+    run_id = made_up.claim("beside", config={}, seed=0, epochs=3, study_id=study.id).run_id
+    made_up.attach(study.id, run_id, number=0, role="baseline", arm="plain")
+    made_up.finish(run_id, "finished", metrics={"val_accuracy": 0.75}, costs={"params": 900})
+    trials = [trial for trial in made_up.trials(study.id) if trial.role != "plain"]
+    figures = study_plots(study, trials)
+    objective = figures["objective_val_accuracy"]
+    assert offsets(objective, "full schedule") == [(1, 0.8), (4, 0.7)]
+    assert [y for _, y in offsets(objective, "plain network")] == [0.75, 0.75]
+    assert offsets(figures["cost_params"], "plain network") == [(900, 0.75)]
+
+
 def test_the_cost_plot_marks_the_pareto_front(figures: dict[str, Figure]) -> None:
     figure = figures["cost_params"]
     assert offsets(figure, "Pareto front") == [(1000, 0.6), (3000, 0.8)]

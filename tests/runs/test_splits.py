@@ -1,4 +1,5 @@
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.dealing import deal_folds
 from attnsearch.runs.groups import read_groups
 from attnsearch.runs.source import NO_PART, PARTS, DataError
-from attnsearch.runs.splits import assign_parts, fold_numbers
+from attnsearch.runs.splits import assign_parts
 
 FRACTIONS = (0.7, 0.15, 0.15)
 Array = np.ndarray[Any, Any]
@@ -68,7 +70,15 @@ def test_a_seed_is_a_split() -> None:
 def test_the_split_of_seed_0_never_changes() -> None:
     """Results are compared across versions of numpy and of this package."""
     labels = np.arange(20) % 2
-    assert assign(labels).tolist() == [int(part) for part in "22100001000002002000"]
+    groups = [f"p{i // 2}" for i in range(20)]
+    splits = {
+        "00102002000010000101": assign(labels),
+        "22000022000000000011": assign(labels, groups),
+        "20120202200122000000": assign(labels, folds=3, fold=1),
+        "22000000001122220022": assign(labels, groups, folds=3, fold=1),
+    }
+    for expected, parts in splits.items():
+        assert "".join(map(str, parts)) == expected
 
 
 def test_too_few_images_are_named_with_their_class() -> None:
@@ -104,8 +114,29 @@ def test_few_groups_still_make_three_parts_or_an_error() -> None:
     groups = [f"p{i // 10}" for i in range(30)]
     parts = assign(labels, groups)
     assert sorted(np.bincount(parts)) == [10, 10, 10]
-    with pytest.raises(DataError, match=r"at least 3 groups, found 2 \(p0, p1\)"):
+    with pytest.raises(DataError, match=r"at least 3 groups, found 2"):
         assign(labels[:20], groups[:20])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_class_with_patients_enough_is_in_every_part(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 31, 24)
+    groups = [f"p{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    labels = np.repeat(np.arange(24) % 4, sizes)  # six patients a class
+    parts = assign(labels, groups, seed=seed)
+    assert {(p, k) for p, k in zip(parts.tolist(), labels.tolist(), strict=True)} == {
+        (part, label) for part in range(3) for label in range(4)
+    }
+
+
+def test_many_groups_are_dealt_out_in_seconds() -> None:
+    labels = np.arange(60_000) % 10
+    groups = [f"p{i // 6}" for i in range(60_000)]
+    start = time.process_time()
+    parts = assign(labels, groups)
+    assert time.process_time() - start < 10
+    assert np.abs(np.bincount(parts) / 60_000 - FRACTIONS).max() < 0.01
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -133,7 +164,7 @@ def test_folds_are_disjoint_cover_everything_and_are_stratified(folds: int, grou
 
 def test_folds_differ_by_at_most_one_image_and_one_of_each_class() -> None:
     labels = np.repeat(np.arange(4), [7, 8, 13, 30])
-    numbers = fold_numbers(labels, 5, (0,))
+    numbers = deal_folds(labels, 5, (0,))
     assert np.ptp(np.bincount(numbers)) <= 1
     for label in range(4):
         assert np.ptp(np.bincount(numbers[labels == label], minlength=5)) <= 1

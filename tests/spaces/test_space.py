@@ -262,6 +262,9 @@ class TestResolve:
             ({"train.lr": math.nan}, r"train.lr: nan lies outside"),
             ({"layer4.block": "se"}, r"layer4.block: 'se' is not one of none, ecrm, gc"),
             ({"layer4.ecrm.bank_size": 15}, r"15 is not 10 plus a multiple of 10"),
+            ({"layer4.ecrm.bank_size": 20.5}, r"20.5 is not a whole number"),
+            ({"layer4.ecrm.bank_size": math.nan}, r"nan is not a whole number"),
+            ({"layer4.ecrm.bank_size": 50}, r"50 lies outside \[10, 40\]"),
             ({"layer3.conv2.psa.kernels": [3]}, r"\[3\] is not one of \[3,5,7,9\], \[3,3,5,5\]"),
         ],
     )
@@ -531,6 +534,12 @@ class TestDecision:
         rate = choose_block(load(RESNET), "train.lr")
         assert rate.check(0.4 + 1e-12) == 0.4
         assert rate.check(0.02) == 0.02
+
+    def test_large_whole_numbers_stay_exact(self, load):
+        space = load(HEAD + "train: {batch_size: {choice: [9007199254740993, 4]}}")
+        assert space.decisions[0].check(9007199254740993) == 9007199254740993
+        space = load(HEAD + "train: {batch_size: {int: [1, 9007199254740993]}}")
+        assert space.decisions[0].check(9007199254740991) == 9007199254740991
 
     def test_steps_have_no_noise(self, load):
         space = load(HEAD + "train: {momentum: {float: [0.1, 0.7], step: 0.1}}")

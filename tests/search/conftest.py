@@ -1,0 +1,213 @@
+"""A training that costs nothing, a data set of a few pixels, and one Ray for all of these tests."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.train import Diverged
+from attnsearch.search.cluster import Cluster, cluster
+from attnsearch.search.job import Job, Outcome, Report
+
+
+class FakeTraining:
+    """Trains nothing; the config says what happens: `score`, `sleep`, `fault` and `fault_at`.
+
+    Its accuracy in epoch e is score * (1 - 2^-e).
+    """
+
+    def __init__(self, job: Job, data: DataSet, device: str, threads: int) -> None:
+        self.job = job
+        self.history: list[dict[str, float]] = []
+        wide = job.config.get("width", 2)
+        self.network = nn.Sequential(
+            nn.Conv2d(1, wide, 3, padding=1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(wide, 2),
+        )
+        self.threads = threads
+
+    @property
+    def done(self) -> bool:
+        return len(self.history) >= self.job.epochs
+
+    @property
+    def result(self) -> dict[str, float]:
+        return self.history[-1]
+
+    def run_epoch(self) -> dict[str, float]:
+        config, epoch = self.job.config, len(self.history) + 1
+        time.sleep(config.get("sleep", 0))
+        if epoch == config.get("fault_at", 1):
+            _fail(config.get("fault"))
+        metrics = {
+            "val_accuracy": config.get("score", 0.5) * (1 - 0.5**epoch),
+            "pid": float(os.getpid()),
+            "threads": float(torch.get_num_threads()),
+        }
+        self.history.append(metrics)
+        return dict(metrics)
+
+    def costs(self) -> dict[str, float]:
+        return {"params": 10.0, "macs": 20.0, "latency_ms": 5.0, "memory_mb": 1.0}
+
+    def predictions(self, split: str = "val") -> dict[str, Any]:
+        return {
+            "names": ["x"],
+            "labels": np.zeros(1, np.int64),
+            "probabilities": np.ones((1, 2), np.float32),
+        }
+
+    def result_state(self) -> dict[str, Tensor]:
+        return dict(self.network.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {"history": self.history, "network": self.network.state_dict()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.history = list(state["history"])
+        self.network.load_state_dict(state["network"])
+
+
+def _fail(fault: str | None) -> None:
+    if fault == "raise":
+        raise ValueError("no such thing")
+    if fault == "nan":
+        raise Diverged("the loss became nan")
+    if fault == "memory":
+        raise MemoryError
+    if fault == "exit":
+        os._exit(3)
+    if fault == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class JobList:
+    """A source of jobs that are given, and a record of what became of them."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.jobs = list(jobs)
+        self.events: list[tuple[Any, ...]] = []
+        self.epochs: dict[int, list[Report]] = {job.id: [] for job in jobs}
+        self.outcomes: dict[int, Outcome] = {}
+
+    def next_job(self) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def exhausted(self) -> bool:
+        return not self.jobs
+
+    def started(self, job: Job) -> None:
+        self.events.append(("started", job.id))
+
+    def reported(self, job: Job, report: Report) -> None:
+        self.epochs[job.id].append(report)
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        assert job.id not in self.outcomes, "a job ends once"
+        self.events.append(("ended", job.id))
+        self.outcomes[job.id] = outcome
+
+    def pids(self, job_id: int) -> set[float]:
+        return {report.metrics["pid"] for report in self.epochs[job_id]}
+
+
+def _data() -> DataSet:
+    def split(count: int) -> Split:
+        images = np.zeros((count, 4, 4, 1), np.uint8)
+        return Split(images, np.zeros(count, np.int64), [str(i) for i in range(count)])
+
+    return DataSet(
+        name="dots",
+        train=split(8),
+        val=split(4),
+        test=split(4),
+        class_names=["no", "yes"],
+        channels=1,
+        image_size=(4, 4),
+        mean=(0.5,),
+        std=(0.5,),
+        fingerprint="f",
+        test_fingerprint="t",
+        notes=[],
+    )
+
+
+@pytest.fixture(scope="session")
+def dots() -> DataSet:
+    """A data set of four by four pixels."""
+    return _data()
+
+
+@pytest.fixture(scope="session")
+def fake_training() -> Callable[..., FakeTraining]:
+    """What builds a `FakeTraining`, also in workers."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    return FakeTraining
+
+
+@pytest.fixture
+def job_list() -> type[JobList]:
+    """The class `JobList`."""
+    return JobList
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Cluster]:
+    """One Ray with two CPUs' worth of workers for all tests that run inside this process."""
+    with cluster() as running:
+        yield running
+
+
+def write_tiny_data(folder: Path) -> None:
+    """Writes tiny.npz: two classes of eight by eight pixels that are easy to tell apart."""
+    draws = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for name, count in (("train", 48), ("val", 24), ("test", 8)):
+        labels = np.arange(count) % 2
+        images = draws.integers(0, 120, (count, 8, 8), dtype=np.uint8)
+        images[labels == 1, :4] += 100
+        arrays[f"{name}_images"] = images
+        arrays[f"{name}_labels"] = labels[:, None]
+    np.savez(folder / "tiny.npz", **arrays)
+
+
+TINY = """
+name: tiny
+task: classification
+data: {source: tiny.npz, image_size: 8}
+network: {backbone: resnet20, width: 0.25}
+insert:
+  - at: layer3
+    block: {choice: [none, se, gc]}
+train: {epochs: 2, batch_size: 16, lr: 0.05}
+search: {sampler: random, scheduler: none, trials: 3}
+"""
+
+
+@pytest.fixture
+def write_space(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a space file, by default `TINY`, with its data beside it."""
+
+    def write(text: str = TINY, name: str = "tiny.yaml") -> Path:
+        if not (tmp_path / "tiny.npz").exists():
+            write_tiny_data(tmp_path)
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

@@ -1,0 +1,153 @@
+"""A worker outlives what its trainings do."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from attnsearch.blocks.errors import BlockError
+from attnsearch.runs.data import DataSet
+from attnsearch.search.job import Job, Report
+from attnsearch.search.trainable import Worker, describe, excess
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def job(number: int = 0, epochs: int = 3, **options: Any) -> Job:
+    fields = {field.name for field in dataclasses.fields(Job)}
+    given = {key: value for key, value in options.items() if key in fields}
+    config = {key: value for key, value in options.items() if key not in fields}
+    return Job(number, config, 0, epochs, **given)
+
+
+def worker(first: Job, data: DataSet, make: Any, **options: Any) -> Worker:
+    """A worker outside of Ray."""
+    made = Worker.__new__(Worker)
+    made.setup({"job": first}, datasets={"data": data}, make=make, **options)
+    return made
+
+
+def test_each_step_is_an_epoch_and_the_last_brings_the_result(
+    dots: DataSet, fake_training: Any
+) -> None:
+    made = worker(job(score=0.8, predictions=("val",)), dots, fake_training)
+    results = [made.step() for _ in range(3)]
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert [result["done"] for result in results] == [False, False, True]
+    assert [result["final"] for result in results] == [False, False, True]
+    assert results[0]["val_accuracy"] == pytest.approx(0.4)
+    last: Report = results[-1]["report"]
+    assert last.state == "finished"
+    assert last.result["val_accuracy"] == pytest.approx(0.7)
+    assert last.costs["latency_ms"] == 5
+    assert set(last.predictions) == {"val"}
+    assert last.weights is not None
+    state = safetensors.torch.load(last.weights.tobytes())
+    assert set(state) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+
+
+def test_params_and_macs_are_known_from_the_first_epoch(dots: DataSet, fake_training: Any) -> None:
+    """So that a trial that is stopped early has them too."""
+    costs = worker(job(), dots, fake_training).step()["report"].costs
+    assert costs["params"] == 2 * 9 + 2 + 2 * 2 + 2
+    assert costs["macs"] == 2 * 9 * 16 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raise", "ValueError: no such thing (conftest.py:"),
+        ("nan", "the loss became nan"),
+        ("memory", "out of memory"),
+    ],
+)
+def test_what_a_training_raises_is_one_failed_result(
+    dots: DataSet, fake_training: Any, fault: str, words: str
+) -> None:
+    made = worker(job(fault=fault, fault_at=2), dots, fake_training)
+    assert made.step()["report"].state is None
+    result = made.step()
+    assert result["done"] and not result["final"]
+    assert result["report"].state == "failed"
+    assert words in result["report"].error
+    assert "Traceback" in result["report"].traceback
+    assert made.reset_config({"job": job(1, epochs=1)})
+    assert made.step()["report"].state == "finished"
+
+
+def test_a_config_that_cannot_be_built_is_infeasible(dots: DataSet, fake_training: Any) -> None:
+    def refuse(*_: Any) -> Any:
+        raise BlockError("psa: groups 16 do not divide 8 channels")
+
+    report = worker(job(), dots, refuse).step()["report"]
+    assert (report.state, report.violations) == ("infeasible", {"fit": 1.0})
+    assert "do not divide" in report.error
+
+
+@pytest.mark.parametrize(
+    ("limits", "violations"),
+    [
+        ({"params": 13}, {"limits.params": 1.0}),
+        ({"params": 1000, "latency_ms": 4}, {"limits.params": -0.99, "limits.latency_ms": 0.25}),
+    ],
+)
+def test_a_network_above_a_limit_is_not_trained(
+    dots: DataSet, fake_training: Any, limits: dict[str, float], violations: dict[str, float]
+) -> None:
+    result = worker(job(limits=limits), dots, fake_training).step()
+    assert result["done"]
+    assert "epoch" not in result
+    report = result["report"]
+    assert report.state == "infeasible"
+    assert report.violations == pytest.approx(violations)
+    assert f"limits.{list(limits)[-1]}" in report.error
+
+
+def test_a_network_within_its_limits_is_trained_and_says_its_slack(
+    dots: DataSet, fake_training: Any
+) -> None:
+    made = worker(job(epochs=1, limits={"latency_ms": 10}), dots, fake_training)
+    report = made.step()["report"]
+    assert report.state == "finished"
+    assert report.violations == {"limits.latency_ms": -0.5}
+
+
+def test_a_paused_training_goes_on_where_it_was(
+    dots: DataSet, fake_training: Any, tmp_path: Path
+) -> None:
+    first = worker(job(score=0.8), dots, fake_training)
+    first.step()
+    first.save_checkpoint(str(tmp_path))
+    second = worker(job(5, epochs=1), dots, fake_training)
+    second.step()
+    second.reset_config({"job": job(score=0.8)})
+    second.load_checkpoint(str(tmp_path))
+    result = second.step()
+    assert result["epoch"] == 2
+    assert result["val_accuracy"] == pytest.approx(0.6)
+
+
+def test_threads_follow_the_cpus_of_a_trial(dots: DataSet, fake_training: Any) -> None:
+    for cpus, threads in ((1, 1), (2.5, 2), (0.5, 1)):
+        made = worker(job(), dots, fake_training, cpus=cpus)
+        assert made.step()["threads"] == threads
+
+
+def test_errors_are_described_in_a_sentence() -> None:
+    text = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+    assert describe(RuntimeError(text)).startswith("out of memory: ")
+    assert describe(BlockError("a rule")) == "a rule"
+    assert describe(KeyError("x")) == "KeyError: 'x'"
+
+
+def test_excess_is_relative_to_the_limit() -> None:
+    found = excess({"params": 150, "macs": 50}, {"params": 100, "macs": 100, "latency_ms": 1})
+    assert found == {"limits.params": 0.5, "limits.macs": -0.5}

@@ -1,0 +1,127 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.search import ui
+from attnsearch.search.cli import DONE, WRONG_INPUT, call
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ledger in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ATTNSEARCH_LEDGER", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    Ledger().close()
+    return tmp_path
+
+
+@pytest.fixture
+def port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_server_gets_the_absolute_store_and_one_worker(
+    ledger: Path,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started = []
+
+    def execve(path: str, words: list[str], environment: dict[str, str]) -> None:
+        started.append((path, words, environment))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    with pytest.raises(SystemExit):
+        call(["ui", "--port", str(port)])
+    ((path, words, environment),) = started
+    assert path == words[0] == sys.executable
+    options = dict(zip(words[4::2], words[5::2], strict=True))
+    assert options == {
+        "--backend-store-uri": f"sqlite:///{ledger / 'mlflow.db'}",
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "1",
+    }
+    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert f"http://localhost:{port}" in capsys.readouterr().out
+
+
+def test_a_port_in_use_is_refused_with_a_free_one(
+    ledger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert call(["ui", "--port", str(port)]) == WRONG_INPUT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"port {port} on 127.0.0.1 cannot be used" in line
+        free = int(line.rpartition("--port ")[2])
+        ui.check_address("127.0.0.1", free)
+
+
+def test_an_unknown_host_is_refused(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["ui", "--host", "no.such.host.invalid"]) == WRONG_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--host no.such.host.invalid" in line
+
+
+def test_a_server_that_runs_elsewhere_is_named(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://records.example:5000")
+    assert call(["ui"]) == DONE
+    assert "http://records.example:5000" in capsys.readouterr().out
+
+
+def test_without_a_ledger_there_is_nothing_to_browse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATTNSEARCH_LEDGER", raising=False)
+    assert call(["ui"]) == WRONG_INPUT
+    assert "attnsearch.db" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_server_answers_and_ctrl_c_ends_it(ledger: Path, port: int) -> None:
+    script = "from attnsearch.search.cli import main; main()"
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, "ui", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        answer = None
+        while answer is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as response:
+                    answer = response.read()
+            except urllib.error.URLError:
+                assert server.poll() is None, "the server has ended"
+        assert answer == b"OK"
+        os.killpg(server.pid, signal.SIGINT)
+        server.wait(timeout=30)
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+    with closing(socket.socket()) as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0

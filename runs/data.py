@@ -165,7 +165,10 @@ def _read(config: Mapping[str, Any]) -> Source:
     if given == "digits":
         return read_digits(size, seed, channels)
     if path.is_dir():
-        return read_folder(path, size, channels, None if isinstance(classes, int) else classes)
+        try:
+            return read_folder(path, size, channels, None if isinstance(classes, int) else classes)
+        except OSError as error:
+            raise DataError(f"data.source: {path} cannot be read: {error}") from None
     if path.suffix.lower() == ".npz" and path.is_file():
         return read_npz(path, size, channels)
     if path.exists():

@@ -49,7 +49,10 @@ def export_study(
     onnx: bool = False,
     trial: int | None = None,
 ) -> Path:
-    """Write a study's best finished trial, by its first objective, to a folder.
+    """Write a study's best finished trial to a folder.
+
+    The best is that of the first objective, among those within the limits where there are any,
+    the earliest of equals.
 
     Args:
         ledger: Where the study is recorded.
@@ -242,11 +245,13 @@ def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -
     objective, direction = next(iter(study.objectives.items()))
     sign = 1 if direction == "max" else -1
 
-    def score(row: "TrialRow") -> float:
+    def merit(row: "TrialRow") -> tuple[bool, float, int]:
+        feasible = not any(excess > 0 for excess in row.violations.values())
         value = {**row.costs, **row.metrics}.get(objective)
-        return -math.inf if value is None or math.isnan(value) else sign * value
+        score = -math.inf if value is None or math.isnan(value) else sign * value
+        return feasible, score, -row.number
 
-    return max(finished.values(), key=lambda row: (score(row), -row.number))
+    return max(finished.values(), key=merit)
 
 
 def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:

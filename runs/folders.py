@@ -145,6 +145,11 @@ def _class_names(
     if classes is None:
         if not found:
             raise DataError(_no_images(folder))
+        if {name.lower() for name in found} == {"images", "masks"}:
+            raise DataError(
+                f"{folder}: images/ and masks/ are a folder for task: segmentation; for "
+                f"classification put the images into one folder per class"
+            )
         return found
     if missing := [name for name in classes if name not in found]:
         raise DataError(

@@ -75,8 +75,7 @@ def decode(path: Path, size: int) -> Decoded:
         upright = ImageOps.exif_transpose(file)
         turned = file.size[::-1] == upright.size and file.size != upright.size
     deep = upright.mode.startswith(("I", "F"))
-    transparent = not deep and upright.has_transparency_data
-    pixels = np.asarray(upright, np.float32) if deep else _shallow(upright, transparent)
+    pixels, transparent = (np.asarray(upright, np.float32), False) if deep else _shallow(upright)
     if deep and not np.isfinite(pixels).all():
         raise OSError("holds values that are not finite")
     return Decoded(
@@ -91,14 +90,16 @@ def decode(path: Path, size: int) -> Decoded:
     )
 
 
-def _shallow(image: Image.Image, transparent: bool) -> NDArray[np.uint8]:
-    """An image of 8 bits or fewer as (H, W) grey or (H, W, 3), transparency laid over black."""
+def _shallow(image: Image.Image) -> tuple[NDArray[Any], bool]:
+    """An image of 8 bits or fewer as (H, W) grey or (H, W, 3), and whether it is transparent."""
     grey = image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image))
-    if transparent:
+    transparent = False
+    if image.has_transparency_data:
         image = image.convert("RGBA")
+        transparent = bool(np.asarray(image.getchannel("A")).min() < 255)
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-        return np.asarray(image.getchannel("R") if grey else image.convert("RGB"))
-    return np.asarray(image.convert("L" if grey else "RGB"))
+        image = image.getchannel("R") if grey else image
+    return np.asarray(image.convert("L" if grey else "RGB")), transparent
 
 
 def _grey_palette(image: Image.Image) -> bool:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ledger, LedgerError
 from attnsearch.runs.mlflow_view import (
     STATUS,
     epoch_points,
@@ -171,7 +172,7 @@ class Mirror:
             problem = None
         except Exception as error:
             problem = _say(error)
-        finally:
+        with suppress(LedgerError):  # the lease then ends with this process
             self._ledger.free(f"mirror:{study_id}")
         return self._report(study_id, problem)
 
@@ -206,7 +207,8 @@ class Mirror:
                 # Whatever MLflow does, the study goes on; the report at the end says it.
                 self._problem, wait = _say(error), min(2 * wait, _LONGEST_WAIT)
             if closing or self._leaving.is_set():
-                self._ledger.free(f"mirror:{self._followed}")
+                with suppress(LedgerError):  # the lease then ends with this process
+                    self._ledger.free(f"mirror:{self._followed}")
                 return
             self._closing.wait(PAUSE_SECONDS if self._problem is None else wait)
 

@@ -8,7 +8,7 @@ A split that the source comes with is kept. A part that it lacks is taken from i
 in the ratio that `data.splits` gives to the two. With `data.folds` the source's training and
 validation parts, or all of a source without a split, are dealt into disjoint folds: fold i is the
 test part of fold i, and the validation part is taken from the other folds in the ratio of
-`data.splits`. The source's own test part then stays outside of all folds and is not loaded.
+`data.splits`. The source's own test part then stays outside of all folds and is not used.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,6 @@ from attnsearch.runs.optim import (
     set_learning_rate,
 )
 from attnsearch.runs.seeding import deterministic, generator, global_draws
-from attnsearch.runs.weights import Interface, pack_weights
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
@@ -186,18 +185,6 @@ class Training:
             return dict(self.best_state)
         copied: dict[str, Tensor] = _copy(self.network.state_dict())
         return copied
-
-    def weights(self) -> bytes:
-        """The weights file of the epoch that counts, as `load_export` and exports read it."""
-        data = self.data
-        interface = Interface(
-            class_names=tuple(data.class_names),
-            image_size=data.image_size,
-            channels=data.channels,
-            mean=tuple(data.mean),
-            std=tuple(data.std),
-        )
-        return pack_weights(self.result_state(), interface)
 
     def state(self) -> dict[str, Any]:
         """All that `load_state` needs to go on exactly; `torch.save` takes it.

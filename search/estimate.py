@@ -14,6 +14,7 @@ from attnsearch.blocks import build_network
 from attnsearch.blocks.network import auxiliary_loss
 from attnsearch.runs.train import AUTOCAST
 from attnsearch.search.survey import Images
+from attnsearch.spaces.model_search import default_grace
 
 _PROBE_SECONDS = 1.0  # the longest batch that is timed
 _SETTLE = 2  # steps before the clock counts: memory is laid out, kernels are chosen
@@ -64,7 +65,8 @@ def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
     if "asha" not in settings:
         return 1.0
     options = settings["asha"] or {}
-    reached, reduction = options.get("grace") or 1, options.get("reduction") or 3
+    reached = options.get("grace") or default_grace(epochs)
+    reduction = options.get("reduction") or 3
     spent, share = float(min(reached, epochs)), 1.0
     while reached < epochs:
         share /= reduction

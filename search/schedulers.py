@@ -22,6 +22,8 @@ from ray.tune.schedulers import (
 )
 from ray.tune.schedulers.hyperband import _Bracket
 
+from attnsearch.spaces.model_search import default_grace
+
 CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP
 EPOCH = "epoch"
 
@@ -61,16 +63,17 @@ def make_scheduler(
     name = scheduler_name(spec)
     settings: Mapping[str, Any] = {} if isinstance(spec, str) else spec[name] or {}
     common = {"time_attr": EPOCH, "metric": metric, "mode": mode}
+    grace = settings.get("grace") or default_grace(epochs)
     if name == "asha":
         return Asha(
             max_t=epochs,
-            grace_period=min(settings.get("grace", 1), epochs),
+            grace_period=min(grace, epochs),
             reduction_factor=settings.get("reduction", 3),
             **common,
         )
     if name == "median":
         return Median(
-            grace_period=settings.get("grace", 1),
+            grace_period=grace,
             min_samples_required=settings.get("min_samples", 3),
             **common,
         )

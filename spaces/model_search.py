@@ -17,10 +17,21 @@ SEGMENTATION_METRICS = {"val_dice": "max", "val_loss": "min"}
 COSTS = {"params": "min", "macs": "min", "latency_ms": "min", "memory_mb": "min"}
 
 
+def default_grace(epochs: int) -> int:
+    """Epochs that every trial gets where `grace` is not given: a third of the schedule.
+
+    A zero-initialised block or a slowly filling memory bank shows nothing in the first epochs,
+    nor do running statistics that have seen few batches.
+    """
+    return max(1, epochs // 3)
+
+
 class Asha(Section):
     """Asynchronous successive halving."""
 
-    grace: Count = Field(1, description="Epochs that every trial gets.")
+    grace: Count | None = Field(
+        None, description="Epochs that every trial gets; null takes a third of train.epochs."
+    )
     reduction: Annotated[int, Field(ge=2)] = Field(3, description="One in so many goes on.")
 
 
@@ -33,7 +44,9 @@ class Hyperband(Section):
 class Median(Section):
     """Stops what lies below the median of the others."""
 
-    grace: Count = Field(1, description="Epochs that every trial gets.")
+    grace: Count | None = Field(
+        None, description="Epochs that every trial gets; null takes a third of train.epochs."
+    )
     min_samples: Count = Field(3, description="Trials to compare with before any is stopped.")
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataError, DataSet, load_data
@@ -182,12 +181,3 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("")
     fails(str(tmp_path / "x.csv"), r"neither an \.npz file nor a folder")
     fails("digits", "'regression' has no data reader", task="regression")
-
-
-def test_read_only_arrays_train_a_network(tmp_path: Path) -> None:
-    """The arrays reach torch without a copy, and nothing downstream writes to them."""
-    data = load(tmp_path)
-    before = data.train.images.tobytes()
-    images = torch.tensor(data.train.images).permute(0, 3, 1, 2) / 255
-    images.sub_(0.5)
-    assert data.train.images.tobytes() == before

@@ -18,7 +18,7 @@ from attnsearch.runs.data import load_data
 from attnsearch.runs.export import export_study, is_export, load_export, save_export
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.train import Training
-from attnsearch.runs.weights import ExportError, pack_weights, read_weights
+from attnsearch.runs.weights import ExportError, Interface, pack_weights
 from attnsearch.spaces import load_space
 
 SPACE = """
@@ -48,17 +48,21 @@ def train(
     path = folder / "space.yaml"
     path.write_text(SPACE.format(block=block, precision=precision, checkpoint=checkpoint))
     config = load_space(path).resolve({})
-    training = Training(config, load_data(config["data"]), seed=3)
+    training = Training(config, load_data(config["data"]), seed=3, threads=1)
     while not training.done:
         training.run_epoch()
     return training
 
 
+def interface(training: Training) -> Interface:
+    data = training.data
+    return Interface(tuple(data.class_names), data.image_size, data.channels, data.mean, data.std)
+
+
 def save(training: Training, folder: Path, **options: Any) -> Path:
-    (folder.parent / "weights").write_bytes(training.weights())
-    state, interface = read_weights(folder.parent / "weights")
     record = {"metrics": training.result, "costs": {"params": 1}, "seed": training.seed}
-    return save_export(folder, training.config, state, interface, record, **options)
+    state = training.result_state()
+    return save_export(folder, training.config, state, interface(training), record, **options)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def test_an_export_says_what_it_is(export: Path, trained: Training) -> None:
 
 def test_an_exported_config_retrains_to_the_same_bits(export: Path, trained: Training) -> None:
     config = load_space(export / "config.yaml").resolve({})
-    again = Training(config, load_data(config["data"]), seed=trained.seed)
+    again = Training(config, load_data(config["data"]), seed=trained.seed, threads=1)
     while not again.done:
         again.run_epoch()
     for name, tensor in trained.network.state_dict().items():
@@ -126,8 +130,7 @@ def test_an_export_loads_where_its_pretrained_weights_are_not(
         **trained.config,
         "network": {**trained.config["network"], "weights": "/no/such.pth"},
     }
-    state, interface = read_weights(export / "weights.safetensors")
-    save_export(export, config, state, interface, {})
+    save_export(export, config, trained.result_state(), interface(trained), {})
     loaded = load_export(export)
     assert loaded.config["network"]["weights"] == "/no/such.pth"
     assert accuracy(loaded, trained) == trained.result["val_accuracy"]
@@ -212,8 +215,8 @@ class TestBrokenExports:
 
     def test_weights_of_another_network(self, export: Path, trained: Training) -> None:
         other = build_network({**trained.config, "insert": []}, 1, 10, 8)
-        interface = read_weights(export / "weights.safetensors")[1]
-        (export / "weights.safetensors").write_bytes(pack_weights(other.state_dict(), interface))
+        packed = pack_weights(other.state_dict(), interface(trained))
+        (export / "weights.safetensors").write_bytes(packed)
         with pytest.raises(ExportError, match=r"weights.safetensors does not fit config.yaml"):
             load_export(export)
 
@@ -222,8 +225,8 @@ class TestFolder:
     def test_an_export_is_overwritten(self, export: Path, trained: Training) -> None:
         (export / "notes.txt").write_text("mine")
         (export / "model.onnx").write_text("of the export before")
-        state, interface = read_weights(export / "weights.safetensors")
-        save_export(export, trained.config, state, interface, {"metrics": {"val_accuracy": 0.5}})
+        record = {"metrics": {"val_accuracy": 0.5}}
+        save_export(export, trained.config, trained.result_state(), interface(trained), record)
         assert json.loads((export / "metrics.json").read_text())["metrics"]["val_accuracy"] == 0.5
         assert (export / "notes.txt").read_text() == "mine"
         assert not (export / "model.onnx").exists()
@@ -253,9 +256,8 @@ class TestFolder:
         assert not list(export.parent.glob(".best*"))
 
     def test_what_json_cannot_hold_becomes_null(self, export: Path, trained: Training) -> None:
-        state, interface = read_weights(export / "weights.safetensors")
         record = {"metrics": {"val_auroc": math.nan}, "epochs": ({"lr": np.float64(0.1)},)}
-        save_export(export, trained.config, state, interface, record)
+        save_export(export, trained.config, trained.result_state(), interface(trained), record)
         text = (export / "metrics.json").read_text()
         found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
         assert found["metrics"]["val_auroc"] is None
@@ -265,15 +267,21 @@ class TestFolder:
 class TestStudy:
     @pytest.fixture
     def ledger(self, tmp_path: Path, trained: Training) -> Ledger:
-        """A study of five trials: three finished, one without weights, one stopped."""
+        """A study of five trials: one lost its weights, one was stopped, one is over a limit."""
         ledger = Ledger(tmp_path / "attnsearch.db")
         document = {"name": "digits", "search": {"objectives": {"val_loss": "min"}}}
         study = ledger.open_study("digits", "name: digits", document, "f" * 64, {"python": "3"})
         weights = tmp_path / "weights.safetensors"
-        weights.write_bytes(trained.weights())
+        weights.write_bytes(pack_weights(trained.result_state(), interface(trained)))
         config = {**trained.config, "search": {"trials": 5}, "limits": {"params": 1e9}}
-        outcomes = [(0.5, "finished"), (0.2, "finished"), (0.3, "finished"), (0.1, "stopped")]
-        for number, (loss, state) in enumerate(outcomes):
+        outcomes = [
+            (0.5, "finished", -0.1),
+            (0.2, "finished", 0.0),
+            (0.3, "finished", -0.1),
+            (0.1, "stopped", -0.1),
+            (0.1, "finished", 0.2),
+        ]
+        for number, (loss, state, excess) in enumerate(outcomes):
             claim = ledger.claim(f"{number:064d}", config=config, seed=40 + number, epochs=2)
             ledger.attach(study.id, claim.run_id, role="trial", number=number, values={})
             ledger.finish(
@@ -281,6 +289,7 @@ class TestStudy:
                 state,
                 metrics={"val_loss": loss, "val_accuracy": loss},
                 costs={"params": 10 - number},
+                violations={"limits.latency_ms": excess},
                 weights_path=weights if number != 2 else None,
             )
         return ledger
@@ -305,7 +314,7 @@ class TestStudy:
         ("trial", "message"),
         [
             (2, "weights of trial 2 of study digits/1 were not kept"),
-            (3, "trial 3 of study digits/1 is stopped; finished are trials 0, 1, 2"),
+            (3, "trial 3 of study digits/1 is stopped; finished are trials 0, 1, 2, 4"),
             (9, "trial 9 of study digits/1 does not exist"),
         ],
     )

@@ -144,6 +144,13 @@ def test_a_palette_with_transparency_is_laid_over_black(tmp_path: Path) -> None:
     assert any("black" in note and "a/x.png" in note for note in notes)
 
 
+def test_an_opaque_image_with_an_alpha_channel_is_not_called_transparent(tmp_path: Path) -> None:
+    path = save(tmp_path / "a" / "x.png", Image.new("RGBA", (8, 8), (*RED, 255)))
+    pixels, notes = one(tmp_path, path)
+    assert (pixels == RED).all()
+    assert not any("transparent" in note for note in notes)
+
+
 def test_only_grey_files_give_one_channel(tmp_path: Path) -> None:
     save(tmp_path / "a" / "0.png", Image.new("L", (8, 8), 10))
     save(tmp_path / "a" / "1.png", Image.new("1", (8, 8), 1))
@@ -322,6 +329,23 @@ def test_mistakes_in_a_split_layout_are_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_folder_for_segmentation_is_not_taken_for_two_classes(tmp_path: Path) -> None:
+    fill(tmp_path, 2, ("images", "masks"))
+    with pytest.raises(DataError, match="task: segmentation"):
+        read(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # as root the tests may read everything
+    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied"):
+        load_data({"source": str(tmp_path), "image_size": 8})
+
+
 def test_classes_choose_and_order_the_folders(tmp_path: Path) -> None:
     fill(tmp_path, 2, ("benign", "junk", "malignant"))
     source = read(tmp_path, classes=["malignant", "benign"])
@@ -351,7 +375,7 @@ def test_the_fingerprint_ignores_the_path_and_the_order_on_disk(tmp_path: Path) 
 def test_cifar10_sample_is_read_in_under_a_second(shared: Path) -> None:
     folder = shared / "data" / "cifar10_folder_sample"
     times = []  # of the processor: others may be busy on this machine
-    for _ in range(3):
+    for _ in range(2):
         start = time.process_time()
         data = load_data({"source": str(folder), "image_size": 32})
         times.append(time.process_time() - start)

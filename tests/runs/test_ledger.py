@@ -1,4 +1,7 @@
-"""The ledger: claims, leases, what dies with a driver, and what a broken database says."""
+"""The ledger: claims, leases, what dies with a driver, and what a broken database says.
+
+On SQLite; set ATTNSEARCH_TEST_POSTGRES to a server's URL to run the same tests on PostgreSQL.
+"""
 
 import math
 import multiprocessing

@@ -39,7 +39,8 @@ def patients(count: int, seed: int = 0, classes: int = 3) -> tuple[Array, list[s
 
 def shares(labels: Array, chosen: Array) -> Array:
     counts: Array = np.bincount(labels[chosen], minlength=labels.max() + 1)
-    return counts / counts.sum()
+    found: Array = counts / counts.sum()
+    return found
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,0 +1,267 @@
+"""Whole studies on a few pixels: what is tried, what is recorded, what is never done twice."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from attnsearch.blocks.cost import params
+from attnsearch.blocks.network import build_network
+from attnsearch.runs.data import DataError
+from attnsearch.runs.ledger import Ledger, LedgerError
+from attnsearch.runs.weights import read_weights
+from attnsearch.search import engine, executor
+from attnsearch.search.cluster import Cluster, ClusterError
+from attnsearch.search.engine import StudyError, StudyResult, run_study
+from attnsearch.spaces import Space, load_space
+
+SEARCH = """
+name: tiny
+task: classification
+data: {source: tiny.npz, image_size: 8}
+network: {backbone: resnet20, width: 0.25}
+insert:
+  - at: layer3
+    block: {choice: [none, se, gc]}
+  - at: layer2
+    block: {choice: [none, eca]}
+train: {epochs: 3, batch_size: 16, lr: {float: [0.02, 0.2], log: true, prior: 0.05}}
+search: {sampler: tpe, scheduler: {asha: {reduction: 2}}, trials: 6}
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "attnsearch.db") as opened:
+        yield opened  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def services(ray_cluster: Cluster, mlflow_store: str) -> None:
+    """Ray and MLflow, which these tests share."""
+
+
+def one_at_a_time(path: Path, *overrides: str) -> Space:
+    """The space, with trials that take all CPUs: only then are proposals repeatable."""
+    return load_space(path, [f"resources.cpus={int(ray.cluster_resources()['CPU'])}", *overrides])
+
+
+def trajectory(result: StudyResult) -> list[tuple[Any, ...]]:
+    return [
+        (row.number, row.role, row.values, row.state, len(row.epochs), row.metrics["val_loss"])
+        for row in result.trials
+    ]
+
+
+def test_a_study_in_two_sessions_is_the_study_in_one(
+    write_space: Callable[..., Path], ledger: Ledger, tmp_path: Path, recorder: Any
+) -> None:
+    path = write_space(SEARCH)
+    first = run_study(one_at_a_time(path, "search.trials=3"), ledger=ledger)
+    assert (first.state, len(first.trials)) == ("finished", 3)
+    second = run_study(one_at_a_time(path), ledger=ledger, progress=recorder)
+    assert (second.study.id, second.state, len(second.trials)) == (first.study.id, "finished", 6)
+    assert [info.number for (info,) in recorder.of("trial_started")] == [3, 4, 5]
+    assert recorder.of("study_started")[0][0].done == 3
+    assert all(row.attempt == 1 for row in second.trials)
+
+    with Ledger(tmp_path / "other.db") as other:
+        straight = run_study(one_at_a_time(path), ledger=other)  # type: ignore[arg-type]
+    assert trajectory(straight) == trajectory(second)
+
+    # The plain network is trial 0 and gets its full schedule.
+    plain, prior, *_ = second.trials
+    assert (plain.role, plain.name, plain.state) == ("plain", "000 plain", "finished")
+    assert {value for name, value in plain.values.items() if "block" in name} == {"none"}
+    assert prior.values["train.lr"] == 0.05
+
+    # What counts is recorded: epochs, scores of the last one, costs, the importances.
+    for row in second.trials:
+        assert [epoch["epoch"] for epoch in row.epochs] == list(range(1, len(row.epochs) + 1))
+        assert row.costs["params"] > 0 and row.costs["macs"] > 0
+        if row.state == "finished":
+            assert row.metrics["val_accuracy"] == row.epochs[-1]["val_accuracy"]
+            assert row.costs["latency_ms"] > 0
+            assert set(ledger.predictions(row.id)) == {"val"}
+    finished = [row for row in second.trials if row.state == "finished"]
+    best = max(finished, key=lambda row: (row.metrics["val_accuracy"], -row.number))
+    assert second.best == best.number
+    assert second.front == [best.number]
+    assert second.study.importances == second.importances
+    assert set(second.importances["val_accuracy"]) <= {*plain.values, "layer3.gc.ratio"}
+
+    # The weights of the best are kept, no more than three, and are those of their configs.
+    assert best.weights_path is not None
+    kept = [row for row in second.trials if row.weights_path]
+    assert len(kept) <= 3 + 3  # each session drops what it surpassed itself
+    state, interface = read_weights(Path(best.weights_path))
+    build_network(best.config, 1, 2, 8).load_state_dict(state)
+    assert len(interface.class_names) == 2
+
+
+def test_a_finished_study_is_not_touched_again(
+    write_space: Callable[..., Path], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = load_space(write_space())
+    done = run_study(space, ledger=ledger)
+    assert done.state == "finished"
+    monkeypatch.setattr(engine, "cluster", lambda: pytest.fail("Ray is not needed"))
+    monkeypatch.setattr(executor, "execute", lambda *_, **__: pytest.fail("nothing to train"))
+    start = time.monotonic()
+    again = run_study(space, ledger=ledger)
+    assert time.monotonic() - start < 10
+    assert [row.ended for row in again.trials] == [row.ended for row in done.trials]
+
+    # One config of it alone, as an export leaves it, is taken over.
+    single = load_space(space.path, ["name=best", "insert.0.block=se"])
+    assert single.decisions == ()
+    one = run_study(single, ledger=ledger)
+    assert (one.state, len(one.trials), one.best) == ("finished", 1, 0)
+
+    # So is every trial of another study that needs the same runs, each in its own place.
+    monkeypatch.undo()
+    monkeypatch.setattr(executor, "execute", lambda *_, **__: pytest.fail("nothing to train"))
+    taken = run_study(load_space(space.path, ["name=other"]), ledger=ledger)
+    assert [row.id for row in taken.trials] == [row.id for row in done.trials]
+    assert all(str(row.reused_from).startswith("tiny") for row in taken.trials)
+
+    # Unless they are asked for anew.
+    monkeypatch.undo()
+    fresh = run_study(single, ledger=ledger, fresh=True)
+    assert fresh.study.number == 2
+    assert fresh.trials[0].id != one.trials[0].id
+    assert fresh.trials[0].key == one.trials[0].key
+    assert fresh.trials[0].metrics["val_loss"] == one.trials[0].metrics["val_loss"]
+
+
+def test_limits_duplicates_and_an_exhausted_space(
+    write_space: Callable[..., Path], ledger: Ledger, recorder: Any
+) -> None:
+    path = write_space(
+        """
+name: small
+task: classification
+data: {source: tiny.npz, image_size: 8}
+network: {backbone: resnet20, width: 0.25}
+insert:
+  - at: layer3
+    block: {choice: [none, se, eca, simam]}
+  - at: layer2
+    block: {choice: [none, simam]}
+train: {epochs: 1, batch_size: 16, lr: 0.05}
+search: {sampler: random, scheduler: none, trials: 30}
+forbid:
+  - {layer3.block: simam, layer2.block: simam}
+"""
+    )
+    plain = load_space(path)
+    network = build_network(plain.resolve(plain.plain()), 1, 2, 8)
+    space = load_space(path, [f"limits.params={params(network) + 3}"])
+    result = run_study(space, ledger=ledger, progress=recorder)
+
+    assert result.state == "finished"
+    assert "exhausted: all 7 different configs" in " ".join(result.notes)
+    tried = {(row.values["layer3.block"], row.values["layer2.block"]) for row in result.trials}
+    assert len(tried) == len(result.trials) == 7
+    assert ("simam", "simam") not in tried
+    for row in result.trials:
+        if row.values["layer3.block"] == "se":
+            assert row.state == "infeasible"
+            assert row.violations["limits.params"] > 0
+            assert row.epochs == ()
+            assert "is above limits.params" in str(row.error)
+        else:
+            assert row.state == "finished"
+    noted = [note for row in result.trials for note in row.proposal.get("before", ())]
+    assert any("same" in note for note in noted)
+    assert any("forbidden" in note for note in noted)
+
+
+def test_several_objectives_give_a_front(
+    write_space: Callable[..., Path], ledger: Ledger
+) -> None:
+    path = write_space(SEARCH)
+    space = load_space(
+        path,
+        ["search.objectives={val_accuracy: max, params: min}", "search.sampler=nsga2"],
+    )
+    result = run_study(space, ledger=ledger)
+    assert result.state == "finished"
+    finished = {row.number: row for row in result.trials if row.state == "finished"}
+    scores = {
+        n: (-row.costs["params"], row.metrics["val_accuracy"]) for n, row in finished.items()
+    }
+    front = [
+        n
+        for n, mine in scores.items()
+        if not any(
+            all(a >= b for a, b in zip(theirs, mine, strict=True)) and theirs != mine
+            for theirs in scores.values()
+        )
+    ]
+    assert result.front == front
+    assert all(finished[n].weights_path for n in front)
+    assert set(result.importances) == {"params", "val_accuracy"}
+
+
+def test_without_none_the_plain_network_runs_beside_the_search(
+    write_space: Callable[..., Path], ledger: Ledger
+) -> None:
+    path = write_space()
+    text = path.read_text().replace("[none, se, gc]", "[se, gc]").replace("trials: 3", "trials: 2")
+    path.write_text(text)
+    result = run_study(load_space(path), ledger=ledger)
+    roles = {row.role: row for row in result.trials}
+    assert len([row for row in result.trials if row.arm is None]) == 2
+    assert roles["baseline"].config["insert"] == []
+    assert roles["baseline"].state == "finished"
+    assert result.best in (0, 1)
+
+
+def test_a_study_that_another_process_runs_is_left_to_it(
+    write_space: Callable[..., Path], ledger: Ledger, tmp_path: Path
+) -> None:
+    space = load_space(write_space())
+    with Ledger(tmp_path / "attnsearch.db") as holder:
+        study = run_study(space, ledger=ledger).study
+        holder.open_study("tiny", "", space.document, study.fingerprint, {})
+        with pytest.raises(LedgerError, match="is being run by process"):
+            run_study(space, ledger=ledger)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "words"),
+    [
+        ("resources.cpus=4000", ClusterError, r"cpus: 4000.*only"),
+        ("resources.gpus=100", ClusterError, r"gpus: 100.*only"),
+        ("data.source=null", StudyError, "not run"),
+        ("data.source=missing.npz", DataError, "missing.npz"),
+    ],
+)
+def test_what_cannot_be_run_is_said_and_leaves_nothing_running(
+    write_space: Callable[..., Path],
+    ledger: Ledger,
+    override: str,
+    error: type[Exception],
+    words: str,
+) -> None:
+    overrides = [override, "data.channels=1", "data.classes=2"]
+    space = load_space(write_space(), overrides if "null" in override else overrides[:1])
+    with pytest.raises(error, match=words):
+        run_study(space, ledger=ledger)
+    assert {study.state for study in ledger.studies()} <= {"interrupted"}
+
+
+def test_confirm_and_ablation_are_said_to_be_left_out(
+    write_space: Callable[..., Path], ledger: Ledger
+) -> None:
+    path = write_space()
+    path.write_text(path.read_text() + "confirm: {top: 1, seeds: 3}\n")
+    space = load_space(path, ["insert.0.block=none"])
+    assert any("confirm" in note for note in run_study(space, ledger=ledger).notes)
+    assert run_study(space, ledger=ledger, until="explore").notes == []
+    with pytest.raises(StudyError, match="until"):
+        run_study(space, ledger=ledger, until="confirm")

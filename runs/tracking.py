@@ -58,6 +58,7 @@ def refused(error: Exception) -> bool:
     """Whether a store answered, but would not take this one thing."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
+
 # Opens the experiment in the UI's view for model training; MLflow cannot tell from empty runs.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 

@@ -12,7 +12,7 @@ import numpy as np
 from attnsearch.runs.images import resize, to_channels
 from attnsearch.runs.source import NO_PART, PARTS, Source
 
-COUNTS = {"train": 240, "val": 400, "test": 500}
+COUNTS = {"train": 160, "val": 400, "test": 500}
 FULL = 16  # the brightest pixel value
 
 

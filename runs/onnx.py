@@ -63,9 +63,11 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
                 opset_version=OPSET,
                 input_names=["images"],
                 output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                # Not a named Dim: for that torch wants a proof of every guard on the batch's size.
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 verbose=False,
             )
+        _require_any_batch(partial)
         difference = _difference(network, partial, input_shape)
         partial.replace(path)
     except OnnxError:
@@ -82,6 +84,17 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
 def _images(count: int, input_shape: Sequence[int]) -> Tensor:
     draws = torch.Generator().manual_seed(count)
     return torch.randn(count, *input_shape, generator=draws)
+
+
+def _require_any_batch(path: Path) -> None:
+    import onnx
+
+    batch = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
+    if batch.dim_value:
+        raise OnnxError(
+            f"torch fixed the batch at {batch.dim_value} images, because an operation of the "
+            f"network depends on their number; use x.shape[0], not len(x) or a constant, in blocks"
+        )
 
 
 def _difference(network: nn.Module, path: Path, input_shape: Sequence[int]) -> float | None:

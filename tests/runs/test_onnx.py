@@ -13,8 +13,13 @@ from attnsearch.runs.onnx import TOLERANCE, OnnxError, export_onnx
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def network(block: str | None = None, at: str = "layer2") -> nn.Module:
-    insert = [{"at": at, "name": at, "block": block, "params": {block: {}}}] if block else []
+# Where the defaults do not fit 16 channels.
+PARAMS = {"psa": {"kernels": [3, 5], "groups": [1, 2]}, "gc": {"ratio": 0.25}}
+
+
+def network(block: str, at: str = "layer2") -> nn.Module:
+    params = {block: PARAMS.get(block, {})}
+    insert = [{"at": at, "name": at, "block": block, "params": params}]
     host = {"backbone": "resnet20", "stem": "small", "width": 0.5, "weights": None}
     config = {"task": "classification", "network": host, "insert": insert}
     net = build_network(config, 1, 4, 16)
@@ -49,6 +54,17 @@ def test_outputs_match_for_any_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", sorted(BLOCKS))
 def test_every_block_can_be_exported(tmp_path: Path, block: str) -> None:
     export_onnx(network(block), tmp_path / "model.onnx", (1, 16, 16))
+
+
+def test_a_network_for_one_batch_size_only_is_refused(tmp_path: Path) -> None:
+    class Halves(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            both = torch.cat([images.mean((2, 3)), images.amax((2, 3))])
+            return both[: len(images)] + both[len(images) :]
+
+    with pytest.raises(OnnxError, match="torch fixed the batch at 2 images"):
+        export_onnx(Halves(), tmp_path / "model.onnx", (1, 8, 8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_that_torch_cannot_translate_is_told(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ data: {source: tiny.npz, image_size: 8}
 network: {backbone: resnet20, width: 0.25}
 insert:
   - at: layer3
-    block: {choice: [none, se, gc]}
+    block: {choice: [none, se, gc], prior: gc}
   - at: layer2
     block: {choice: [none, eca]}
 train: {epochs: 3, batch_size: 16, lr: {float: [0.02, 0.2], log: true, prior: 0.05}}
@@ -76,7 +76,8 @@ def test_a_study_in_two_sessions_is_the_study_in_one(
     plain, prior, *_ = second.trials
     assert (plain.role, plain.name, plain.state) == ("plain", "000 plain", "finished")
     assert {value for name, value in plain.values.items() if "block" in name} == {"none"}
-    assert prior.values["train.lr"] == 0.05
+    assert prior.role == "trial"
+    assert (prior.values["layer3.block"], prior.values["train.lr"]) == ("gc", 0.05)
 
     # What counts is recorded: epochs, scores of the last one, costs, the importances.
     for row in second.trials:

@@ -1,0 +1,319 @@
+"""What goes wrong in a trial, and to the whole process: nothing is lost, nothing is done twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.ledger import Ledger
+from attnsearch.search.cluster import FOLDER_PREFIX, Cluster
+from attnsearch.search.engine import run_study
+from attnsearch.search.executor import execute
+from attnsearch.search.job import Job
+from attnsearch.spaces import load_space
+
+FAULTY = '''
+"""Blocks that go wrong in training, once a real step is taken."""
+
+import os
+import time
+
+import torch
+from torch import nn
+
+
+class Fault(nn.Module):
+    """A block that works until it trains.
+
+    Args:
+        channels: Of the input.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and not x.is_meta and len(x) > 2:
+            x = self.go_wrong(x)
+        return x * self.scale
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class Raises(Fault):
+    """Raises."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a bug in my block")
+
+
+class Diverges(Fault):
+    """Gives NaN."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float("nan")
+
+
+class Swells(Fault):
+    """Asks for more memory than there is."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.empty(1 << 50)[0]
+
+
+class Exits(Fault):
+    """Takes the process with it."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        os._exit(7)
+
+
+class Sleeps(Fault):
+    """Takes its time."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.1)
+        return x
+'''
+
+
+@pytest.fixture
+def faulty_space(write_space: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Writes a space whose candidates are blocks of FAULTY, with its data and its module."""
+
+    def write(*blocks: str, **search: Any) -> Path:
+        (tmp_path / "faulty.py").write_text(FAULTY)
+        named = ", ".join(["none", *(f"faulty:{block}" for block in blocks)])
+        given = ", ".join(f"{key}: {value}" for key, value in search.items())
+        return write_space(
+            textwrap.dedent(
+                f"""
+                name: faulty
+                task: classification
+                data: {{source: tiny.npz, image_size: 8}}
+                network: {{backbone: resnet20, width: 0.25}}
+                insert:
+                  - at: layer3
+                    block: {{choice: [{named}]}}
+                train: {{epochs: 2, batch_size: 16, lr: 0.05}}
+                search: {{{given}}}
+                """
+            )
+        )
+
+    return write
+
+
+def test_each_fault_is_one_failed_trial_and_the_search_goes_on(
+    faulty_space: Callable[..., Path], ray_cluster: Cluster, mlflow_store: str, tmp_path: Path
+) -> None:
+    path = faulty_space(
+        "Raises", "Diverges", "Swells", "Exits", sampler="grid", scheduler="asha", trials=5
+    )
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        result = run_study(load_space(path), ledger=ledger)  # type: ignore[arg-type]
+        ended = {
+            row.values["layer3.block"].rpartition(":")[2]: (row.state, row.error or "")
+            for row in result.trials
+        }
+        states = ledger.counts(result.study.id)
+    assert result.state == "finished"
+    assert states == {"finished": 1, "failed": 4}
+    assert ended["none"][0] == "finished"
+    for block, words in {
+        "Raises": "a bug in my block",
+        "Diverges": "nan",
+        "Swells": "out of memory",
+        "Exits": "the worker process died",
+    }.items():
+        state, error = ended[block]
+        assert state == "failed"
+        assert words in error
+    shown = _mlflow_states(mlflow_store, result.study.uid)
+    assert sorted(shown) == ["FAILED"] * 4 + ["FINISHED"] * 2
+
+
+def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
+    ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
+) -> None:
+    faults = [None, "raise", "memory", None, "segfault", None]
+    jobs = [
+        Job(n, {"fault": fault, "fault_at": 2}, 0, 3) for n, fault in enumerate(faults)
+    ]
+    source = job_list(jobs)
+    execute(source, ray_cluster, {"data": dots}, workers=1, make=fake_training)
+    states = [source.outcomes[n].state for n in range(len(jobs))]
+    assert states == ["finished", "failed", "failed", "finished", "failed", "finished"]
+    before = {pid for n in range(5) for pid in source.pids(n)}
+    assert len(before) == 1, "one warm process"
+    assert source.pids(5) != before
+    crash = source.outcomes[4]
+    assert crash.error == "the worker process crashed: Segmentation fault"
+    assert "run_epoch" in str(crash.traceback)
+
+
+def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
+    ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
+) -> None:
+    source = job_list([Job(n, {"sleep": 0.2}, 0, 50) for n in range(2)])
+
+    def broken(*_: Any) -> None:
+        raise OSError("the disk is full")
+
+    source.reported = broken
+    start = time.monotonic()
+    with pytest.raises(OSError, match="the disk is full"):
+        execute(source, ray_cluster, {"data": dots}, workers=1, make=fake_training)
+    assert time.monotonic() - start < 60
+    assert source.outcomes[0].state == "interrupted"
+
+
+SESSION = """
+import sys
+from attnsearch.search import run_study
+from attnsearch.spaces import load_space
+
+class Lines:
+    def __getattr__(self, name):
+        return lambda *a: print(name, *(getattr(x, "number", "") for x in a[:1]), flush=True)
+
+if __name__ == "__main__":
+    result = run_study(load_space("tiny.yaml"), progress=Lines())
+    print("RESULT", result.state, "|", result.message, flush=True)
+"""
+
+
+class Session:
+    """`run_study` in a process group of its own."""
+
+    def __init__(self, folder: Path, store: str) -> None:
+        (folder / "session.py").write_text(SESSION)
+        environment = {
+            **os.environ,
+            "ATTNSEARCH_LEDGER": str(folder / "attnsearch.db"),
+            "MLFLOW_TRACKING_URI": store,
+            "TMPDIR": str(_short(folder)),
+        }
+        environment.pop("RAY_ADDRESS", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "session.py"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+
+    def wait_for(self, wanted: str, times: int = 1) -> None:
+        """Reads lines until one has come so often."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            times -= line.startswith(wanted)
+            if not times:
+                return
+        raise AssertionError(f"{wanted!r} did not come:\n" + "\n".join(self.lines))
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def finish(self) -> str:
+        """Lets it end by itself; returns what it printed last."""
+        rest, _ = self.process.communicate(timeout=200)
+        self.lines += rest.splitlines()
+        return self.lines[-1]
+
+
+def _short(folder: Path) -> Path:
+    """A temporary folder of this test's own, short enough for Ray's sockets."""
+    short = Path(f"/tmp/at-{os.getpid()}-{abs(hash(folder)) % 10**6}")
+    short.mkdir(exist_ok=True)
+    return short
+
+
+def _mlflow_states(store: str, uid: str) -> list[str]:
+    client = MlflowClient(store)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, max_results=1000)
+    return [run.info.status for run in runs if uid in run.data.tags.values()]
+
+
+def _gone(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after so many seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.timeout(600)
+def test_interrupted_then_killed_a_study_completes_without_loss_or_repetition(
+    faulty_space: Callable[..., Path], mlflow_store: str, tmp_path: Path
+) -> None:
+    """Ctrl-C, then SIGKILL of the whole process group, then the same command once more."""
+    faulty_space("Sleeps", sampler="random", scheduler="none", trials=6)
+    path = tmp_path / "tiny.yaml"
+    text = path.read_text().replace("lr: 0.05", "lr: {float: [0.01, 0.1]}")
+    path.write_text(text.replace("epochs: 2", "epochs: 4"))
+
+    # Ctrl-C reaches the whole foreground group, Ray's processes included.
+    first = Session(tmp_path, mlflow_store)
+    first.wait_for("epoch")
+    family = first.descendants()
+    asked = time.monotonic()
+    os.killpg(first.process.pid, signal.SIGINT)
+    last = first.finish()
+    assert last.startswith("RESULT interrupted | stopped after"), "\n".join(first.lines)
+    assert "run it again to go on from there" in last
+    assert first.process.returncode == 0
+    assert time.monotonic() - asked < 30
+    assert not _gone(family, 10)
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        study = ledger.find_study("faulty")
+        assert study.state == "interrupted"
+        assert "running" not in ledger.counts(study.id)
+
+    # SIGKILL in the middle, once something has finished and something runs.
+    second = Session(tmp_path, mlflow_store)
+    second.wait_for("trial_ended")
+    second.wait_for("epoch")
+    family = second.descendants()
+    os.killpg(second.process.pid, signal.SIGKILL)
+    second.process.wait(timeout=30)
+    assert not _gone(family, 30), "processes of Ray outlived the driver"
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        study = ledger.find_study("faulty")
+        assert study.state == "interrupted"
+        assert "running" not in ledger.counts(study.id)
+        before = {row.id: row for row in ledger.trials(study.id) if row.state == "finished"}
+    assert before
+
+    third = Session(tmp_path, mlflow_store)
+    assert third.finish().startswith("RESULT finished | 6 trials: 6 finished"), third.lines
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        study = ledger.find_study("faulty")
+        rows = ledger.trials(study.id)
+    assert study.state == "finished"
+    assert [row.number for row in rows] == list(range(6))
+    assert len({row.key for row in rows}) == 6
+    assert {row.state for row in rows} == {"finished"}
+    for row in rows:
+        assert [epoch["epoch"] for epoch in row.epochs] == [1, 2, 3, 4]
+        if row.id in before:
+            assert (row.ended, row.attempt) == (before[row.id].ended, before[row.id].attempt)
+    assert sorted(_mlflow_states(mlflow_store, study.uid)) == ["FINISHED"] * 7
+
+    # Nothing is left behind, neither of the killed one nor of the others.
+    assert not list(_short(tmp_path).glob(f"{FOLDER_PREFIX}*"))

@@ -145,14 +145,15 @@ def result_points(trial: TrialRow) -> list[Point]:
     """Collect the metrics of a run that has ended: costs, epochs, seconds, and its scores.
 
     A score stands for the last epoch's metric of the same name and is written only where it is
-    another value, as ``score_<metric>``: where the scores are those of the best checkpoint.
+    another value, as ``score_<metric>``: where the scores are those of the best checkpoint. A cost
+    that every epoch measured (``images_per_s``) has its curve and is not put at the end of it.
     """
     if trial.ended is None or trial.state == "interrupted":
         return []
     last = trial.epochs[-1] if trial.epochs else {}
     step = int(last.get("epoch", 0))
     at = _milliseconds(trial.ended.timestamp())
-    values = dict(_numbers(trial.costs))
+    values = {key: value for key, value in _numbers(trial.costs).items() if key not in last}
     values |= {"epochs": float(len(trial.epochs)), "seconds": trial.seconds}
     for key, value in _numbers(trial.metrics).items():
         if key not in last:

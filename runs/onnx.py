@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attnsearch.blocks.errors import AttnsearchError
 
 OPSET = 20  # the oldest with every operation the blocks need as one node (GridSample, Gelu)
+LONGEST_REASON = 300  # characters of torch's explanation that a message quotes
 TOLERANCE = 1e-4  # largest difference of a logit, relative to the largest logit
 
 
@@ -63,11 +64,12 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
                 opset_version=OPSET,
                 input_names=["images"],
                 output_names=["logits"],
-                # Not a named Dim: for that torch wants a proof of every guard on the batch's size.
+                # Not a named Dim: for that torch wants a proof of every guard on the batch's size;
+                # either way it refuses a network for one batch size only.
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 verbose=False,
+                optimize=False,  # fails on some splits of the batch; runtimes optimize anyway
             )
-        _require_any_batch(partial)
         difference = _difference(network, partial, input_shape)
         partial.replace(path)
     except OnnxError:
@@ -84,17 +86,6 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
 def _images(count: int, input_shape: Sequence[int]) -> Tensor:
     draws = torch.Generator().manual_seed(count)
     return torch.randn(count, *input_shape, generator=draws)
-
-
-def _require_any_batch(path: Path) -> None:
-    import onnx
-
-    batch = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
-    if batch.dim_value:
-        raise OnnxError(
-            f"torch fixed the batch at {batch.dim_value} images, because an operation of the "
-            f"network depends on their number; use x.shape[0], not len(x) or a constant, in blocks"
-        )
 
 
 def _difference(network: nn.Module, path: Path, input_shape: Sequence[int]) -> float | None:
@@ -134,7 +125,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what made the exporter give up; its own message is a generic one."""
+    """What made the exporter give up; its own message is a generic one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

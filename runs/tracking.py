@@ -59,10 +59,6 @@ def refused(error: Exception) -> bool:
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
-# Opens the experiment in the UI's view for model training; MLflow cannot tell from empty runs.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-
-
 class Tracking:
     """An MLflow store.
 
@@ -85,7 +81,7 @@ class Tracking:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self._client.create_experiment(name, tags=_EXPERIMENT_TAGS))
+                return str(self._client.create_experiment(name))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

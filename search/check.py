@@ -10,7 +10,15 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
 from attnsearch.search.survey import Example, Fit, Images, examples, fits, values_text
-from attnsearch.search.text import duration, paragraph, plural, quantity, table, value_text
+from attnsearch.search.text import (
+    duration,
+    paragraph,
+    plural,
+    quantity,
+    run_command,
+    table,
+    value_text,
+)
 from attnsearch.spaces import Space, SpaceError, load_space
 
 _START_SECONDS = 12  # Ray, the data and the records, before the first step
@@ -74,7 +82,7 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
     """
     space = load_space(path, overrides)
     plan = make_plan(space)
-    return plan_json(plan) if as_json else plan_text(plan, path)
+    return plan_json(plan) if as_json else plan_text(plan, path, overrides)
 
 
 def make_plan(space: Space) -> Plan:
@@ -146,12 +154,13 @@ def plan_json(plan: Plan) -> str:
     )
 
 
-def plan_text(plan: Plan, path: str) -> str:
+def plan_text(plan: Plan, path: str, overrides: Sequence[str] = ()) -> str:
     """The plan for people.
 
     Args:
         plan: The plan.
         path: The file as the user named it, for the commands that are suggested.
+        overrides: Texts `KEY=VALUE`, for the same.
     """
     space = plan.space
     parts = [
@@ -167,7 +176,7 @@ def plan_text(plan: Plan, path: str) -> str:
         ),
         _limits_text(space),
         _runs_text(plan),
-        f"Next:  attnsearch run {path}",
+        f"Next:  {run_command(path, overrides)}",
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -8,16 +8,19 @@ helper thread would take Ray down when it ends.
 
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.provenance import gpu_names
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
@@ -35,6 +38,7 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
+WORKER = "attnsearch.search.trainable"
 FOLDER_PREFIX = "attnsearch-"
 LOCK = "in-use"
 
@@ -46,109 +50,163 @@ class ClusterError(AttnsearchError):
 
 
 @dataclass(frozen=True)
+class Need:
+    """What each trial takes.
+
+    Attributes:
+        cpus: CPUs, also of the machine that has its GPU.
+        gpus: GPUs; below 1, a share of one card.
+    """
+
+    cpus: float = 1
+    gpus: float = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads that a trial computes with."""
+        return max(1, int(self.cpus))
+
+    def fit(self, cpus: float, cards: float) -> int:
+        """How many trials fit on a machine; cards are shared, but no trial has parts of two."""
+        by_cpu = int(cpus / self.cpus + 1e-9)
+        if not self.gpus:
+            return by_cpu
+        share = int(1 / self.gpus + 1e-9) if self.gpus <= 1 else 1 / self.gpus
+        return min(by_cpu, int(cards * share + 1e-9))
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A running Ray.
 
     Attributes:
         folder: A folder for what Tune writes, removed at the end.
-        local: Whether it was started here, for this study alone.
+        workers: How many trials run side by side.
+        bundle: What each of them asks Ray for.
+        nodes: How many machines there are.
     """
 
     folder: Path
-    local: bool
-    _warming: list[Any] = field(default_factory=list, repr=False)
-
-    @property
-    def nodes(self) -> int:
-        """How many machines there are."""
-        import ray
-
-        return sum(node["Alive"] for node in ray.nodes())
-
-    def warm_up(self, workers: int, cpus: float) -> None:
-        """Has so many worker processes import what training needs, while the driver loads data.
-
-        Ray keeps them, and the trials' actors start in them.
-        """
-        import ray
-
-        warm = ray.remote(num_cpus=cpus, max_retries=0)(_import_training)
-        self._warming.extend(warm.remote() for _ in range(workers))
-
-    def workers(self, cpus: float, gpus: float) -> int:
-        """How many trials that need `cpus` and `gpus` each fit side by side.
-
-        Raises:
-            ClusterError: If not even one fits on any machine.
-        """
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        fit = sum(_fit(node, cpus, gpus) for node in nodes)
-        if not fit:
-            most = ", ".join(
-                f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
-            )
-            raise ClusterError(
-                f"resources: a trial asks for cpus: {cpus:g} and gpus: {gpus:g}, but there is only "
-                f"{most}; lower resources.cpus or resources.gpus"
-            )
-        return fit
+    workers: int
+    bundle: Mapping[str, float]
+    nodes: int = 1
 
 
 @contextlib.contextmanager
-def cluster(settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def cluster(need: Need, most: int) -> Iterator[Cluster]:
     """Ray, running for as long as the context is open.
 
     A Ray that the process has connected to before is used and left running.
 
     Args:
-        settings: Environment variables on top of `SETTINGS`, for this context.
+        need: What each trial takes.
+        most: How many trials there are at most.
 
     Raises:
-        ClusterError: If Ray cannot be started or reached.
+        ClusterError: If Ray cannot be started or reached, or not even one trial fits.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment({**SETTINGS, **(settings or {})}))
+        stack.enter_context(_environment(SETTINGS))
+        joined = os.environ.get("RAY_ADDRESS")
+        folder = stack.enter_context(temporary_folder())
         import ray
 
         stack.enter_context(_quiet())
-        folder = stack.enter_context(temporary_folder())
-        local = False
-        if not ray.is_initialized():
-            local = not os.environ.get("RAY_ADDRESS")
-            stack.callback(ray.shutdown)
-            _start(folder, local)
-        yield Cluster(folder, local)
+        if ray.is_initialized():
+            yield _joined(folder, need, most)
+        elif joined:
+            stack.callback(_shut_down)
+            _init(f"reached at RAY_ADDRESS={joined}")
+            yield _joined(folder, need, most)
+        else:
+            # One of this Ray's CPUs for each trial: it starts as many processes as it has CPUs
+            # and has them import torch before they are needed, which are then just enough.
+            cpus, cards = available_cpus(), gpu_count() if need.gpus else 0
+            workers = min(need.fit(cpus, cards), most)
+            if not workers:
+                raise _too_little(need, f"this machine has {cpus} CPUs and {cards} GPUs")
+            warm = {"OMP_NUM_THREADS": str(need.threads), "RAY_preload_python_modules": WORKER}
+            stack.enter_context(_environment(warm))
+            stack.callback(_shut_down)
+            _init(
+                "started here",
+                address="local",
+                num_cpus=workers,
+                num_gpus=cards,
+                include_dashboard=False,
+                _temp_dir=str(folder),
+            )
+            yield Cluster(folder, workers, {"CPU": 1, "GPU": need.gpus})
 
 
-def _start(folder: Path, local: bool) -> None:
+def available_cpus() -> int:
+    """CPUs that this process may use: those it is bound to, within its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    for limit, period in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            words = Path(limit).read_text().split()
+            words += Path(period).read_text().split() if period else []
+            if float(words[0]) > 0:
+                cores = min(cores, max(1, int(float(words[0]) / float(words[1]))))
+    return cores
+
+
+def gpu_count() -> int:
+    """GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(gpu_names())
+
+
+def _joined(folder: Path, need: Need, most: int) -> Cluster:
+    """What a Ray that was not started here offers."""
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if local:
-        options |= {"address": "local", "include_dashboard": False, "_temp_dir": str(folder)}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fit = sum(need.fit(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
+    if not fit:
+        offers = [f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes]
+        raise _too_little(need, f"the machines of this Ray have {'; '.join(offers)}")
+    bundle = {"CPU": need.cpus, "GPU": need.gpus}
+    return Cluster(folder, min(fit, most), bundle, len(nodes))
+
+
+def _too_little(need: Need, have: str) -> ClusterError:
+    return ClusterError(
+        f"resources: a trial asks for cpus: {need.cpus:g} and gpus: {need.gpus:g}, but {have}; "
+        f"lower resources.cpus or resources.gpus"
+    )
+
+
+def _init(done: str, **options: Any) -> None:
+    import ray
+
     try:
-        ray.init(**options)
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-        where = "here" if local else f"at RAY_ADDRESS={os.environ['RAY_ADDRESS']}"
-        done = "started" if local else "reached"
-        raise ClusterError(f"Ray cannot be {done} {where}: {error}") from error
+        raise ClusterError(f"Ray cannot be {done}: {error}") from error
 
 
-def _import_training() -> None:
-    """Runs in a worker: the slow imports."""
-    import attnsearch.search.trainable  # noqa: F401
+def _shut_down() -> None:
+    """Ends Ray, or leaves the cluster.
 
+    A collection of garbage in another thread meanwhile may free a reference to what Ray has just
+    closed, and then Ray ends the process. So the garbage is collected before, and none after.
+    """
+    import ray
 
-def _fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """How many trials fit on one machine: GPUs are shared within a card, never across cards."""
-    by_cpu = int(node.get("CPU", 0) / cpus + 1e-9) if cpus else 10**6
-    if not gpus:
-        return by_cpu
-    cards = int(node.get("GPU", 0))
-    by_gpu = cards * int(1 / gpus + 1e-9) if gpus <= 1 else int(cards / gpus + 1e-9)
-    return min(by_cpu, by_gpu)
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        gc.collect()
+        ray.shutdown()
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager
@@ -179,7 +237,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is removed at the end; those that killed processes left behind are removed now.
+    """A folder that is removed at the end; what killed processes left behind is removed now.
 
     A folder is in use for as long as somebody holds the lock on its file, which the system
     releases however the process ends.

@@ -17,13 +17,14 @@ from attnsearch.runs.mirror import Mirror
 from attnsearch.runs.provenance import gpu_names, provenance
 from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.tracking import tracking_uri
-from attnsearch.search.cluster import Cluster, ClusterError, cluster
+from attnsearch.search.cluster import Cluster, ClusterError, Need, cluster
+from attnsearch.search.early_stopping import scheduler_name
 from attnsearch.search.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.explorer import Explorer
 from attnsearch.search.interrupt import Interrupt
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.proposals import Proposals
-from attnsearch.search.records import Records
+from attnsearch.search.records import LateMirror, Records
 from attnsearch.spaces import Space
 
 AGAIN = "run it again to go on from there"
@@ -127,7 +128,7 @@ class _Session:
         self.trials = int(self.search["trials"]) if space.decisions else 1
         self.objectives = Objectives(self.search["objectives"])
         resources = space.document["resources"]
-        self.cpus, self.gpus = float(resources["cpus"]), float(resources["gpus"])
+        self.need = Need(float(resources["cpus"]), float(resources["gpus"]))
         plain = space.plain()
         first = [plain] if plain is not None else []
         first += [space.defaults()] if space.prior() else []
@@ -164,9 +165,8 @@ class _Session:
                 origin,
                 fresh=self.fresh,
             )
-            mirror = Mirror(self.ledger)
+            mirror = LateMirror(Mirror(self.ledger), study.id)
             try:
-                mirror.follow(study.id)
                 explorer = self._explore(study, data, mirror, running, stack)
                 stack.close()  # Ray, while the mirror catches up
                 return self._close(study, explorer, mirror)
@@ -180,7 +180,7 @@ class _Session:
         self,
         study: StudyRow,
         data: DataSet,
-        mirror: Mirror,
+        mirror: LateMirror,
         running: Cluster | None,
         stack: contextlib.ExitStack,
     ) -> Explorer:
@@ -203,30 +203,29 @@ class _Session:
         )
         left = max(1, self.trials - explorer.ended_before)
         if running is not None:
-            explorer.workers = min(running.workers(self.cpus, self.gpus), left)
+            explorer.workers = min(running.workers, left)
         self.progress.study_started(self._info(study, explorer))
         with self.records.heartbeat():
             if not explorer.anything_to_train() or self._stop():
                 return explorer
             if running is None:
                 running = self._start_ray(stack)
-                explorer.workers = min(running.workers(self.cpus, self.gpus), left)
+                explorer.workers = min(running.workers, left)
             from attnsearch.search.executor import execute
 
             execute(
                 explorer,
                 running,
                 {"data": data},
+                need=self.need,
                 workers=explorer.workers,
-                cpus=self.cpus,
-                gpus=self.gpus,
                 scheduler=scheduler,
                 folders=[str(self.space.path.absolute().parent)],
                 stop=self._stop,
             )
         return explorer
 
-    def _close(self, study: StudyRow, explorer: Explorer, mirror: Mirror) -> StudyResult:
+    def _close(self, study: StudyRow, explorer: Explorer, mirror: LateMirror) -> StudyResult:
         """Brings everything to its end and says how it stands."""
         importances = {}
         if self.space.decisions:
@@ -283,17 +282,14 @@ class _Session:
         return self.space.name in ended and not self.fresh
 
     def _start_ray(self, stack: contextlib.ExitStack) -> Cluster:
-        running = stack.enter_context(cluster())
+        running = stack.enter_context(cluster(self.need, self.trials))
         self.interrupt.install()
         self._check_not_stopped()
-        fit = running.workers(self.cpus, self.gpus)
-        if running.nodes > 1 and self._scheduler_name == "hyperband":
+        if running.nodes > 1 and scheduler_name(self.search["scheduler"]) == "hyperband":
             raise ClusterError(
                 "search.scheduler: hyperband pauses trials on the disk of one machine, and this "
                 f"cluster has {running.nodes}; use asha"
             )
-        if running.local:
-            running.warm_up(min(fit, self.trials), self.cpus)
         return running
 
     def _wait(self, loading: Future[tuple[DataSet, dict[str, Any]]]) -> Any:
@@ -334,14 +330,8 @@ class _Session:
         direction = self.objectives.directions[followed]
         return make_scheduler(self.search["scheduler"], followed, direction, epochs, more_to_come)
 
-    @property
-    def _scheduler_name(self) -> str:
-        from attnsearch.search.schedulers import scheduler_name
-
-        return scheduler_name(self.search["scheduler"])
-
     def _key(self, data: DataSet) -> Any:
-        kind = device_kind(self.gpus)
+        kind = device_kind(self.need.gpus)
 
         def key(config: Mapping[str, Any]) -> str:
             train = config["train"]
@@ -351,14 +341,14 @@ class _Session:
                 train["seed"],
                 train["epochs"],
                 kind,
-                max(1, int(self.cpus)),
+                self.need.threads,
                 config["data"].get("fold"),
             )
 
         return key
 
     def _baseline(self) -> dict[str, Any] | None:
-        """The plain network's config, where the search does not contain it and has a use for it."""
+        """The plain network's config, where the search has a use for it and does not hold it."""
         if self.space.plain() is not None or not self.space.decisions:
             return None
         config = self.space.resolve(self.space.defaults())
@@ -374,7 +364,7 @@ class _Session:
             objectives=self.objectives.directions,
             workers=explorer.workers,
             sampler=self.search["sampler"],
-            scheduler=self._scheduler_name,
+            scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
             tracking_uri=tracking_uri(),
         )

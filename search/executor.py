@@ -10,13 +10,14 @@ import ray
 from ray import tune
 from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import ProgressReporter
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.stopper import Stopper
 
 from attnsearch.runs.data import DataSet
-from attnsearch.search.cluster import Cluster, ClusterError
+from attnsearch.search.cluster import Cluster, ClusterError, Need
 from attnsearch.search.job import Job, Outcome, Report, Source
 from attnsearch.search.searcher import Feed, Watch
 from attnsearch.search.trainable import MakeTraining, Worker, fault_file, make_training
@@ -27,9 +28,8 @@ def execute(
     cluster: Cluster,
     datasets: Mapping[str, DataSet],
     *,
-    workers: int,
-    cpus: float = 1,
-    gpus: float = 0,
+    need: Need | None = None,
+    workers: int | None = None,
     scheduler: TrialScheduler | None = None,
     folders: Sequence[str] = (),
     stop: Callable[[], bool] = lambda: False,
@@ -43,9 +43,8 @@ def execute(
         source: Gives the jobs and takes their outcomes.
         cluster: The Ray to run on.
         datasets: What the jobs train on; copied once to each machine.
-        workers: How many jobs run side by side, at most.
-        cpus: Of each job.
-        gpus: Of each job; may be a fraction of a card.
+        need: What each job takes, as `cluster` was told; by default one CPU.
+        workers: How many jobs run side by side; by default as many as the cluster has room for.
         scheduler: Stops weak jobs early; None stops none.
         folders: Where modules of the user's own blocks lie.
         stop: Asked about ten times a second; once True, running jobs are interrupted.
@@ -54,6 +53,8 @@ def execute(
     Raises:
         ClusterError: If Ray is lost; the jobs that ran have ended as interrupted.
     """
+    need = need or Need()
+    workers = workers or cluster.workers
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
     guarded = _Guarded(source, stop)
@@ -62,13 +63,12 @@ def execute(
     trainable = tune.with_parameters(
         Worker,
         datasets=dict(datasets),
-        cpus=cpus,
-        gpus=gpus,
+        need=need,
         folders=tuple(folders),
         faults=faults,
         make=make,
     )
-    with _many_pending(workers):
+    with _many_pending(workers), _plain_workers():
         try:
             tune.run(
                 trainable,
@@ -77,7 +77,7 @@ def execute(
                 scheduler=scheduler,
                 stop=_StopAll(watch.stopped),
                 num_samples=-1,
-                resources_per_trial=PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}]),
+                resources_per_trial=PlacementGroupFactory([dict(cluster.bundle)]),
                 storage_path=str(cluster.folder),
                 reuse_actors=True,
                 max_failures=0,
@@ -170,6 +170,22 @@ class _NoReporter(ProgressReporter):  # type: ignore[misc]
 
     def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
         return None
+
+
+@contextlib.contextmanager
+def _plain_workers() -> Iterator[None]:
+    """Keeps Tune from giving its actors environment variables of their own.
+
+    With them Ray starts each actor in a new process, by way of a further one, though those that
+    it holds ready have imported torch already: ten seconds of two cores for two workers. On one
+    machine the workers inherit the variables in question; on a cluster they have its own.
+    """
+    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 def _kill(trial: Trial) -> None:

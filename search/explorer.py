@@ -11,13 +11,12 @@ from itertools import islice
 from typing import Any
 
 from attnsearch.runs.rows import RunRow, TrialRow
+from attnsearch.search.early_stopping import EarlyStopping
 from attnsearch.search.events import Progress
-from attnsearch.search.job import Job, Outcome, Report
+from attnsearch.search.job import Job, Outcome, Report, excess
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.proposals import Proposal, Proposals, Told
 from attnsearch.search.records import BASELINE, Entry, Records
-from attnsearch.search.schedulers import EarlyStopping
-from attnsearch.search.trainable import excess
 from attnsearch.spaces import Space
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random
@@ -45,7 +44,6 @@ class Explorer:
         scheduler: Learns from trials that were not trained in this session.
         trials: How many distinct configs may be tried.
         baseline: The plain network's config, where it is to be trained beside the search.
-        predictions: The splits whose predictions are stored.
     """
 
     def __init__(
@@ -61,7 +59,6 @@ class Explorer:
         scheduler: EarlyStopping | None = None,
         trials: int,
         baseline: dict[str, Any] | None = None,
-        predictions: tuple[str, ...] = ("val",),
     ) -> None:
         self._space = space
         self._proposals = proposals
@@ -71,7 +68,6 @@ class Explorer:
         self._key = key
         self._scheduler = scheduler
         self._budget = trials
-        self._predictions = predictions
         limits = space.document.get("limits") or {}
         self._limits = {name: float(limit) for name, limit in limits.items() if limit is not None}
         self._entries: dict[str, Entry] = {}  # by key: the configs of this study
@@ -220,7 +216,6 @@ class Explorer:
             epochs=entry.epochs,
             protected=entry.role != "trial",
             limits=self._limits,
-            predictions=self._predictions,
         )
 
     def _take_over(self, entry: Entry, run: RunRow) -> None:

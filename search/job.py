@@ -1,4 +1,4 @@
-"""One training as it travels: the job to a worker, its reports back, its outcome to the records."""
+"""One training as it travels: a job to a worker, its reports back, its outcome to the records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,3 +101,9 @@ class Source(Protocol):
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """It ended, once for every job that `next_job` gave."""
+
+
+def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """By how much each limit with a known cost is exceeded, relative to it: 0.1 is 10 % above."""
+    known = [name for name in limits if name in costs]
+    return {f"limits.{name}": costs[name] / limits[name] - 1 for name in known}

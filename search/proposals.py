@@ -249,7 +249,8 @@ class Proposals:
             )
         if self._sampler == "gp" and self._trials > GP_SLOW:
             found.append(
-                f"sampler gp takes about a second a proposal from {GP_SLOW} trials on; tpe does not"
+                f"sampler gp takes a second or more a proposal from {GP_SLOW} trials on; tpe does "
+                "not"
             )
         if self._sampler == "cmaes" and any(
             decision.kind == "choice" or decision.parents for decision in self._decisions.values()

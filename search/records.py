@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from attnsearch.blocks.architecture import describe
-from attnsearch.runs.ledger import Claim, LeaseLost, Ledger, LedgerError
 from attnsearch.runs.lease import HEARTBEAT_SECONDS
+from attnsearch.runs.ledger import Claim, LeaseLost, Ledger, LedgerError
+from attnsearch.runs.mirror import Mirror, MirrorReport
 from attnsearch.runs.rows import RunRow, StudyRow
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.job import Outcome, Report
@@ -24,11 +25,37 @@ WEIGHTS_KEPT = 3  # of a study with one objective; with several, those of the Pa
 BASELINE = "baseline"
 
 
-class Watcher(Protocol):
-    """Learns that the ledger has changed; `attnsearch.runs.mirror.Mirror` is one."""
+class LateMirror:
+    """A mirror that begins when the first trial trains.
+
+    Loading MLflow and opening its store takes seconds of a core, which until then are better
+    spent on the workers' start.
+
+    Args:
+        mirror: The mirror.
+        study_id: The study to show.
+    """
+
+    def __init__(self, mirror: Mirror, study_id: int) -> None:
+        self._mirror = mirror
+        self._study_id = study_id
+        self._begun = False
+
+    def begin(self) -> None:
+        """Begins to show the study, unless that has begun."""
+        if not self._begun:
+            self._begun = True
+            self._mirror.follow(self._study_id)
 
     def wake(self) -> None:
         """The ledger has changed."""
+        if self._begun:
+            self._mirror.wake()
+
+    def close(self, timeout: float) -> MirrorReport:
+        """Writes what is left, for so many seconds at most."""
+        self.begin()
+        return self._mirror.close(timeout)
 
 
 @dataclass
@@ -87,7 +114,7 @@ class Records:
         self,
         ledger: Ledger,
         study: StudyRow,
-        mirror: Watcher,
+        mirror: LateMirror,
         progress: Progress,
         objectives: Objectives,
     ) -> None:
@@ -149,6 +176,7 @@ class Records:
 
     def started(self, entry: Entry) -> None:
         """A worker begins with a trial, or goes on with one that was paused."""
+        self._mirror.begin()
         if not entry.started and entry.role != BASELINE:
             self._progress.trial_started(entry.info)
         entry.started = True

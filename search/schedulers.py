@@ -9,8 +9,8 @@
   next; with few workers each trial is then judged by itself, and none is ever stopped.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
@@ -24,23 +24,10 @@ from ray.tune.schedulers.hyperband import _Bracket
 
 from attnsearch.spaces.model_search import default_grace
 
+from attnsearch.search.early_stopping import Curve, scheduler_name
+
 CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP
 EPOCH = "epoch"
-
-Curve = Sequence[Mapping[str, Any]]
-"""The metrics of each epoch of a trial, oldest first, with its number as `epoch`."""
-
-
-class EarlyStopping(Protocol):
-    """What `make_scheduler` returns, beside being one of Tune's schedulers."""
-
-    def learn(self, curve: Curve, finished: bool) -> None:
-        """Takes in an earlier trial, as if it had just run."""
-
-
-def scheduler_name(spec: str | Mapping[str, Any]) -> str:
-    """The name in `search.scheduler`, which may carry settings."""
-    return spec if isinstance(spec, str) else next(name for name in spec if spec[name] is not None)
 
 
 def make_scheduler(

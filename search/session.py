@@ -1,6 +1,5 @@
 """`attnsearch run`: one session of a study, and what is said when it is over."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from attnsearch.search.studies import (
     leaderboard_text,
     states_text,
 )
-from attnsearch.search.text import paragraph, table, value_text
+from attnsearch.search.text import paragraph, run_command, table, value_text
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
@@ -47,11 +46,8 @@ def run_space(path: str, overrides: Sequence[str], *, fresh: bool) -> int:
         from attnsearch.search.engine import run_study  # Ray: seconds, while the progress waits
 
         result = run_study(space, fresh=fresh, progress=progress)
-    words = ["attnsearch", "run", path]
-    for override in overrides:
-        words += ["--set", override]
     assert progress.study is not None, "every session that returns has started its study"
-    click.echo(summary(result, progress.study, shlex.join(words)))
+    click.echo(summary(result, progress.study, run_command(path, overrides)))
     return _STATUS[result.state]
 
 

@@ -1,5 +1,6 @@
 """Plain text for the terminal: tables, and numbers a person can read."""
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -7,6 +8,12 @@ from collections.abc import Container, Sequence
 
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24
+
+
+def run_command(path: str, overrides: Sequence[str]) -> str:
+    """The command that runs a space file with these `KEY=VALUE` overrides, ready to paste."""
+    words = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["attnsearch", "run", path, *words])
 
 
 def table(

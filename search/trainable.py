@@ -25,7 +25,8 @@ from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.train import Training
 from attnsearch.runs.weights import Interface, pack_weights
-from attnsearch.search.job import Job, Report
+from attnsearch.search.cluster import Need
+from attnsearch.search.job import Job, Report, excess
 
 CHECKPOINT = "training.pt"
 MEASURED = ("latency_ms", "memory_mb")  # costs that take a forward or backward pass to know
@@ -79,8 +80,7 @@ class Worker(Trainable):
         self,
         config: dict[str, Any],
         datasets: Mapping[str, DataSet] | None = None,
-        cpus: float = 1,
-        gpus: float = 0,
+        need: Need | None = None,
         folders: Sequence[str] = (),
         faults: Path | None = None,
         make: MakeTraining = make_training,
@@ -91,21 +91,22 @@ class Worker(Trainable):
             config: The first job's.
             datasets: Data sets by the name that `Job.dataset` gives; their arrays lie in Ray's
                 shared memory, once for all workers of a machine.
-            cpus: Of each trial: so many threads the process computes with.
-            gpus: Of each trial; below 1, a share of one card's memory.
+            need: What each job takes: so many CPUs, so many threads; a share of a card is one of
+                its memory too.
             folders: Where modules of the user's own blocks lie.
             faults: Where to leave a word when the process crashes, see `fault_file`.
             make: Builds the training of a job.
         """
         self._datasets = datasets or {}
-        self._threads = max(1, int(cpus))
-        self._device = "cuda" if gpus else "cpu"
+        need = need or Need()
+        self._threads = need.threads
+        self._device = "cuda" if need.gpus else "cpu"
         self._make = make
         self._faults = faults
         sys.path[:0] = [folder for folder in folders if folder not in sys.path]
         torch.set_num_threads(self._threads)
-        if 0 < gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(gpus)
+        if 0 < need.gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(need.gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -247,15 +248,6 @@ def interface(data: DataSet) -> Interface:
         mean=tuple(float(value) for value in data.mean),
         std=tuple(float(value) for value in data.std),
     )
-
-
-def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
-    """Relative excess over each limit whose cost is known: 0.1 is 10 % too much, -0.1 10 % left."""
-    return {
-        f"limits.{name}": costs[name] / limit - 1
-        for name, limit in limits.items()
-        if name in costs
-    }
 
 
 def describe(error: BaseException) -> str:

@@ -9,6 +9,10 @@ import click
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.search.studies import open_ledger
 
+# MLflow opens an experiment on its page for language models; this is the one for training runs.
+_VIEW = "workflowType=machine_learning"
+_LINKS = 5
+
 
 class ServerError(AttnsearchError):
     """MLflow's server cannot be started at this address."""
@@ -28,7 +32,7 @@ def serve(host: str, port: int) -> int:
         LedgerError: There is no ledger here.
         ServerError: The address cannot be used.
     """
-    uri = synchronised_uri()
+    uri, experiments = synchronised()
     if uri.startswith(("http://", "https://")):
         click.echo(f"The records are on a server that runs already: {uri}")
         return 0
@@ -36,27 +40,38 @@ def serve(host: str, port: int) -> int:
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
     click.echo(f"Records:  {uri}")
     click.echo(f"Open      http://{shown}:{port}   (in a few seconds; Ctrl-C stops the server)")
+    for name, experiment in list(experiments.items())[:_LINKS]:
+        click.echo(f"{name}: http://{shown}:{port}/#/experiments/{experiment}/runs?{_VIEW}")
     sys.stdout.flush()
     # The server takes this process's place: every signal then reaches it, and nothing outlives it.
     os.execve(sys.executable, server_command(uri, host, port), server_environment())
 
 
-def synchronised_uri() -> str:
-    """Writes to MLflow whatever it lacks of the ledger, and returns the store's address."""
+def synchronised() -> tuple[str, dict[str, str]]:
+    """Writes to MLflow whatever it lacks of the ledger.
+
+    Returns:
+        The store's address, and the studies' MLflow experiments by study name, newest first.
+    """
     from attnsearch.runs.mirror import Mirror
     from attnsearch.runs.tracking import tracking_uri
 
     with open_ledger() as ledger:
         studies = ledger.studies()
         if not studies:
-            return tracking_uri()
+            return tracking_uri(), {}
         mirror = Mirror(ledger)
         # The newest first: its store is the one that is shown.
         reports = [mirror.sync(study.id) for study in reversed(studies)]
         for report in reports:
             if report.problem is not None or report.missing:
                 click.echo(str(report), err=True)
-        return reports[0].uri
+        experiments = {
+            study.name: study.mlflow_experiment_id
+            for study in reversed(ledger.studies())
+            if study.mlflow_experiment_id is not None
+        }
+        return reports[0].uri, experiments
 
 
 def server_command(uri: str, host: str, port: int) -> list[str]:

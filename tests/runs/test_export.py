@@ -295,7 +295,10 @@ class TestStudy:
         return ledger
 
     def test_the_best_finished_trial_leaves(self, ledger: Ledger, tmp_path: Path) -> None:
-        folder = export_study(ledger, "digits", tmp_path / "out" / "best")
+        pytest.importorskip("onnxscript")
+        folder = export_study(ledger, "digits", tmp_path / "out" / "best", onnx=True)
+        assert (folder / "model.onnx").stat().st_size > 1e5
+        assert "`model.onnx` is the same network" in (folder / "README.md").read_text()
         recorded = json.loads((folder / "metrics.json").read_text())
         assert (recorded["trial"], recorded["seed"]) == (1, 41)
         config = load_space(folder / "config.yaml").resolve({})

@@ -57,22 +57,11 @@ def test_every_block_can_be_exported(tmp_path: Path, block: str) -> None:
 
 
 def test_a_network_for_one_batch_size_only_is_refused(tmp_path: Path) -> None:
-    class Halves(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            both = torch.cat([images.mean((2, 3)), images.amax((2, 3))])
-            return both[: len(images)] + both[len(images) :]
-
-    with pytest.raises(OnnxError, match="torch fixed the batch at 2 images"):
-        export_onnx(Halves(), tmp_path / "model.onnx", (1, 8, 8))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_network_that_torch_cannot_translate_is_told(tmp_path: Path) -> None:
     class Fickle(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            return images.mean((2, 3)) if images.sum() > 0 else images.amax((2, 3))
+            return images.mean((2, 3)) if images.shape[0] == 2 else images.amax((2, 3))
 
-    with pytest.raises(OnnxError, match="torch cannot write this network as ONNX"):
+    with pytest.raises(OnnxError, match="inferred a static shape of 2"):
         export_onnx(Fickle(), tmp_path / "model.onnx", (1, 8, 8))
     assert not list(tmp_path.iterdir())
 

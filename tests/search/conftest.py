@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.train import Diverged
-from attnsearch.search.cluster import Cluster, cluster
+from attnsearch.search.cluster import Cluster, Need, cluster
 from attnsearch.search.job import Job, Outcome, Report
 
 
@@ -169,7 +169,7 @@ def job_list() -> type[JobList]:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
     """One Ray with two CPUs' worth of workers for all tests that run inside this process."""
-    with cluster() as running:
+    with cluster(Need(), 2) as running:
         yield running
 
 

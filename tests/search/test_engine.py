@@ -86,7 +86,6 @@ def test_a_study_in_two_sessions_is_the_study_in_one(
         if row.state == "finished":
             assert row.metrics["val_accuracy"] == row.epochs[-1]["val_accuracy"]
             assert row.costs["latency_ms"] > 0
-            assert set(ledger.predictions(row.id)) == {"val"}
     finished = [row for row in second.trials if row.state == "finished"]
     best = max(finished, key=lambda row: (row.metrics["val_accuracy"], -row.number))
     assert second.best == best.number

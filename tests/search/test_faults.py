@@ -134,7 +134,7 @@ def test_each_fault_is_one_failed_trial_and_the_search_goes_on(
     assert ended["none"][0] == "finished"
     for block, words in {
         "Raises": "a bug in my block",
-        "Diverges": "nan",
+        "Diverges": "not finite",
         "Swells": "out of memory",
         "Exits": "the worker process died",
     }.items():

@@ -10,8 +10,9 @@ import torch
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data import DataSet
-from attnsearch.search.job import Job, Report
-from attnsearch.search.trainable import Worker, describe, excess
+from attnsearch.search.cluster import Need
+from attnsearch.search.job import Job, Report, excess
+from attnsearch.search.trainable import Worker, describe
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +138,7 @@ def test_a_paused_training_goes_on_where_it_was(
 
 def test_threads_follow_the_cpus_of_a_trial(dots: DataSet, fake_training: Any) -> None:
     for cpus, threads in ((1, 1), (2.5, 2), (0.5, 1)):
-        made = worker(job(), dots, fake_training, cpus=cpus)
+        made = worker(job(), dots, fake_training, need=Need(cpus))
         assert made.step()["threads"] == threads
 
 

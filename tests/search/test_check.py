@@ -278,8 +278,9 @@ def test_time_is_measured_and_multiplied_out(tmp_path: Path) -> None:
     [
         ("none", 9, 1.0),
         ("median", 9, 1.0),
-        # Rungs at 1, 3 and 9: 1 + 2 / 3 + 6 / 9 epochs.
-        ("asha", 9, (1 + 2 / 3 + 6 / 9) / 9),
+        # Rungs at 1, 3 and 9: 1 + 2 / 3 + 6 / 9 epochs; by default from a third of the schedule.
+        ({"asha": {"grace": 1}}, 9, (1 + 2 / 3 + 6 / 9) / 9),
+        ("asha", 9, (3 + 6 / 3) / 9),
         ({"asha": {"grace": 2, "reduction": 2}}, 6, (2 + 2 / 2 + 2 / 4) / 6),
         ({"asha": {"grace": 20}}, 6, 1.0),
     ],

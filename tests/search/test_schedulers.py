@@ -43,12 +43,20 @@ def run(scheduler: Any, number: int, score: float, protected: bool = False) -> i
     return 6
 
 
-@pytest.mark.parametrize("spec", ["asha", {"asha": {"grace": 2, "reduction": 2}}, "median"])
-def test_weak_trials_stop_early_and_good_ones_do_not(spec: Any) -> None:
+@pytest.mark.parametrize(
+    ("spec", "grace"),
+    [
+        ("asha", 2),  # a third of six epochs
+        ("median", 2),
+        ({"asha": {"grace": 1}}, 1),
+        ({"asha": {"grace": 2, "reduction": 2}}, 2),
+        ({"median": {"grace": 3}}, 3),
+    ],
+)
+def test_weak_trials_stop_early_and_good_ones_do_not(spec: Any, grace: int) -> None:
     judge = scheduler(spec)
     assert [run(judge, n, 0.5 + n / 100) for n in range(4)] == [6, 6, 6, 6]
-    ended = run(judge, 4, 0.1)
-    assert ended == (2 if isinstance(spec, dict) else 1)
+    assert run(judge, 4, 0.1) == grace
     assert run(judge, 5, 0.9) == 6
 
 

@@ -4,8 +4,9 @@ The names below load on first use, so that importing a module of this package wh
 (`errors`, `sites`) does not load it.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from attnsearch.blocks.axial import Axial, AxialAttention
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.simam import SimAM
     from attnsearch.blocks.table import BLOCKS
 
-_MODULES = {
+_HOMES = {
     "AttnsearchError": "errors",
     "Axial": "axial",
     "AxialAttention": "axial",
@@ -73,12 +74,4 @@ __all__ = [
     "build_plain",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -4,8 +4,9 @@ The names below load on first use, so that reading a ledger loads no torch and n
 MLflow before it is needed.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from attnsearch.runs.data import DataSet, load_data
@@ -50,11 +51,4 @@ __all__ = [
     "trials_frame",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, CursorResult, delete, func, insert, select, update
 from sqlalchemy.engine import URL
@@ -57,7 +57,7 @@ class Studies:
     def __str__(self) -> str:
         return str(self.database)
 
-    def __enter__(self) -> "Studies":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,22 +3,15 @@
 Names are imported when first used, so that `attnsearch --help` need not wait for Ray.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from attnsearch.search.engine import run_study as run_study
+    from attnsearch.search.engine import run_study
 
-_EXPORTS = {"run_study": "attnsearch.search.engine"}
+_HOMES = {"run_study": "engine"}
 
 __all__ = ["run_study"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+__getattr__ = lazy_names(__name__, _HOMES)

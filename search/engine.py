@@ -189,7 +189,7 @@ class _Session:
             self.progress.note(note)
         self.records = Records(self.ledger, study, mirror, self.progress, self.objectives)
         scheduler = self._scheduler(lambda: not explorer.exhausted())
-        explorer = Explorer(
+        explorer: Explorer = Explorer(
             self.space,
             self.proposals,
             self.records,

@@ -59,7 +59,7 @@ def execute(
     faults.mkdir(exist_ok=True)
     guarded = _Guarded(source, stop)
     watch = Watch(guarded, guarded.stop, _kill, lambda job: _read(fault_file(faults, job)))
-    feed = Feed(guarded, watch.active, workers, guarded.stop)
+    feed = Feed(guarded, watch.active, watch.paused, workers, guarded.stop)
     trainable = tune.with_parameters(
         Worker,
         datasets=dict(datasets),

@@ -106,8 +106,8 @@ class Explorer:
     def next_job(self) -> Job | None:
         """The next trial to train; known ones on the way are told and passed over."""
         if self._ready is not None:
-            job, self._ready = self._ready, None
-            return job
+            ready, self._ready = self._ready, None
+            return ready
         while True:
             entry = self._next_entry()
             if entry is None:
@@ -175,7 +175,7 @@ class Explorer:
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Takes over a proposal that was passed over."""
         key = next((k for k, e in self._entries.items() if e.number == before.get("same")), None)
-        told = Told("infeasible", constraints={"forbid": 1.0})
+        told: Told | None = Told("infeasible", constraints={"forbid": 1.0})
         if "same" in before:
             told = self._told.get(key or "")
         number = self._proposals.adopt(before["values"], told, before["how"])

@@ -1,7 +1,7 @@
 """What a study optimises: which values count, and which trials are best by them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attnsearch.search.proposals import Told
 from attnsearch.spaces.model_search import COSTS
@@ -60,7 +60,7 @@ class Objectives:
     def told(
         self,
         state: str,
-        epochs: list[Mapping[str, float]],
+        epochs: Sequence[Mapping[str, float]],
         scores: tuple[float, ...] | None,
         constraints: Mapping[str, float],
     ) -> Told:
@@ -74,10 +74,11 @@ class Objectives:
         """
         if state == "finished" and scores is None:
             state = "failed"  # the objective is not a number
+        followed = self.followed or ""
         curve = [
-            (int(metrics["epoch"]), float(metrics[self.followed]))
+            (int(metrics["epoch"]), float(metrics[followed]))
             for metrics in epochs
-            if self.followed in metrics and math.isfinite(metrics[self.followed])
+            if followed in metrics and math.isfinite(metrics[followed])
         ]
         return Told(state, curve, scores, constraints)
 

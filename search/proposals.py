@@ -30,6 +30,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -110,7 +111,10 @@ class Proposals:
     ) -> None:
         self._decisions = {decision.name: decision for decision in decisions}
         self._ask = ask
-        self._directions = ["maximize" if m == "max" else "minimize" for m in objectives.values()]
+        self._directions = [
+            StudyDirection.MAXIMIZE if m == "max" else StudyDirection.MINIMIZE
+            for m in objectives.values()
+        ]
         self._sampler = sampler
         self._seed = seed
         self._trials = trials

@@ -306,7 +306,7 @@ class Records:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self._weights.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(memoryview(report.weights))
+            partial.write_bytes(report.weights.data)
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)

@@ -149,7 +149,7 @@ class _FilledOnce(_Bracket):  # type: ignore[misc]
 
     def filled(self) -> bool:
         """Whether all places are taken, also by trials that have ended."""
-        return len(self._all_trials) >= self._n0
+        return bool(len(self._all_trials) >= self._n0)
 
 
 class HyperBand(HyperBandScheduler):  # type: ignore[misc]

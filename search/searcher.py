@@ -22,7 +22,9 @@ class Feed(Searcher):  # type: ignore[misc]
     Args:
         source: Where the jobs come from.
         active: How many jobs are running or about to run.
-        workers: How many may.
+        paused: How many wait to go on; until they do, Tune must not think that the end has come,
+            or it would start a new process for each of them.
+        workers: How many may run.
         stop: Whether to hand over no more.
     """
 
@@ -30,12 +32,14 @@ class Feed(Searcher):  # type: ignore[misc]
         self,
         source: Source,
         active: Callable[[], int],
+        paused: Callable[[], int],
         workers: int,
         stop: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._source = source
         self._active = active
+        self._paused = paused
         self._workers = workers
         self._stop = stop
 
@@ -48,7 +52,8 @@ class Feed(Searcher):  # type: ignore[misc]
         job = self._source.next_job()
         if job is not None:
             return {"job": job}
-        return str(Searcher.FINISHED) if self._source.exhausted() else None
+        over = self._source.exhausted() and not self._paused()
+        return str(Searcher.FINISHED) if over else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -102,6 +107,10 @@ class Watch(Callback):  # type: ignore[misc]
     def active(self) -> int:
         """How many jobs are running or about to run, those paused by a scheduler not included."""
         return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._trials)
+
+    def paused(self) -> int:
+        """How many jobs a scheduler has paused."""
+        return sum(trial.status == Trial.PAUSED for trial in self._trials)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Sees the trials as they stand, and ends the workers when the study is stopped.
@@ -193,7 +202,8 @@ def explain_loss(error: str, left: str) -> str:
     if "node died" in error.lower() or "node was terminated" in error.lower():
         return "the machine that trained it was lost"
     if left:
-        return f"the worker process crashed: {left.splitlines()[0].removeprefix('Fatal Python error: ')}"
+        fault = left.splitlines()[0].removeprefix("Fatal Python error: ")
+        return f"the worker process crashed: {fault}"
     return (
         "the worker process died without a word: it was killed (by the system, if memory ran "
         "out), or native code ended it"

@@ -73,7 +73,7 @@ def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainee
     return Training(job.config, data, job.seed, device, threads)
 
 
-class Worker(Trainable):
+class Worker(Trainable):  # type: ignore[misc]
     """Trains jobs for Ray Tune, whose config is `{"job": Job}`."""
 
     def setup(
@@ -103,6 +103,7 @@ class Worker(Trainable):
         self._device = "cuda" if need.gpus else "cpu"
         self._make = make
         self._faults = faults
+        self._training: Trainee | None = None
         sys.path[:0] = [folder for folder in folders if folder not in sys.path]
         torch.set_num_threads(self._threads)
         if 0 < need.gpus < 1:
@@ -153,8 +154,9 @@ class Worker(Trainable):
         path = Path(checkpoint) / CHECKPOINT
         whole = torch.load(path, map_location="cpu", weights_only=True)
         self._costs, self._seconds = whole["costs"], whole["s"]
-        self._training = self._build()
-        self._training.load_state(whole["training"])
+        training = self._build()
+        training.load_state(whole["training"])
+        self._training = training
 
     def cleanup(self) -> None:
         """Lets go of the training."""
@@ -221,9 +223,9 @@ class Worker(Trainable):
 
     def _forget(self) -> None:
         """Frees what the last training held, cycles and the card's cache included."""
-        self._training: Trainee | None = None
+        self._training = None
         gc.collect()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
 

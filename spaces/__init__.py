@@ -8,8 +8,9 @@
 reader, `canonical_form` says when two configs train alike, `writing` writes one.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from attnsearch.spaces.canonical_form import canonical, canonical_text
@@ -49,11 +50,4 @@ __all__ = [
     "shipped",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used, so that `attnsearch --help` loads no torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)

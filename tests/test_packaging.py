@@ -21,11 +21,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for layer in LAYERS:
         shutil.copytree(ROOT / layer, source / layer)
     out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-        + ["--wheel-dir", str(out), str(source)],
-        check=True,
-    )
+    pip = [sys.executable, "-m", "pip"]
+    options = ["--no-deps", "--no-build-isolation", "-q", "--wheel-dir", str(out)]
+    subprocess.run([*pip, "wheel", *options, str(source)], check=True)
     (path,) = out.glob("*.whl")
     return path
 

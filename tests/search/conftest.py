@@ -1,5 +1,6 @@
-"""A training that costs nothing, a data set of a few pixels, and one Ray for all of these tests."""
+"""A training that costs nothing, a data set of a few pixels, and one Ray for all these tests."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.mirror import MirrorReport
 from attnsearch.runs.train import Diverged
 from attnsearch.search.cluster import Cluster, Need, cluster
-from attnsearch.search.job import Job, Outcome, Report
+from attnsearch.search.job import Job, Outcome, Report, Source
+from attnsearch.search.trainable import Worker
 
 
 class FakeTraining:
@@ -243,3 +246,90 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         del os.environ["MLFLOW_TRACKING_URI"]
     else:
         os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+class _Standin:
+    """What a scheduler sees of a trial."""
+
+    def __init__(self, job: Job) -> None:
+        self.trial_id = str(job.id)
+        self.config = {"job": job}
+        self.status = "RUNNING"
+
+
+class InProcess:
+    """Stands for `attnsearch.search.executor`: real trainings, one by one, without Ray."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def __call__(
+        self,
+        source: Source,
+        cluster: Cluster,
+        datasets: Mapping[str, DataSet],
+        *,
+        need: Need,
+        workers: int,
+        scheduler: Any,
+        folders: Any,
+        stop: Callable[[], bool],
+    ) -> None:
+        worker = None
+        while not stop() and (job := source.next_job()) is not None:
+            self.jobs.append(job)
+            if worker is None:
+                worker = Worker.__new__(Worker)
+                worker.setup({"job": job}, datasets=datasets, need=need, folders=folders)
+            else:
+                worker.reset_config({"job": job})
+            source.started(job)
+            source.ended(job, self._train(worker, source, job, scheduler))
+
+    def _train(self, worker: Worker, source: Source, job: Job, scheduler: Any) -> Outcome:
+        trial = _Standin(job)
+        scheduler.on_trial_add(None, trial)
+        while True:
+            result = worker.step()
+            report = result.pop("report")
+            if report.metrics:
+                source.reported(job, report)
+            done = result["done"]
+            stopped = not done and scheduler.on_trial_result(None, trial, result) == "STOP"
+            if done or stopped:
+                scheduler.on_trial_complete(None, trial, result)
+                state = report.state or "stopped"
+                metrics = report.result if state == "finished" else report.metrics
+                return Outcome(state, metrics, report, report.error, report.traceback)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InProcess]:
+    """Studies train in this process and show nothing in MLflow."""
+    from attnsearch.search import engine, executor, records
+
+    @contextlib.contextmanager
+    def no_cluster(need: Need, most: int) -> Iterator[Cluster]:
+        yield Cluster(tmp_path, 1, {})
+
+    class NoMirror:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def begin(self) -> None:
+            pass
+
+        def wake(self) -> None:
+            pass
+
+        def close(self, timeout: float) -> MirrorReport:
+            return MirrorReport("", 0, 0, None)
+
+    trainer = InProcess()
+    monkeypatch.setattr(engine, "cluster", no_cluster)
+    monkeypatch.setattr(engine, "LateMirror", NoMirror)
+    monkeypatch.setattr(executor, "execute", trainer)
+    monkeypatch.setattr(records, "HEARTBEAT_SECONDS", 1000)
+    threads = torch.get_num_threads()
+    yield trainer
+    torch.set_num_threads(threads)

@@ -27,24 +27,28 @@ def watch(source: Any, stop: bool = False, left: str = "") -> Watch:
 
 def test_no_more_jobs_are_handed_over_than_fit(job_list: Any) -> None:
     active = 0
-    feed = Feed(job_list([Job(0, {}, 0, 1), Job(1, {}, 0, 1)]), lambda: active, 1, lambda: False)
+    source, paused = job_list([Job(0, {}, 0, 1), Job(1, {}, 0, 1)]), 0
+    feed = Feed(source, lambda: active, lambda: paused, 1, lambda: False)
     first = feed.suggest("a")
     assert isinstance(first, dict) and first["job"].id == 0
     active = 1
     assert feed.suggest("b") is None
     active = 0
     assert isinstance(feed.suggest("c"), dict)
-    assert feed.suggest("d") == Searcher.FINISHED
+    paused = 1
+    assert feed.suggest("d") is None
+    paused = 0
+    assert feed.suggest("e") == Searcher.FINISHED
 
 
 def test_nothing_is_handed_over_once_the_study_is_being_stopped(job_list: Any) -> None:
-    feed = Feed(job_list([Job(0, {}, 0, 1)]), lambda: 0, 1, lambda: True)
+    feed = Feed(job_list([Job(0, {}, 0, 1)]), lambda: 0, lambda: 0, 1, lambda: True)
     assert feed.suggest("a") == Searcher.FINISHED
 
 
 def test_a_source_that_waits_is_asked_again() -> None:
-    waiting = SimpleNamespace(next_job=lambda: None, exhausted=lambda: False)
-    assert Feed(waiting, lambda: 0, 1, lambda: False).suggest("a") is None  # type: ignore[arg-type]
+    waiting: Any = SimpleNamespace(next_job=lambda: None, exhausted=lambda: False)
+    assert Feed(waiting, lambda: 0, lambda: 0, 1, lambda: False).suggest("a") is None
 
 
 def test_paused_trials_leave_room_for_others(job_list: Any) -> None:
@@ -79,7 +83,9 @@ def test_weights_do_not_stay_in_what_tune_keeps(job_list: Any) -> None:
         (Report(state="infeasible", error="too big"), "infeasible"),
     ],
 )
-def test_an_outcome_is_what_the_worker_said_last(job_list: Any, report: Report, state: str) -> None:
+def test_an_outcome_is_what_the_worker_said_last(
+    job_list: Any, report: Report, state: str
+) -> None:
     job = Job(0, {}, 0, 1)
     source = job_list([job])
     watcher = watch(source)

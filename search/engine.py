@@ -25,6 +25,7 @@ from attnsearch.search.interrupt import Interrupt
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.proposals import Proposals
 from attnsearch.search.records import LateMirror, Records
+from attnsearch.search.text import plural
 from attnsearch.spaces import Space
 
 AGAIN = "run it again to go on from there"
@@ -406,4 +407,4 @@ def _message(state: str, trials: list[TrialRow], budget: int) -> str:
         reasons = [row for row in searched if row.error]
         why = f"; trial {reasons[0].number:03d}: {reasons[0].error}" if reasons else ""
         return f"no trial finished ({told or 'none was tried'}){why}"
-    return f"{ended} trials: {told}"
+    return f"{plural(ended, 'trial')}: {told}"

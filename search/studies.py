@@ -261,6 +261,8 @@ def _headline(study: StudyRow, trials: Sequence[TrialRow]) -> str:
 
 
 def _wanted(study: StudyRow, least: int) -> int:
+    if study.state == "finished":  # also a space without choices, or exhausted before its budget
+        return least
     trials = (study.document.get("search") or {}).get("trials", least)
     return max(int(trials), least)
 

@@ -27,7 +27,7 @@ insert:
   - at: layer2
     block: {choice: [none, eca]}
 train: {epochs: 3, batch_size: 16, lr: {float: [0.02, 0.2], log: true, prior: 0.05}}
-search: {sampler: tpe, scheduler: {asha: {reduction: 2}}, trials: 6}
+search: {sampler: tpe, scheduler: {asha: {grace: 1, reduction: 2}}, trials: 5}
 """
 
 
@@ -60,12 +60,12 @@ def test_a_study_in_two_sessions_is_the_study_in_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write_space(SEARCH)
-    first = run_study(one_at_a_time(path, "search.trials=3"), ledger=ledger)
-    assert (first.state, len(first.trials)) == ("finished", 3)
+    first = run_study(one_at_a_time(path, "search.trials=2"), ledger=ledger)
+    assert (first.state, len(first.trials)) == ("finished", 2)
     second = run_study(one_at_a_time(path), ledger=ledger, progress=recorder)
-    assert (second.study.id, second.state, len(second.trials)) == (first.study.id, "finished", 6)
-    assert [info.number for (info,) in recorder.of("trial_started")] == [3, 4, 5]
-    assert recorder.of("study_started")[0][0].done == 3
+    assert (second.study.id, second.state, len(second.trials)) == (first.study.id, "finished", 5)
+    assert [info.number for (info,) in recorder.of("trial_started")] == [2, 3, 4]
+    assert recorder.of("study_started")[0][0].done == 2
     assert all(row.attempt == 1 for row in second.trials)
 
     # In one go, and on Ray, it is the same to the last bit.

@@ -74,4 +74,4 @@ __all__ = [
     "build_plain",
 ]
 
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

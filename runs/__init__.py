@@ -51,4 +51,4 @@ __all__ = [
     "trials_frame",
 ]
 
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -14,4 +14,4 @@ _HOMES = {"run_study": "engine"}
 
 __all__ = ["run_study"]
 
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -50,4 +50,4 @@ __all__ = [
     "shipped",
 ]
 
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,6 +1,8 @@
 """Shared fixtures."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # One thread for tests and the processes they start: more only get in each other's way on tensors
@@ -17,3 +19,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder} (set ATTNSEARCH_SHARED)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _forget_written_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Blocks that a test writes to a file are not found, under the same name, by the next."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    base = tmp_path_factory.getbasetemp()
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(base):
+            del sys.modules[name]

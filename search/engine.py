@@ -189,8 +189,7 @@ class _Session:
         for note in data.notes:
             self.progress.note(note)
         self.records = Records(self.ledger, study, mirror, self.progress, self.objectives)
-        scheduler = self._scheduler(lambda: not explorer.exhausted())
-        explorer: Explorer = Explorer(
+        explorer = Explorer(
             self.space,
             self.proposals,
             self.records,
@@ -198,7 +197,6 @@ class _Session:
             self.progress,
             self._key(data),
             self.ledger.trials(study.id),
-            scheduler=scheduler,
             trials=self.trials,
             baseline=self._baseline(),
         )
@@ -206,7 +204,7 @@ class _Session:
         if running is not None:
             explorer.workers = min(running.workers, left)
         self.progress.study_started(self._info(study, explorer))
-        with self.records.heartbeat():
+        with self.records.heartbeat(), contextlib.closing(explorer):
             if not explorer.anything_to_train() or self._stop():
                 return explorer
             if running is None:
@@ -214,6 +212,8 @@ class _Session:
                 explorer.workers = min(running.workers, left)
             from attnsearch.search.executor import execute
 
+            scheduler = self._scheduler(lambda: not explorer.exhausted())
+            explorer.teach(scheduler)
             execute(
                 explorer,
                 running,
@@ -228,20 +228,22 @@ class _Session:
 
     def _close(self, study: StudyRow, explorer: Explorer, mirror: LateMirror) -> StudyResult:
         """Brings everything to its end and says how it stands."""
-        importances = {}
-        if self.space.decisions:
+        trials = self.ledger.trials(study.id)
+        open_ones = [row for row in trials if row.state in ("running", "interrupted")]
+        importances = study.importances or {}
+        if self.space.decisions and (
+            not importances or len(trials) - len(open_ones) > explorer.ended_before
+        ):
             for index, name in enumerate(self.objectives.names):
                 importances[name] = self.proposals.importances(index, explorer.numbers())
             self.ledger.set_importances(study.id, importances)
-        trials = self.ledger.trials(study.id)
-        open_ones = [row for row in trials if row.state in ("running", "interrupted")]
         best = self.records.first()
         if open_ones or not explorer.exhausted():
             state = "interrupted"
         else:
             state = "finished" if best is not None else "failed"
         self.ledger.set_study_state(study.id, state)
-        report = mirror.close(timeout=5 if state == "interrupted" else 60)
+        report = mirror.close(timeout=5 if state == "interrupted" else 30)
         if report.problem or report.missing:
             self._note(str(report))
         if explorer.ended_early:

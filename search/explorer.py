@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from attnsearch.runs.rows import RunRow, TrialRow
-from attnsearch.search.early_stopping import EarlyStopping
+from attnsearch.search.early_stopping import Curve, EarlyStopping
 from attnsearch.search.events import Progress
 from attnsearch.search.job import Job, Outcome, Report, excess
 from attnsearch.search.objectives import Objectives
@@ -41,7 +41,6 @@ class Explorer:
         progress: Told of what the user should know.
         key: Gives the run key of a config.
         past: The study's trials so far.
-        scheduler: Learns from trials that were not trained in this session.
         trials: How many distinct configs may be tried.
         baseline: The plain network's config, where it is to be trained beside the search.
     """
@@ -56,7 +55,6 @@ class Explorer:
         key: Callable[[Mapping[str, Any]], str],
         past: Sequence[TrialRow],
         *,
-        scheduler: EarlyStopping | None = None,
         trials: int,
         baseline: dict[str, Any] | None = None,
     ) -> None:
@@ -66,7 +64,8 @@ class Explorer:
         self._objectives = objectives
         self._progress = progress
         self._key = key
-        self._scheduler = scheduler
+        self._scheduler: EarlyStopping | None = None
+        self._lessons: list[tuple[Curve, bool]] = []
         self._budget = trials
         limits = space.document.get("limits") or {}
         self._limits = {name: float(limit) for name, limit in limits.items() if limit is not None}
@@ -98,10 +97,21 @@ class Explorer:
         """Why the search ended before its budget was spent, if it did."""
         return self._over
 
+    def teach(self, scheduler: EarlyStopping) -> None:
+        """Tells a scheduler of the trials that it does not see, so far and from now on."""
+        self._scheduler = scheduler
+        self._teach()
+
     def anything_to_train(self) -> bool:
         """Whether there is a job, which is then kept for `next_job`, or may be one later."""
         self._ready = self._ready or self.next_job()
         return self._ready is not None or not self.exhausted()
+
+    def close(self) -> None:
+        """Lets go of a job that was kept and never asked for."""
+        if self._ready is not None:
+            job, self._ready = self._ready, None
+            self.ended(job, Outcome("interrupted", {}, Report()))
 
     def next_job(self) -> Job | None:
         """The next trial to train; known ones on the way are told and passed over."""
@@ -169,8 +179,7 @@ class Explorer:
             self._told[row.key] = told
             self._records.known(row.number, row)
             self.ended_before += 1
-            if self._scheduler is not None:
-                self._scheduler.learn(row.epochs, row.state == "finished")
+            self._lessons.append((row.epochs, row.state == "finished"))
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Takes over a proposal that was passed over."""
@@ -181,6 +190,10 @@ class Explorer:
         number = self._proposals.adopt(before["values"], told, before["how"])
         if told is None:
             self._same[key or ""].append(number)
+
+    def _teach(self) -> None:
+        while self._scheduler is not None and self._lessons:
+            self._scheduler.learn(*self._lessons.pop(0))
 
     def _register(self, entry: Entry) -> None:
         assert entry.asked is not None
@@ -222,8 +235,8 @@ class Explorer:
         self._records.took_over(entry, run)
         if entry.role == BASELINE:
             return
-        if self._scheduler is not None:
-            self._scheduler.learn(run.epochs, True)
+        self._lessons.append((run.epochs, True))
+        self._teach()
         self._tell(entry, self._told_of(run))
 
     def _tell(self, entry: Entry, told: Told) -> None:

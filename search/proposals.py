@@ -14,10 +14,7 @@ second truth. Three rules keep it honest and repeatable:
   functions of the trials alone.
 """
 
-import contextlib
-import hashlib
 import random
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,22 +26,24 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.search.samplers import (
+    REPLAYED,
+    Answered,
+    check_sampler,
+    derive,
+    make_sampler,
+    quiet,
+    sampler_notes,
+)
 from attnsearch.spaces.decisions import Decision
 
-REPLAYED = ("nsga2", "cmaes")
-GRID_MAX = 100_000
-GP_SLOW = 300  # proposals from which fitting the GP takes most of a second
+GRID_MAX = 20_000  # combinations; to list so many takes seconds
 
 Values = dict[str, Any]
-
-
-class ProposalError(AttnsearchError):
-    """The sampler cannot search this space or these objectives."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,8 @@ class Proposals:
         self._seen: set[tuple[tuple[str, Any], ...]] = set()
         self._open: dict[int, optuna.Trial] = {}
         self._told: dict[int, Told] = {}
-        self._check()
-        with _quiet():
+        check_sampler(sampler, decisions, len(objectives))
+        with quiet():
             self._study = optuna.create_study(directions=self._directions)
 
     @property
@@ -148,7 +147,7 @@ class Proposals:
 
     def give(self, values: Values) -> Proposal:
         """A proposal with these values, made by the caller instead of the sampler."""
-        with _quiet():
+        with quiet():
             self._study.enqueue_trial(self._encoded(values))
         return self._propose(self._make_sampler(self.count - 1, "random"), "given")
 
@@ -156,7 +155,7 @@ class Proposals:
         """Says what became of a proposal."""
         trial = self._open.pop(number)
         self._told[number] = told
-        with _quiet():
+        with quiet():
             if self._sampler != "cmaes":  # which warns that it ignores them
                 for name, amount in told.constraints.items():
                     trial.set_constraint(name, amount)
@@ -189,7 +188,7 @@ class Proposals:
         scores = list(told.scores or ()) if state is TrialState.COMPLETE else None
         if state is TrialState.PRUNED and curve:
             scores = [curve[max(curve)]]
-        with _quiet():
+        with quiet():
             self._study.add_trial(
                 create_trial(
                     state=state,
@@ -229,7 +228,7 @@ class Proposals:
         }
         if len(complete) < 2 or not varied:
             return {}
-        with _quiet():
+        with quiet():
             study = optuna.create_study(direction=self._directions[objective])
             for trial in complete:
                 study.add_trial(
@@ -244,43 +243,7 @@ class Proposals:
 
     def notes(self) -> list[str]:
         """What the user should know about this sampler on this space."""
-        found = []
-        conditional = any(decision.parents for decision in self._decisions.values())
-        if self._sampler == "gp" and conditional:
-            found.append(
-                "sampler gp models only the decisions that are always active; the conditional "
-                "ones are drawn at random (tpe models them)"
-            )
-        if self._sampler == "gp" and self._trials > GP_SLOW:
-            found.append(
-                f"sampler gp takes a second or more a proposal from {GP_SLOW} trials on; tpe does "
-                "not"
-            )
-        if self._sampler == "cmaes" and any(
-            decision.kind == "choice" or decision.parents for decision in self._decisions.values()
-        ):
-            found.append(
-                "sampler cmaes models only numbers that are always active; choices and "
-                "conditional decisions are drawn at random (tpe models them)"
-            )
-        return found
-
-    def _check(self) -> None:
-        if self._sampler != "cmaes":
-            return
-        if len(self._directions) > 1:
-            raise ProposalError(
-                f"search.sampler: cmaes optimises one objective, search.objectives has "
-                f"{len(self._directions)}; use tpe, gp or nsga2"
-            )
-        if self._decisions and not any(
-            decision.kind != "choice" and not decision.parents
-            for decision in self._decisions.values()
-        ):
-            raise ProposalError(
-                "search.sampler: cmaes searches numbers, but no int or float decision of this "
-                "space is always active; use tpe"
-            )
+        return sampler_notes(self._sampler, list(self._decisions.values()), self._trials)
 
     def _adopt_by_asking(self, values: Values, told: Told | None, how: str) -> int:
         """Asks once more, with the answers fixed, for what the sampler keeps with the trial."""
@@ -288,13 +251,13 @@ class Proposals:
             number = self.give(values).number
         else:
             asked = self._make_sampler(self.count, how)
-            number = self._propose(_Answered(asked, self._encoded(values)), how).number
+            number = self._propose(Answered(asked, self._encoded(values)), how).number
         if told is not None:
             self.tell(number, told)
         return number
 
     def _propose(self, sampler: BaseSampler, how: str) -> Proposal:
-        with _quiet():
+        with quiet():
             self._study.sampler = sampler
             trial = self._study.ask()
             values = self._ask(lambda decision: _suggest(trial, decision))
@@ -306,27 +269,9 @@ class Proposals:
         return {name: self._decisions[name].encode(value) for name, value in values.items()}
 
     def _make_sampler(self, number: int, how: str) -> BaseSampler:
-        with _quiet():
-            return self._new_sampler(derive(self._seed, number), how)
-
-    def _new_sampler(self, seed: int, how: str) -> BaseSampler:
-        startup = max(4, min(10, self._trials // 3))
-        if how == "random" or self._sampler in ("random", "grid"):
-            return RandomSampler(seed=seed)
-        if self._sampler == "tpe":
-            if len(self._directions) > 1:
-                return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
-            return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=startup, multivariate=True, group=True
-            )
-        if self._sampler == "gp":
-            return optuna.samplers.GPSampler(
-                seed=seed, n_startup_trials=startup, warn_independent_sampling=False
-            )
-        if self._sampler == "nsga2":
-            population = max(4, min(50, self._trials // 4))
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
-        return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        name = "random" if how == "random" else self._sampler
+        seed = derive(self._seed, number)
+        return make_sampler(name, seed, len(self._directions), self._trials)
 
     def _shuffled(self, grid: Callable[[], Iterator[Values]]) -> list[Values] | None:
         """The grid in an order of the seed; None where it is too long to list.
@@ -342,59 +287,8 @@ class Proposals:
         return listed
 
 
-class _Answered(BaseSampler):
-    """A sampler that goes through the motions of another and gives answers that are known.
-
-    Args:
-        sampler: The other.
-        params: The answers, as Optuna stores them.
-    """
-
-    def __init__(self, sampler: BaseSampler, params: Mapping[str, Any]) -> None:
-        self._sampler = sampler
-        self._params = params
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        search_space: dict[str, BaseDistribution],
-    ) -> dict[str, Any]:
-        self._sampler.sample_relative(study, trial, search_space)
-        return {name: self._params[name] for name in search_space if name in self._params}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._params[param_name]
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-
 def _frozen(values: Values) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((name, str(value)) for name, value in values.items()))
-
-
-def derive(seed: int, number: int) -> int:
-    """A seed of 31 bits for one proposal."""
-    digest = hashlib.sha256(f"proposal/{seed}/{number}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def distribution(decision: Decision) -> BaseDistribution:
@@ -433,17 +327,3 @@ def _state(told: Told) -> TrialState:
         "infeasible": TrialState.PRUNED,
         "failed": TrialState.FAIL,
     }[told.state]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Optuna's log lines and notes on experimental arguments off the terminal."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="optuna")
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

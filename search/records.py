@@ -53,9 +53,10 @@ class LateMirror:
             self._mirror.wake()
 
     def close(self, timeout: float) -> MirrorReport:
-        """Writes what is left, for so many seconds at most."""
-        self.begin()
-        return self._mirror.close(timeout)
+        """Writes what is left: for so many seconds at most, if anything was trained."""
+        if self._begun:
+            return self._mirror.close(timeout)
+        return self._mirror.sync(self._study_id)
 
 
 @dataclass

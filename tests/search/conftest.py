@@ -171,8 +171,8 @@ def job_list() -> type[JobList]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
-    """One Ray with two CPUs' worth of workers for all tests that run inside this process."""
-    with cluster(Need(), 2) as running:
+    """One Ray, with room for one trial, for all tests that run inside this process."""
+    with cluster(Need(), 1) as running:
         yield running
 
 
@@ -276,7 +276,11 @@ class InProcess:
         stop: Callable[[], bool],
     ) -> None:
         worker = None
-        while not stop() and (job := source.next_job()) is not None:
+        while not stop() and not source.exhausted():
+            job = source.next_job()
+            if job is None:
+                time.sleep(0.05)
+                continue
             self.jobs.append(job)
             if worker is None:
                 worker = Worker.__new__(Worker)

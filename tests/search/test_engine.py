@@ -1,5 +1,6 @@
 """Whole studies on a few pixels: what is tried, what is recorded, what is never done twice."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def one_at_a_time(path: Path, *overrides: str) -> Space:
-    """The space, with trials that take all of the tests' Ray: only then it can be repeated."""
-    return load_space(path, ["resources.cpus=2", *overrides])
+    """The space; the tests' Ray has room for one trial at a time, so that it can be repeated."""
+    return load_space(path, overrides)
 
 
 def trajectory(result: StudyResult) -> list[tuple[Any, ...]]:
@@ -268,3 +269,46 @@ def test_confirm_and_ablation_are_said_to_be_left_out(
     assert run_study(space, ledger=ledger, until="explore").notes == []
     with pytest.raises(StudyError, match="until"):
         run_study(space, ledger=ledger, until="confirm")
+
+
+def test_a_run_that_another_driver_trains_is_waited_for(
+    write_space: Callable[..., Path], ledger: Ledger, tmp_path: Path, in_process: Any
+) -> None:
+    """Two studies need the same run at the same time: one trains it, the other takes it over."""
+    space = load_space(write_space())
+    with Ledger(tmp_path / "model.db") as model:
+        runs = {row.key: row for row in run_study(space, ledger=model).trials}  # type: ignore[arg-type]
+    trained = len(in_process.jobs)
+    with Ledger(tmp_path / "attnsearch.db") as other:
+        row = next(iter(runs.values()))
+        claim = other.claim(row.key, config=row.config, seed=row.seed, epochs=2)
+
+        def finish() -> None:
+            other.finish(claim.run_id, "finished", metrics=row.metrics, costs=row.costs)
+
+        timer = threading.Timer(2, finish)
+        timer.start()
+        result = run_study(space, ledger=ledger)
+        timer.join()
+    assert result.state == "finished"
+    assert len(in_process.jobs) - trained == len(runs) - 1
+    assert {row.key for row in result.trials} == set(runs)
+
+
+def test_a_stop_before_the_first_trial_leaves_nothing_running(
+    write_space: Callable[..., Path],
+    ledger: Ledger,
+    in_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = load_space(write_space(), ["insert.0.block=none"])
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "cluster", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(space, ledger=ledger)
+    (study,) = ledger.studies()
+    assert study.state == "interrupted"
+    assert ledger.counts(study.id) == {"interrupted": 1}

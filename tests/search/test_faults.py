@@ -1,12 +1,13 @@
 """What goes wrong in a trial, and to the whole process: nothing is lost, nothing is done twice."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -256,40 +257,53 @@ def _gone(processes: list[psutil.Process], seconds: float) -> list[psutil.Proces
     return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.timeout(600)
-def test_interrupted_then_killed_a_study_completes_without_loss_or_repetition(
-    faulty_space: Callable[..., Path], mlflow_store: str, tmp_path: Path
-) -> None:
-    """Ctrl-C, then SIGKILL of the whole process group, then the same command once more."""
-    faulty_space("Sleeps", sampler="random", scheduler="none", trials=4)
-    path = tmp_path / "tiny.yaml"
+@pytest.fixture
+def slow_study(faulty_space: Callable[..., Path], tmp_path: Path) -> Iterator[Path]:
+    """A space of four trials of about two seconds each."""
+    path = faulty_space("Sleeps", sampler="random", scheduler="none", trials=4)
     text = path.read_text().replace("lr: 0.05", "lr: {float: [0.01, 0.1]}")
     path.write_text(text.replace("epochs: 2", "epochs: 4"))
+    yield path
+    shutil.rmtree(_short(tmp_path), ignore_errors=True)
 
-    # Ctrl-C reaches the whole foreground group, Ray's processes included.
-    first = Session(tmp_path, mlflow_store)
-    first.wait_for("epoch")
-    family = first.descendants()
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_stops_within_seconds_and_the_study_goes_on_from_there(
+    slow_study: Path, mlflow_store: str, tmp_path: Path, ray_cluster: Cluster
+) -> None:
+    """The signal reaches the whole foreground group, Ray's processes included."""
+    session = Session(tmp_path, mlflow_store)
+    session.wait_for("epoch")
+    family = session.descendants()
     asked = time.monotonic()
-    os.killpg(first.process.pid, signal.SIGINT)
-    last = first.finish()
-    assert last.startswith("RESULT interrupted | stopped after"), "\n".join(first.lines)
-    assert "run it again to go on from there" in last
-    assert first.process.returncode == 0
+    os.killpg(session.process.pid, signal.SIGINT)
+    last = session.finish()
     assert time.monotonic() - asked < 30
+    assert last.startswith("RESULT interrupted | stopped after"), "\n".join(session.lines)
+    assert "run it again to go on from there" in last
+    assert session.process.returncode == 0
     assert not _gone(family, 10)
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         study = ledger.find_study("faulty")
         assert study.state == "interrupted"
-        assert "running" not in ledger.counts(study.id)
+        assert set(ledger.counts(study.id)) <= {"interrupted", "finished"}
+        assert "RUNNING" not in _mlflow_states(mlflow_store, study.uid)
+        result = run_study(load_space(slow_study), ledger=ledger)  # type: ignore[arg-type]
+    assert (result.state, result.study.id) == ("finished", study.id)
+    assert [row.number for row in result.trials] == list(range(4))
 
-    # SIGKILL in the middle, once something has finished and something runs.
-    second = Session(tmp_path, mlflow_store)
-    second.wait_for("trial_ended")
-    second.wait_for("epoch")
-    family = second.descendants()
-    os.killpg(second.process.pid, signal.SIGKILL)
-    second.process.wait(timeout=30)
+
+@pytest.mark.timeout(600)
+def test_killed_a_study_completes_without_loss_or_repetition(
+    slow_study: Path, mlflow_store: str, tmp_path: Path
+) -> None:
+    """SIGKILL of the whole process group in mid-study, then the same command once more."""
+    first = Session(tmp_path, mlflow_store)
+    first.wait_for("trial_ended")
+    first.wait_for("epoch")
+    family = first.descendants()
+    os.killpg(first.process.pid, signal.SIGKILL)
+    first.process.wait(timeout=30)
     assert not _gone(family, 30), "processes of Ray outlived the driver"
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         study = ledger.find_study("faulty")
@@ -298,8 +312,8 @@ def test_interrupted_then_killed_a_study_completes_without_loss_or_repetition(
         before = {row.id: row for row in ledger.trials(study.id) if row.state == "finished"}
     assert before
 
-    third = Session(tmp_path, mlflow_store)
-    assert third.finish().startswith("RESULT finished | 4 trials: 4 finished"), third.lines
+    second = Session(tmp_path, mlflow_store)
+    assert second.finish().startswith("RESULT finished | 4 trials: 4 finished"), second.lines
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         study = ledger.find_study("faulty")
         rows = ledger.trials(study.id)
@@ -312,6 +326,4 @@ def test_interrupted_then_killed_a_study_completes_without_loss_or_repetition(
         if row.id in before:
             assert (row.ended, row.attempt) == (before[row.id].ended, before[row.id].attempt)
     assert sorted(_mlflow_states(mlflow_store, study.uid)) == ["FINISHED"] * 5
-
-    # Nothing is left behind, neither of the killed one nor of the others.
-    assert not list(_short(tmp_path).glob(f"{FOLDER_PREFIX}*"))
+    assert not list(_short(tmp_path).glob(f"{FOLDER_PREFIX}*")), "left by the killed process"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from attnsearch.search.proposals import ProposalError, Proposals, Told
+from attnsearch.search.proposals import Proposals, Told
+from attnsearch.search.samplers import ProposalError
 from attnsearch.spaces.decisions import Decision
 
 SAMPLERS = ["tpe", "random", "gp", "nsga2", "cmaes"]

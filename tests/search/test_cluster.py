@@ -1,0 +1,70 @@
+"""Where trials fit, and that nothing is left behind in the temporary folder."""
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from attnsearch.search.cluster import (
+    FOLDER_PREFIX,
+    LOCK,
+    Need,
+    available_cpus,
+    gpu_count,
+    temporary_folder,
+)
+
+
+@pytest.mark.parametrize(
+    ("need", "cpus", "cards", "fit"),
+    [
+        (Need(1), 8, 0, 8),
+        (Need(3), 8, 0, 2),
+        (Need(0.5), 2, 0, 4),
+        (Need(16), 8, 0, 0),
+        (Need(1, 1), 8, 2, 2),
+        (Need(1, 0.25), 8, 2, 8),
+        (Need(1, 0.3), 8, 2, 6),  # three to a card, none across two
+        (Need(4, 0.25), 8, 2, 2),
+        (Need(1, 1), 8, 0, 0),
+    ],
+)
+def test_trials_fit_by_cpus_and_by_shares_of_a_card(
+    need: Need, cpus: float, cards: float, fit: int
+) -> None:
+    assert need.fit(cpus, cards) == fit
+
+
+def test_threads_are_the_whole_cpus_of_a_trial() -> None:
+    assert [Need(cpus).threads for cpus in (0.5, 1, 2.9)] == [1, 1, 2]
+
+
+def test_no_more_cpus_are_used_than_there_are() -> None:
+    assert 1 <= available_cpus() <= (os.cpu_count() or 1)
+
+
+def test_hidden_cards_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    for visible, count in (("", 0), ("-1", 0), ("0", 1), ("0,3", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert gpu_count() == count
+
+
+def test_abandoned_folders_are_removed_and_those_in_use_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, used = (tmp_path / f"{FOLDER_PREFIX}{name}" for name in ("left", "used"))
+    for folder in (left, used):
+        folder.mkdir()
+        (folder / LOCK).touch()
+    with (used / LOCK).open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with temporary_folder() as folder:
+            assert folder.is_dir()
+            assert used.is_dir()
+            assert not left.exists()
+            with temporary_folder():
+                assert folder.is_dir()
+        assert not folder.exists()

@@ -10,6 +10,8 @@ from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from attnsearch.blocks.axial import Axial, AxialAttention
+    from attnsearch.blocks.axial_block import AxialBlock
+    from attnsearch.blocks.bottleneck1x1 import Bottleneck1x1
     from attnsearch.blocks.cbam import CBAM
     from attnsearch.blocks.conv1x1 import Conv1x1
     from attnsearch.blocks.coordinate import CoordinateAttention
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.nonlocal_block import NonLocal
     from attnsearch.blocks.psa import PSA
     from attnsearch.blocks.scconv import SCConv
+    from attnsearch.blocks.scnet import SCBottleneck
     from attnsearch.blocks.se import SE
     from attnsearch.blocks.simam import SimAM
     from attnsearch.blocks.table import BLOCKS
@@ -30,8 +33,10 @@ _HOMES = {
     "AttnsearchError": "errors",
     "Axial": "axial",
     "AxialAttention": "axial",
+    "AxialBlock": "axial_block",
     "BLOCKS": "table",
     "BlockError": "errors",
+    "Bottleneck1x1": "bottleneck1x1",
     "CBAM": "cbam",
     "Conv1x1": "conv1x1",
     "CoordinateAttention": "coordinate",
@@ -41,6 +46,7 @@ _HOMES = {
     "Identity": "identity",
     "NonLocal": "nonlocal_block",
     "PSA": "psa",
+    "SCBottleneck": "scnet",
     "SCConv": "scconv",
     "SE": "se",
     "SimAM": "simam",
@@ -60,12 +66,15 @@ __all__ = [
     "AttnsearchError",
     "Axial",
     "AxialAttention",
+    "AxialBlock",
     "BlockError",
+    "Bottleneck1x1",
     "Conv1x1",
     "CoordinateAttention",
     "GlobalContext",
     "Identity",
     "NonLocal",
+    "SCBottleneck",
     "SCConv",
     "SimAM",
     "SiteError",

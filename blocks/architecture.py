@@ -8,7 +8,7 @@ from typing import Any
 
 from attnsearch.blocks.catalog import find_block, hyperparameters
 from attnsearch.blocks.errors import BlockError, SiteError
-from attnsearch.blocks.sites import find_backbone, find_stem, match, sites
+from attnsearch.blocks.sites import find_backbone, find_stem, match, network_sites
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
@@ -22,11 +22,13 @@ class Insertion:
         site: A concrete site, such as ``layer2.0.conv2``.
         block: Its name, as `attnsearch.blocks.catalog.find_block` takes it.
         params: All its hyperparameters, defaults included, as JSON knows them.
+        pretrained_safe: Whether it starts as the identity; only where it is added.
     """
 
     site: str
     block: str
     params: Mapping[str, Any]
+    pretrained_safe: bool = False
 
 
 def expand(config: Mapping[str, Any]) -> list[Insertion]:
@@ -39,7 +41,7 @@ def expand(config: Mapping[str, Any]) -> list[Insertion]:
         BlockError: A block does not exist, or has no such hyperparameter.
     """
     network = config["network"]
-    places = sites(network["backbone"], network.get("stem"), network.get("width", 1.0))
+    places = network_sites(network)
     at: dict[str, list[Insertion]] = {site.name: [] for site in places}
     for entry in config.get("insert", ()):
         block = entry["block"]
@@ -53,7 +55,8 @@ def expand(config: Mapping[str, Any]) -> list[Insertion]:
                     f"(insert entry {entry['at']!r}); one convolution can be replaced once. "
                     "Make one of the two none, or add it at after_conv or residual"
                 )
-            at[site.name].append(Insertion(site.name, block, params))
+            safe = bool(entry.get("pretrained_safe")) and not site.replaces
+            at[site.name].append(Insertion(site.name, block, params, safe))
     return [insertion for site in places for insertion in at[site.name]]
 
 
@@ -98,7 +101,8 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``{"backbone", "stem", "width", "insert": [{"site", "block", "params"}, ...]}``, plain
-        values throughout.
+        values throughout; an insertion has ``pretrained_safe`` too where that is so, and the
+        whole ``learn_gates`` where the host's gates are trained.
 
     Raises:
         SiteError: As `expand`.
@@ -106,12 +110,15 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     network = config["network"]
     backbone = find_backbone(network["backbone"])
+    factors = backbone.multipliers(network.get("width", 1.0))
     return {
         "backbone": backbone.name,
         "stem": find_stem(backbone, network.get("stem")),
-        "width": float(network.get("width", 1.0)),
+        "width": list(factors) if len(set(factors)) > 1 else factors[0],
+        **({"learn_gates": True} if backbone.gated and network.get("learn_gates") else {}),
         "insert": [
             {"site": insertion.site, "block": insertion.block, "params": dict(insertion.params)}
+            | ({"pretrained_safe": True} if insertion.pretrained_safe else {})
             for insertion in expand(config)
         ],
     }

@@ -21,9 +21,11 @@ Without position terms only the first of each sum is left. What the published co
 * The published gates start frozen and are released by the published trainer after ten epochs;
   here they learn from the start unless `learn_gates=False`.
 * A stride is an average pooling after the attention.
+
+How it is computed, and why that is exact, is in `attnsearch.blocks.axial_core`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -31,7 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks import checks
+from attnsearch.blocks.axial_core import PositionAttention, product_moments
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.evaluating import evaluating
 
 AXES = ("height", "width")
 GATE_POSITIONS = ("pre_bn", "post_bn")
@@ -135,47 +139,124 @@ class AxialAttention(nn.Module):
         y = y.contiguous(memory_format=checks.memory_format(x))
         return F.avg_pool2d(y, self.stride) if self.stride > 1 else y
 
+    def received(self, x: Tensor) -> Tensor:
+        """Return the attention that each position receives within its line, (B, H, W).
+
+        The mean of a_ij over the heads and over the queries i of the line; 1 in sum over each
+        line. In evaluation mode, as this module's normalisations stand.
+
+        Args:
+            x: The input (B, C, H, W).
+        """
+        order = (0, 2, 1, 3) if self.axis == "width" else (0, 3, 1, 2)
+        lines = x.permute(order)
+        B, M, C, L = lines.shape
+        c, G = self.head_channels, self.heads
+        qkv = self.bn_qkv(self.qkv_transform(lines.reshape(B * M, C, L))).float()
+        q, k, _ = torch.split(qkv.view(B * M, G, 2 * c, L), [c // 2, c // 2, c], dim=2)
+        if self.position:
+            table_q, table_k, _ = torch.split(self._table(L).float(), [c // 2, c // 2, c])
+            # Of the products the factors need the sizes alone in evaluation mode.
+            first, second, third = self._factors([(q, k)] * 3).view(3, G, 1, 1)
+            logits = first * (q.transpose(2, 3) @ k)
+            logits = logits + second * torch.einsum("ngci,cij->ngij", q, table_q)
+            logits = logits + third * torch.einsum("ngcj,cji->ngij", k, table_k)
+        else:
+            logits = self._factors([(q, k)]).view(G, 1, 1) * (q.transpose(2, 3) @ k)
+        gained: Tensor = logits.softmax(-1).mean((1, 2)).view(B, M, L)
+        return gained if self.axis == "width" else gained.transpose(1, 2)
+
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attend within the lines: (N, heads, 2c, L) to (N, C', L)."""
+        device = qkv.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            # The statistics need float32, and the products take what they are given.
+            with torch.autocast(device, enabled=False):
+                pair = self._attended(qkv)
+        else:
+            pair = self._attended(qkv)
+        normal = self.bn_output(pair.reshape(pair.shape[0], -1, pair.shape[-1]))
+        pair = normal.view(pair.shape)
+        if self.gated and self.gate_position == "post_bn":
+            pair = pair * torch.stack([self.f_sv, self.f_sve]).view(2, 1)
+        attended: Tensor = pair.sum(2) if self.position else pair
+        return attended
+
+    def _attended(self, qkv: Tensor) -> Tensor:
+        """Return what each position gathers.
+
+        Args:
+            qkv: (N, heads, 2c, L).
+
+        Returns:
+            Without position terms (N, C', L), otherwise (N, C', 2, L): as in the published code
+            the values and the positions alternate as channels of the normalisation.
+        """
         N, G, _, L = qkv.shape
         c = self.head_channels
         q, k, v = torch.split(qkv, [c // 2, c // 2, c], dim=2)
-        similarity = torch.einsum("ngci,ngcj->ngij", q, k)
+        # Statistics and factors are computed in float32 at least.
+        wide = torch.promote_types(qkv.dtype, torch.float32)
+        q_wide, k_wide = q.to(wide), k.to(wide)
         if not self.position:
-            weights = self.bn_similarity(similarity).softmax(-1)
-            y = torch.einsum("ngij,ngcj->ngci", weights, v)
-            attended: Tensor = self.bn_output(y.reshape(N, G * c, L))
-            return attended
+            factor = self._factors([(q_wide, k_wide)])
+            q = (q_wide * factor.view(G, 1, 1)).to(qkv.dtype)
+            return _attend_without_position(q, k, v).reshape(N, G * c, L)
 
-        before, after = self._gates()
-        tables = torch.split(self._table(L), [c // 2, c // 2, c])
-        table_q, table_k, table_v = tables  # (., L, L) each
-        qr = torch.einsum("ngci,cij->ngij", q, table_q)
-        kr = torch.einsum("ngcj,cji->ngij", k, table_k)
-        if before is not None:
-            qr, kr = before[0] * qr, before[1] * kr
-        terms = self.bn_similarity(torch.cat([similarity, qr, kr], dim=1)).view(N, 3, G, L, L)
-        if after is not None:
-            terms = terms * torch.stack([torch.ones_like(after[0]), *after[:2]]).view(3, 1, 1, 1)
-        weights = terms.sum(1).softmax(-1)
+        table_q, table_k, table_v = torch.split(self._table(L), [c // 2, c // 2, c])
+        products = [
+            (q_wide, k_wide),
+            # One row for each position: its queries (or keys) of all lines, its part of the table.
+            (q_wide.permute(3, 1, 2, 0), table_q.to(wide).transpose(0, 1).unsqueeze(1)),
+            (k_wide.permute(3, 1, 2, 0), table_k.to(wide).transpose(0, 1).unsqueeze(1)),
+        ]
+        factors = self._factors(products).view(3, G, 1, 1)
+        y, z = PositionAttention.apply(  # type: ignore[no-untyped-call]
+            *(
+                vectors.to(qkv.dtype).reshape(N * G, -1, L)
+                for vectors in (
+                    q_wide * factors[0],
+                    k,
+                    q_wide * factors[1],
+                    k_wide * factors[2],
+                    v,
+                )
+            ),
+            *(table.to(qkv.dtype) for table in (table_q, table_k, table_v)),
+        )
+        if self.gated and self.gate_position == "pre_bn":
+            y, z = self.f_sv * y, self.f_sve * z
+        return torch.stack([y, z], dim=2).view(N, G * c, 2, L)
 
-        sve = torch.einsum("ngij,cij->ngci", weights, table_v)
-        sv = torch.einsum("ngij,ngcj->ngci", weights, v)
-        if before is not None:
-            sve, sv = before[2] * sve, before[3] * sv
-        # The published code interleaves the two: channel 2m is sv's m-th, 2m + 1 is sve's.
-        pair = torch.stack([sv, sve], dim=3).view(N, 2 * G * c, L)
-        pair = torch.unflatten(self.bn_output(pair), 1, (G * c, 2))
-        if after is not None:
-            pair = pair * torch.stack([after[3], after[2]]).view(2, 1)
-        return pair.sum(2)
+    def _factors(self, products: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return what `bn_similarity` multiplies each term's logits by, (terms * heads,).
 
-    def _gates(self) -> tuple[tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
-        """Return the gates (qr, kr, sve, sv) that act before and after the normalisations."""
-        if not self.gated:
-            return None, None
-        gates = (self.f_qr, self.f_kr, self.f_sve, self.f_sv)
-        return (gates, None) if self.gate_position == "pre_bn" else (None, gates)
+        Its mean and shift would add a constant to all logits of a head, which the softmax over the
+        positions cancels. In training the running statistics move as those of the normalisation.
+
+        Args:
+            products: For each term the two sides whose products its logits are, as
+                `product_moments` takes them.
+        """
+        norm = self.bn_similarity
+        G = self.heads
+        gates = None
+        if self.gated:
+            gates = torch.stack([torch.ones_like(self.f_qr), self.f_qr, self.f_kr])
+            gates = gates.repeat_interleave(G)
+        before = gates if self.gate_position == "pre_bn" else None
+        if norm.training or norm.running_var is None:
+            moments = [product_moments(a, b) for a, b in products]
+            mean, variance = (torch.cat(parts) for parts in zip(*moments, strict=True))
+            if before is not None:
+                mean, variance = before * mean, before.square() * variance
+            N, _, _, L = products[0][0].shape
+            _move_running(norm, mean, variance, N * L * L)
+        else:
+            variance = norm.running_var
+        # The shift is dead, but its gradient is 0 rather than none, as of any parameter in use.
+        factors = norm.weight * (variance + norm.eps).rsqrt() + 0 * norm.bias
+        return factors if gates is None else gates * factors
 
     def _table(self, length: int) -> Tensor:
         """Return R of all pairs of positions, (2c, length, length), read at i - j."""
@@ -264,6 +345,22 @@ class Axial(nn.Module):
         y: Tensor = self.width_block(self.hight_block(x))
         return F.avg_pool2d(y, self.stride, ceil_mode=True) if self.stride > 1 else y
 
+    @torch.no_grad()
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Return how much attention each position receives, (B, H, W), 1 in sum.
+
+        The mean over both axes of what a position receives in its column and in its row, over all
+        heads and queries. Computed in evaluation mode; nothing changes.
+
+        Args:
+            x: The input (B, C, H, W).
+        """
+        with evaluating(self):
+            columns = self.hight_block.received(x)
+            rows = self.width_block.received(self.hight_block(x))
+        _, height, width = columns.shape
+        return (columns / width + rows / height) / 2
+
 
 def _check_heads(out: int, heads: int) -> None:
     if out % 2:
@@ -277,6 +374,39 @@ def _check_heads(out: int, heads: int) -> None:
             f"axial: heads={heads} must fit out_channels={out}, a multiple of 2 * heads; "
             f"the nearest valid value is {valid}"
         )
+
+
+def _attend_without_position(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend with q and k (N, heads, d, L) to v (N, heads, c, L); returns (N, heads, c, L)."""
+    q, k, v = (vectors.transpose(2, 3) for vectors in (q, k, v))
+    if torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
+        # The fused kernels, that of the CPU among them, want one width; zeros change no product.
+        missing = v.shape[-1] - q.shape[-1]
+        q, k, v = F.pad(q, (0, missing)), F.pad(k, (0, missing)), v.contiguous()
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(2, 3)
+
+
+@torch.no_grad()
+def _move_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move the running statistics by a batch's, as the normalisation itself would.
+
+    Args:
+        norm: Whose statistics.
+        mean: Of the batch.
+        variance: Of the batch, biased.
+        count: Values for each of them.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    for running, batch in (
+        (norm.running_mean, mean),
+        (norm.running_var, variance * (count / (count - 1))),
+    ):
+        momentum = norm.momentum
+        share = 1 / norm.num_batches_tracked.to(running.dtype) if momentum is None else momentum
+        running.lerp_(batch.to(running.dtype), share)
 
 
 def _distances(length: int, device: torch.device) -> Tensor:

@@ -36,7 +36,8 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map (B, C, H, W)."""
-        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))])  # (2B, C)
+        # Not amax, whose gradient is shared by equal maxima; the published pooling takes one.
+        pooled = torch.cat([x.mean((2, 3)), x.flatten(2).max(2).values])  # (2B, C)
         mean, peak = self.mlp(pooled).chunk(2)
         return x * torch.sigmoid(mean + peak)[:, :, None, None]
 
@@ -56,7 +57,8 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map (B, C, H, W)."""
-        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
+        peak = x.max(1, keepdim=True).values
+        pooled = torch.cat([peak, x.mean(1, keepdim=True)], dim=1)
         return x * torch.sigmoid(self.spatial(pooled))
 
 

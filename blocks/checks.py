@@ -1,4 +1,4 @@
-"""Checks of constructor arguments and inputs, shared by the blocks.
+"""Checks of constructor arguments and inputs, and initial weights, shared by the blocks.
 
 Every message names the block, the value, the rule and the nearest value that keeps the rule.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
 
@@ -195,3 +195,14 @@ def memory_format(x: Tensor) -> torch.memory_format:
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.channels_last
     return torch.contiguous_format
+
+
+def kaiming_convolutions(block: nn.Module) -> None:
+    """Draw the weights of a block's convolutions as residual networks draw theirs.
+
+    Normal with variance 2 / (k^2 out): He et al. 2015, https://arxiv.org/abs/1502.01852, by
+    fan-out as if without groups. Biases stay.
+    """
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

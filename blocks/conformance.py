@@ -6,9 +6,11 @@ A block is an `nn.Module` whose constructor takes the input channels first; `for
 channels with a `BlockError`. One that depends on the map's size takes `size`, (H, W), and still
 runs on other sizes. The rest of the contract is what `check_block` checks, one function each.
 
-Two class attributes are optional: `dead_parameters`, a mapping from names of parameters that get
-no gradient to the reason, and `side_loss`, the name of the weight of a loss on the side outputs
-(`side`, a dict of tensors set by every forward in training mode and empty in evaluation).
+A block may have a method `start_as_convolution()`, which draws its weights anew where it stands in
+place of a convolution. Two class attributes are optional: `dead_parameters`, a mapping from names
+of parameters that get no gradient to the reason, and `side_loss`, the name of the weight of a loss
+on the side outputs (`side`, a dict of tensors set by every forward in training mode and empty in
+evaluation).
 """
 
 import copy

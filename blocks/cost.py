@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
 from attnsearch.blocks.initialise import isolated_rng
 
 # State that an optimiser keeps for each parameter: momentum; first and second moment.
 OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2}
 _MEGABYTE = 1e6
+# The counter knows the products that return a new tensor, and misses their in-place form.
+_IN_PLACE = {torch.ops.aten.baddbmm_: lambda _, a, b, **kwargs: bmm_flop(a, b)}
 
 
 def params(network: nn.Module) -> int:
@@ -46,7 +48,7 @@ def macs(network: nn.Module, input_shape: Sequence[int]) -> int:
     """
     for device in ("meta", "cpu"):
         copied = _copy(network, device).eval()
-        counter = FlopCounterMode(display=False)
+        counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
         try:
             with isolated_rng(), torch.inference_mode(), _plain_attention(), counter:
                 copied(torch.zeros(1, *input_shape, device=device))

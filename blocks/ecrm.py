@@ -146,9 +146,23 @@ class ECRM(nn.Module):
         y: Tensor = self.g(torch.cat([features, context], dim=1))
         return y
 
+    @torch.no_grad()
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Return the region that L marks, (B, H, W), 1 in sum.
+
+        The weights of the positions in the prototypes, softmax_HW(L), their mean over the
+        prototypes.
+
+        Args:
+            x: The input (B, C, H, W).
+        """
+        B, _, H, W = x.shape
+        logits: Tensor = self.L(x)
+        return logits.float().flatten(2).softmax(-1).mean(1).view(B, H, W)
+
     def _context(self, flat: Tensor, prototype: Tensor) -> Tensor:
         """Return what the slots hold for every position, (B, D, HW)."""
-        query = self.psi(flat).transpose(1, 2)  # (B, HW, K)
+        query = self.psi(flat)  # (B, K, HW)
         if self.training:
             self._enqueue(prototype)
             # A copy, since the next forward may overwrite the bank before this one's backward.
@@ -162,14 +176,14 @@ class ECRM(nn.Module):
         N = self.prototypes
         keys = keys.transpose(1, 2).flatten(0, 1)  # (S N, K)
         values = values.transpose(1, 2).flatten(0, 1)
-        slots = query @ keys.T  # (B, HW, S N)
-        slots = slots.masked_fill(~filled.repeat_interleave(N), -torch.inf)
-        context = slots.softmax(-1).to(values.dtype) @ values
+        slots = keys @ query  # (B, S N, HW)
+        slots = slots.masked_fill(~filled.repeat_interleave(N).unsqueeze(1), -torch.inf)
+        context = values.T @ slots.softmax(1).to(values.dtype)  # (B, K, HW)
         if not self.training:
             own_keys, own_values = self.phi(prototype), self.delta(prototype)  # (B, K, N)
-            own = (query @ own_keys).softmax(-1).to(values.dtype) @ own_values.transpose(1, 2)
+            own = own_values @ (own_keys.transpose(1, 2) @ query).softmax(1).to(values.dtype)
             context = torch.where(self.count > 0, context, own)
-        completed: Tensor = self.rho(context.transpose(1, 2))
+        completed: Tensor = self.rho(context)
         return completed
 
     def _official_context(self, flat: Tensor, prototype: Tensor, flag: str) -> Tensor:

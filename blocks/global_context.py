@@ -95,6 +95,21 @@ class GlobalContext(nn.Module):
             y = y + self.channel_add_conv(context)
         return y
 
+    @torch.no_grad()
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Return the weight of each position in the context, (B, H, W), 1 in sum.
+
+        With `pooling="avg"` all weigh the same.
+
+        Args:
+            x: The input (B, C, H, W).
+        """
+        B, _, H, W = x.shape
+        if self.conv_mask is None:
+            return x.new_full((B, H, W), 1 / (H * W))
+        logits: Tensor = self.conv_mask(x)
+        return logits.float().flatten(1).softmax(1).view(B, H, W)
+
     def _context(self, x: Tensor) -> Tensor:
         """Pool the positions to (B, C, 1, 1)."""
         if self.conv_mask is None:
@@ -102,13 +117,14 @@ class GlobalContext(nn.Module):
         B, C, _, _ = x.shape
         positions = x.flatten(2)  # (B, C, HW), a view in both memory formats
         # A convolution to one channel is a matrix-vector product, which runs faster as such.
-        mask = self.conv_mask.weight.view(1, 1, C).expand(B, 1, C)
-        logits = torch.baddbmm(_bias(self.conv_mask).view(1, 1, 1), mask, positions)
-        weights = logits.softmax(-1)  # (B, 1, HW)
-        # Which operand is transposed decides whether the backward reads the map in order.
+        mask, bias = self.conv_mask.weight.view(1, C, 1), _bias(self.conv_mask).view(1, 1, 1)
+        # With the map on one side, its gradients come in its own order, and need no copy.
         if checks.memory_format(x) == torch.channels_last:
-            context = torch.bmm(weights, positions.transpose(1, 2))
+            rows = positions.transpose(1, 2)  # (B, HW, C)
+            weights = torch.baddbmm(bias, rows, mask.expand(B, C, 1)).softmax(1)
+            context = torch.bmm(weights.transpose(1, 2), rows)
         else:
+            weights = torch.baddbmm(bias, mask.view(1, 1, C).expand(B, 1, C), positions).softmax(2)
             context = torch.bmm(positions, weights.transpose(1, 2))
         return context.view(B, C, 1, 1)
 

@@ -3,11 +3,12 @@
 import copy
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +16,19 @@ from torch.nn.parameter import is_lazy
 
 from attnsearch.blocks.architecture import Insertion, complete, expand
 from attnsearch.blocks.catalog import can_replace, find_block
+from attnsearch.blocks.chain import Chain, starts_as_identity
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.host import Host
+from attnsearch.blocks.hosts import check_task, host_constructor
 from attnsearch.blocks.initialise import isolated_rng, seeded
-from attnsearch.blocks.resnet import ResNet
-from attnsearch.blocks.sites import Site, as_size, find_backbone, match, sites
-from attnsearch.blocks.weights import load_weights
+from attnsearch.blocks.sites import Site, as_size, find_backbone, match, network_sites
+from attnsearch.blocks.weights import PlainNetwork, load_weights, weights_file
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4
+
+# Maps up to which a block is tried out with numbers: milliseconds, and 10 MB of attention at most.
+SMALL_CHANNELS, SMALL_PIXELS = 256, 1024
 
 
 def build_network(
@@ -32,12 +38,12 @@ def build_network(
     image_size: int | Sequence[int] = 32,
     *,
     seed: int = 0,
-) -> ResNet:
+) -> Host:
     """Build the network of a resolved config, on the CPU.
 
     Every tensor is initialised from the seed and its state-dict name (`initialise.seeded`), and
-    the global random generators are left as they were. ``network.weights`` are loaded into the
-    plain network, before anything is inserted.
+    the global random generators are left as they were. ``network.weights`` are loaded by name: a
+    block gets what the file has for it, and otherwise starts as without a file.
 
     Args:
         config: Needs ``network`` and ``insert``.
@@ -50,27 +56,29 @@ def build_network(
         The network, with its ``config``, ``input_shape`` and ``weights_report``.
 
     Raises:
-        SiteError: A site does not exist, or a block cannot stand there.
+        SiteError: A site does not exist, a block cannot stand there, or the network cannot take
+            images of this size or be built for the config's task.
         BlockError: A block cannot be built with its hyperparameters.
         WeightsError: The weights file cannot be read or does not fit.
     """
-    task = config.get("task", "classification")
-    if task != "classification":
-        raise AttnsearchError(f"task is {task!r}; networks are built for classification")
     settings = config["network"]
     size = as_size(image_size)
     backbone = find_backbone(settings["backbone"])
-    stem, width = settings.get("stem"), settings.get("width", 1.0)
+    check_task(backbone, config.get("task", "classification"), settings.get("decoder"))
     network = seeded(
-        lambda: ResNet(backbone, in_channels, classes, stem, width), seed, trace_device="meta"
+        host_constructor(settings, in_channels, classes, size), seed, trace_device="meta"
     )
     network.config = copy.deepcopy(dict(config))
     network.input_shape = (in_channels, *size)
-    if settings.get("weights") is not None:
-        network.weights_report = load_weights(network, settings["weights"])
-    places = {site.name: site for site in sites(backbone.name, stem, width, size)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    places = {site.name: site for site in network_sites(settings, size)}
+    inserted: list[str] = []
     for insertion in expand(config):
-        _insert(network, places[insertion.site], insertion, classes, seed)
+        inserted += _insert(network, places[insertion.site], insertion, classes, seed)
+    weights, rename = weights_file(settings.get("weights"))
+    if weights is not None:
+        plain = PlainNetwork(shapes, inserted)
+        network.weights_report = load_weights(network, weights, rename, plain)
     return network
 
 
@@ -81,7 +89,7 @@ def build_plain(
     image_size: int | Sequence[int] = 32,
     *,
     seed: int = 0,
-) -> ResNet:
+) -> Host:
     """Build the network of a config with nothing inserted; otherwise as `build_network`."""
     plain = {**config, "insert": []}
     return build_network(plain, in_channels, classes, image_size, seed=seed)
@@ -93,8 +101,9 @@ def check_fit(
     block: str,
     params: Mapping[str, Any] | None = None,
     image_size: int | Sequence[int] = 32,
+    batch: int = 2,
 ) -> None:
-    """Check that a block can stand at a site, by building and running it without any numbers.
+    """Check that a block can stand at a site, by building and running it as in training.
 
     Args:
         config: Its ``network`` says which network.
@@ -102,6 +111,7 @@ def check_fit(
         block: Its name.
         params: Hyperparameters; the constructor's defaults stand for the others.
         image_size: Height and width of an image in pixels, or one number for both.
+        batch: Images in a training step.
 
     Raises:
         SiteError: The site does not exist, or the block cannot stand there.
@@ -111,36 +121,72 @@ def check_fit(
         UserWarning: What the block warns of for this site.
     """
     network = config["network"]
-    places = sites(network["backbone"], network.get("stem"), network.get("width", 1.0), image_size)
+    places = network_sites(network, image_size)
     completed = complete(block, params or {})
     for place in match(site, places):
-        for message in _try(block, completed, place).warnings:
+        for message in _try(block, completed, place, batch).warnings:
             warnings.warn(message, stacklevel=2)
 
 
-def _insert(network: ResNet, site: Site, insertion: Insertion, classes: int, seed: int) -> None:
-    """Put one block in its place, with an auxiliary head where it has a side loss."""
+def _insert(network: Host, site: Site, insertion: Insertion, classes: int, seed: int) -> list[str]:
+    """Put one block in its place, with an auxiliary head where it has a side loss.
+
+    Returns:
+        The module paths of what is new.
+    """
     prototype = _try(insertion.block, insertion.params, site).prototype
     key = site.name.replace(".", "_")
-    chain = network.inserted[key] if key in network.inserted else nn.Sequential()
-    index = len(list(chain.children()))
+    chain = network.inserted[key] if key in network.inserted else Chain()
+    assert isinstance(chain, Chain)
+    index = len(chain)
     path = site.name if site.replaces else f"inserted.{key}.{index}"
     construct = _constructor(find_block(insertion.block), insertion.params, site)
     block = seeded(construct, seed, f"{path}.")
     if site.replaces:
         parent, _, attribute = site.name.rpartition(".")
-        if network.weights_report is not None:
-            network.weights_report.lose(site.name)
         setattr(network.get_submodule(parent), attribute, block)
     else:
-        chain.add_module(str(index), block)
+        chain.add(block, site.channels if has_gate(insertion, site) else None)
         network.inserted[key] = chain
-    if prototype is not None:
+    if prototype is not None and network.segments:
+        network.side_paths.append((site.name, index, path))
+    elif prototype is not None:
         heads = network.auxiliary[key] if key in network.auxiliary else nn.ModuleDict()
         head = seeded(lambda: nn.Linear(prototype, classes), seed, f"auxiliary.{key}.{index}.")
         heads.add_module(str(index), head)
         network.auxiliary[key] = heads
         network.side_paths.append((site.name, index, path))
+    return [path, f"inserted.{key}.gate_{index}", f"auxiliary.{key}.{index}"]
+
+
+@runtime_checkable
+class StartsAsConvolution(Protocol):
+    """A block whose weights start otherwise in place of a convolution than by itself."""
+
+    def start_as_convolution(self) -> None:
+        """Draw the weights anew."""
+
+
+def has_gate(insertion: Insertion, site: Site) -> bool:
+    """Whether a block stands behind a gate that starts at 0; see `blocks.chain`.
+
+    Args:
+        insertion: The block, and whether it is to be safe for pretrained hosts.
+        site: Where it stands.
+    """
+    if not insertion.pretrained_safe or site.replaces:
+        return False
+    anywhere = replace(site, name="", stage=None, block=None)
+    params = json.dumps(insertion.params, sort_keys=True)
+    cls: Any = find_block(insertion.block)
+    return not _is_identity(cls, params, anywhere)
+
+
+@lru_cache(maxsize=4096)
+def _is_identity(cls: type[nn.Module], params: str, site: Site) -> bool:
+    with isolated_rng():
+        block = _constructor(cls, json.loads(params), site)()
+    return starts_as_identity(block, site.channels, site.size)
 
 
 def _constructor(
@@ -158,7 +204,14 @@ def _constructor(
         if name in accepted
     }
     given = {name: _tupled(value) for name, value in params.items()}
-    return lambda: block(site.channels, **supplied, **given)
+
+    def construct() -> nn.Module:
+        built = block(site.channels, **supplied, **given)
+        if site.replaces and isinstance(built, StartsAsConvolution):
+            built.start_as_convolution()
+        return built
+
+    return construct
 
 
 def _tupled(value: Any) -> Any:
@@ -179,7 +232,7 @@ class _Fit:
     warnings: tuple[str, ...]
 
 
-def _try(block: str, params: Mapping[str, Any], site: Site) -> _Fit:
+def _try(block: str, params: Mapping[str, Any], site: Site, batch: int = 2) -> _Fit:
     """Raise unless the block can stand at the site."""
     cls: Any = find_block(block)
     if site.replaces and not site.keeps_shape and not can_replace(cls):
@@ -190,23 +243,23 @@ def _try(block: str, params: Mapping[str, Any], site: Site) -> _Fit:
         )
     anywhere = replace(site, name="", stage=None, block=None)
     try:
-        return _dry_run(cls, json.dumps(params, sort_keys=True), anywhere)
+        return _dry_run(cls, json.dumps(params, sort_keys=True), anywhere, batch)
     except AttnsearchError as error:
         kind = SiteError if isinstance(error, SiteError) else BlockError
         raise kind(f"block {block} cannot stand at {site}: {error}") from error
 
 
 @lru_cache(maxsize=4096)
-def _dry_run(cls: type[nn.Module], params: str, site: Site) -> _Fit:
+def _dry_run(cls: type[nn.Module], params: str, site: Site, batch: int) -> _Fit:
     """Build a block and run it as in training, on the meta device where it can run there."""
     construct = _constructor(cls, json.loads(params), site)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        block, y = _forward(construct, (2, site.channels, *site.size))
-    wanted = (2, site.out_channels, *site.out_size)
+        block, y = _forward(construct, (batch, site.channels, *site.size))
+    wanted = (batch, site.out_channels, *site.out_size)
     if not isinstance(y, Tensor) or tuple(y.shape) != wanted:
         found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise SiteError(f"for two images it must give a tensor of shape {wanted}, not {found}")
+        raise SiteError(f"for {batch} images it must give a tensor of shape {wanted}, not {found}")
     messages = tuple(dict.fromkeys(str(warning.message) for warning in caught))
     return _Fit(_prototype(block), messages)
 
@@ -231,10 +284,13 @@ def _prototype(block: nn.Module) -> int | None:
 def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[nn.Module, Any]:
     """A block and what it makes of a batch of this shape, in training mode.
 
-    On the meta device nothing is computed. Code that needs numbers cannot run there, so any error
-    but our own is believed only when it comes again on the CPU.
+    On the meta device nothing is computed, but torch loads for two seconds what it needs there;
+    so small batches are computed. Each device cannot run something that the other can, so any
+    error but our own is believed only when both have one; then it is the CPU's.
     """
-    for device in ("meta", "cpu"):
+    small = shape[1] <= SMALL_CHANNELS and math.prod(shape[2:]) <= SMALL_PIXELS
+    errors = {}
+    for device in ("cpu", "meta") if small else ("meta", "cpu"):
         try:
             with isolated_rng(), torch.no_grad(), torch.device(device):
                 block = construct()
@@ -246,9 +302,9 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
         except AttnsearchError:
             raise
         except Exception as error:
-            if device == "cpu":
-                raise BlockError(f"{type(error).__name__}: {error}") from error
-    raise AssertionError("unreachable")
+            errors[device] = error
+    cause = errors["cpu"]
+    raise BlockError(f"{type(cause).__name__}: {cause}") from cause
 
 
 def side_outputs(network: nn.Module) -> list[tuple[str, int, nn.Module]]:

@@ -66,9 +66,11 @@ class NonLocal(nn.Module):
         B, _, H, W = x.shape
         if self.training:
             checks.enough_for_statistics("nonlocal", B, H, W, "the map")
-        theta = self.theta(x).flatten(2).transpose(1, 2)  # (B, N, C/r)
-        phi = self.phi(x).flatten(2).transpose(1, 2)
-        g = self.g(x).flatten(2).transpose(1, 2)
+        # (B, N, C/r) each; the fused attention wants the channels next to each other.
+        theta, phi, g = (
+            conv(x).flatten(2).transpose(1, 2).contiguous()
+            for conv in (self.theta, self.phi, self.g)
+        )
         if self.mode == "dot":
             y = theta @ (phi.transpose(1, 2) @ g) / (H * W)
         else:

@@ -86,14 +86,20 @@ class PSA(nn.Module):
             self.add_module(f"conv_{i}", conv)
         self.se = BranchGate(width)
 
+    def start_as_convolution(self) -> None:
+        """Draw the weights anew as EPSANet does: normal, with variance 2 / (k^2 out)."""
+        checks.kaiming_convolutions(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighted branches (B, C', ceil(H / stride), ceil(W / stride))."""
         B, S = x.shape[0], self.branches
-        y = torch.cat([self.get_submodule(f"conv_{i}")(x) for i in range(S, 0, -1)], dim=1)
-        # The branches' means as one batch: the squeeze runs once.
-        means = y.mean((2, 3)).view(B * S, -1, 1, 1)
-        weights: Tensor = self.se(means).view(B, S, -1).softmax(1)
-        return y * weights.reshape(B, -1, 1, 1)
+        branches = [self.get_submodule(f"conv_{i}")(x) for i in range(S, 0, -1)]
+        # The branches' means as one batch: the squeeze runs once. The branches themselves are
+        # put together last: sooner, the backward pass would copy the parts of one large tensor.
+        means = torch.stack([branch.mean((2, 3)) for branch in branches], dim=1)
+        weights: Tensor = self.se(means.view(B * S, -1, 1, 1)).view(B, S, -1, 1, 1).softmax(1)
+        weighed = [y * weight for y, weight in zip(branches, weights.unbind(1), strict=True)]
+        return torch.cat(weighed, dim=1)
 
 
 def _check(channels: int, out: int, kernels: Sequence[int], groups: Sequence[int]) -> int:
@@ -108,9 +114,11 @@ def _check(channels: int, out: int, kernels: Sequence[int], groups: Sequence[int
         checks.odd("psa", f"kernels[{i}]", kernel)
     if out % S:
         near = max(S, round(out / S) * S)
+        others = [d for d in checks.divisors(out) if d > 1]
+        instead = f", or {checks.nearest(S, others)} kernels and groups" if others else ""
         raise BlockError(
             f"psa: out_channels={out} must be divisible by its {S} branches; "
-            f"the nearest valid value is {near}"
+            f"the nearest valid value is {near}{instead}"
         )
     width = out // S
     common = [d for d in checks.divisors(width) if channels % d == 0]

@@ -8,18 +8,18 @@ bottleneck on its 3x3 convolution included. ResNet-20 to -110 are the paper's CI
 shortcuts have no parameters (option A: every second pixel, new channels zero), which gives the
 paper's counts, 0.27M to 1.7M.
 
-Inserted blocks belong to the network (`ResNet.inserted`), not to the residual blocks, so that no
-name of the host changes. Shapes are (B, C, H, W): batch, channels, height, width.
+Shapes are (B, C, H, W): batch, channels, height, width.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.sites import Backbone, find_stem
-from attnsearch.blocks.weights import WeightsReport
+from attnsearch.blocks.backbones import Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.decoders import Decoder
+from attnsearch.blocks.host import Host, Inserted
 
 
 class HostConv2d(nn.Conv2d):
@@ -40,15 +40,6 @@ class HostConv2d(nn.Conv2d):
     def reset_parameters(self) -> None:
         """Draw the weights anew."""
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-
-
-class Inserted(nn.ModuleDict):
-    """The added blocks: for each site, by its name with ``_`` for dots, a chain run in order."""
-
-    def at(self, site: str, x: Tensor) -> Tensor:
-        """What the blocks at a site make of x; x itself where there are none."""
-        y: Tensor = self[site](x) if site in self else x
-        return y
 
 
 class PaddedShortcut(nn.Module):
@@ -108,26 +99,34 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut; the last one widens fourfold.
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; it gives four times its planes.
 
     Args:
         site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
         channels: Input channels.
-        planes: Channels of the 3x3 convolution.
+        planes: A quarter of the output channels.
         stride: Of the 3x3 convolution.
         downsample: Shortcut where the shape changes; None for the identity.
+        inner: Channels of the 3x3 convolution over the planes; 2 in wide ResNets.
     """
 
     def __init__(
-        self, site: str, channels: int, planes: int, stride: int, downsample: nn.Module | None
+        self,
+        site: str,
+        channels: int,
+        planes: int,
+        stride: int,
+        downsample: nn.Module | None,
+        inner: int = 1,
     ) -> None:
         super().__init__()
         self.site = site
-        self.conv1: nn.Module = HostConv2d(channels, planes, 1)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2: nn.Module = HostConv2d(planes, planes, 3, stride)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3: nn.Module = HostConv2d(planes, 4 * planes, 1)
+        width = inner * planes
+        self.conv1: nn.Module = HostConv2d(channels, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2: nn.Module = HostConv2d(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3: nn.Module = HostConv2d(width, 4 * planes, 1)
         self.bn3 = nn.BatchNorm2d(4 * planes)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
@@ -147,30 +146,19 @@ class Bottleneck(nn.Module):
         return inserted.at(self.site, y)
 
 
-class ResNet(nn.Module):
-    """A residual network for classification.
+class ResNet(Host):
+    """A residual network for classification, or with a decoder for segmentation.
 
     Args:
         backbone: Depths, widths and kind of block.
         in_channels: Channels of the images.
         classes: Outputs.
-        stem: ``imagenet``, ``small``, or None for the backbone's default.
-        width: Multiplier of all widths.
-
-    Attributes:
-        inserted: The added blocks; state-dict names ``inserted.<site, dots as _>.<index>.``
-        auxiliary: Heads that training alone uses, one for each block with a side loss;
-            state-dict names ``auxiliary.<site, dots as _>.<index>.``
-        side_paths: For each of these blocks its site, its index there, and its module path.
-        config: The resolved config that the network was built from.
-        input_shape: (channels, height, width) of an image.
-        weights_report: What was loaded from ``network.weights``; None without it.
+        stem: A member of the backbone's stems; None for its default.
+        width: Multiplier of all widths, or one for each stage; for axial ResNets also ``s``,
+            ``m`` or ``l``.
+        size: Height and width of the images in pixels; blocks that are built for the size of
+            their map need it.
     """
-
-    config: dict[str, Any]
-    input_shape: tuple[int, int, int]
-    side_paths: list[tuple[str, int, str]]
-    weights_report: WeightsReport | None
 
     def __init__(
         self,
@@ -178,52 +166,127 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         classes: int = 1000,
         stem: str | None = None,
-        width: float = 1.0,
+        width: Width = 1.0,
+        size: Size = (224, 224),
     ) -> None:
         super().__init__()
         widths = backbone.widths(width)
-        small = find_stem(backbone, stem) == "small"
-        self.conv1 = HostConv2d(in_channels, widths[0], 3 if small else 7, 1 if small else 2)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        stem = find_stem(backbone, stem)
+        channels = backbone.stem_width(width)
+        size = backbone.stem_size(size, stem)
+        self.conv1: nn.Module
+        if stem == "deep":
+            self.conv1 = deep_stem(in_channels, channels)
+        else:
+            self.conv1 = HostConv2d(
+                in_channels, channels, *((3, 1) if stem == "small" else (7, 2))
+            )
+        self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool: nn.Module = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
-        channels = widths[0]
+        self.maxpool: nn.Module = nn.Identity() if stem == "small" else nn.MaxPool2d(3, 2, 1)
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
         for stage, planes, depth in zip(self.stages, widths, backbone.depths, strict=True):
             stride = 1 if stage == "layer1" else 2
             blocks = nn.ModuleList()
             for index in range(depth):
-                blocks.append(_block(backbone, f"{stage}_{index}", channels, planes, stride))
+                site = f"{stage}_{index}"
+                blocks.append(self._block(backbone, site, channels, planes, stride, size))
+                size = halved(size) if stride == 2 else size
                 channels, stride = planes * backbone.expansion, 1
             self.add_module(stage, blocks)
+        self.decoder: Decoder | None = None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, classes)
-        self.inserted = Inserted()
-        self.auxiliary = nn.ModuleDict()
-        self.side_paths = []
-        self.weights_report = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in_channels, H, W) to logits (B, classes)."""
-        y = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        y = self.inserted.at("stem", y)
+        """Images (B, in_channels, H, W) to logits: (B, classes), with a decoder of H and W too."""
+        stem = self.relu(self.bn1(self.conv1(x)))
+        y = self.inserted.at("stem", self.maxpool(stem))
+        maps = []
         for stage in self.stages:
             for block in getattr(self, stage):
                 y = block(y, self.inserted)
             y = self.inserted.at(stage, y)
-        logits: Tensor = self.fc(torch.flatten(self.avgpool(y), 1))
+            maps.append(y)
+        if self.training:
+            self.head_logits = {
+                stage: self.auxiliary[f"head_{stage}"](level)
+                for stage, level in zip(self.stages, maps, strict=True)
+                if f"head_{stage}" in self.auxiliary
+            }
+        logits: Tensor
+        if self.decoder is not None:
+            logits = self.decoder(stem, maps, x.shape[2:], self.inserted)
+        else:
+            logits = self.fc(torch.flatten(self.avgpool(y), 1))
         return logits
 
+    def decode_with(self, decoder: Decoder, heads: Mapping[str, nn.Module]) -> None:
+        """Give the network a decoder, in place of the pooling and the layer for classification.
 
-def _block(backbone: Backbone, site: str, channels: int, planes: int, stride: int) -> nn.Module:
-    """A residual block of this backbone, its shortcut a projection where the shape changes."""
-    out_channels = planes * backbone.expansion
-    downsample: nn.Module | None = None
-    if stride != 1 or channels != out_channels:
-        downsample = nn.Sequential(
-            HostConv2d(channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+        Args:
+            decoder: The decoder.
+            heads: By stage, what makes logits of its map for an auxiliary loss.
+        """
+        del self.avgpool, self.fc
+        self.decoder = decoder
+        self.segments = True
+        for stage, head in heads.items():
+            self.auxiliary[f"head_{stage}"] = head
+
+    def _block(
+        self, backbone: Backbone, site: str, channels: int, planes: int, stride: int, size: Size
+    ) -> nn.Module:
+        """A residual block; `size` is that of the map it gets."""
+        downsample = shortcut(backbone, channels, planes * backbone.expansion, stride)
+        if backbone.block == "basic":
+            return BasicBlock(site, channels, planes, stride, downsample)
+        return Bottleneck(site, channels, planes, stride, downsample, backbone.inner)
+
+
+def deep_stem(in_channels: int, channels: int) -> nn.Sequential:
+    """Three 3x3 convolutions in place of the 7x7, the variants C and D of a ResNet.
+
+    He et al. 2019, https://arxiv.org/abs/1812.01187, figure 2b. The normalisation and activation
+    of the last one follow under the names of a plain stem's.
+
+    Args:
+        in_channels: Channels of the images.
+        channels: Output channels; the first two convolutions have half of them.
+    """
+    half = max(1, channels // 2)
+    return nn.Sequential(
+        HostConv2d(in_channels, half, 3, 2),
+        nn.BatchNorm2d(half),
+        nn.ReLU(inplace=True),
+        HostConv2d(half, half, 3),
+        nn.BatchNorm2d(half),
+        nn.ReLU(inplace=True),
+        HostConv2d(half, channels, 3),
+    )
+
+
+def shortcut(
+    backbone: Backbone, channels: int, out_channels: int, stride: int
+) -> nn.Module | None:
+    """What a residual block's input passes on its way to the addition; None for the identity.
+
+    Args:
+        backbone: Its `shortcut` says which kind.
+        channels: Input channels.
+        out_channels: Output channels.
+        stride: Of the block.
+    """
+    if stride == 1 and channels == out_channels:
+        return None
+    if backbone.shortcut == "padded":
+        return PaddedShortcut(channels, out_channels, stride)
+    if backbone.shortcut == "averaged":
+        return nn.Sequential(
+            nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
+            HostConv2d(channels, out_channels, 1),
+            nn.BatchNorm2d(out_channels),
         )
-        if backbone.shortcut == "padded":
-            downsample = PaddedShortcut(channels, out_channels, stride)
-    block = BasicBlock if backbone.block == "basic" else Bottleneck
-    return block(site, channels, planes, stride, downsample)
+    return nn.Sequential(
+        HostConv2d(channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+    )

@@ -96,6 +96,10 @@ class SCConv(nn.Module):
         self.k3 = nn.Sequential(*convolution())
         self.k4 = nn.Sequential(*convolution(stride))
 
+    def start_as_convolution(self) -> None:
+        """Draw the weights anew as SCNet does: normal, with variance 2 / fan out."""
+        checks.kaiming_convolutions(self)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved map (B, C, ceil(H / stride), ceil(W / stride)).
 

@@ -8,78 +8,60 @@ A site is a place with a name. Blocks are *added* at
 * ``layerN.K.residual``: on the branch, after its last normalisation, before the addition;
 * ``layerN.K.after_convM``: after convolution M with its normalisation and, where there is one,
   its activation;
+* ``decoderN``: after step N of a decoder, counted from the smallest map;
 
 and stand *in place of* a convolution at ``layerN.K.convM``.
+
+Hosts that are no plain ResNets have these sites too, as far as they have the places. In an SCNet
+``after_conv2`` is where its two paths have been joined, and only ``conv3`` can be replaced. In an
+axial block 1 and 3 are its 1x1 convolutions and 2 its two attentions; nothing can be replaced.
+MedT and LoGo have sites in their global branch, not in the one that sees patches.
 
 This module needs no torch: shapes follow from the arithmetic of convolutions, so that a space
 file can be checked without a network.
 """
 
-import difflib
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
+from attnsearch.blocks.backbones import (
+    BACKBONES,
+    Backbone,
+    Size,
+    Width,
+    as_size,
+    as_width,
+    blocks_per_stage,
+    find_backbone,
+    find_stem,
+    halved,
+    nearest,
+)
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.pyramid import DECODERS, decoder_steps, pyramid
 
-Size = tuple[int, int]
-Kind = Literal["stem", "stage", "block", "residual", "after_conv", "conv"]
+__all__ = [
+    "BACKBONES",
+    "DECODERS",
+    "Backbone",
+    "Kind",
+    "Site",
+    "Size",
+    "Width",
+    "as_size",
+    "as_width",
+    "blocks_per_stage",
+    "find_backbone",
+    "find_stem",
+    "match",
+    "network_sites",
+    "sites",
+]
 
-
-@dataclass(frozen=True)
-class Backbone:
-    """What tells one ResNet from another.
-
-    Attributes:
-        name: As in a space file.
-        block: ``basic`` (two 3x3 convolutions) or ``bottleneck`` (1x1, 3x3, 1x1).
-        depths: Blocks in each stage.
-        planes: Width of each stage's 3x3 convolutions before the width multiplier.
-        stems: The stems it can have, its default first.
-        shortcut: Where the shape changes: ``projected`` by a 1x1 convolution, or ``padded`` with
-            zeros.
-    """
-
-    name: str
-    block: Literal["basic", "bottleneck"]
-    depths: tuple[int, ...]
-    planes: tuple[int, ...]
-    stems: tuple[str, ...]
-    shortcut: Literal["projected", "padded"] = "projected"
-
-    @property
-    def expansion(self) -> int:
-        """Output channels of a block over its width."""
-        return 4 if self.block == "bottleneck" else 1
-
-    def widths(self, width: float) -> tuple[int, ...]:
-        """Widths of the stages under a multiplier, rounded to the nearest whole number."""
-        if not 0 < width < math.inf:
-            raise SiteError(f"network.width is {width}; it must be a number above 0")
-        return tuple(max(1, round(planes * width)) for planes in self.planes)
-
-
-_PLANES = (64, 128, 256, 512)
-_STEMS = ("imagenet", "small")
-# He et al. 2016, arXiv:1512.03385: table 1 (ImageNet) and section 4.2 (CIFAR, 6n+2 layers).
-BACKBONES: dict[str, Backbone] = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone("resnet18", "basic", (2, 2, 2, 2), _PLANES, _STEMS),
-        Backbone("resnet34", "basic", (3, 4, 6, 3), _PLANES, _STEMS),
-        Backbone("resnet50", "bottleneck", (3, 4, 6, 3), _PLANES, _STEMS),
-        Backbone("resnet101", "bottleneck", (3, 4, 23, 3), _PLANES, _STEMS),
-        Backbone("resnet152", "bottleneck", (3, 8, 36, 3), _PLANES, _STEMS),
-        Backbone("resnet20", "basic", (3, 3, 3), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet32", "basic", (5, 5, 5), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet44", "basic", (7, 7, 7), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet56", "basic", (9, 9, 9), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet110", "basic", (18, 18, 18), (16, 32, 64), ("small",), "padded"),
-    )
-}
+Kind = Literal["stem", "stage", "block", "residual", "after_conv", "conv", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -131,74 +113,61 @@ class Site:
         return text + ")"
 
 
-def find_backbone(name: str) -> Backbone:
-    """The backbone of this name.
-
-    Raises:
-        SiteError: No backbone has this name.
-    """
-    if name in BACKBONES:
-        return BACKBONES[name]
-    raise SiteError(
-        f"no backbone is called {name!r}{_nearest(str(name), list(BACKBONES))}; "
-        f"there are {', '.join(BACKBONES)}"
-    )
-
-
-def find_stem(backbone: Backbone, stem: str | None) -> str:
-    """The stem to build: the one asked for, or the backbone's default where it is None.
-
-    Raises:
-        SiteError: The backbone has no such stem.
-    """
-    if stem is None:
-        return backbone.stems[0]
-    if stem in backbone.stems:
-        return stem
-    raise SiteError(
-        f"{backbone.name} has no stem {stem!r}{_nearest(str(stem), list(backbone.stems))}; "
-        f"its stems are: {', '.join(backbone.stems)}"
-    )
-
-
-def blocks_per_stage(backbone: str) -> tuple[int, ...]:
-    """Number of blocks in each stage, for instance (2, 2, 2, 2) for ``resnet18``.
-
-    Raises:
-        SiteError: No backbone has this name.
-    """
-    return find_backbone(backbone).depths
-
-
 def sites(
     backbone: str,
     stem: str | None = None,
-    width: float = 1.0,
+    width: Width = 1.0,
     image_size: int | Sequence[int] = 224,
+    decoder: str | None = None,
 ) -> list[Site]:
     """Every site of a network, in the order in which data passes them.
 
     Args:
         backbone: A name in `BACKBONES`.
-        stem: ``imagenet`` (7x7, stride 2, pooling) or ``small`` (3x3, no pooling); None takes the
-            backbone's default.
-        width: Width multiplier.
+        stem: One of the backbone's stems, for instance ``imagenet`` (7x7, stride 2, pooling) or
+            ``small`` (3x3, no pooling); None takes its default.
+        width: Width multiplier, or one for each stage; for axial ResNets also ``s``, ``m`` or
+            ``l``.
         image_size: Height and width of the input in pixels, or one number for both.
+        decoder: Of a network for segmentation, one of `DECODERS`.
 
     Raises:
-        SiteError: The backbone or stem does not exist, or a number is out of range.
+        SiteError: The backbone, stem or decoder does not exist, or a number is out of range.
     """
-    return list(_sites(backbone, stem, width, as_size(image_size)))
+    return list(_sites(backbone, stem, as_width(width), as_size(image_size), decoder))
+
+
+def network_sites(network: Mapping[str, Any], image_size: int | Sequence[int] = 224) -> list[Site]:
+    """Every site of the network that the ``network`` section of a config describes.
+
+    Args:
+        network: Needs ``backbone``.
+        image_size: As for `sites`.
+
+    Raises:
+        SiteError: As `sites`.
+    """
+    return sites(
+        network["backbone"],
+        network.get("stem"),
+        network.get("width", 1.0),
+        image_size,
+        network.get("decoder"),
+    )
 
 
 @lru_cache(maxsize=256)
-def _sites(backbone_name: str, stem: str | None, width: float, image_size: Size) -> list[Site]:
+def _sites(
+    backbone_name: str,
+    stem: str | None,
+    width: float | str | tuple[float, ...],
+    image_size: Size,
+    decoder: str | None,
+) -> list[Site]:
     backbone = find_backbone(backbone_name)
     widths = backbone.widths(width)
-    size = image_size
-    if find_stem(backbone, stem) == "imagenet":
-        size = _halved(_halved(size))  # the 7x7 convolution, then max pooling
-    channels = widths[0]
+    size = backbone.stem_size(image_size, find_stem(backbone, stem))
+    channels = backbone.stem_width(width)
     found = [Site("stem", "stem", channels, size, channels, size)]
     for stage, (planes, depth) in enumerate(zip(widths, backbone.depths, strict=True), start=1):
         for block in range(depth):
@@ -207,6 +176,11 @@ def _sites(backbone_name: str, stem: str | None, width: float, image_size: Size)
             found += inside
             channels, size = inside[-1].channels, inside[-1].size
         found.append(Site(f"layer{stage}", "stage", channels, size, channels, size, stage=stage))
+    if decoder is not None:
+        steps = decoder_steps(decoder, pyramid(backbone, stem, width, image_size))
+        for number, step in enumerate(steps, start=1):
+            channels, size = step.channels, step.size
+            found.append(Site(f"decoder{number}", "decoder", channels, size, channels, size))
     return found
 
 
@@ -222,10 +196,6 @@ def _block_sites(
 ) -> list[Site]:
     """The sites of one residual block, the one after its activation last."""
     name = f"layer{stage}.{block}"
-    if backbone.block == "basic":
-        convolutions = [(planes, 3, stride), (planes, 3, 1)]
-    else:
-        convolutions = [(planes, 1, 1), (planes, 3, stride), (4 * planes, 1, 1)]
     found = []
 
     def add(suffix: str, kind: Kind) -> None:
@@ -236,14 +206,15 @@ def _block_sites(
             )
         )  # fmt: skip
 
-    for number, (out_channels, kernel, step) in enumerate(convolutions, start=1):
-        out_size = _halved(size) if step == 2 else size
-        found.append(
-            Site(
-                f"{name}.conv{number}", "conv", channels, size, out_channels, out_size,
-                step, kernel, stage, block, depth,
-            )
-        )  # fmt: skip
+    for number, out_channels, step, kernel in _convolutions(backbone, planes, stride):
+        out_size = halved(size) if step == 2 else size
+        if kernel:
+            found.append(
+                Site(
+                    f"{name}.conv{number}", "conv", channels, size, out_channels, out_size,
+                    step, kernel, stage, block, depth,
+                )
+            )  # fmt: skip
         channels, size = out_channels, out_size
         add(f".after_conv{number}", "after_conv")
     add(".residual", "residual")
@@ -251,24 +222,21 @@ def _block_sites(
     return found
 
 
-def as_size(image_size: int | Sequence[int]) -> Size:
-    """(height, width) from one number or from a pair.
+def _convolutions(
+    backbone: Backbone, planes: int, stride: int
+) -> list[tuple[int, int, int, int | None]]:
+    """Number, output channels, stride and kernel of what a residual block does in turn.
 
-    Raises:
-        SiteError: It is neither, or a side is below one pixel.
+    The kernel is None where no block can stand in its place.
     """
-    pair = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
-        raise SiteError(
-            f"image_size is {image_size!r}; it must be a whole number of pixels from 1, "
-            "or a pair of them (height, width)"
-        )
-    return pair[0], pair[1]
-
-
-def _halved(size: Size) -> Size:
-    """What stride 2 leaves of a map, with the padding that ResNets have: half, rounded up."""
-    return (size[0] + 1) // 2, (size[1] + 1) // 2
+    if backbone.block == "basic":
+        return [(1, planes, stride, 3), (2, planes, 1, 3)]
+    if backbone.block == "sc_bottleneck":
+        return [(2, planes // 2 * 2, stride, None), (3, 4 * planes, 1, 1)]
+    if backbone.block == "axial":
+        return [(1, planes, 1, None), (2, planes, stride, None), (3, 2 * planes, 1, None)]
+    inner = planes * backbone.inner
+    return [(1, inner, 1, 1), (2, inner, stride, 3), (3, 4 * planes, 1, 1)]
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
@@ -289,9 +257,10 @@ def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
         form for site in sites for form in (site.name, re.sub(r"\.\d+(\.|$)", r".*\1", site.name))
     )
     raise SiteError(
-        f"no site fits {pattern!r}{_nearest(pattern, list(names))}; sites are stem, layerN, "
+        f"no site fits {pattern!r}{nearest(pattern, list(names))}; sites are stem, layerN, "
         "layerN.K, layerN.K.residual, layerN.K.after_convM and layerN.K.convM, with N from 1 to "
         f"{max((site.stage or 0 for site in sites), default=0)} and K from 0, first, last or *"
+        + (", and decoderN" if sites and sites[-1].kind == "decoder" else "")
     )
 
 
@@ -341,8 +310,3 @@ def _numbers(bracket: str, pattern: str) -> list[int]:
             )
         numbers += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     return numbers
-
-
-def _nearest(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
-    return f" (nearest: {', '.join(near)})" if near else ""

@@ -3,6 +3,7 @@
 from torch import nn
 
 from attnsearch.blocks.axial import Axial
+from attnsearch.blocks.bottleneck1x1 import Bottleneck1x1
 from attnsearch.blocks.cbam import CBAM
 from attnsearch.blocks.conv1x1 import Conv1x1
 from attnsearch.blocks.coordinate import CoordinateAttention
@@ -30,4 +31,5 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "nonlocal": NonLocal,
     "identity": Identity,
     "conv1x1": Conv1x1,
+    "bottleneck1x1": Bottleneck1x1,
 }

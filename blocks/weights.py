@@ -1,6 +1,18 @@
-"""Pretrained weights: a state dict under torchvision's names into a network."""
+"""Pretrained weights: a state dict under torchvision's names, or a published one, into a network.
 
-from collections.abc import Mapping
+A checkpoint may name things otherwise than the network does. Three differences are common and
+need no word: a state dict inside a checkpoint (``state_dict``, ``model``, ``model_state_dict``), a
+``module.`` before every name, and a ``backbone.`` before the network's names beside those of a
+neck and heads, as detection and segmentation checkpoints have them. Others are told by a key map,
+``rename``: from a pattern of names in the file to one of names in the network. ``*`` stands for
+any characters but dots and ``**`` for any characters; a star on the right repeats what the same
+one on the left took. The first pattern that fits a name counts, and null drops what it fits:
+
+    rename: {"layer*.*.context_block.**": "inserted.layer*_*_residual.0.**", "head.**": null}
+"""
+
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,13 +34,16 @@ class WeightsReport:
 
     Attributes:
         path: The file.
-        loaded: State-dict names that were copied and are still there.
+        loaded: State-dict names that were copied.
         missing: Names of the network that the file does not have; they keep their initial values.
         unexpected: Names of the file that the network does not have.
+        fresh: Names of inserted blocks of which the file has nothing, with their initial values.
         mismatched: Names of both with different shapes: (name, shape in the file, shape in the
             network); they keep their initial values. A classifier for another number of classes
             is the usual case.
-        replaced: Names that were copied and are gone, since a block stands in their place.
+        replaced: Names of the file that the plain network has and this one lost, since a block
+            stands in their place.
+        unused: Patterns of the key map that fit no name of the file.
     """
 
     path: str
@@ -37,17 +52,14 @@ class WeightsReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, Shape, Shape]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-
-    def lose(self, prefix: str) -> None:
-        """Note that a block now stands where the tensors under this name were."""
-        gone = [name for name in self.loaded if name.startswith(f"{prefix}.")]
-        self.loaded = [name for name in self.loaded if name not in gone]
-        self.replaced += gone
+    fresh: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """A few lines for a person: counts first, then names."""
-        total = len(self.loaded + self.replaced) + len(self.missing) + len(self.mismatched)
-        lines = [f"{self.path}: {len(self.loaded)} of the plain network's {total} tensors loaded"]
+        left = len(self.missing) + len(self.mismatched) + len(self.fresh)
+        total = len(self.loaded) + left
+        lines = [f"{self.path}: {len(self.loaded)} of the network's {total} tensors loaded"]
         lines += [
             f"  left out, other shape: {name} is {_shape(theirs)} in the file and {_shape(ours)} "
             "in the network"
@@ -56,49 +68,181 @@ class WeightsReport:
         for label, names in (
             ("not in the file", self.missing),
             ("not in the network", self.unexpected),
-            ("lost again, a block stands there", self.replaced),
+            ("lost, a block stands there", self.replaced),
+            ("of blocks that the file does not have", self.fresh),
+            ("rename patterns that fit nothing", self.unused),
         ):
             if names:
                 lines.append(f"  {label}: {_listing(names)}")
+        if any(name.startswith("fc.") for name in self.missing):
+            lines.append("  the file has no classifier (fc): it keeps its initial values")
         return "\n".join(lines)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> WeightsReport:
+@dataclass(frozen=True)
+class PlainNetwork:
+    """What a network was before blocks were inserted.
+
+    Attributes:
+        shapes: Of its tensors, by name.
+        inserted: Module paths of the blocks, and of their auxiliary heads.
+    """
+
+    shapes: Mapping[str, Shape]
+    inserted: Sequence[str] = ()
+
+    def owner(self, name: str) -> str | None:
+        """The module path of the inserted block that a name belongs to; None for the host's."""
+        return next((path for path in self.inserted if f"{name}.".startswith(f"{path}.")), None)
+
+
+def load_weights(
+    network: nn.Module,
+    path: str | Path,
+    rename: Mapping[str, str | None] | None = None,
+    plain: PlainNetwork | None = None,
+) -> WeightsReport:
     """Copy into a network the tensors of a file that fit it by name and shape.
 
-    Takes ``.safetensors``, and ``.pth`` (``.pt``, ``.bin``, ``.ckpt``) read without running any
-    code that such a file may hold. A state dict inside a checkpoint under ``state_dict``,
-    ``model`` or ``model_state_dict`` is found, and a ``module.`` before every name is dropped.
+    Takes ``.safetensors``, and ``.pth`` (``.pt``, ``.bin``, ``.ckpt``, ``.tar``) read without
+    running any code that such a file may hold. What names the file may have stands above.
 
     Args:
         network: Changed in place.
         path: The file.
+        rename: The key map.
+        plain: What the network was before blocks were inserted, to tell what these cost.
 
     Raises:
-        WeightsError: The file cannot be read, is no state dict, or nothing in it fits.
+        WeightsError: The file cannot be read, is no state dict, two of its names become one, or
+            nothing in it fits.
     """
     file = Path(path)
-    theirs = _state_dict(_read(file), file)
     ours = network.state_dict()
-    report = WeightsReport(str(path), unexpected=[name for name in theirs if name not in ours])
+    plain = plain or PlainNetwork({name: tuple(value.shape) for name, value in ours.items()})
+    report = WeightsReport(str(path))
+    theirs = _without_backbone(_state_dict(_read(file), file), {*ours, *plain.shapes})
+    theirs, report.unused = _renamed(theirs, rename or {}, file)
+    given = {plain.owner(name) for name in theirs if name in ours}
+    for name in theirs:
+        if name not in ours:
+            (report.replaced if name in plain.shapes else report.unexpected).append(name)
     with torch.no_grad():
         for name, tensor in ours.items():
-            if name not in theirs:
-                # A step counter that BatchNorm keeps; checkpoints from before 2018 lack it.
-                if not name.endswith("num_batches_tracked"):
-                    report.missing.append(name)
-            elif theirs[name].shape != tensor.shape:
-                report.mismatched.append((name, tuple(theirs[name].shape), tuple(tensor.shape)))
-            else:
+            owner = plain.owner(name)
+            if name in theirs and theirs[name].shape == tensor.shape:
                 tensor.copy_(theirs[name])
                 report.loaded.append(name)
-    if not any(name.endswith("weight") for name in report.loaded):
+            elif name in theirs:
+                shapes = tuple(theirs[name].shape), tuple(tensor.shape)
+                if owner is None or shapes[0] != plain.shapes.get(name):
+                    report.mismatched.append((name, *shapes))
+                else:  # the replaced convolution's own tensor, called like one of the block
+                    report.replaced.append(name)
+                    report.fresh.append(name)
+            elif owner is not None and owner not in given:
+                report.fresh.append(name)
+            # A step counter that BatchNorm keeps; checkpoints from before 2018 lack it.
+            elif not name.endswith("num_batches_tracked"):
+                report.missing.append(name)
+    if not any(name.endswith("weight") for name in report.loaded + report.replaced):
         raise WeightsError(
             f"network.weights: nothing in {path} fits the network. It holds "
-            f"{_listing(list(theirs))}; the network has {_listing(list(ours))}. Names must be "
-            "torchvision's, and backbone, stem and width those that the file was trained with"
+            f"{_listing(list(theirs))}; the network has {_listing(list(ours))}. Names must be the "
+            "network's (torchvision's for a ResNet), or be mapped by network.weights.rename; "
+            "backbone, stem and width must be those that the file was trained with"
         )
     return report
+
+
+def weights_file(setting: Any) -> tuple[str | None, dict[str, str | None]]:
+    """The path and the key map of a ``network.weights`` setting.
+
+    Args:
+        setting: A path, ``{path: ..., rename: {...}}``, or None.
+    """
+    if isinstance(setting, Mapping):
+        return setting.get("path"), dict(setting.get("rename") or {})
+    return setting, {}
+
+
+def rename_fault(pattern: str, target: str | None) -> str | None:
+    """What is wrong with one line of a key map; None if it is sound."""
+    if not pattern:
+        return "the pattern is empty; write names of the file, such as layer*.*.context_block.**"
+    for text in (pattern, target or ""):
+        if "***" in text:
+            return f"{text!r} has three stars in a row; * and ** are all there is"
+        if len(_STAR.findall(text)) > MAX_STARS:
+            return f"{text!r} has more than {MAX_STARS} stars"
+    if target is not None and not target:
+        return "the new name is empty; write a name of the network, or null to drop the tensor"
+    stars, targets = _STAR.findall(pattern), _STAR.findall(target or "")
+    if target is not None and stars != targets:
+        found = f"{' '.join(targets) or 'none'} on the right for {' '.join(stars) or 'none'}"
+        return f"the stars of both sides must agree, in order: {found} on the left"
+    return None
+
+
+MAX_STARS = 6
+_STAR = re.compile(r"\*\*|\*")
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], rename: Mapping[str, str | None], file: Path
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under their new names, and the patterns that fit none."""
+    for pattern, target in rename.items():
+        if fault := rename_fault(pattern, target):
+            raise WeightsError(f"network.weights.rename: {pattern!r}: {fault}")
+    rules = [(_expression(pattern), pattern, target) for pattern, target in rename.items()]
+    unused = dict.fromkeys(rename)
+    found: dict[str, Tensor] = {}
+    came_from: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        new: str | None = name
+        for expression, pattern, target in rules:
+            if match := expression.fullmatch(name):
+                unused.pop(pattern, None)
+                new = target and _filled(target, match.groups())
+                break
+        if new is None:
+            continue
+        if new in found:
+            raise WeightsError(
+                f"network.weights: {came_from[new]} and {name} of {file} both become {new}; "
+                "change network.weights.rename"
+            )
+        found[new], came_from[new] = tensor, name
+    return found, list(unused)
+
+
+def _filled(target: str, taken: Sequence[str]) -> str:
+    """A new name: the stars replaced by what they stand for, in order."""
+    pieces = _STAR.split(target)
+    return "".join(piece + text for piece, text in zip(pieces, [*taken, ""], strict=True))
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    text = ""
+    for piece in re.split(r"(\*\*|\*)", pattern):
+        text += {"*": r"([^.]*)", "**": r"(.*)"}.get(piece, re.escape(piece))
+    return re.compile(text)
+
+
+def _without_backbone(tensors: dict[str, Tensor], ours: set[str]) -> dict[str, Tensor]:
+    """The tensors without a ``backbone.`` that the network's names do not have."""
+    prefix = "backbone."
+    if not any(name.startswith(prefix) for name in tensors) or any(
+        name.startswith(prefix) for name in ours
+    ):
+        return tensors
+    stripped = [name.removeprefix(prefix) for name in tensors]
+    return dict(zip(stripped, tensors.values(), strict=True)) if _distinct(stripped) else tensors
+
+
+def _distinct(names: list[str]) -> bool:
+    return len(set(names)) == len(names)
 
 
 def _read(file: Path) -> Any:

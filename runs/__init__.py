@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.key import run_key
     from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow
     from attnsearch.runs.mirror import Mirror
+    from attnsearch.runs.reporting import report
     from attnsearch.runs.tables import leaderboard, trials_frame
     from attnsearch.runs.train import Training
 
@@ -30,6 +31,7 @@ _HOMES = {
     "leaderboard": "tables",
     "load_data": "data",
     "load_export": "export",
+    "report": "reporting",
     "run_key": "key",
     "trials_frame": "tables",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "leaderboard",
     "load_data",
     "load_export",
+    "report",
     "run_key",
     "trials_frame",
 ]

@@ -11,14 +11,18 @@
 | `rotate` | 0..180 degrees | turned by up to this angle either way |
 | `scale` | 0..0.9 | zoomed by a factor of 1 - scale to 1 + scale |
 | `translate` | 0..0.5 | shifted by up to this fraction of the side each way |
+| `elastic` | 0..0.2 | bent: 4x4 points move by normal draws with this deviation, in sides |
 | `brightness` | 0..1 | times a factor of 1 - brightness to 1 + brightness |
 | `contrast` | 0..1 | its distance to its mean times a factor of 1 - contrast to 1 + contrast |
 | `noise` | 0..1 | Gaussian noise of this standard deviation added, in units of the full range |
 | `erase` | 0..0.5 | one rectangle of up to this fraction of the area filled with the mean |
 
-Draws are uniform. The first six are one affine map, sampled once, bilinearly, with zeros (black)
-outside of the image; they act in the order mirror, zoom, turn, shift. The others follow in the
-order of the table. Pixel values may then lie a little outside of 0..1.
+Draws are uniform where nothing else is said. The first seven are one map, sampled once,
+bilinearly, with zeros (black) outside of the image; they act in the order mirror, zoom, turn,
+shift, bend; between the points that `elastic` moves (Ronneberger et al. 2015, arXiv:1505.04597)
+the movement is bicubic. The others follow in the order of the table. Pixel values may then lie a
+little outside of 0..1. Masks go through the same map, each pixel taking the nearest one's class;
+the others leave them as they are.
 
 Each name draws from a generator of its own, derived from the one given: switching one augmentation
 on or off leaves the draws of the others as they are, so that runs pair well.
@@ -60,12 +64,14 @@ AUGMENTATIONS: dict[str, Rule] = {
     "rotate": Rule(float, 180, "degrees"),
     "scale": Rule(float, 0.9),
     "translate": Rule(float, 0.5, "of the side"),
+    "elastic": Rule(float, 0.2, "of the side"),
     "brightness": Rule(float, 1),
     "contrast": Rule(float, 1),
     "noise": Rule(float, 1, "of the full range"),
     "erase": Rule(float, 0.5, "of the area"),
 }
-GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate")
+GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
+ELASTIC_POINTS = 4
 ERASE_ASPECT = 2.0  # the sides of an erased rectangle are at most this ratio apart
 
 
@@ -97,9 +103,32 @@ class Augment:
         Returns:
             (B, C, H, W), the same tensor where nothing is switched on.
         """
+        return self._change(images, None, generator, 0)[0]
+
+    def both(
+        self, images: Tensor, masks: Tensor, generator: Generator, outside: int
+    ) -> tuple[Tensor, Tensor]:
+        """Change images and their masks alike.
+
+        Args:
+            images: As for a call.
+            masks: (B, H, W) of int64, not modified.
+            generator: As for a call, with the same draws.
+            outside: What masks hold where the map reaches outside of the image.
+        """
+        images, changed = self._change(images, masks, generator, outside)
+        assert changed is not None
+        return images, changed
+
+    def _change(
+        self, images: Tensor, masks: Tensor | None, generator: Generator, outside: int
+    ) -> tuple[Tensor, Tensor | None]:
         draws = _Draws(images, generator)
         if any(name in self.spec for name in GEOMETRIC):
-            images = self._move(images, draws)
+            grid = self._grid(images, draws)
+            images = functional.grid_sample(images, grid, align_corners=False)
+            if masks is not None:
+                masks = _sample_masks(masks, grid, outside)
         for name, change in (("brightness", _brighten), ("contrast", _contrast)):
             if name in self.spec:
                 images = change(images, 1 + self.spec[name] * draws.symmetric(name))
@@ -107,10 +136,10 @@ class Augment:
             images = images + self.spec["noise"] * draws.normal("noise")
         if "erase" in self.spec:
             images = _erase(images, self.spec["erase"], draws.uniform("erase", 4))
-        return images
+        return images, masks
 
-    def _move(self, images: Tensor, draws: "_Draws") -> Tensor:
-        """One affine map, from each output position back to where it is read in the input.
+    def _grid(self, images: Tensor, draws: "_Draws") -> Tensor:
+        """Where each output position is read in the input, (B, H, W, 2) as `grid_sample` takes it.
 
         In pixels from the image's centre: input = mirror(turn back(output - shift) / zoom).
         """
@@ -145,7 +174,13 @@ class Augment:
         grid = functional.affine_grid(
             theta.to(images.device), list(images.shape), align_corners=False
         )
-        return functional.grid_sample(images, grid.to(images.dtype), align_corners=False)
+        if "elastic" in spec:
+            moves = 2 * spec["elastic"] * draws.points("elastic", ELASTIC_POINTS)
+            moves = functional.interpolate(
+                moves.to(images.device), (height, width), mode="bicubic", align_corners=True
+            )
+            grid = grid + moves.permute(0, 2, 3, 1)
+        return grid.to(images.dtype)
 
 
 class _Draws:
@@ -180,11 +215,24 @@ class _Draws:
         shape = (len(self.images), 2)
         return torch.randint(-most, most + 1, shape, generator=self.generator(name)).float()
 
+    def points(self, name: str, side: int) -> Tensor:
+        """(B, 2, side, side) of standard normal numbers, on the host."""
+        shape = (len(self.images), 2, side, side)
+        return torch.randn(shape, generator=self.generator(name))
+
     def normal(self, name: str) -> Tensor:
         """(B, C, H, W) of standard normal numbers, on the images' device."""
         images = self.images
         draws = self.generator(name, images.device)
         return torch.randn(images.shape, generator=draws, device=images.device, dtype=images.dtype)
+
+
+def _sample_masks(masks: Tensor, grid: Tensor, outside: int) -> Tensor:
+    """Masks (B, H, W) read at the nearest pixels; one more than a class, so that 0 is outside."""
+    shifted = (masks + 1)[:, None].to(grid.dtype)
+    found = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
+    found = found[:, 0].round().long() - 1
+    return torch.where(found < 0, outside, found)
 
 
 def _brighten(images: Tensor, factor: Tensor) -> Tensor:

@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.runs.decode_cache import cached
 from attnsearch.runs.digits import read_digits
 from attnsearch.runs.folders import read_folder
 from attnsearch.runs.groups import read_groups
+from attnsearch.runs.mask_folder import read_mask_folder
+from attnsearch.runs.masks import IGNORED
 from attnsearch.runs.npz import read_npz
-from attnsearch.runs.source import NO_PART, PARTS, DataError, Source, listing
+from attnsearch.runs.scenes import SCENES, read_scenes
+from attnsearch.runs.source import NO_PART, PARTS, DataError, Masks, Source, listing
 from attnsearch.runs.splits import assign_parts
 
 __all__ = ["DataError", "DataSet", "Split", "load_data"]
@@ -32,18 +36,22 @@ SUM_BYTES = 2**22  # pixels summed at a time: they are widened first
 class Split:
     """One part of a data set. Its arrays are read-only, as Ray hands them to workers.
 
+    Of tiled images, `images` are the N tiles, and labels, names and groups those of the M images.
+
     Attributes:
         images: (N, H, W, C) of uint8, C-contiguous.
-        labels: (N,) of int64.
+        labels: (N,) of int64; for segmentation (M,) zeros.
         names: One per example: the file's path in the source with `/`, or `train/000123`, its
             place in the source's arrays (also where the config moved it to another part).
         groups: One per example, or None if the config has no `data.groups`.
+        masks: For segmentation. Of the training part at the network's size only.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     names: list[str]
     groups: list[str] | None = None
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,7 +65,7 @@ class DataSet:
         name: What a person calls the source: a file's or folder's name, or `digits`.
         train: The training part.
         val: The validation part.
-        test: The test part. Exploring has no use for it.
+        test: The test part. Exploring has no use for it; a development part has none.
         class_names: One per class, in the order of the labels.
         channels: 1 or 3.
         image_size: (H, W).
@@ -67,6 +75,7 @@ class DataSet:
         test_fingerprint: SHA-256 of the test examples and their labels as the source has them,
             whatever their order and whatever size or channels the config asks for.
         notes: What was skipped, converted or decided, one line each.
+        task: "classification" or "segmentation".
     """
 
     name: str
@@ -81,6 +90,7 @@ class DataSet:
     fingerprint: str
     test_fingerprint: str
     notes: list[str]
+    task: str = "classification"
 
     @property
     def classes(self) -> int:
@@ -105,15 +115,17 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
 
     Args:
         config: The `data` section of a resolved config. `source` and `image_size` are required.
-        task: "classification".
+        task: "classification" or "segmentation".
 
     Raises:
         DataError: If the data cannot be used as asked; the message says where and what to do.
     """
-    if task != "classification":
-        raise DataError(f"task: {task!r} has no data reader; use classification")
-    source = _read(config)
-    class_names = _name_classes(source, config.get("classes"))
+    source = _read(config) if task == "classification" else _read_masks(config)
+    class_names = (
+        _name_classes(source, config.get("classes"))
+        if source.masks is None
+        else list(source.class_names or ())
+    )
     groups, notes = None, list(source.notes)
     if config.get("groups"):
         groups, said = read_groups(config["groups"], source.names)
@@ -122,17 +134,24 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     parts, said = assign_parts(
         source.parts,
         source.labels,
-        class_names,
+        class_names if source.masks is None else ["image"],
         groups,
         seed,
         config.get("splits") or SPLITS,
         config.get("folds"),
         config.get("fold"),
+        config.get("development"),
     )
     notes += said
-    notes += _check_classes(parts, source, class_names)
+    if source.masks is None:
+        notes += _check_classes(parts, source, class_names)
     notes += _repeated(parts, source)
-    splits = [_split(np.flatnonzero(parts == i), source, groups) for i in range(len(PARTS))]
+    splits = [
+        _split(np.flatnonzero(parts == i), source, groups, whole_masks=part != "train")
+        for i, part in enumerate(PARTS)
+    ]
+    if source.masks is not None:
+        notes += _check_pixels(splits, source.name, class_names)
     mean, std = _statistics(splits[0].images)
     _, height, width, channels = source.images.shape
     test = np.flatnonzero(parts == PARTS.index("test"))
@@ -149,6 +168,54 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
         fingerprint=_fingerprint(splits),
         test_fingerprint=_content(source, test),
         notes=notes,
+        task=task,
+    )
+
+
+def _read_masks(config: Mapping[str, Any]) -> Source:
+    """The source of images with masks, by what `data.source` is."""
+    given, size, channels = config["source"], config["image_size"], config.get("channels")
+    _check_given(given)
+    if given == SCENES:
+        return read_scenes(size, config.get("seed", 0), channels)
+    path = Path(given)
+    if not path.is_dir():
+        if not path.exists():
+            raise DataError(_missing(path, SCENES))
+        raise DataError(
+            f"data.source: {path} is a file; task: segmentation takes a folder with images/ and "
+            f"masks/, or {SCENES} (built in)"
+        )
+    settings = {
+        "size": size,
+        "channels": channels,
+        "classes": config.get("classes"),
+        "ignored": config.get("ignore_index"),
+        "mask_values": config.get("mask_values"),
+        "mask_name": config.get("mask_name"),
+        "tile_overlap": config.get("tile_overlap"),
+    }
+    try:
+        return cached(path, settings, lambda: read_mask_folder(path, **settings))
+    except OSError as error:
+        raise DataError(f"data.source: {path} cannot be read: {error}") from None
+
+
+def _check_given(source: str | None) -> None:
+    if source is None:
+        raise DataError(
+            "data.source is null: this network can be checked and built, but not trained; give "
+            "digits or a path"
+        )
+
+
+def _missing(path: Path, built_in: str) -> str:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, [*siblings, built_in], 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return (
+        f"data.source: {path} does not exist{hint} (a path is relative to the space file, from "
+        f"--set to the current folder; `{built_in}` is built in)"
     )
 
 
@@ -156,30 +223,25 @@ def _read(config: Mapping[str, Any]) -> Source:
     """The source, by what `data.source` is."""
     given, size, channels = config["source"], config["image_size"], config.get("channels")
     seed, classes = config.get("seed", 0), config.get("classes")
-    if given is None:
-        raise DataError(
-            "data.source is null: this network can be checked and built, but not trained; give "
-            "digits or a path"
-        )
+    _check_given(given)
     path = Path(given)
     if given == "digits":
         return read_digits(size, seed, channels)
     if path.is_dir():
+        settings = {
+            "size": size,
+            "channels": channels,
+            "classes": None if isinstance(classes, int) else classes,
+        }
         try:
-            return read_folder(path, size, channels, None if isinstance(classes, int) else classes)
+            return cached(path, settings, lambda: read_folder(path, **settings))
         except OSError as error:
             raise DataError(f"data.source: {path} cannot be read: {error}") from None
     if path.suffix.lower() == ".npz" and path.is_file():
         return read_npz(path, size, channels)
     if path.exists():
         raise DataError(f"data.source: {path} is neither an .npz file nor a folder")
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, [*siblings, "digits"], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise DataError(
-        f"data.source: {path} does not exist{hint} (a path is relative to the space file, from "
-        f"--set to the current folder; `digits` is built in)"
-    )
+    raise DataError(_missing(path, "digits"))
 
 
 def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[str]:
@@ -221,7 +283,7 @@ def _check_classes(
                 f"{source.name}: no training images of class {listing(lacking)}; add some, leave "
                 f"the class out, or change data.seed or data.splits where they made the split"
             )
-        if lacking:
+        if lacking and counts.any():
             notes.append(f"no {part} images of class {listing(lacking)}")
     return notes
 
@@ -237,9 +299,36 @@ def _repeated(parts: NDArray[np.int64], source: Source) -> list[str]:
     return [f"the same image in two parts: {listing(pairs, 3)}"] if pairs else []
 
 
-def _split(rows: NDArray[np.int64], source: Source, groups: Sequence[str] | None) -> Split:
+def _check_pixels(splits: Sequence[Split], name: str, class_names: Sequence[str]) -> list[str]:
+    """An error for a class without training pixels, a note for one that val or test lacks."""
+    notes = []
+    for part, split in zip(PARTS, splits, strict=True):
+        if split.masks is None or not len(split):
+            continue
+        counts = np.bincount(split.masks.resized.ravel(), minlength=IGNORED + 1)
+        lacking = [label for k, label in enumerate(class_names) if not counts[k]]
+        if lacking and part == "train":
+            raise DataError(
+                f"{name}: no training mask has a pixel of class {listing(lacking)} (at "
+                f"data.image_size); add images, or change data.classes, data.image_size, or "
+                f"data.seed where it made the split"
+            )
+        if lacking:
+            notes.append(f"no pixels of class {listing(lacking)} in {part}")
+    return notes
+
+
+def _split(
+    rows: NDArray[np.int64],
+    source: Source,
+    groups: Sequence[str] | None,
+    *,
+    whole_masks: bool,
+) -> Split:
     """The examples of one part, in the order of the source."""
-    start, stop = int(rows[0]), int(rows[-1]) + 1
+    if source.masks is not None:
+        return _masked_split(rows, source, groups, whole_masks=whole_masks)
+    start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
     whole = stop - start == len(rows)  # a part that lies in one piece needs no copy
     images = source.images[start:stop] if whole else source.images[rows]
     labels = source.labels[rows]
@@ -249,6 +338,26 @@ def _split(rows: NDArray[np.int64], source: Source, groups: Sequence[str] | None
         labels,
         [source.names[row] for row in rows],
         None if groups is None else [groups[row] for row in rows],
+    )
+
+
+def _masked_split(
+    rows: NDArray[np.int64],
+    source: Source,
+    groups: Sequence[str] | None,
+    *,
+    whole_masks: bool,
+) -> Split:
+    assert source.masks is not None
+    images = source.images[np.isin(source.masks.image, rows)]
+    labels = source.labels[rows]
+    images.flags.writeable = labels.flags.writeable = False
+    return Split(
+        images,
+        labels,
+        [source.names[row] for row in rows],
+        None if groups is None else [groups[row] for row in rows],
+        source.masks.take(rows, keep_original=whole_masks),
     )
 
 
@@ -275,6 +384,9 @@ def _fingerprint(splits: Sequence[Split]) -> str:
         found.update(f"{part} {split.images.shape}".encode())
         found.update(split.labels.astype("<i8").tobytes())
         found.update(split.images.data)
+        if split.masks is not None:
+            found.update(split.masks.resized.data)
+            found.update(b"" if split.masks.flat is None else split.masks.flat.data)
     return found.hexdigest()
 
 

@@ -16,7 +16,17 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -183,7 +193,7 @@ class Database:
             )
 
     def _prepare(self, create: bool) -> None:
-        """Create the tables, or check their version; safe with several processes at once."""
+        """Create the tables, or those that are new; safe with several processes at once."""
         with self.read() as connection:
             if self._version(connection) == SCHEMA_VERSION:
                 return
@@ -194,18 +204,18 @@ class Database:
             version = self._version(connection)
             if version == SCHEMA_VERSION:
                 return
-            if version is not None:
-                older = version < SCHEMA_VERSION
+            if version is not None and version > SCHEMA_VERSION:
                 raise LedgerError(
                     f"the ledger {self} has version {version} of the tables, this attnsearch "
-                    f"works with version {SCHEMA_VERSION}; "
-                    + (
-                        "keep it for the attnsearch that wrote it and start a new one elsewhere "
-                        f"(set {LEDGER_VARIABLE})"
-                        if older
-                        else "update attnsearch: pip install --upgrade attnsearch"
-                    )
+                    f"works with version {SCHEMA_VERSION}; update attnsearch: "
+                    f"pip install --upgrade attnsearch"
                 )
+            if version is not None:
+                Base.metadata.create_all(connection)  # those that are missing
+                if not self.sqlite:  # which does not limit texts
+                    connection.execute(text("ALTER TABLE study_run ALTER COLUMN arm TYPE TEXT"))
+                connection.execute(update(Schema).values(version=SCHEMA_VERSION))
+                return
             if not create:
                 raise LedgerError(f"{self} holds no ledger; name another ({LEDGER_VARIABLE})")
             taken = set(inspect(connection).get_table_names()) & set(Base.metadata.tables)

@@ -28,6 +28,7 @@ from attnsearch.spaces.document import parse, read_text
 
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger
+    from attnsearch.runs.plans import PlanRow
     from attnsearch.runs.rows import StudyRow, TrialRow
 
 CONFIG, WEIGHTS, METRICS, README, ONNX = (
@@ -37,6 +38,16 @@ CONFIG, WEIGHTS, METRICS, README, ONNX = (
     "README.md",
     "model.onnx",
 )
+_NAMES = "names = [net.class_names[k] for k in logits.argmax(1)]"
+_SEGMENTS = [
+    "",
+    "For masks at the images' own size, of tiles too where it was trained on tiles:",
+    "",
+    "```bash",
+    "attnsearch predict PATH_OF_THIS_FOLDER IMAGES --to masks --overlays",
+    "attnsearch explain PATH_OF_THIS_FOLDER IMAGES --to pictures",
+    "```",
+]
 # What belongs to a study and not to one training.
 STUDY_KEYS = ("search", "confirm", "ablation", "forbid", "limits")
 
@@ -49,17 +60,18 @@ def export_study(
     onnx: bool = False,
     trial: int | None = None,
 ) -> Path:
-    """Write a study's best finished trial to a folder.
+    """Write a study's winner to a folder.
 
-    The best is that of the first objective, among those within the limits where there are any,
-    the earliest of equals.
+    Where confirm has frozen a winner, that is the run of its arm with the best validation score;
+    the test part has no say. Otherwise it is the best finished trial by the first objective,
+    among those within the limits where there are any. The earliest of equals in both cases.
 
     Args:
         ledger: Where the study is recorded.
         study: Its row, its name, or its name and number.
         to: The folder; created, or overwritten if it holds an export.
         onnx: Also write `model.onnx`.
-        trial: The number of another trial to export.
+        trial: The number of a trial to export instead.
 
     Returns:
         The folder.
@@ -71,7 +83,11 @@ def export_study(
         OnnxError: If the network cannot be written as ONNX.
     """
     row = ledger.find_study(study) if isinstance(study, str) else study
-    chosen = _choose(row, ledger.trials(row.id), trial)
+    plan = _confirmed(ledger, row) if trial is None else None
+    if plan is not None:
+        chosen, confirmed = _choose_run(ledger, plan)
+    else:
+        chosen, confirmed = _choose(row, ledger.trials(row.id), trial), {}
     if chosen.weights_path is None:
         raise ExportError(
             f"the weights of trial {chosen.number} of study {row.label} were not kept: only the "
@@ -85,8 +101,9 @@ def export_study(
     config["train"] = config["train"] | {"seed": chosen.seed}
     record = {
         "study": row.label,
-        "trial": chosen.number,
+        "trial": chosen.number if plan is None else None,
         "trial_name": chosen.name,
+        **confirmed,
         "objectives": row.objectives,
         "seed": chosen.seed,
         "key": chosen.key,
@@ -224,6 +241,51 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def _confirmed(ledger: "Ledger", study: "StudyRow") -> "PlanRow | None":
+    """The current confirm plan of a study, if its winner is frozen."""
+    plans = ledger.plans(study.id, superseded=False)
+    return next((row for row in plans if row.plan.act == "confirm" and row.winner), None)
+
+
+def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str, Any]]:
+    """The run of the winner with the best validation score, and what is recorded of confirm."""
+    winner, metric = str(plan.winner), f"val_{plan.plan.metric}"
+    sign = 1 if plan.plan.direction == "max" else -1
+    finished = [
+        run
+        for run in ledger.arm_runs(plan)[winner]
+        if run is not None and run.state == "finished" and run.weights_path is not None
+    ]
+    if not finished:
+        raise ExportError(
+            f"the weights of {winner}, the winner of confirm, are gone; run the study again with "
+            f"--fresh, or export a trial of exploring with --trial NUMBER"
+        )
+    chosen = max(finished, key=lambda run: sign * run.metrics[metric])
+    names = sorted({name for run in finished for name in run.metrics})
+    kept = [name for name in names if name.startswith(("val_", "test_"))]
+    every = [run for run in ledger.arm_runs(plan)[winner] if run is not None]
+    return chosen, {
+        "confirm": {
+            "winner": winner,
+            "chosen_by": f"{metric} of this run, the best of the winner's runs",
+            "ranking": [list(item) for item in plan.ranking],
+            "seeds": [run.seed for run in every],
+            "runs": [
+                {
+                    "name": run.name,
+                    "seed": run.seed,
+                    "fold": run.fold,
+                    "state": run.state,
+                    "metrics": {name: run.metrics.get(name) for name in kept},
+                }
+                for run in every
+            ],
+            "plan": plan.hash,
+        }
+    }
+
+
 def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -> "TrialRow":
     """The trial to export: the one asked for, or the best finished one."""
     trials = [row for row in rows if row.arm is None]
@@ -290,6 +352,9 @@ def _readme(
     onnx: bool,
 ) -> str:
     height, width = interface.image_size
+    segments = config["task"] == "segmentation"
+    names = "masks = logits.argmax(1)" if segments else _NAMES
+    how = "the classes of pixels apart" if segments else "classes apart"
     colour = "grey" if interface.channels == 1 else "RGB"
     scores = [
         f"| {name} | {value:.4g} |"
@@ -301,14 +366,15 @@ def _readme(
         "",
         f"`{ONNX}` is the same network: input `images` (N, {interface.channels}, {height}, "
         f"{width}), which is pixels / 255, minus mean {_numbers(interface.mean)}, over std "
-        f"{_numbers(interface.std)}; output `logits` (N, {len(interface.class_names)}).",
+        f"{_numbers(interface.std)}; output `logits` (N, {len(interface.class_names)}"
+        + (f", {height}, {width})." if segments else ")."),
     ]
     lines = [
         f"# {config['name']}",
         "",
         f"{config['network']['backbone']} with {describe(config)}, trained by attnsearch. "
-        f"It tells {len(interface.class_names)} classes apart in {colour} images of {height} x "
-        f"{width} pixels: {', '.join(interface.class_names)}.",
+        f"It tells {how} in {colour} images of {height} x {width} pixels: "
+        f"{len(interface.class_names)} classes, {', '.join(interface.class_names)}.",
         "",
         "## Use",
         "",
@@ -318,8 +384,9 @@ def _readme(
         "",
         'net = load_export("PATH OF THIS FOLDER")',
         "logits = net(net.preprocess(images))  # uint8 (N, H, W) or (N, H, W, C), or PIL images",
-        "names = [net.class_names[k] for k in logits.argmax(1)]",
+        names,
         "```",
+        *(_SEGMENTS if segments else []),
         *(portable if onnx else []),
         "",
         "## Retrain",
@@ -331,6 +398,7 @@ def _readme(
         f"Seed {record.get('seed', config['train']['seed'])}; on the same machine and number of "
         f"threads it gives the same numbers. The data is `{config['data']['source']}`.",
         "",
+        *_confirm_text(record.get("confirm")),
         "## Scores",
         "",
         f"From `{METRICS}`, which has every epoch:",
@@ -341,6 +409,22 @@ def _readme(
         "",
     ]
     return "\n".join(lines)
+
+
+def _confirm_text(confirm: Mapping[str, Any] | None) -> list[str]:
+    """What a reader must know of a winner's scores: they are one run's of several."""
+    if confirm is None:
+        return []
+    return [
+        "## Where it comes from",
+        "",
+        f"`{confirm['winner']}` won confirm: its mean on validation data over the seeds "
+        f"{', '.join(str(seed) for seed in confirm['seeds'])} was the best of all candidates'. "
+        f"These weights are those of the run with the best validation score among them, so its "
+        f"validation scores below are too good by that choice; `{METRICS}` lists all runs, and "
+        f"`attnsearch report` compares their means with the controls'.",
+        "",
+    ]
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -10,24 +10,15 @@ named in the notes, where they are at most 1 in 100; otherwise they are an error
 """
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from attnsearch.runs.images import (
-    SUFFIXES,
-    Decoded,
-    decode,
-    depth_factor,
-    to_channels,
-    to_uint8,
-)
+from attnsearch.runs.decoding import attempt_all, note_conversions, to_common
+from attnsearch.runs.images import SUFFIXES, Decoded, decode
 from attnsearch.runs.source import NO_PART, PARTS, DataError, Source, listing
 
 PART_NAMES = {
@@ -70,16 +61,23 @@ def read_folder(
     roots = _roots(folder, notes)
     names = _class_names(folder, roots, classes, notes)
     files = _files(folder, roots, names, notes)
-    decoded, unreadable = _decode(files, size)
+    results = attempt_all(lambda path: decode(path, size), [file.path for file in files])
+    decoded = [result for result in results if isinstance(result, Decoded)]
+    unreadable = {
+        file.name: result
+        for file, result in zip(files, results, strict=True)
+        if isinstance(result, str)
+    }
     if unreadable:
         _judge_unreadable(unreadable, len(files), notes)
         files = [file for file in files if file.name not in unreadable]
-    _note_conversions(decoded, files, notes)
+    readable = [file.name for file in files]
+    note_conversions(decoded, readable, notes)
     return Source(
         name=folder.name,
-        images=_stack(decoded, files, size, channels, notes),
+        images=np.stack(to_common(decoded, readable, channels, notes)),
         labels=np.array([file.label for file in files], dtype=np.int64),
-        names=[file.name for file in files],
+        names=readable,
         parts=np.array([file.part for file in files], dtype=np.int64),
         class_names=names,
         digests=[image.digest for image in decoded],
@@ -209,31 +207,6 @@ def _no_images(folder: Path, others: Counter[str] | None = None) -> str:
     )
 
 
-def _decode(files: Sequence[_File], size: int) -> tuple[list[Decoded], dict[str, str]]:
-    """Decode in parallel: Pillow frees the interpreter while it decodes and resizes."""
-
-    def attempt(file: _File) -> Decoded | str:
-        try:
-            return decode(file.path, size)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-            return str(error).split(" <_io")[0] or type(error).__name__
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:
-        # Pillow warns of damaged metadata, which says nothing about the pixels.
-        warnings.simplefilter("ignore")
-        results = list(pool.map(attempt, files))
-    decoded = [result for result in results if isinstance(result, Decoded)]
-    unreadable = {
-        file.name: result
-        for file, result in zip(files, results, strict=True)
-        if isinstance(result, str)
-    }
-    return decoded, unreadable
-
-
 def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) -> None:
     shown = [f"{name} ({reason})" for name, reason in unreadable.items()]
     if len(unreadable) * UNREADABLE_ONE_IN > total:
@@ -242,63 +215,3 @@ def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) 
             f"remove them (up to 1 in {UNREADABLE_ONE_IN} would be skipped)"
         )
     notes.append(f"skipped, cannot be read ({len(unreadable)} of {total}): {listing(shown, 20)}")
-
-
-def _note_conversions(
-    decoded: Sequence[Decoded], files: Sequence[_File], notes: list[str]
-) -> None:
-    several = [f.name for i, f in zip(decoded, files, strict=True) if i.frames > 1]
-    transparent = [f.name for i, f in zip(decoded, files, strict=True) if i.transparent]
-    stretched = [f.name for i, f in zip(decoded, files, strict=True) if i.shape[0] != i.shape[1]]
-    for names, words in (
-        (several, "several frames, the first was taken"),
-        (transparent, "transparent, laid over black"),
-        (stretched, "not square, the aspect ratio is not kept"),
-    ):
-        if names:
-            notes.append(f"{words}: {len(names)} of {len(files)} images, such as {names[0]}")
-
-
-def _stack(
-    decoded: Sequence[Decoded],
-    files: Sequence[_File],
-    size: int,
-    channels: int | None,
-    notes: list[str],
-) -> NDArray[np.uint8]:
-    """All images as one array (N, size, size, C)."""
-    factor = {integer: _factor(decoded, files, integer, notes) for integer in (True, False)}
-    grey = sum(image.pixels.ndim == 2 for image in decoded)
-    if channels is None:
-        channels = 1 if grey == len(decoded) else 3
-    if channels == 3 and grey:
-        notes.append(f"grey, repeated to 3 channels: {grey} of {len(decoded)} images")
-    if channels == 1 and grey < len(decoded):
-        colour = len(decoded) - grey
-        notes.append(f"colour, converted to grey: {colour} of {len(decoded)} images")
-    images = np.empty((len(decoded), size, size, channels), dtype=np.uint8)
-    for row, image in zip(images, decoded, strict=True):
-        pixels = to_uint8(image.pixels, factor[image.integer]) if image.deep else image.pixels
-        row[...] = to_channels(pixels.reshape(size, size, -1), channels)
-    return images
-
-
-def _factor(
-    decoded: Sequence[Decoded], files: Sequence[_File], integer: bool, notes: list[str]
-) -> float:
-    """What brings the images of more than 8 bits, those of integers or of floats, to 0..255."""
-    deep = [
-        (image, file.name)
-        for image, file in zip(decoded, files, strict=True)
-        if image.deep and image.integer == integer
-    ]
-    if not deep:
-        return 1.0
-    lowest, low_name = min(deep, key=lambda pair: pair[0].low)
-    highest, high_name = max(deep, key=lambda pair: pair[0].peak)
-    try:
-        factor, words = depth_factor(lowest.low, highest.peak, integer)
-    except DataError as error:
-        raise DataError(f"{low_name}, {high_name}: {error}") from None
-    notes.append(f"more than 8 bits: {len(deep)} of {len(decoded)} images, {words}")
-    return factor

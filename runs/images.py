@@ -61,8 +61,8 @@ class Decoded:
         return self.pixels.dtype != np.uint8
 
 
-def decode(path: Path, size: int) -> Decoded:
-    """Read an image file and resize it to (size, size).
+def decode(path: Path, size: int | None) -> Decoded:
+    """Read an image file and resize it to (size, size); None leaves its size.
 
     Raises:
         OSError, or whatever else Pillow raises on a file that it cannot decode.
@@ -71,7 +71,8 @@ def decode(path: Path, size: int) -> Decoded:
     with Image.open(io.BytesIO(content)) as file:
         frames = getattr(file, "n_frames", 1)
         stored = file.size
-        file.draft(None, (2 * size, 2 * size))
+        if size is not None:
+            file.draft(None, (2 * size, 2 * size))
         upright = ImageOps.exif_transpose(file)
         turned = file.size[::-1] == upright.size and file.size != upright.size
     deep = upright.mode.startswith(("I", "F"))
@@ -79,7 +80,7 @@ def decode(path: Path, size: int) -> Decoded:
     if deep and not np.isfinite(pixels).all():
         raise OSError("holds values that are not finite")
     return Decoded(
-        pixels=resize(pixels, size),
+        pixels=pixels if size is None else resize(pixels, size),
         shape=stored if turned else stored[::-1],
         digest=hashlib.sha256(content).digest(),
         transparent=transparent,

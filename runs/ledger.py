@@ -13,9 +13,8 @@ All methods may be called from any thread, and raise `LedgerError` when the data
 read or written.
 """
 
-import io
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import time
@@ -25,22 +24,34 @@ import numpy as np
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from attnsearch.runs.arrays import pack, unpack
 from attnsearch.runs.database import LedgerError
 from attnsearch.runs.lease import acquire, held, release
+from attnsearch.runs.plans import Look, PlanRow, Plans
 from attnsearch.runs.reading import read_places, read_run
 from attnsearch.runs.rows import FINAL_STATES, Claim, RunRow, StudyRow, TrialRow
 from attnsearch.runs.schema import Epoch, Lease, Prediction, Run, StudyRun
-from attnsearch.runs.studies import RACES, Studies, inserted, touch
+from attnsearch.runs.studies import RACES, inserted, touch
 
-__all__ = ["Claim", "LeaseLost", "Ledger", "LedgerError", "RunRow", "StudyRow", "TrialRow"]
+__all__ = [
+    "Claim",
+    "LeaseLost",
+    "Ledger",
+    "LedgerError",
+    "Look",
+    "PlanRow",
+    "RunRow",
+    "StudyRow",
+    "TrialRow",
+]
 
 
 class LeaseLost(LedgerError):
     """A run's lease went to another process, which trains it now; this result is not recorded."""
 
 
-class Ledger(Studies):
-    """Studies and runs in an SQLite file or a PostgreSQL database.
+class Ledger(Plans):
+    """Studies, plans and runs in an SQLite file or a PostgreSQL database.
 
     Args:
         url: A file's path or a database URL; without it ``ATTNSEARCH_LEDGER``, else
@@ -61,6 +72,7 @@ class Ledger(Studies):
         fold: int | None = None,
         study_id: int | None = None,
         fresh: bool = False,
+        unusable: Collection[int] = (),
     ) -> Claim:
         """Ask for a run: train it, take its known result, or learn that another trains it.
 
@@ -72,6 +84,7 @@ class Ledger(Studies):
             fold: The fold left out, if the data is folded.
             study_id: The study that needs it; an interrupted run of that study is taken up again.
             fresh: Ignore what was trained for other studies.
+            unusable: Finished runs to ignore, because what is needed of them is gone.
         """
         for _ in range(RACES):
             with suppress(IntegrityError), self.database.write() as connection:
@@ -80,7 +93,7 @@ class Ledger(Studies):
                 every = rows.all()
                 rows_here = [row for row in every if not fresh or row.study_id == study_id]
                 for row in reversed(rows_here):
-                    if row.state == "finished":
+                    if row.state == "finished" and row.id not in unusable:
                         return Claim("finished", read_run(connection, row.id))
                 now = time()
                 resumable = None
@@ -239,7 +252,7 @@ class Ledger(Studies):
         """
         if state not in FINAL_STATES:
             raise ValueError(f"state {state!r} is none of {', '.join(FINAL_STATES)}")
-        packed = {split: _pack(arrays) for split, arrays in (predictions or {}).items()}
+        packed = {split: pack(arrays) for split, arrays in (predictions or {}).items()}
         with self.database.write() as connection:
             if not release(connection, f"run:{run_id}", self.token):
                 raise LeaseLost(
@@ -280,11 +293,28 @@ class Ledger(Studies):
         with self.database.read() as connection:
             return read_run(connection, run_id)
 
+    def finished_keys(self, keys: Collection[str], study_id: int | None = None) -> set[str]:
+        """Tell which of some keys have a finished run.
+
+        Args:
+            keys: The run keys.
+            study_id: Count only what was trained for this study.
+        """
+        query = select(Run.key).where(Run.state == "finished")
+        if study_id is not None:
+            query = query.where(Run.study_id == study_id)
+        wanted, found = sorted(set(keys)), set()
+        with self.database.read() as connection:
+            for start in range(0, len(wanted), 500):
+                some = Run.key.in_(wanted[start : start + 500])
+                found |= set(connection.execute(query.where(some)).scalars())
+        return found
+
     def predictions(self, run_id: int) -> dict[str, dict[str, np.ndarray]]:
         """Read a run's stored predictions: split -> arrays."""
         query = select(Prediction.split, Prediction.data).where(Prediction.run_id == run_id)
         with self.database.read() as connection:
-            return {row.split: _unpack(row.data) for row in connection.execute(query)}
+            return {row.split: unpack(row.data) for row in connection.execute(query)}
 
     def attach(
         self,
@@ -358,16 +388,3 @@ def _origin(connection: Connection, run_id: int) -> int | None:
     query = select(StudyRun.id).join(Run, Run.id == StudyRun.run_id).where(Run.id == run_id)
     query = query.order_by(StudyRun.study_id != Run.study_id, StudyRun.id)
     return connection.execute(query).scalars().first()
-
-
-def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()}
-    )
-    return buffer.getvalue()
-
-
-def _unpack(data: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}

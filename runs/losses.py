@@ -51,6 +51,17 @@ def class_weights(given: str | Sequence[float] | None, data: DataSet) -> Tensor 
         counts = np.bincount(data.train.labels, minlength=data.classes)
         weights = len(data.train.labels) / (data.classes * np.maximum(counts, 1)) * (counts > 0)
         return torch.tensor(weights, dtype=torch.float32)
+    return check_class_weights(given, data)
+
+
+def check_class_weights(given: Sequence[float] | None, data: DataSet) -> Tensor | None:
+    """One weight per class as a tensor (K,), or None.
+
+    Raises:
+        TrainError: If the number of weights is not that of the classes.
+    """
+    if given is None:
+        return None
     if len(given) != data.classes:
         raise TrainError(
             f"train.class_weights: {len(given)} weights for {data.classes} classes "

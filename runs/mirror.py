@@ -13,10 +13,11 @@ run is found by its tags. Only one process at a time writes a study's runs, by a
 import atexit
 import hashlib
 import json
+import shutil
 import tempfile
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,9 +25,11 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.ledger import Ledger, LedgerError
+from attnsearch.runs.mirror_arms import arm_run, show_arms
 from attnsearch.runs.mlflow_view import (
     STATUS,
     epoch_points,
+    findings_tag,
     flat_params,
     result_points,
     run_tags,
@@ -34,10 +37,13 @@ from attnsearch.runs.mlflow_view import (
     study_points,
     study_tags,
 )
-from attnsearch.runs.positions import Pending, Positions
+from attnsearch.runs.positions import MirrorReport, Pending, Positions
 from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.tracking import Tracking, refused, sqlite_path, tracking_uri
+from attnsearch.runs.weights_folder import panel_file, weights_folder
 from attnsearch.spaces import dump
+
+__all__ = ["Mirror", "MirrorReport"]
 
 PAUSE_SECONDS = 1.0
 """What happens within this time is written in one go."""
@@ -48,35 +54,6 @@ PLOTS_SECONDS = 300.0
 
 _LONGEST_WAIT = 60.0  # seconds between tries at a server that is away
 _LONGEST_STEP = 30.0  # seconds that one step on this machine may take: making an SQLite store
-
-
-@dataclass(frozen=True)
-class MirrorReport:
-    """How a study stands in MLflow.
-
-    Args:
-        uri: The store.
-        total: The number of the study's runs.
-        missing: How many of them it does not show as they stand in the ledger.
-        problem: What went wrong; None if nothing did.
-    """
-
-    uri: str
-    total: int
-    missing: int
-    problem: str | None = None
-
-    def __str__(self) -> str:
-        if self.problem is None and not self.missing:
-            return f"MLflow at {self.uri} shows all {self.total} runs"
-        what = f"{self.missing} of {self.total} runs as they are"
-        if not self.missing:
-            what = "the study's latest tables and plots"
-        return (
-            f"MLflow at {self.uri} does not show {what}"
-            f" ({self.problem or 'they are still being written'}); nothing is lost: the ledger "
-            "has them, and they follow with the next `attnsearch run`, `show` or `ui`"
-        )
 
 
 class Mirror:
@@ -184,7 +161,7 @@ class Mirror:
             and (path is None or path.exists())
             and not self._positions.count(study.id)[0]
             and self._positions.parent_shows(study.id)
-            == _digest(study, self._ledger.trials(study.id), plots=True)
+            == _digest(self._ledger, study, self._ledger.trials(study.id), plots=True)
         )
 
     def _report(self, study_id: int, problem: str | None) -> MirrorReport:
@@ -289,8 +266,9 @@ class Mirror:
                     raise
         if run_id is None or stage == "missing":
             assert study.mlflow_experiment_id is not None, "set with the parent run"
+            tags = run_tags(study, item, arm_run(tracking, study, self._known[study.id], trial))
             run_id = tracking.create(
-                study.mlflow_experiment_id, trial.name, _ms(trial.started), run_tags(study, item)
+                study.mlflow_experiment_id, trial.name, _ms(trial.started), tags
             )
             self._positions.set_run(trial.place_id, run_id)
             whole = replace(item, new=True, shown_epoch=-1)
@@ -311,11 +289,14 @@ class Mirror:
         trial = item.trial
         restarted = trial.attempt > 1 and item.shown_epoch < 0
         changed = item.new or restarted or trial.state != "running"
+        tags = None
+        if changed and not created:
+            tags = run_tags(study, item, arm_run(tracking, study, self._known[study.id], trial))
         tracking.log(
             run_id,
             epoch_points(item) + result_points(trial),
             flat_params(trial.config, trial.values) if item.new else None,
-            run_tags(study, item) if changed and not created else None,
+            tags,
         )
         if item.new:
             tracking.text(run_id, "config.yaml", dump(trial.config))
@@ -323,6 +304,7 @@ class Mirror:
             tracking.text(run_id, "traceback.txt", trial.traceback)
         if trial.state in ("finished", "stopped"):
             self._show_predictions(tracking, run_id, trial.run_id)
+            self._show_panel(tracking, run_id, trial.key)
         if changed and not (created and trial.state == "running"):
             ended = None if trial.ended is None else _ms(trial.ended)
             tracking.set_status(run_id, STATUS[trial.state], ended)
@@ -336,17 +318,26 @@ class Mirror:
                     np.savez_compressed(path, allow_pickle=False, **arrays)
                 tracking.folder(mlflow_run_id, Path(folder))
 
+    def _show_panel(self, tracking: Tracking, mlflow_run_id: str, key: str) -> None:
+        """Show a segmentation's picture of validation images."""
+        panel = panel_file(weights_folder(self._ledger), key)
+        if panel.is_file():
+            with tempfile.TemporaryDirectory() as name:
+                shutil.copyfile(panel, Path(name, "panel.png"))
+                tracking.folder(mlflow_run_id, Path(name))
+
     def _show_study(self, tracking: Tracking, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
         from attnsearch.runs import tables
 
         trials = self._ledger.trials(study.id)
-        digest = _digest(study, trials, plots=plots)
+        digest = _digest(self._ledger, study, trials, plots=plots)
         if self._positions.parent_shows(study.id) == digest:
             return
         assert study.mlflow_run_id is not None, "set with the parent run"
         run_id = study.mlflow_run_id
-        tags = study_tags(study, tables.summary(study, trials))
+        note = tables.summary(study, trials)
+        tags = study_tags(study, note)
         # What makes MLflow show the file as a table.
         tags["mlflow.loggedArtifacts"] = json.dumps(
             [{"path": "leaderboard.json", "type": "table"}]
@@ -362,6 +353,7 @@ class Mirror:
             tracking.folder(run_id, folder)
         if plots:
             self._show_plots(tracking, run_id, study, trials)
+            self._show_report(tracking, run_id, study, note)
         self._positions.set_parent_shows(study.id, digest)
 
     def _show_plots(
@@ -383,10 +375,31 @@ class Mirror:
         finally:
             self._drawing = False
 
+    def _show_report(self, tracking: Tracking, run_id: str, study: StudyRow, note: str) -> None:
+        """Renew the runs of the arms and the report's files, once anything is planned."""
+        if not self._ledger.plans(study.id):
+            return
+        self._check_leaving()
+        self._drawing = True
+        try:
+            from attnsearch.runs.reporting import collect, write_result
 
-def _digest(study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
+            result = collect(self._ledger, study.id)
+            with tempfile.TemporaryDirectory() as name:
+                written = write_result(result, Path(name, "report"))
+                self._drawing = False
+                show_arms(tracking, study, self._known[study.id], result)
+                tracking.folder(run_id, Path(name))
+            tracking.log(run_id, tags=findings_tag(written.verdicts, note))
+        finally:
+            self._drawing = False
+
+
+def _digest(ledger: Ledger, study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
     """Hash what a parent run shows."""
+    plans = ledger.plans(study.id)
     shown = (
+        [(row.hash, row.winner, row.superseded, ledger.look_of(row)) for row in plans],
         study.state,
         study.importances,
         study.space_text,

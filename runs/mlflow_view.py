@@ -5,7 +5,7 @@ writes the same points, which MLflow's stores keep once.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attnsearch.runs.positions import Pending
@@ -71,12 +71,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def run_tags(study: StudyRow, item: Pending) -> dict[str, str]:
-    """Collect the tags of a run in its place."""
+def run_tags(study: StudyRow, item: Pending, arm_run: str | None = None) -> dict[str, str]:
+    """Collect the tags of a run in its place; `arm_run` is the run above it, if it has an arm."""
     trial = item.trial
     tags = {
         "mlflow.runName": trial.name,
-        "mlflow.parentRunId": study.mlflow_run_id or "",
+        "mlflow.parentRunId": arm_run or study.mlflow_run_id or "",
         **identity(study, str(trial.place_id)),
         STATE_TAG: trial.state,
         "attnsearch.role": trial.role,
@@ -118,6 +118,12 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
     if commit:
         tags["mlflow.source.git.commit"] = commit
     return tags
+
+
+def findings_tag(verdicts: Sequence[str], note: str) -> dict[str, str]:
+    """The description of a study with plans: what it found, then `note` as before."""
+    found = "\n".join(f"- {verdict}" for verdict in verdicts)
+    return {"mlflow.note.content": f"{found}\n\n{note}"[:_LONGEST_TAG]}
 
 
 def identity(study: StudyRow, run: str) -> dict[str, str]:

@@ -54,6 +54,35 @@ class Pending:
     origin_run_id: str | None
 
 
+@dataclass(frozen=True)
+class MirrorReport:
+    """How a study stands in MLflow.
+
+    Args:
+        uri: The store.
+        total: The number of the study's runs.
+        missing: How many of them it does not show as they stand in the ledger.
+        problem: What went wrong; None if nothing did.
+    """
+
+    uri: str
+    total: int
+    missing: int
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.problem is None and not self.missing:
+            return f"MLflow at {self.uri} shows all {self.total} runs"
+        what = f"{self.missing} of {self.total} runs as they are"
+        if not self.missing:
+            what = "the study's latest tables and plots"
+        return (
+            f"MLflow at {self.uri} does not show {what}"
+            f" ({self.problem or 'they are still being written'}); nothing is lost: the ledger "
+            "has them, and they follow with the next `attnsearch run`, `show` or `ui`"
+        )
+
+
 class Positions:
     """The mirror's own columns of a ledger.
 

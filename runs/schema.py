@@ -2,7 +2,8 @@
 
 `study` is one space file's work, `run` one training (or an attempt at one), `study_run` the place
 of a run in a study: a trial, or one seed of an arm. A run belongs to its key, so several studies
-can point at one run; what a study calls it, and its MLflow run, stand in `study_run`.
+can point at one run; what a study calls it, and its MLflow run, stand in `study_run`. `plan` is
+what an act was going to compare, `look` an opening of a test part.
 
 A table that a later version adds needs no change to these: arms are grouped by
 ``study_run.role`` and ``study_run.arm``, seeds and folds stand in ``run``.
@@ -29,8 +30,12 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
-"""Raised by one with every change of these tables that an older release cannot work with."""
+SCHEMA_VERSION = 2
+"""Raised by one with every change of these tables that an older release cannot work with.
+
+Version 2 added `plan` and `look`, and arms of any length. A ledger of an earlier version is
+brought up to date when it is opened.
+"""
 
 
 def plain(value: Any) -> Any:
@@ -162,7 +167,7 @@ class StudyRun(Base):
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id"))
     role: Mapped[str] = mapped_column(String(32))
-    arm: Mapped[str] = mapped_column(String(250))  # "" for a trial: NULLs would not be unique
+    arm: Mapped[str] = mapped_column(Text)  # "" for a trial: NULLs would not be unique
     number: Mapped[int]
     name: Mapped[str] = mapped_column(String(250))
     decisions: Mapped[Any] = mapped_column(JSONText)
@@ -173,6 +178,43 @@ class StudyRun(Base):
     mirrored_revision: Mapped[int] = mapped_column(default=-1)
     mirrored_attempt: Mapped[int] = mapped_column(default=0)
     mirrored_epoch: Mapped[int] = mapped_column(default=-1)
+
+
+class PlanRecord(Base):
+    """A plan of an act as it was stored; what it says never changes."""
+
+    __tablename__ = "plan"
+    __table_args__ = (UniqueConstraint("study_id", "hash"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    act: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+    document: Mapped[Any] = mapped_column(JSONText)
+    created: Mapped[float]
+    state: Mapped[str] = mapped_column(String(16))
+    winner: Mapped[str | None] = mapped_column(Text)
+    ranking: Mapped[Any | None] = mapped_column(JSONText)  # [label, validation mean], best first
+    frozen: Mapped[float | None]  # when the winner was
+    superseded: Mapped[float | None]  # when another plan of the act took its place
+
+
+class LookRecord(Base):
+    """An opening of a test part; ``number`` counts those of one fingerprint in all studies."""
+
+    __tablename__ = "look"
+    __table_args__ = (
+        UniqueConstraint("fingerprint", "number"),
+        UniqueConstraint("fingerprint", "plan_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(128))  # of the test examples and labels
+    number: Mapped[int]
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
+    opened: Mapped[float]
 
 
 class Lease(Base):

@@ -16,20 +16,87 @@ class DataError(AttnsearchError, ValueError):
     """A data set cannot be read, split or used as the space file asks."""
 
 
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The masks of N examples, which are M images or tiles of them.
+
+    Pixels hold the class index; 255 does not count. `flat` and `starts` hold masks at the size of
+    their images, one after the other: metrics count there.
+
+    Attributes:
+        resized: (N, H, W) of uint8, as the network sees them.
+        image: (N,) the image, 0..M-1, that each example shows or is cut from.
+        corners: (N, 2) top and left of each tile in its image; None for whole images.
+        sizes: (M, 2) height and width of each image.
+        flat: (P,) of uint8; None where masks at the images' size are not kept.
+        starts: (M,) where each image's mask begins in `flat`.
+    """
+
+    resized: NDArray[np.uint8]
+    image: NDArray[np.int64]
+    corners: NDArray[np.int64] | None
+    sizes: NDArray[np.int64]
+    flat: NDArray[np.uint8] | None
+    starts: NDArray[np.int64]
+
+    @property
+    def images(self) -> int:
+        """M."""
+        return len(self.sizes)
+
+    def original(self, image: int) -> NDArray[np.uint8]:
+        """The mask (h, w) of one image at its own size.
+
+        Raises:
+            ValueError: If these masks are kept at the network's size only.
+        """
+        if self.flat is None:
+            raise ValueError("masks at the images' own size are not kept for this part")
+        height, width = self.sizes[image].tolist()
+        start = int(self.starts[image])
+        return self.flat[start : start + height * width].reshape(height, width)
+
+    def take(self, images: NDArray[np.int64], *, keep_original: bool) -> "Masks":
+        """The masks of some of the images, in ascending order."""
+        number = np.full(self.images, -1)
+        number[images] = np.arange(len(images))
+        rows = np.flatnonzero(number[self.image] >= 0)
+        flat, starts = None, np.zeros(len(images), dtype=np.int64)
+        if keep_original and self.flat is not None:
+            lengths = self.sizes[images].prod(1)
+            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+            flat = np.concatenate([self.original(image).ravel() for image in images.tolist()])
+            flat.flags.writeable = False
+        resized = self.resized[rows]
+        resized.flags.writeable = False
+        return Masks(
+            resized=resized,
+            image=number[self.image[rows]],
+            corners=None if self.corners is None else self.corners[rows],
+            sizes=self.sizes[images],
+            flat=flat,
+            starts=starts,
+        )
+
+
 @dataclass
 class Source:
     """All examples of a source, before they are split as the config asks.
 
+    Of tiled images, `labels`, `names`, `parts` and `digests` are one per image, and `images` one
+    per tile; `masks.image` tells which tile is of which image.
+
     Attributes:
         name: What a person calls the source: a file's name or `digits`, never a whole path.
         images: (N, H, W, C) of uint8.
-        labels: (N,) of int64, as the source gives them.
+        labels: (N,) of int64, as the source gives them; zeros where there are masks.
         names: One per example, unique, in the order of the examples.
         parts: (N,) the example's index into `PARTS`, or `NO_PART` throughout where the source has
             no split of its own.
         class_names: One per class in the order of the labels, or None if the source has none.
         digests: One per example: identifies its content before any resizing or conversion.
         notes: What was skipped or converted, one sentence each.
+        masks: Of a source for segmentation.
     """
 
     name: str
@@ -40,6 +107,7 @@ class Source:
     class_names: list[str] | None
     digests: list[bytes]
     notes: list[str] = field(default_factory=list)
+    masks: Masks | None = None
 
 
 def listing(items: Sequence[str], most: int = 5) -> str:

@@ -9,6 +9,10 @@ in the ratio that `data.splits` gives to the two. With `data.folds` the source's
 validation parts, or all of a source without a split, are dealt into disjoint folds: fold i is the
 test part of fold i, and the validation part is taken from the other folds in the ratio of
 `data.splits`. The source's own test part then stays outside of all folds and is not used.
+
+`data.development` takes a share of the data out before the folds are dealt. Without `data.fold`
+that share is the data set: training and validation, in the ratio of `data.splits`, and no test
+part. With `data.fold` it belongs to no part, so that nothing which exploring saw enters a result.
 """
 
 from collections.abc import Sequence
@@ -19,6 +23,7 @@ from attnsearch.runs.dealing import Indices, deal, deal_folds
 from attnsearch.runs.source import NO_PART, PARTS, DataError, listing
 
 TRAIN, VAL, TEST = range(3)
+DEVELOPMENT = 3  # in the keys of draws
 
 
 def assign_parts(
@@ -30,6 +35,7 @@ def assign_parts(
     fractions: Sequence[float],
     folds: int | None = None,
     fold: int | None = None,
+    development: float | None = None,
 ) -> tuple[Indices, list[str]]:
     """The part of each example, from the source's own split and the config.
 
@@ -41,7 +47,8 @@ def assign_parts(
         seed: `data.seed`, fixes every draw.
         fractions: `data.splits`, the shares of train, val and test.
         folds: `data.folds`; None for one split.
-        fold: `data.fold`; None is fold 0.
+        fold: `data.fold`; None is fold 0, or with `development` that part.
+        development: `data.development`, its share of the data.
 
     Returns:
         (N,) of indices into `PARTS`, `NO_PART` where an example is not used, and notes.
@@ -51,12 +58,23 @@ def assign_parts(
             in two parts.
     """
     numbers = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    developing = folds is not None and development is not None and fold is None
     if folds is None:
         parts, notes = _complete(own, labels, class_names, numbers, seed, fractions)
     else:
-        parts, notes = _nest(own, labels, class_names, numbers, seed, fractions, folds, fold or 0)
+        pool, kept_out, notes = _pool(own, labels, class_names, numbers, seed, development)
+        rows = kept_out if developing else pool
+        if developing:
+            inner, said = _develop(labels[rows], class_names, _of(numbers, rows), seed, fractions)
+        else:
+            inner, said = _nest(
+                labels[rows], class_names, _of(numbers, rows), seed, fractions, folds, fold or 0
+            )
+        parts = np.full(len(own), NO_PART)
+        parts[rows] = inner
+        notes = said + notes
     for number, part in enumerate(PARTS):
-        if not (parts == number).any():
+        if not (parts == number).any() and not (part == "test" and developing):
             raise DataError(
                 f"the {part} part has no images: {len(parts)} images"
                 + (f" in {len(set(groups))} groups" if groups is not None else "")
@@ -93,8 +111,46 @@ def _complete(
     return parts, [f"split in train, val and test by data.seed {seed}"]
 
 
-def _nest(
+def _of(groups: Indices | None, rows: Indices) -> Indices | None:
+    return None if groups is None else groups[rows]
+
+
+def _pool(
     own: Indices,
+    labels: Indices,
+    class_names: Sequence[str],
+    groups: Indices | None,
+    seed: int,
+    development: float | None,
+) -> tuple[Indices, Indices, list[str]]:
+    """The examples that are dealt into folds, and those that are developed on."""
+    pool = np.flatnonzero(own != TEST)
+    notes = []
+    if len(pool) < len(own):
+        notes.append(f"the source's own test part is outside of the folds: {len(own) - len(pool)}")
+    if development is None:
+        return pool, pool[:0], notes
+    kept = _of(groups, pool)
+    _check_enough(labels[pool], class_names, kept, 2, "a development part beside the folds")
+    taken = deal(labels[pool], [1 - development, development], (seed, DEVELOPMENT), kept) == 1
+    return pool[~taken], pool[taken], notes
+
+
+def _develop(
+    labels: Indices,
+    class_names: Sequence[str],
+    groups: Indices | None,
+    seed: int,
+    fractions: Sequence[float],
+) -> tuple[Indices, list[str]]:
+    """Training and validation within the development part; it has no test part."""
+    _check_enough(labels, class_names, groups, 2, "train and val in the development part")
+    parts = deal(labels, [fractions[TRAIN], fractions[VAL]], (seed, DEVELOPMENT, VAL), groups)
+    told = f"development part: {len(labels)} images outside of all folds (by data.seed {seed})"
+    return parts, [told]
+
+
+def _nest(
     labels: Indices,
     class_names: Sequence[str],
     groups: Indices | None,
@@ -106,21 +162,15 @@ def _nest(
     """One fold as the test part, and the validation part from the other folds."""
     if not 0 <= fold < folds:
         raise DataError(f"data.fold: {fold} is not one of 0..{folds - 1} (data.folds: {folds})")
-    pool = np.flatnonzero(own != TEST)
-    kept = None if groups is None else groups[pool]
-    _check_enough(labels[pool], class_names, kept, folds, f"{folds} folds")
-    numbers = deal_folds(labels[pool], folds, (seed, TEST), kept)
-    outer = pool[numbers != fold]
-    kept = None if groups is None else groups[outer]
+    _check_enough(labels, class_names, groups, folds, f"{folds} folds")
+    numbers = deal_folds(labels, folds, (seed, TEST), groups)
+    outer = np.flatnonzero(numbers != fold)
+    kept = _of(groups, outer)
     _check_enough(labels[outer], class_names, kept, 2, f"train and val beside fold {fold}")
     shares = [fractions[TRAIN], fractions[VAL]]
-    parts = np.full(len(own), NO_PART)
-    parts[pool] = TEST
+    parts = np.full(len(labels), TEST)
     parts[outer] = deal(labels[outer], shares, (seed, VAL, fold), kept)
-    notes = [f"fold {fold} of {folds} is the test part (folds by data.seed {seed})"]
-    if len(pool) < len(own):
-        notes.append(f"the source's own test part is outside of the folds: {len(own) - len(pool)}")
-    return parts, notes
+    return parts, [f"fold {fold} of {folds} is the test part (folds by data.seed {seed})"]
 
 
 def _check_enough(

@@ -24,17 +24,39 @@ RACES = 20
 """Attempts at a write that another process may win; the second all but always holds."""
 
 
+_NOT_OF_EXPLORING = (
+    "confirm",
+    "ablation",
+    "resources",
+    "primary_metric",
+    "alpha",
+    "smallest_effect",
+    "margin",
+    "published",
+)
+
+
 def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
     """Hash what the trials of a study depend on.
 
-    Left out is what may change while a study goes on: the confirm and ablation acts, resources,
-    the number of trials, and where the data lies (its fingerprint counts, not its path).
+    Left out is what may change while a study goes on: the confirm and ablation acts and how their
+    scores are compared, resources, the number of trials, and where the data lies (its fingerprint
+    counts, not its path).
     """
-    kept = {k: v for k, v in document.items() if k not in ("confirm", "ablation", "resources")}
+    kept = {k: v for k, v in document.items() if k not in _NOT_OF_EXPLORING}
     kept["search"] = {k: v for k, v in (kept.get("search") or {}).items() if k != "trials"}
     kept["data"] = {k: v for k, v in (kept.get("data") or {}).items() if k != "source"}
-    text = json.dumps([kept, fingerprint], sort_keys=True, default=plain)
+    text = json.dumps([_given(kept), fingerprint], sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _given(value: Any) -> Any:
+    """Leave out keys that are null: one that a later version adds changes no digest."""
+    if isinstance(value, Mapping):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_given(item) for item in value]
+    return value
 
 
 class Studies:
@@ -85,6 +107,7 @@ class Studies:
         provenance: Mapping[str, Any],
         *,
         fresh: bool = False,
+        number: int | None = None,
     ) -> StudyRow:
         """Start a study, or continue the one of this name, space and data.
 
@@ -98,6 +121,7 @@ class Studies:
             fingerprint: Of the data.
             provenance: Versions, hardware and command of this start; added to the earlier ones.
             fresh: Start a new number in any case, and let its claims ignore other studies' runs.
+            number: Continue this number of several that are alike; by default the latest.
 
         Raises:
             LedgerError: Another living process runs this study.
@@ -108,6 +132,8 @@ class Studies:
             with suppress(IntegrityError), self.database.write() as connection:
                 now = time()
                 query = select(Study.id).where(Study.name == name, Study.digest == digest)
+                if number is not None:
+                    query = query.where(Study.number == number)
                 known = connection.execute(query.order_by(Study.number.desc())).scalar()
                 if known is None or fresh:
                     study_id = self._insert_study(

@@ -20,12 +20,9 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.cost import costs
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.network import auxiliary_loss, build_network
-from attnsearch.runs.augment import Augment
+from attnsearch.blocks.network import build_network
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.evaluate import Normalisation, predict
-from attnsearch.runs.losses import classification_loss
-from attnsearch.runs.metrics import classification_metrics
+from attnsearch.runs.evaluate import Normalisation
 from attnsearch.runs.optim import (
     TrainError,
     make_optimizer,
@@ -34,6 +31,8 @@ from attnsearch.runs.optim import (
     set_learning_rate,
 )
 from attnsearch.runs.seeding import deterministic, generator, global_draws
+from attnsearch.runs.segment import Segmentation
+from attnsearch.runs.task import Classification, Task
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
@@ -59,9 +58,9 @@ class Training:
         network: The network, in training mode between epochs.
         epochs: Epochs of the full schedule.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
-        best_epoch: The epoch, from 1, with the best `val_accuracy`, the earliest of equals; 0
-            before the first. The study's objectives have no say in it: a training depends on
-            nothing that its exported config leaves out.
+        best_epoch: The epoch, from 1, with the best `val_accuracy`, for segmentation `val_dice`,
+            the earliest of equals; 0 before the first. The study's objectives have no say in it:
+            a training depends on nothing that its exported config leaves out.
         best_state: The network's state dict after `best_epoch`, on the CPU.
 
     Raises:
@@ -79,8 +78,6 @@ class Training:
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        if config["task"] != "classification":
-            raise TrainError(f"task: {config['task']!r} cannot be trained; use classification")
         self.config = config
         self.data = data
         self.seed = seed
@@ -92,7 +89,6 @@ class Training:
         train = self._train = config["train"]
         self.epochs: int = train["epochs"]
         self._autocast = _autocast_type(train["precision"], self.device)
-        self._augment = Augment(config["data"]["augment"] or {}, data.image_size)
         self.normalisation = Normalisation(data.mean, data.std, train["channels_last"])
         self.network: nn.Module = build_network(
             config, data.channels, data.classes, data.image_size, seed=seed
@@ -101,13 +97,14 @@ class Training:
         self.network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
 
         self._images = {name: self._upload(self._split(name).images) for name in ("train", "val")}
-        self._labels = torch.from_numpy(np.array(data.train.labels)).to(self.device)
-        self._batches = batch_sizes(len(self._labels), train["batch_size"])
+        self._examples = len(self._images["train"])
+        self._batches = batch_sizes(self._examples, train["batch_size"])
         quicken_statistics(self.network, len(self._batches))
         self._optimizer = make_optimizer(self.network, train)
         self._rate = make_schedule(train, len(self._batches))
         self._scaler = torch.amp.GradScaler("cuda", enabled=train["precision"] == "fp16")
-        self._loss = classification_loss(train, data, self.device)
+        learns = Segmentation if config["task"] == "segmentation" else Classification
+        self._task: Task = learns(config, data, self.device)
 
     @property
     def epoch(self) -> int:
@@ -134,9 +131,9 @@ class Training:
 
         Returns:
             `train_loss` (with label smoothing and class weights, without auxiliary terms),
-            `train_accuracy` (both running, in training mode), `train_aux_loss` (the weighted
-            auxiliary term, where a block has one), `val_loss`, `val_accuracy`,
-            `val_balanced_accuracy`, `val_f1`, `val_auroc`, `lr` (of the last step),
+            `train_accuracy` or `train_dice_pooled` (running, in training mode), `train_aux_loss`
+            (the weighted auxiliary term, where there is one), the task's metrics of the
+            validation part as `val_loss`, `val_accuracy`, ..., `lr` (of the last step),
             `images_per_s` (training alone) and `epoch_s` (training and validation).
 
         Raises:
@@ -154,7 +151,7 @@ class Training:
             train_s = time.perf_counter() - start
             validation = self._validate()
         metrics |= {f"val_{name}": value for name, value in validation.items()}
-        metrics["images_per_s"] = len(self._labels) / train_s
+        metrics["images_per_s"] = self._examples / train_s
         metrics["epoch_s"] = time.perf_counter() - start
         self.history.append(metrics)
         self._keep_best(metrics)
@@ -167,17 +164,41 @@ class Training:
             split: "train", "val" or "test".
 
         Returns:
-            `names` (list of N), `labels` (N,) of int64, `probabilities` (N, K) of float32.
+            What the task's `evaluate` keeps of each image.
+        """
+        return self.evaluate(split)[1]
+
+    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scores of the network of the epoch that counts on a split, and its `predictions`.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            The task's metrics, those included that are too slow for every epoch, and the
+            predictions.
         """
         part = self._split(split)
         images = self._images[split] if split in self._images else self._upload(part.images)
         with self._result_weights(), deterministic(self.device):
-            logits = predict(self.network, images, self.normalisation)
-        return {
-            "names": list(part.names),
-            "labels": np.array(part.labels),
-            "probabilities": logits.softmax(1).numpy(),
-        }
+            return self._task.evaluate(self.network, part, images, self.normalisation, every=True)
+
+    def panel(self, said: Mapping[str, Any]) -> bytes:
+        """A picture of the worst and median validation images of a segmentation.
+
+        Args:
+            said: What `predictions("val")` gave.
+
+        Returns:
+            The bytes of a PNG, see `panels`.
+        """
+        from attnsearch.runs.panels import validation_panel
+
+        with self._result_weights(), deterministic(self.device):
+            images = self._images["val"]
+            return validation_panel(
+                self.network, self.data, images, self.normalisation, said["dice"]
+            )
 
     def result_state(self) -> dict[str, Tensor]:
         """A copy of the state dict after the epoch that counts, on the CPU."""
@@ -245,57 +266,46 @@ class Training:
 
     def _train_epoch(self) -> dict[str, float]:
         """One pass over the training part."""
-        order = torch.randperm(
-            len(self._labels), generator=generator(self.seed, "order", self.epoch)
-        )
+        order = torch.randperm(self._examples, generator=generator(self.seed, "order", self.epoch))
         draws = generator(self.seed, "augment", self.epoch)
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         aux_sum = torch.zeros_like(loss_sum)
-        hits = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._task.start()
         step = self.epoch * len(self._batches)
         look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
         has_auxiliary = False
         for index in torch.split(order.to(self.device), self._batches):
             rate = self._rate(step)
             images = self.normalisation.scale(self._images["train"][index])
-            images = self.normalisation.normalise(self._augment(images, draws))
-            labels = self._labels[index]
-            logits, auxiliary = self._forward(images, labels)
-            loss = self._loss(logits, labels)
+            images, targets = self._task.augment(images, self._task.targets(index), draws)
+            logits, auxiliary = self._forward(self.normalisation.normalise(images), targets)
+            loss = self._task.loss(logits, targets)
             total = loss if auxiliary is None else loss + auxiliary
             set_learning_rate(self._optimizer, rate)
             if step % look == 0:
                 self._check_finite(float(total.detach()), "training loss")
             self._step(total)
             loss_sum += loss.detach() * len(index)
-            hits += (logits.detach().argmax(1) == labels).sum()
+            self._task.see(logits.detach(), targets)
             if auxiliary is not None:
                 has_auxiliary = True
                 aux_sum += auxiliary.detach() * len(index)
             step += 1
-        images_seen = len(self._labels)
-        metrics = {
-            "train_loss": float(loss_sum) / images_seen,
-            "train_accuracy": float(hits) / images_seen,
-            "lr": rate,
-        }
+        metrics = {"train_loss": float(loss_sum) / self._examples}
+        metrics |= {f"train_{name}": value for name, value in self._task.seen().items()}
+        metrics["lr"] = rate
         if has_auxiliary:
-            metrics["train_aux_loss"] = float(aux_sum) / images_seen
+            metrics["train_aux_loss"] = float(aux_sum) / self._examples
         self._check_finite(metrics["train_loss"] + float(aux_sum), "training loss")
         return metrics
 
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits in fp32, and the weighted auxiliary term if a block has one."""
         with torch.autocast(
             self.device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):
             logits = self.network(images)
-            auxiliary = auxiliary_loss(
-                self.network,
-                labels,
-                lambda side, target: self._loss(side.float(), target),
-                self._train["aux_weight"],
-            )
+            auxiliary = self._task.auxiliary(self.network, targets)
         return logits.float(), auxiliary
 
     def _step(self, loss: Tensor) -> None:
@@ -308,9 +318,11 @@ class Training:
         self._scaler.update()
 
     def _validate(self) -> dict[str, float]:
-        logits = predict(self.network, self._images["val"], self.normalisation)
-        self._check_finite(float((logits - logits).sum()), "validation output")
-        return classification_metrics(logits, torch.from_numpy(np.array(self.data.val.labels)))
+        found, _ = self._task.evaluate(
+            self.network, self.data.val, self._images["val"], self.normalisation
+        )
+        self._check_finite(found["loss"], "validation loss")
+        return found
 
     def _check_finite(self, value: float, what: str) -> None:
         if not np.isfinite(value):
@@ -321,8 +333,9 @@ class Training:
             )
 
     def _keep_best(self, metrics: Mapping[str, float]) -> None:
-        best = self.history[self.best_epoch - 1]["val_accuracy"] if self.best_epoch else -np.inf
-        if metrics["val_accuracy"] > best:
+        name = self._task.chosen_by
+        best = self.history[self.best_epoch - 1][name] if self.best_epoch else -np.inf
+        if metrics[name] > best:
             self.best_epoch = self.epoch
             self.best_state = _copy(self.network.state_dict())
 

@@ -70,6 +70,12 @@ def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
     return safetensors.torch.save(tensors, metadata)
 
 
+def unpack_weights(data: bytes) -> dict[str, Tensor]:
+    """The state dict in the bytes of a weights file."""
+    state: dict[str, Tensor] = safetensors.torch.load(data)
+    return state
+
+
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Interface]:
     """The state dict and the interface of a weights file.
 

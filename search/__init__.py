@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from attnsearch.search.ablation import ablate
     from attnsearch.search.engine import run_study
 
-_HOMES = {"run_study": "engine"}
+_HOMES = {"ablate": "ablation", "run_study": "engine"}
 
-__all__ = ["run_study"]
+__all__ = ["ablate", "run_study"]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data import DataSet, Split, load_data
+from attnsearch.runs.duplicates import duplicates_in
+from attnsearch.runs.masks import IGNORED
 from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
+from attnsearch.search.outlook import Outlook, outlook, outlook_text, pilot_of
+from attnsearch.search.published import published_text
+from attnsearch.search.standing import Barred, barred, barred_text, fits_text
 from attnsearch.search.survey import Example, Fit, Images, examples, fits, values_text
 from attnsearch.search.text import (
     duration,
@@ -59,8 +66,10 @@ class Plan:
         data_note: Why there is no data set.
         examples: Some networks of the space.
         fits: Every block at every site where it may stand.
+        barred: Blocks of the table that cannot stand at an entry's sites.
         runs: The runs to come.
-        left_out: Keys of the file that `run` does not act on yet.
+        outlook: What follows exploring.
+        duplicates: Images that stand in two parts.
     """
 
     space: Space
@@ -69,8 +78,10 @@ class Plan:
     data_note: str | None
     examples: Sequence[Example]
     fits: Sequence[Fit]
+    barred: Sequence[Barred]
     runs: Runs
-    left_out: Sequence[str]
+    outlook: Outlook
+    duplicates: Sequence[str]
 
 
 def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -> str:
@@ -98,6 +109,7 @@ def make_plan(space: Space) -> Plan:
         if data is not None
         else _declared_images(config["data"])
     )
+    runs = _runs(space, config, images, data)
     return Plan(
         space,
         images,
@@ -105,14 +117,13 @@ def make_plan(space: Space) -> Plan:
         note,
         examples(space, images),
         fits(space, images),
-        _runs(space, config, images, data),
-        left_out(space),
+        barred(space),
+        runs,
+        outlook(
+            space, runs.epoch_seconds, workers(config["resources"], 1000), pilot_of(space, data)
+        ),
+        [] if data is None else duplicates_in(data, config["data"], config["task"]),
     )
-
-
-def left_out(space: Space) -> list[str]:
-    """The acts that a file asks for and `run` does not do yet."""
-    return [key for key in ("confirm", "ablation") if space.document.get(key)]
 
 
 def plan_json(plan: Plan) -> str:
@@ -142,12 +153,17 @@ def plan_json(plan: Plan) -> str:
             ],
             "architectures": space.architecture_count(),
             "networks": [asdict(example) for example in plan.examples],
+            "published": space.document["published"],
             "fits": [asdict(fit) for fit in plan.fits],
+            "cannot_stand": [asdict(item) for item in plan.barred],
             "infeasible": [str(item) for item in space.infeasible],
             "forbid": space.document.get("forbid") or [],
             "limits": _limits(space),
             "runs": asdict(plan.runs),
-            "left_out": list(plan.left_out),
+            "acts": [asdict(act) for act in plan.outlook.acts],
+            "acts_notes": list(plan.outlook.notes),
+            "power": list(plan.outlook.power),
+            "duplicates": list(plan.duplicates),
         },
         indent=2,
         ensure_ascii=False,
@@ -169,16 +185,25 @@ def plan_text(plan: Plan, path: str, overrides: Sequence[str] = ()) -> str:
         _data_text(plan),
         _decisions_text(space),
         _networks_text(plan),
-        _fits_text(plan.fits),
+        published_text(space.document["published"], plan.examples[0]),
+        _weights_text(plan.examples[0]),
+        fits_text(plan.fits),
+        barred_text(plan.barred),
         _list("Cannot be built, and is not proposed", [str(item) for item in space.infeasible]),
         _list(
             "Forbidden combinations", [_rule(rule) for rule in space.document.get("forbid", ())]
         ),
         _limits_text(space),
         _runs_text(plan),
-        f"Next:  {run_command(path, overrides)}",
+        outlook_text(plan.outlook),
+        f"Next:  {run_command(path, [*overrides, *_data_to_name(plan)])}",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _data_to_name(plan: Plan) -> list[str]:
+    """The override without which a file that names no data cannot run."""
+    return ["data.source=PATH"] if plan.space.document["data"]["source"] is None else []
 
 
 def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:
@@ -205,7 +230,7 @@ def _runs(space: Space, config: Mapping[str, Any], images: Images, data: DataSet
     if data is not None:
         try:
             epoch_s = seconds_per_epoch(
-                config, images, len(data.train.labels), len(data.val.labels)
+                config, images, len(data.train.images), len(data.val.images)
             )
         except AttnsearchError:
             pass  # the default network cannot be built; the list of networks says why
@@ -257,16 +282,29 @@ def _data_text(plan: Plan) -> str:
         f"Data: {counts} images of {data.channels} x {data.image_size[0]} x "
         f"{data.image_size[1]}; {len(data.class_names)} classes"
     ]
-    rows = [
-        (name, *(int((getattr(data, part).labels == index).sum()) for part in _PARTS))
-        for index, name in enumerate(data.class_names)
-    ]
+    counted = _pixel_shares if data.task == "segmentation" else _class_counts
+    columns = [counted(getattr(data, part), data.classes) for part in _PARTS]
+    rows = list(zip(data.class_names, *columns, strict=True))
     shown = rows if len(rows) <= 20 else rows[:20]
-    out.append(table(["class", *_PARTS], shown, right=set(_PARTS), indent="  "))
+    headers = ["pixels of class" if data.task == "segmentation" else "class", *_PARTS]
+    out.append(table(headers, shown, right=set(_PARTS), indent="  "))
     if len(rows) > len(shown):
         out.append(f"  and {len(rows) - len(shown)} more classes")
-    out += [paragraph(note, indent="  * ", hanging="    ") for note in data.notes]
+    notes = [*data.notes, *(f"warning: {note}" for note in plan.duplicates)]
+    out += [paragraph(note, indent="  * ", hanging="    ") for note in notes]
     return "\n".join(out)
+
+
+def _class_counts(part: Split, classes: int) -> list[int]:
+    return [int(count) for count in np.bincount(part.labels, minlength=classes)]
+
+
+def _pixel_shares(part: Split, classes: int) -> list[str]:
+    """The share of each class in the pixels that count, at the network's size."""
+    if part.masks is None or not len(part):
+        return ["-"] * classes
+    counts = np.bincount(part.masks.resized.ravel(), minlength=IGNORED + 1)[:classes]
+    return [f"{share:.1%}" for share in counts / max(1, counts.sum())]
 
 
 _PARTS = ("train", "val", "test")
@@ -312,26 +350,8 @@ def _networks_text(plan: Plan) -> str:
     return told + "\n" + table(headers, rows, right={"params", "MACs"}, indent="  ")
 
 
-def _fits_text(found: Sequence[Fit]) -> str:
-    """One table for each group of sites, its blocks side by side."""
-    if not found:
-        return ""
-    out = ["Every block at every site (tried on networks without numbers):"]
-    for group, members in itertools.groupby(found, key=lambda fit: fit.group):
-        cells = {(fit.site, fit.block): fit for fit in members}
-        blocks = list(dict.fromkeys(block for _, block in cells))
-        sites = list(dict.fromkeys(site for site, _ in cells))
-        rows = [(site, *(_cell(cells[site, block]) for block in blocks)) for site in sites]
-        out.append(table([f"at {group}:", *blocks], rows, indent="  "))
-    return "\n".join(out)
-
-
-def _cell(fit: Fit) -> str:
-    if fit.fitting == fit.tried:
-        return "fits" if fit.tried == 1 else f"fits ({fit.tried} settings)"
-    if not fit.fitting:
-        return "cannot"
-    return f"{fit.fitting} of {fit.tried} settings"
+def _weights_text(example: Example) -> str:
+    return f"Weights ({example.which} network): {example.weights}" if example.weights else ""
 
 
 def _rule(rule: Mapping[str, Any]) -> str:
@@ -379,7 +399,6 @@ def _runs_text(plan: Plan) -> str:
         if runs.likely_seconds < 0.9 * runs.most_seconds:
             out.append(f"  with early stopping about {duration(runs.likely_seconds)}")
         out.append("  (from a few steps measured now on this machine; other networks differ)")
-    out += [f"  {key}: parsed and checked; `run` leaves it out for now" for key in plan.left_out]
     return "\n".join(out)
 
 

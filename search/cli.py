@@ -134,8 +134,11 @@ def cli(ctx: click.Context, debug: bool) -> None:
       attnsearch blocks                   WHICH blocks there are
       attnsearch sites resnet18           WHERE they can stand
       attnsearch check my.yaml            all errors at once, or the plan
-      attnsearch run my.yaml              search; again to continue
+      attnsearch run my.yaml              search, confirm; again to continue
+      attnsearch ablate STUDY             what of the winner matters
       attnsearch export STUDY --to best   the winner: config and weights
+      attnsearch predict best IMAGES --to DIR   masks, or labels
+      attnsearch explain best IMAGES --to DIR   where it looks
 
     Exit status: 0 done, 1 the run failed, 2 the input is wrong, 130 stopped
     by Ctrl-C.
@@ -148,8 +151,17 @@ def cli(ctx: click.Context, debug: bool) -> None:
 @click.argument("space")
 @_set_option
 @click.option("--fresh", is_flag=True, help="Start a new study and ignore finished runs.")
-def run(space: str, overrides: tuple[str, ...], fresh: bool) -> int:
-    """Search SPACE, a YAML file.
+@click.option(
+    "--until",
+    type=click.Choice(["explore", "confirm", "ablate"]),
+    help="Stop after this act; the same command without it goes on.",
+)
+def run(space: str, overrides: tuple[str, ...], fresh: bool, until: str | None) -> int:
+    """Search SPACE, a YAML file; then confirm and ablate as it says.
+
+    The best networks are trained again on fresh seeds beside their controls
+    (`confirm:`), and parts of the winner are taken away (`ablation:`). Each
+    act prints what it will train, and for how long, before it starts.
 
     Ctrl-C stops within seconds and keeps everything; the same command
     continues. Trials that another study has already finished are taken over,
@@ -159,6 +171,7 @@ def run(space: str, overrides: tuple[str, ...], fresh: bool) -> int:
     Examples:
       attnsearch run spaces/resnet.yaml
       attnsearch run my.yaml --set search.trials=40 --set resources.gpus=0.5
+      attnsearch run my.yaml --until explore
       attnsearch run best/config.yaml --fresh
 
     Next: `attnsearch show STUDY`, `attnsearch ui`, and
@@ -166,7 +179,7 @@ def run(space: str, overrides: tuple[str, ...], fresh: bool) -> int:
     """
     from attnsearch.search.session import run_space
 
-    return run_space(space, overrides, fresh=fresh)
+    return run_space(space, overrides, fresh=fresh, until=until)
 
 
 @cli.command()
@@ -194,6 +207,55 @@ def check(space: str, overrides: tuple[str, ...], as_json: bool) -> int:
 
 
 @cli.command()
+@click.argument("config")
+@click.option(
+    "--plans",
+    metavar="PLAN,...",
+    help="loco, positions, blocks, ofat, pairwise, factorial.  [default: the file's, or loco]",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), help="Runs of each arm.  [default: the file's, or 5]"
+)
+@click.option("--retune", is_flag=True, help="Tune each arm's training, with equal budgets.")
+@_set_option
+@click.option("--fresh", is_flag=True, help="Start a new study and ignore finished runs.")
+def ablate(
+    config: str,
+    plans: str | None,
+    seeds: int | None,
+    retune: bool,
+    overrides: tuple[str, ...],
+    fresh: bool,
+) -> int:
+    """Vary one network part by part: what of it matters?
+
+    CONFIG is an exported folder, a config without choices, or the name of a
+    study, whose winner is taken. The plans:
+
+      loco       the network without each of its insertions
+      positions  each inserted block at every other place where it may stand
+      blocks     every other block at the places where the network has one
+      ofat       one hyperparameter at a time, through its range
+      pairwise   of each two insertions both, one, the other, neither
+      factorial  every subset of the insertions
+
+    Arms are compared on validation data unless `--set ablation.part=test`.
+    Ctrl-C keeps everything; the same command continues.
+
+    Examples:
+      attnsearch ablate resnet-digits --plans loco,positions --seeds 5
+      attnsearch ablate best --plans ofat
+      attnsearch ablate best/config.yaml --set resources.gpus=0.5
+
+    Next: `attnsearch report STUDY`.
+    """
+    from attnsearch.search.session import ablate_config
+
+    named = [name.strip() for name in (plans or "").split(",") if name.strip()]
+    return ablate_config(config, named, overrides, seeds=seeds, retune=retune or None, fresh=fresh)
+
+
+@cli.command()
 @click.argument("study")
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 @click.option("--trial", type=int, help="Export this trial instead of the best one.")
@@ -215,6 +277,98 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
     from attnsearch.search.studies import export_text
 
     click.echo(export_text(study, folder, onnx=onnx, trial=trial))
+    return DONE
+
+
+@cli.command()
+@click.argument("export_folder", metavar="EXPORT")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
+@click.option("--probabilities", is_flag=True, help="Segmentation: those of each pixel too.")
+@click.option("--overlays", is_flag=True, help="Segmentation: each mask over its image too.")
+def predict(
+    export_folder: str,
+    images: tuple[str, ...],
+    folder: str,
+    probabilities: bool,
+    overlays: bool,
+) -> int:
+    """Apply an exported network to IMAGES, files or folders.
+
+    EXPORT is a folder that `attnsearch export` wrote. Segmentation writes
+    for each image an index PNG of its size (`classes.csv` says what the
+    values mean); classification one table, `predictions.csv`, with the label
+    and the probability of each class.
+
+    Nothing is overwritten. An image that cannot be read is named and left
+    out, the others go on, and the exit status is 1.
+
+    Examples:
+      attnsearch predict best scans/ --to masks --overlays
+      attnsearch predict best a.jpg b.jpg --to masks --probabilities
+
+    Next: `attnsearch explain EXPORT IMAGES --to DIR`.
+    """
+    from attnsearch.search.apply import predict_text
+
+    text, complete = predict_text(
+        export_folder, images, folder, probabilities=probabilities, overlays=overlays
+    )
+    click.echo(text)
+    return DONE if complete else FAILED
+
+
+@cli.command()
+@click.argument("export_folder", metavar="EXPORT")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
+def explain(export_folder: str, images: tuple[str, ...], folder: str) -> int:
+    """Draw where an exported network looks in IMAGES, files or folders.
+
+    One PNG an image: the image, the predicted mask, and the attention map of
+    each inserted gc, ecrm and axial block. Where the image lies in `images/`
+    beside `masks/`, its mask and the errors too.
+
+    Example:
+      attnsearch explain best scans/images/0017.jpg --to pictures
+
+    Next: look at them.
+    """
+    from attnsearch.search.apply import explain_text
+
+    text, complete = explain_text(export_folder, images, folder)
+    click.echo(text)
+    return DONE if complete else FAILED
+
+
+@cli.command()
+@click.argument("study")
+@click.option(
+    "--format",
+    "formats",
+    default="md,latex,csv,html",
+    show_default=True,
+    metavar="LIST",
+    help="Which files, separated by commas.",
+)
+@click.option("--to", "folder", metavar="DIR", help="Where to.  [default: beside the ledger]")
+def report(study: str, formats: str, folder: str | None) -> int:
+    r"""Write what STUDY found: tables, figures, the protocol's paragraph.
+
+    `report.md`, `report.tex` (compiles by itself, or stands in a paper by
+    \input), `report.csv` (every run a row) and `report.html` (one file, for
+    a browser). Nothing is trained and no test data is opened. A study that
+    still goes on has a report too; it compares nothing that is not complete.
+
+    Examples:
+      attnsearch report resnet-digits
+      attnsearch report resnet-digits/2 --format latex,csv --to paper/tables
+
+    Next: open `report.html` in a browser.
+    """
+    from attnsearch.search.studies import report_text
+
+    click.echo(report_text(study, formats, folder))
     return DONE
 
 
@@ -264,7 +418,8 @@ def show(study: str, trial: int | None, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("name", required=False)
-def blocks(name: str | None) -> int:
+@click.option("--published", is_flag=True, help="List the published networks instead.")
+def blocks(name: str | None, published: bool) -> int:
     """List the blocks, or explain one: WHICH may be inserted.
 
     NAME is a block of the list, or your own as `module:Class`.
@@ -272,11 +427,19 @@ def blocks(name: str | None) -> int:
     Examples:
       attnsearch blocks
       attnsearch blocks psa
+      attnsearch blocks --published
 
     Next: `attnsearch sites BACKBONE` for where it can stand.
     """
     from attnsearch.search.listing import block_text, blocks_text
 
+    if published:
+        from attnsearch.search.published import networks_text
+
+        if name is not None:
+            raise click.UsageError("--published lists networks; leave out the block's name")
+        click.echo(networks_text())
+        return DONE
     click.echo(blocks_text() if name is None else block_text(name))
     return DONE
 
@@ -286,24 +449,31 @@ def blocks(name: str | None) -> int:
 @click.option("--stem", type=click.Choice(["imagenet", "small"]), help="As network.stem.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="As network.width.")
 @click.option(
-    "--image-size", type=click.IntRange(1), help="As data.image_size.  [default: 224, or 32]"
+    "--image-size", type=click.IntRange(1), help="As data.image_size.  [default: as published]"
 )
-def sites(backbone: str, stem: str | None, width: float, image_size: int | None) -> int:
+@click.option("--decoder", help="As network.decoder, for segmentation: unet, fpn, fcn or aspp.")
+def sites(
+    backbone: str, stem: str | None, width: float, image_size: int | None, decoder: str | None
+) -> int:
     """List the sites of a network: WHERE blocks may stand.
 
-    BACKBONE is one of resnet18 34 50 101 152 (ImageNet's) and
-    resnet20 32 44 56 110 (CIFAR's).
+    BACKBONE is one of resnet18 34 50 101 152 (ImageNet's),
+    resnet20 32 44 56 110 (CIFAR's) and the published networks, such as
+    scnet50, axial_resnet26 or medt; the end of a listing names them all.
 
     Examples:
       attnsearch sites resnet18
       attnsearch sites resnet50 --stem small --width 0.5 --image-size 64
+      attnsearch sites resnet34 --decoder unet --image-size 128
 
     Next: name them under `insert:` in the space file, then
     `attnsearch check SPACE`.
     """
     from attnsearch.search.places import sites_text
 
-    click.echo(sites_text(backbone, stem=stem, width=width, image_size=image_size))
+    click.echo(
+        sites_text(backbone, stem=stem, width=width, image_size=image_size, decoder=decoder)
+    )
     return DONE
 
 
@@ -331,13 +501,15 @@ def schema() -> int:
 def init(data: str, file: str) -> int:
     """Write a commented space file for DATA.
 
-    DATA is a folder of class folders (with or without train/val/test), an
-    .npz file in MedMNIST layout, or `digits`. Its classes, counts and image
+    DATA is a folder of class folders, or one with images/ and masks/ for
+    segmentation (both with or without train/val/test), an .npz file in
+    MedMNIST layout, `digits` or `scenes`. Its classes, counts and image
     sizes decide what is proposed; the comments say why. An existing FILE is
     left alone.
 
     Examples:
       attnsearch init ~/xrays --to xrays.yaml
+      attnsearch init ~/polyps --to polyps.yaml
       attnsearch init pathmnist.npz --to path.yaml
 
     Next: read the file, then `attnsearch check FILE`.

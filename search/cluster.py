@@ -8,16 +8,22 @@ helper thread would take Ray down when it ends.
 
 import contextlib
 import fcntl
+import functools
 import gc
+import inspect
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.provenance import gpu_names
@@ -93,7 +99,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(need: Need, most: int) -> Iterator[Cluster]:
+def cluster(
+    need: Need, most: int, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Cluster]:
     """Ray, running for as long as the context is open.
 
     A Ray that the process has connected to before is used and left running.
@@ -101,6 +109,8 @@ def cluster(need: Need, most: int) -> Iterator[Cluster]:
     Args:
         need: What each trial takes.
         most: How many trials there are at most.
+        meanwhile: Called once Ray is imported and before it is started; may begin, in threads,
+            what can be done while this one waits for Ray's processes.
 
     Raises:
         ClusterError: If Ray cannot be started or reached, or not even one trial fits.
@@ -112,6 +122,7 @@ def cluster(need: Need, most: int) -> Iterator[Cluster]:
         import ray
 
         stack.enter_context(_quiet())
+        meanwhile()
         if ray.is_initialized():
             yield _joined(folder, need, most)
         elif joined:
@@ -183,22 +194,65 @@ def _too_little(need: Need, have: str) -> ClusterError:
 
 
 def _init(done: str, **options: Any) -> None:
+    """Starts or joins Ray, whose processes then leave SIGTERM and SIGHUP to this one.
+
+    Batch systems, `timeout` and closing terminals send these to all processes at once. With its
+    services gone, Ray ends the driver a minute later, whatever that is doing.
+    """
     import ray
 
+    handler = signal.getsignal(signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        with _few_processes():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ClusterError(f"Ray cannot be {done}: {error}") from error
+        hint = ""
+        if "RAY_ADDRESS" in os.environ and "RAY_AUTH_MODE" not in os.environ:
+            hint = (
+                "\nA Ray that `ray start` started asks for a token by default: set "
+                "RAY_AUTH_MODE=token here too, with its token in ~/.ray/auth_token"
+            )
+        raise ClusterError(f"Ray cannot be {done}: {error}{hint}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _few_processes() -> Iterator[None]:
+    """Leaves out of a local Ray what it has no use for here: log monitor and autoscaler.
+
+    `ray.init` has no options for it. Each takes half a second of a core to start and 50 MB. A Ray
+    that has other inner parts starts them.
+    """
+    unneeded = {"no_monitor": True, "include_log_monitor": False}
+    known: Mapping[str, Any] = {}
+    with contextlib.suppress(ImportError, AttributeError, ValueError):
+        from ray._private import parameter
+
+        before = parameter.RayParams
+        known = inspect.signature(before).parameters
+    if not set(unneeded) <= set(known):
+        yield
+        return
+    parameter.RayParams = functools.partial(before, **unneeded)
+    try:
+        yield
+    finally:
+        parameter.RayParams = before
 
 
 def _shut_down() -> None:
-    """Ends Ray, or leaves the cluster.
+    """Leaves Ray, and ends what was started here of it, at once.
 
     A collection of garbage in another thread meanwhile may free a reference to what Ray has just
     closed, and then Ray ends the process. So the garbage is collected before, and none after.
     """
     import ray
 
+    family = _ray_processes()
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -207,6 +261,34 @@ def _shut_down() -> None:
     finally:
         if was_on:
             gc.enable()
+    # Workers see that their machine's Ray is gone; one in the midst of a computation may not.
+    for process in psutil.wait_procs(family, timeout=1)[1]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=5)
+
+
+def _ray_processes() -> list[psutil.Process]:
+    """The processes that `ray.init` started and their descendants, to be killed without ado.
+
+    None where Ray has other inner parts than it had: then it ends them itself, more slowly.
+    """
+    found = []
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import worker
+
+        node = worker._global_node
+        if node is None:
+            return []
+        for infos in node.all_processes.values():
+            for info in infos:
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(info.process.pid)
+                    found += [process, *process.children(recursive=True)]
+        kill = node.kill_all_processes
+        # By default each is asked first and given a second; they do not hear it.
+        node.kill_all_processes = lambda **options: kill(**{**options, "allow_graceful": False})
+    return found
 
 
 @contextlib.contextmanager

@@ -1,65 +1,45 @@
-"""Runs a study: explores a space, records everything, and goes on where it had stopped."""
+"""Runs a study: its acts in order, everything recorded, and on from where it had stopped."""
 
 import contextlib
+import importlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.key import run_key
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.mirror import Mirror
 from attnsearch.runs.provenance import gpu_names, provenance
-from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.rows import StudyRow
 from attnsearch.runs.tracking import tracking_uri
+from attnsearch.search.act_sources import ENDED, Acts
+from attnsearch.search.acts import StudyActs
+from attnsearch.search.arms import plan_folds
 from attnsearch.search.cluster import Cluster, ClusterError, Need, cluster
 from attnsearch.search.early_stopping import scheduler_name
 from attnsearch.search.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.explorer import Explorer
+from attnsearch.search.explorers import Explorers
 from attnsearch.search.interrupt import Interrupt
 from attnsearch.search.objectives import Objectives
-from attnsearch.search.proposals import Proposals
-from attnsearch.search.records import LateMirror, Records
-from attnsearch.search.text import plural
+from attnsearch.search.outcome import StudyResult, outcome_text
+from attnsearch.search.records import LateMirror
+from attnsearch.search.stage import Stage, dataset_name
 from attnsearch.spaces import Space
+from attnsearch.spaces.checks import TASK_OF_BUILT_IN
 
-AGAIN = "run it again to go on from there"
+__all__ = ["Session", "StudyError", "StudyResult", "device_kind", "run_study"]
+
+SLOW_IMPORTS = ("attnsearch.search.executor", "attnsearch.runs.mirror")
+UNTIL = ("explore", "confirm", "ablate")
 
 
 class StudyError(AttnsearchError):
     """A study cannot be run as asked."""
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """A study as one session left it.
-
-    Attributes:
-        study: Its row in the ledger.
-        state: "finished", "interrupted" or "failed" (no trial finished).
-        trials: All its runs, also those of earlier sessions.
-        best: Number of the best finished trial by the first objective; None without one.
-        front: Numbers of the best trials: with several objectives the Pareto front.
-        importances: Objective to decision to importance, which sum to 1.
-        notes: What the user should know, one sentence each.
-        message: Why the session ended and, where the study can go on, how.
-        seconds: Wall time of the session.
-    """
-
-    study: StudyRow
-    state: str
-    trials: list[TrialRow]
-    best: int | None
-    front: list[int]
-    importances: dict[str, dict[str, float]]
-    notes: list[str]
-    message: str
-    seconds: float
 
 
 def run_study(
@@ -70,7 +50,10 @@ def run_study(
     progress: Progress | None = None,
     until: str | None = None,
 ) -> StudyResult:
-    """Explores a space, or goes on with it: what `attnsearch run` does.
+    """Does a study's acts, or goes on with them: what `attnsearch run` does.
+
+    It explores; then it confirms and ablates, where the space says so. A finished study whose
+    file has got a `confirm:` or `ablation:` since goes on with these.
 
     Ray is started for the study, or joined where RAY_ADDRESS names a cluster. Called from the
     main thread, Ctrl-C and SIGTERM stop the study within seconds: what runs is recorded as
@@ -82,18 +65,18 @@ def run_study(
             `attnsearch.db` in the current folder.
         fresh: Start a new study and ignore what other studies finished.
         progress: Told of every event; by default nobody.
-        until: "explore" to stop after exploring, which is all that there is so far: then the
-            result does not note that the file's confirm and ablation are left out.
+        until: The last act: "explore", "confirm" or "ablate"; None for all that the space says.
 
     Raises:
         StudyError: The space can be checked and built, but not run.
         ProposalError: The sampler cannot search it.
+        PlanError: An ablation or confirm cannot be planned as the space says.
         DataError: Its data cannot be used.
         LedgerError: The ledger cannot be used, or another process runs this study.
         ClusterError: Ray cannot be started, is lost, or lacks what a trial needs.
     """
-    if until not in (None, "explore"):
-        raise StudyError(f"until: {until!r} is unknown; leave it out, or say 'explore'")
+    if until is not None and until not in UNTIL:
+        raise StudyError(f"until: {until!r} is unknown; leave it out, or say {', '.join(UNTIL)}")
     if space.document["data"]["source"] is None:
         raise StudyError(
             "data.source: null describes a network without data, which can be checked and built "
@@ -103,12 +86,25 @@ def run_study(
         interrupt = stack.enter_context(Interrupt())
         if ledger is None:
             ledger = stack.enter_context(Ledger())
-        session = _Session(space, ledger, progress or Silent(), interrupt, fresh=fresh)
-        return session.run(note_left_out=until is None)
+        session = Session(
+            space, ledger, progress or Silent(), interrupt, fresh=fresh, until=until or UNTIL[-1]
+        )
+        return session.run()
 
 
-class _Session:
-    """One call of `run_study`."""
+class Session:
+    """One call of `run_study` or `ablate`.
+
+    Args:
+        space: The space.
+        ledger: Where to record.
+        progress: Told of every event.
+        interrupt: Whether the user wants an end.
+        fresh: Start a new study.
+        until: The last act.
+        confirm: Whether to explore and confirm; otherwise the study goes on with its ablations.
+        study: The study to go on with; by default the latest of this name, space and data.
+    """
 
     def __init__(
         self,
@@ -118,6 +114,9 @@ class _Session:
         interrupt: Interrupt,
         *,
         fresh: bool,
+        until: str,
+        confirm: bool = True,
+        study: StudyRow | None = None,
     ) -> None:
         self.start = time.monotonic()
         self.space = space
@@ -126,167 +125,206 @@ class _Session:
         self.interrupt = interrupt
         self.fresh = fresh
         self.search: dict[str, Any] = space.document["search"]
+        self.until = until
+        self.confirm = confirm
+        given = (space.document.get("confirm") or {}).get("configs")
+        self.explore = confirm and not (given and until != UNTIL[0])
+        self.study = study
         self.trials = int(self.search["trials"]) if space.decisions else 1
         self.objectives = Objectives(self.search["objectives"])
         resources = space.document["resources"]
         self.need = Need(float(resources["cpus"]), float(resources["gpus"]))
-        plain = space.plain()
-        first = [plain] if plain is not None else []
-        first += [space.defaults()] if space.prior() else []
-        self.proposals = Proposals(
-            space.decisions,
-            space.ask,
-            self.search["objectives"],
-            sampler=self.search["sampler"],
-            seed=self.search["seed"],
-            trials=self.trials,
-            first=first,
-            grid=space.grid,
-        )
+        self.device = device_kind(self.need.gpus)
+        self.datasets: dict[str, DataSet] = {}
+        self.explorers = Explorers(space, self.objectives, progress, self._key, self.trials)
         self.notes: list[str] = []
-        for note in self.proposals.notes():
+        for note in self.explorers.proposals.notes() if self.explore else ():
             self._note(note)
         self._said = False
 
-    def run(self, *, note_left_out: bool) -> StudyResult:
+    def run(self) -> StudyResult:
         """Runs the session."""
-        if note_left_out:
-            self._note_left_out()
-        loading = _in_background(self._load)
         with contextlib.ExitStack() as stack:
             running = None
-            if not self._may_need_no_ray(loading):
-                running = self._start_ray(stack)
-            data, origin = self._wait(loading)
+            loading = self._data_first()
+            if loading is None:
+                # Seconds of work, most of which fit into the wait for Ray's processes.
+                begun: list[Future[Any]] = []
+                running = self._start_ray(stack, lambda: begun.append(_in_background(self._load)))
+                (loading,) = begun
+            self.datasets, origin = self._wait(loading)
             study = self.ledger.open_study(
                 self.space.name,
                 self.space.text,
                 self.space.document,
-                data.fingerprint,
+                self.datasets["data"].fingerprint,
                 origin,
                 fresh=self.fresh,
+                number=self.study.number if self.study else None,
             )
+            from attnsearch.runs.mirror import Mirror
+
             mirror = LateMirror(Mirror(self.ledger), study.id)
             try:
-                explorer = self._explore(study, data, mirror, running, stack)
+                explorer, acts = self._work(study, mirror, running, stack)
                 stack.close()  # Ray, while the mirror catches up
-                return self._close(study, explorer, mirror)
+                return self._close(study, explorer, acts, mirror)
             except BaseException:
                 with contextlib.suppress(AttnsearchError):
                     self.ledger.set_study_state(study.id, "interrupted")
                 mirror.close(timeout=5)
                 raise
 
-    def _explore(
+    def _work(
         self,
         study: StudyRow,
-        data: DataSet,
         mirror: LateMirror,
         running: Cluster | None,
         stack: contextlib.ExitStack,
-    ) -> Explorer:
-        """Trains what is to be trained."""
+    ) -> tuple[Explorer | None, StudyActs]:
+        """Trains and evaluates what is to be."""
+        data = self.datasets["data"]
         for note in data.notes:
             self.progress.note(note)
-        self.records = Records(self.ledger, study, mirror, self.progress, self.objectives)
-        explorer = Explorer(
-            self.space,
-            self.proposals,
-            self.records,
-            self.objectives,
-            self.progress,
-            self._key(data),
-            self.ledger.trials(study.id),
-            trials=self.trials,
-            baseline=self._baseline(),
+        stage = Stage(
+            space=self.space,
+            ledger=self.ledger,
+            study=study,
+            mirror=mirror,
+            progress=self.progress,
+            objectives=self.objectives,
+            datasets=self.datasets,
+            key=self._key,
+            explorers=self.explorers,
+            note=self._note,
         )
-        left = max(1, self.trials - explorer.ended_before)
+        self.records = stage.records("best")
+        explorer = None
+        if self.explore:
+            explorer = self.explorers.exploring(self.records, stage.past())
+        left = max(1, self.trials - explorer.ended_before) if explorer else 1
         if running is not None:
-            explorer.workers = min(running.workers, left)
+            self._set_workers(stage, explorer, running, left)
         self.progress.study_started(self._info(study, explorer))
-        with self.records.heartbeat(), contextlib.closing(explorer):
-            if not explorer.anything_to_train() or self._stop():
-                return explorer
-            if running is None:
-                running = self._start_ray(stack)
-                explorer.workers = min(running.workers, left)
-            from attnsearch.search.executor import execute
+        acts = StudyActs(stage)
+        sources = acts.sources(explorer, self.until, confirm=self.confirm)
+        source = Acts(sources)
+        with self.records.heartbeat(), contextlib.closing(source), contextlib.closing(sources):
+            if not self._stop() and source.anything_to_train() and not self._stop():
+                if running is None:
+                    running = self._start_ray(stack)
+                    self._set_workers(stage, explorer, running, left)
+                from attnsearch.search.executor import execute
 
-            scheduler = self._scheduler(lambda: not explorer.exhausted())
-            explorer.teach(scheduler)
-            execute(
-                explorer,
-                running,
-                {"data": data},
-                need=self.need,
-                workers=explorer.workers,
-                scheduler=scheduler,
-                folders=[str(self.space.path.absolute().parent)],
-                stop=self._stop,
-            )
-        return explorer
+                execute(
+                    source,
+                    running,
+                    self.datasets,
+                    need=self.need,
+                    workers=running.workers,
+                    scheduler=self.explorers.schedulers(),
+                    folders=[str(self.space.path.absolute().parent)],
+                    stop=self._stop,
+                )
+        return explorer, acts
 
-    def _close(self, study: StudyRow, explorer: Explorer, mirror: LateMirror) -> StudyResult:
+    def _set_workers(
+        self, stage: Stage, explorer: Explorer | None, running: Cluster, left: int
+    ) -> None:
+        stage.workers = running.workers
+        if explorer is not None:
+            explorer.workers = min(running.workers, left)
+
+    def _close(
+        self, study: StudyRow, explorer: Explorer | None, acts: StudyActs, mirror: LateMirror
+    ) -> StudyResult:
         """Brings everything to its end and says how it stands."""
-        trials = self.ledger.trials(study.id)
-        open_ones = [row for row in trials if row.state in ("running", "interrupted")]
+        rows = self.ledger.trials(study.id)
+        trials = [row for row in rows if row.arm is None]
+        ended = sum(row.state in ENDED for row in trials)
         importances = study.importances or {}
-        if self.space.decisions and (
-            not importances or len(trials) - len(open_ones) > explorer.ended_before
-        ):
+        news = explorer is not None and (not importances or ended > explorer.ended_before)
+        if explorer is not None and self.space.decisions and news:
             for index, name in enumerate(self.objectives.names):
-                importances[name] = self.proposals.importances(index, explorer.numbers())
+                importances[name] = self.explorers.proposals.importances(index, explorer.numbers())
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
-        if open_ones or not explorer.exhausted():
-            state = "interrupted"
-        else:
-            state = "finished" if best is not None else "failed"
+        whole = best is not None if explorer is not None else True
+        state = "interrupted"
+        if acts.over:
+            state = "finished" if whole and not acts.unfinished else "failed"
+        frozen = acts.frozen()
+        winner = frozen.winner if frozen is not None else None
+        verdicts = self._verdicts(study) if self.until != UNTIL[0] else []
         self.ledger.set_study_state(study.id, state)
         report = mirror.close(timeout=5 if state == "interrupted" else 30)
         if report.problem or report.missing:
             self._note(str(report))
-        if explorer.ended_early:
+        if explorer is not None and explorer.ended_early:
             self._note(explorer.ended_early)
-        if explorer.workers > 1:
+        if explorer is not None and explorer.workers > 1:
             self.notes.append(
                 f"proposals were made for {explorer.workers} trials side by side, so another run "
                 f"with the same seed proposes others; resources that let one trial run at a time "
                 f"repeat exactly"
             )
-        message = _message(state, trials, self.trials)
+        message = outcome_text(state, rows, self.trials, winner, acts.unfinished)
         result = StudyResult(
             study=self.ledger.study(study.id),
             state=state,
-            trials=trials,
+            trials=rows,
             best=best,
             front=self.records.best(),
             importances=importances,
             notes=self.notes,
             message=message,
             seconds=time.monotonic() - self.start,
+            plans=self.ledger.plans(study.id, superseded=False),
+            winner=winner,
+            verdicts=verdicts,
         )
-        done = sum(row.arm is None for row in trials) - sum(row.arm is None for row in open_ones)
-        self.progress.study_ended(StudyEnd(state, done, best, message, result.seconds))
+        self.progress.study_ended(StudyEnd(state, ended, best, message, result.seconds))
         return result
 
-    def _load(self) -> tuple[DataSet, dict[str, Any]]:
-        data = load_data(self.space.document["data"], self.space.task)
-        return data, provenance()
+    def _verdicts(self, study: StudyRow) -> list[str]:
+        """What the comparisons say, where there are any."""
+        if not self.ledger.plans(study.id):
+            return []
+        from attnsearch.runs.reporting import verdict_lines
 
-    def _may_need_no_ray(self, loading: Future[Any]) -> bool:
-        """Whether it is better to load the data first, and start Ray if it is needed."""
-        with contextlib.suppress(TimeoutError):
-            if loading.exception(timeout=0.2) is not None:
-                return True
-        if not self.space.decisions:
-            return True
+        return list(verdict_lines(self.ledger, study.id))
+
+    def _load(self) -> tuple[dict[str, DataSet], dict[str, Any]]:
+        document = self.space.document
+        datasets = {"data": load_data(document["data"], self.space.task)}
+        if self.until != UNTIL[0] and (document.get("confirm") or document.get("ablation")):
+            for fold in plan_folds(document)[0]:
+                name = dataset_name(document, fold)
+                if name not in datasets:
+                    part = {**document["data"], "fold": fold}
+                    datasets[name] = load_data(part, self.space.task)
+        origin = provenance()
+        for module in SLOW_IMPORTS:
+            importlib.import_module(module)
+        return datasets, origin
+
+    def _data_first(self) -> Future[Any] | None:
+        """Begins to load the data where that is to be done before Ray is started.
+
+        That is so where there may be nothing to train, or no data.
+        """
+        source = self.space.document["data"]["source"]
         ended = {row.name for row in self.ledger.studies() if row.state == "finished"}
-        return self.space.name in ended and not self.fresh
+        again = (self.space.name in ended or not self.explore) and not self.fresh
+        missing = source not in TASK_OF_BUILT_IN and not Path(source).exists()
+        if again or missing or not self.space.decisions:
+            return _in_background(self._load)
+        return None
 
-    def _start_ray(self, stack: contextlib.ExitStack) -> Cluster:
-        running = stack.enter_context(cluster(self.need, self.trials))
-        self.interrupt.install()
+    def _start_ray(
+        self, stack: contextlib.ExitStack, meanwhile: Callable[[], None] = lambda: None
+    ) -> Cluster:
+        running = stack.enter_context(cluster(self.need, self._most_jobs(), meanwhile))
         self._check_not_stopped()
         if running.nodes > 1 and scheduler_name(self.search["scheduler"]) == "hyperband":
             raise ClusterError(
@@ -318,54 +356,37 @@ class _Session:
         self.notes.append(text)
         self.progress.note(text)
 
-    def _note_left_out(self) -> None:
+    def _most_jobs(self) -> int:
+        """How many jobs there may be side by side, as far as the file tells."""
+        counts = [self.trials]
         for key in ("confirm", "ablation"):
-            if self.space.document.get(key):
-                self.notes.append(f"{key}: is left out for now; this session explores only")
+            asked = self.space.document.get(key)
+            if asked and self.until != UNTIL[0]:
+                counts.append(4 * asked["seeds"])
+        return min(max(counts), self.space.document["resources"]["workers"] or max(counts))
 
-    def _scheduler(self, more_to_come: Any) -> Any:
-        from attnsearch.search.schedulers import make_scheduler
+    def _key(self, config: Mapping[str, Any]) -> str:
+        """The run key of a config with its seed and fold."""
+        train, fold = config["train"], config["data"].get("fold")
+        return run_key(
+            config,
+            self.datasets[dataset_name(self.space.document, fold)].fingerprint,
+            train["seed"],
+            train["epochs"],
+            self.device,
+            self.need.threads,
+            fold,
+        )
 
-        epochs = self.space.document["train"]["epochs"]
-        followed = self.objectives.followed
-        if followed is None or not self.space.decisions:
-            return make_scheduler("none", "", "max", epochs, more_to_come)
-        direction = self.objectives.directions[followed]
-        return make_scheduler(self.search["scheduler"], followed, direction, epochs, more_to_come)
-
-    def _key(self, data: DataSet) -> Any:
-        kind = device_kind(self.need.gpus)
-
-        def key(config: Mapping[str, Any]) -> str:
-            train = config["train"]
-            return run_key(
-                config,
-                data.fingerprint,
-                train["seed"],
-                train["epochs"],
-                kind,
-                self.need.threads,
-                config["data"].get("fold"),
-            )
-
-        return key
-
-    def _baseline(self) -> dict[str, Any] | None:
-        """The plain network's config, where the search has a use for it and does not hold it."""
-        if self.space.plain() is not None or not self.space.decisions:
-            return None
-        config = self.space.resolve(self.space.defaults())
-        return {**config, "insert": [], "train": {**config["train"], "aux_weight": {}}}
-
-    def _info(self, study: StudyRow, explorer: Explorer) -> StudyInfo:
+    def _info(self, study: StudyRow, explorer: Explorer | None) -> StudyInfo:
         return StudyInfo(
             name=study.name,
             number=study.number,
-            trials=self.trials,
-            done=explorer.ended_before,
+            trials=self.trials if explorer else 0,
+            done=explorer.ended_before if explorer else 0,
             epochs=self.space.document["train"]["epochs"],
             objectives=self.objectives.directions,
-            workers=explorer.workers,
+            workers=explorer.workers if explorer else 1,
             sampler=self.search["sampler"],
             scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
@@ -391,22 +412,5 @@ def _in_background(function: Callable[[], Any]) -> Future[Any]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, name="load-data", daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     return future
-
-
-def _message(state: str, trials: list[TrialRow], budget: int) -> str:
-    searched = [row for row in trials if row.arm is None]
-    counts = Counter(row.state for row in searched)
-    words = {"finished": "finished", "stopped": "stopped early", "failed": "failed"}
-    words["infeasible"] = "infeasible"
-    told = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
-    ended = sum(counts[key] for key in words)
-    if state == "interrupted":
-        so_far = f" ({told})" if told else ""
-        return f"stopped after {ended} of {budget} trials{so_far}; all is recorded; {AGAIN}"
-    if state == "failed":
-        reasons = [row for row in searched if row.error]
-        why = f"; trial {reasons[0].number:03d}: {reasons[0].error}" if reasons else ""
-        return f"no trial finished ({told or 'none was tried'}){why}"
-    return f"{plural(ended, 'trial')}: {told}"

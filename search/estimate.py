@@ -105,6 +105,8 @@ def _step_seconds(
     inputs = torch.rand(batch, images.channels, *images.size, device=device)
     targets = torch.arange(batch, device=device) % images.classes
     weights = config["train"].get("aux_weight") or {}
+    if config["task"] == "segmentation":
+        targets = targets[:, None, None].expand(batch, *images.size)
     precision = AUTOCAST[config["train"]["precision"]]
     network.train()
 
@@ -112,7 +114,12 @@ def _step_seconds(
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, precision, enabled=precision is not None):
             loss = F.cross_entropy(network(inputs), targets)
-            extra = auxiliary_loss(network, targets, F.cross_entropy, weights)
+            # Of masks the side losses cost next to nothing.
+            extra = (
+                auxiliary_loss(network, targets, F.cross_entropy, weights)
+                if targets.dim() == 1
+                else None
+            )
             total = loss if extra is None else loss + extra
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -2,8 +2,9 @@
 
 The engine calls a `Progress` from the thread that called `run_study`, in order: `study_started`,
 then for each trial `trial_started`, `epoch` once per epoch and `trial_ended`, and `study_ended`
-last, also when the study was stopped. `note` may come at any time in between. Calls are meant to
-return at once: they run on the thread that feeds the workers.
+last, also when the study was stopped. An act that follows exploring begins with `act_started`;
+its runs are told of as trials are, with the act's name in `TrialInfo.act`. `note` may come at any
+time in between. Calls are meant to return at once: they run on the thread that feeds the workers.
 """
 
 from collections.abc import Mapping
@@ -44,16 +45,36 @@ class StudyInfo:
 
 
 @dataclass(frozen=True)
-class TrialInfo:
-    """One trial.
+class ActInfo:
+    """An act of a study that follows exploring, as it starts or continues.
 
     Attributes:
-        number: Its number in the study, from 0.
+        name: What it is called: `tuning`, `confirm`, `test`, `ablation loco`.
+        runs: How many runs it has; 0 where that is open.
+        done: How many of them ended before.
+        text: What is going to be done and what it costs, for a person; several lines.
+        metrics: The metrics by which its runs are told of.
+    """
+
+    name: str
+    runs: int
+    done: int
+    text: str
+    metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialInfo:
+    """One trial, or one run of another act.
+
+    Attributes:
+        number: Its number in the study, or in the act, from 0.
         label: What is inserted where, as in `ecrm@layer4 psa@layer3.conv2`, or `plain`.
         values: The active decisions by name.
         epochs: Epochs of its full schedule.
-        role: "trial", "plain" (the plain network as trial 0) or "baseline" (the plain network
-            beside a search whose space does not contain it).
+        role: "trial", "plain" (the plain network as trial 0), "baseline" (the plain network
+            beside a search whose space does not contain it), "tuning", "confirm" or "ablation".
+        act: The act's name as in `ActInfo`; empty for exploring.
     """
 
     number: int
@@ -61,6 +82,7 @@ class TrialInfo:
     values: Mapping[str, Any]
     epochs: int
     role: str = "trial"
+    act: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,7 @@ class TrialEnd:
             space says `checkpoint: best_val`; empty where nothing was trained.
         costs: `params`, `macs`, `latency_ms`, ... as far as they were measured.
         scores: The objectives' values in the order of `StudyInfo.objectives`; None unless the
-            trial finished.
+            trial finished. Runs of an act whose `ActInfo` names metrics are told of by those.
         best: Whether it is now the best finished trial, or on the Pareto front.
         reason: Why it failed or is infeasible; None otherwise.
         reused: Whether the result was taken over from an earlier run instead of trained.
@@ -116,6 +138,9 @@ class Progress(Protocol):
     def study_started(self, study: StudyInfo) -> None:
         """The study is open, its data is loaded and the workers are up."""
 
+    def act_started(self, act: ActInfo) -> None:
+        """An act other than exploring begins or continues."""
+
     def trial_started(self, trial: TrialInfo) -> None:
         """A worker begins with a trial."""
 
@@ -136,6 +161,9 @@ class Silent:
     """A `Progress` that says nothing."""
 
     def study_started(self, study: StudyInfo) -> None:
+        """Says nothing."""
+
+    def act_started(self, act: ActInfo) -> None:
         """Says nothing."""
 
     def trial_started(self, trial: TrialInfo) -> None:

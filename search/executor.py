@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import ray
 from ray import tune
 from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
-from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import ProgressReporter
 from ray.tune.schedulers import TrialScheduler
@@ -21,6 +21,8 @@ from attnsearch.search.cluster import Cluster, ClusterError, Need
 from attnsearch.search.job import Job, Outcome, Report, Source
 from attnsearch.search.searcher import Feed, Watch
 from attnsearch.search.trainable import MakeTraining, Worker, fault_file, make_training
+
+LOST_IN_A_ROW = 3  # jobs whose workers never began, until it is taken for a fault of the machine
 
 
 def execute(
@@ -57,7 +59,7 @@ def execute(
     workers = workers or cluster.workers
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
-    guarded = _Guarded(source, stop)
+    guarded = _Guarded(source, stop, ship=cluster.nodes > 1)
     watch = Watch(guarded, guarded.stop, _kill, lambda job: _read(fault_file(faults, job)))
     feed = Feed(guarded, watch.active, watch.paused, workers, guarded.stop)
     trainable = tune.with_parameters(
@@ -68,7 +70,7 @@ def execute(
         faults=faults,
         make=make,
     )
-    with _many_pending(workers), _plain_workers():
+    with _many_pending(workers), _plain_workers(), _no_usage_tags():
         try:
             tune.run(
                 trainable,
@@ -105,11 +107,15 @@ class _Guarded:
     Args:
         source: The source.
         stop: Whether to stop for another reason.
+        ship: Whether jobs carry the weights files that they need, since other machines do not see
+            this one's disk.
     """
 
-    def __init__(self, source: Source, stop: Callable[[], bool]) -> None:
+    def __init__(self, source: Source, stop: Callable[[], bool], *, ship: bool) -> None:
         self._source = source
         self._stop = stop
+        self._ship = ship
+        self._lost = 0
         self.failure: Exception | None = None
 
     def stop(self) -> bool:
@@ -117,7 +123,11 @@ class _Guarded:
 
     def next_job(self) -> Job | None:
         with self._kept():
-            return self._source.next_job()
+            job = self._source.next_job()
+            if job is None or not job.evaluations or not self._ship:
+                return job
+            packed = (ray.put(Path(task.weights).read_bytes()) for task in job.evaluations)
+            return replace(job, packed=tuple(packed))
         return None
 
     def exhausted(self) -> bool:
@@ -132,8 +142,14 @@ class _Guarded:
             self._source.reported(job, report)
 
     def ended(self, job: Job, outcome: Outcome) -> None:
+        self._lost = self._lost + 1 if outcome.state == "lost" else 0
         with self._kept():
             self._source.ended(job, outcome)
+            if self._lost >= LOST_IN_A_ROW:
+                raise ClusterError(
+                    f"worker processes cannot be started or kept: {outcome.error}\nWhat has "
+                    f"finished is recorded; the same command goes on from there"
+                )
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -180,12 +196,40 @@ def _plain_workers() -> Iterator[None]:
     it holds ready have imported torch already: ten seconds of two cores for two workers. On one
     machine the workers inherit the variables in question; on a cluster they have its own.
     """
-    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    none: dict[str, Any] = {"DEFAULT_ENV_VARS": {}, "ENV_VARS_TO_PROPAGATE": set()}
+    try:
+        from ray.tune.execution import class_cache
+    except ImportError:
+        class_cache = None
+    # Where a Ray names them otherwise, all that is lost is the time.
+    before = {name: getattr(class_cache, name) for name in none if hasattr(class_cache, name)}
+    for name in before:
+        setattr(class_cache, name, none[name])
     try:
         yield
     finally:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
+        for name, value in before.items():
+            setattr(class_cache, name, value)
+
+
+@contextlib.contextmanager
+def _no_usage_tags() -> Iterator[None]:
+    """Keeps Tune from counting callbacks for its usage statistics, which are off.
+
+    To name them it imports MLflow, for a second or two in which the workers wait.
+    """
+    try:
+        from ray.air._internal import usage
+    except ImportError:
+        usage = None
+    if not hasattr(usage, "tag_callbacks"):
+        yield
+        return
+    before, usage.tag_callbacks = usage.tag_callbacks, lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = before
 
 
 def _kill(trial: Trial) -> None:

@@ -7,6 +7,7 @@ from the ledger when it is made, so that a study goes on as if it had not been i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,12 +18,15 @@ from attnsearch.search.job import Job, Outcome, Report, excess
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.proposals import Proposal, Proposals, Told
 from attnsearch.search.records import BASELINE, Entry, Records
+from attnsearch.search.text import value_text
 from attnsearch.spaces import Space
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random
 REPEATS_LIST = 30  # until the space is listed for what is left, if it can be
 REPEATS_END = 1000  # until the search gives up
 LISTED_MAX = 20_000  # combinations that are listed for that
+LOST_MAX = 2  # times that a trial is begun anew because its worker was lost
+LABEL_MAX = 200  # characters
 POLL_SECONDS = 1.0  # between looks at a run that another driver trains
 
 
@@ -43,6 +47,9 @@ class Explorer:
         past: The study's trials so far.
         trials: How many distinct configs may be tried.
         baseline: The plain network's config, where it is to be trained beside the search.
+        role: Of its trials: "trial", or "tuning" where only training settings are searched.
+        arm: The arm whose settings are tuned; None for a study's trials.
+        act: The act's name; empty for a study's exploring.
     """
 
     def __init__(
@@ -57,7 +64,11 @@ class Explorer:
         *,
         trials: int,
         baseline: dict[str, Any] | None = None,
+        role: str = "trial",
+        arm: str | None = None,
+        act: str = "",
     ) -> None:
+        self._role, self._arm, self._act = role, arm, act
         self._space = space
         self._proposals = proposals
         self._records = records
@@ -142,9 +153,16 @@ class Explorer:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A trial ended; Optuna is told, and those that waited for the same config."""
         entry = self._running.pop(job.id)
+        lost = outcome.state == "lost"
+        if lost:
+            entry.lost += 1
+            again = entry.lost <= LOST_MAX
+            outcome = replace(outcome, state="interrupted" if again else "failed")
         if not self._records.ended(entry, outcome):
             self._awaited.append(entry)
             return
+        if lost and outcome.state == "interrupted":
+            self._queue.append(entry)
         if outcome.state == "interrupted" or entry.role == BASELINE:
             return
         report = outcome.report
@@ -169,6 +187,7 @@ class Explorer:
             entry = Entry(
                 row.number, row.role, row.values, row.config, row.key, row.seed, note, row.id
             )
+            self._name(entry)
             done = _done(row)
             told = self._told_of(row) if done else None
             entry.asked = self._proposals.adopt(row.values, told, note.get("how", "sampler"))
@@ -200,6 +219,13 @@ class Explorer:
         self._entries[entry.key] = entry
         self._asked[entry.number] = entry.asked
 
+    def _name(self, entry: Entry) -> None:
+        """Says to which arm and act an entry belongs."""
+        entry.arm, entry.act = self._arm, self._act
+        if self._arm is not None:
+            told = " ".join(f"{key}={value_text(value)}" for key, value in entry.values.items())
+            entry.label = f"tuning {self._arm} {entry.number:03d} {told}"[:LABEL_MAX]
+
     def _next_entry(self) -> Entry | None:
         """The next entry to begin: left over, waited for, or new."""
         if self._queue:
@@ -227,8 +253,9 @@ class Explorer:
             config=entry.config,
             seed=entry.seed,
             epochs=entry.epochs,
-            protected=entry.role != "trial",
+            protected=entry.role not in ("trial", "tuning"),
             limits=self._limits,
+            act=self._act,
         )
 
     def _take_over(self, entry: Entry, run: RunRow) -> None:
@@ -289,7 +316,7 @@ class Explorer:
                 plain = number == 0 and proposal.values == self._space.plain()
                 entry = Entry(
                     number,
-                    "plain" if plain else "trial",
+                    "plain" if plain and self._role == "trial" else self._role,
                     proposal.values,
                     config,
                     key,
@@ -297,6 +324,7 @@ class Explorer:
                     note,
                     asked=proposal.number,
                 )
+                self._name(entry)
                 self._register(entry)
                 return entry
             before.append({**note, "values": proposal.values, "same": same.number})

@@ -16,11 +16,15 @@ from PIL import Image
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.images import SUFFIXES
+from attnsearch.runs.mask_pairs import is_mask_folder
+from attnsearch.runs.scenes import SCENES, SIDE
 from attnsearch.search.text import plural
 from attnsearch.spaces import load_space
 
-_SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224)
-_LARGEST_ON_CPU = 64
+_SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
+# On a CPU and on a GPU, by task.
+_LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
+_BUILT_IN = {"digits": 8, SCENES: SIDE}  # pixels of their images
 _LOOKED_AT = 200  # image files whose size is read
 _IMBALANCE = 3.0  # largest class over smallest from which accuracy misleads
 
@@ -66,7 +70,8 @@ def write_space(data: str, file: str) -> str:
     """Writes a space file for some data, and returns what to tell the user.
 
     Args:
-        data: `digits`, an .npz file or a folder of class folders.
+        data: `digits` or `scenes`, an .npz file, a folder of class folders, or one with images/
+            and masks/.
         file: The file to write; it must not exist.
 
     Raises:
@@ -111,15 +116,18 @@ def propose(data: str, target: Path) -> Proposal:
         DataError: The data cannot be read.
     """
     path = Path(data).expanduser()
-    builtin = data == "digits" and not path.exists()
+    builtin = data in _BUILT_IN and not path.exists()
     if not builtin and not path.exists():
         raise InitError(
-            f"{data} does not exist; DATA is a folder of class folders, an .npz file in MedMNIST "
-            "layout, or digits"
+            f"{data} does not exist; DATA is a folder of class folders, or one with images/ and "
+            "masks/, an .npz file in MedMNIST layout, digits or scenes"
         )
+    masks = data == SCENES if builtin else path.is_dir() and is_mask_folder(path)
+    task = "segmentation" if masks else "classification"
     gpus = torch.cuda.is_available()
-    native = 8 if builtin else _native_size(path)
-    image_size = _image_size(native, gpus, exact=not path.is_dir())
+    native = _BUILT_IN[data] if builtin else _native_size(path)
+    largest = _LARGEST[task][gpus]
+    image_size = _image_size(native, largest, exact=not path.is_dir())
     section = {
         "source": data if builtin else str(path.absolute()),
         "image_size": image_size,
@@ -133,8 +141,8 @@ def propose(data: str, target: Path) -> Proposal:
         "augment": {},
         "ignore_index": None,
     }
-    found = load_data(section, "classification")
-    count = len(found.train.labels)
+    found = load_data(section, task)
+    count = len(found.train.images)
     shares = np.bincount(found.train.labels, minlength=found.classes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Proposal(
@@ -145,9 +153,9 @@ def propose(data: str, target: Path) -> Proposal:
         image_size=image_size,
         stem="small" if image_size <= 48 else "imagenet",
         width=1.0 if gpus else 0.5,
-        batch_size=_batch_size(count, gpus),
+        batch_size=(16 if gpus else 8) if masks else _batch_size(count, gpus),
         epochs=_epochs(count, gpus),
-        imbalance=float(shares.max() / max(shares.min(), 1)),
+        imbalance=1.0 if masks else float(shares.max() / max(shares.min(), 1)),
         gpus=gpus,
         cpus=max(1, (cores or 1) // torch.cuda.device_count()) if gpus else 1,
     )
@@ -155,10 +163,15 @@ def propose(data: str, target: Path) -> Proposal:
 
 def space_text(proposal: Proposal) -> str:
     """The space file of a proposal."""
+    if proposal.data.task == "segmentation":
+        from attnsearch.search.init_masks import mask_space_text
+
+        return mask_space_text(proposal)
     p = proposal
     data = p.data
     uneven = p.imbalance >= _IMBALANCE
     objective = "val_balanced_accuracy" if uneven else "val_accuracy"
+    metric = objective.removeprefix("val_")
     names = ", ".join(data.class_names[:6]) + (", ..." if data.classes > 6 else "")
     counts = f"{len(data.train.labels)} / {len(data.val.labels)} / {len(data.test.labels)}"
     lines = [
@@ -166,14 +179,14 @@ def space_text(proposal: Proposal) -> str:
         "# A value is fixed, or searched: {choice: [a, b]}, {int: [1, 9]}, {float: [0.01, 1]}.",
         "# `attnsearch check FILE` explains it, `attnsearch run FILE` searches it.",
         "",
-        f"name: {_quoted(p.name)}  # the study, and its experiment in MLflow",
+        f"name: {quoted(p.name)}  # the study, and its experiment in MLflow",
         "task: classification",
         "",
-        f"# {data.classes} classes: {_comment(names)}",
+        f"# {data.classes} classes: {comment(names)}",
         f"# {counts} images for training / validation / test",
         "data:",
-        f"  source: {_quoted(p.source)}",
-        f"  image_size: {p.image_size}  # {_size_reason(p)}",
+        f"  source: {quoted(p.source)}",
+        f"  image_size: {p.image_size}  # {size_reason(p)}",
         "  seed: 0  # fixes the split for all runs",
         "  # Several images of one patient must not stand in two splits. If names begin with the",
         '  # patient, as in p12_scan3.png:  groups: "^([^_]+)_"',
@@ -184,8 +197,8 @@ def space_text(proposal: Proposal) -> str:
         "",
         "network:",
         "  backbone: resnet18  # attnsearch sites resnet18: every place for a block",
-        f"  stem: {p.stem}  # {_stem_reason(p)}",
-        f"  width: {p.width}  # {_width_reason(p)}",
+        f"  stem: {p.stem}  # {stem_reason(p)}",
+        f"  width: {p.width}  # {width_reason(p)}",
         "",
         "# WHERE and WHICH. `none` leaves a place empty; attnsearch blocks: what else there is.",
         "insert:",
@@ -206,7 +219,7 @@ def space_text(proposal: Proposal) -> str:
         "  psa: {groups: {choice: [[1, 4, 8, 16], [1, 1, 1, 1]]}}",
         "",
         "train:",
-        f"  epochs: {p.epochs}  # about {_steps(p):,} steps; weak trials are stopped earlier",
+        f"  epochs: {p.epochs}  # about {steps(p):,} steps; weak trials are stopped earlier",
         f"  batch_size: {p.batch_size}",
         "  optimizer: sgd",
         "  lr: {float: [0.01, 0.3], log: true, prior: 0.05}",
@@ -231,10 +244,14 @@ def space_text(proposal: Proposal) -> str:
         "# Combinations that make no sense:",
         "# forbid: [{layer4.block: ecrm, layer3.conv2.block: psa}]",
         "",
-        "# The best few and their controls again, on seeds that the search has not seen.",
+        "# The best few and their controls again, on seeds that the search has not seen. Verdicts",
+        "# need 5 seeds; `check` says which differences so many can find.",
         "confirm: {top: 2, seeds: 5, controls: [baseline, capacity, tuned_baseline]}",
+        "# Then the winner without each of its blocks; also positions, blocks, ofat, pairwise:",
+        "ablation: {plans: [loco], seeds: 5}",
+        f"# smallest_effect: 0.01  # the least gain of {metric} that matters",
         "",
-        _resources(p),
+        resources_line(p),
     ]
     return "\n".join(lines) + "\n"
 
@@ -242,12 +259,6 @@ def space_text(proposal: Proposal) -> str:
 def _native_size(path: Path) -> int:
     """Median of the shorter sides of the images of a source, in pixels."""
     if path.is_dir():
-        roots = [path, *(child for child in path.iterdir() if child.is_dir())]
-        if any((root / "images").is_dir() and (root / "masks").is_dir() for root in roots):
-            raise InitError(
-                f"{path} has images/ and masks/, which is segmentation; init proposes space files "
-                "for classification: class folders, or an .npz file"
-            )
         sides = [side for file in _some_images(path) if (side := _short_side(file)) is not None]
         return round(statistics.median(sides)) if sides else 32
     shape = _npz_shape(path)
@@ -287,8 +298,7 @@ def _npz_shape(path: Path) -> tuple[int, ...] | None:
         return None  # load_data says what is wrong with it
 
 
-def _image_size(native: int, gpus: bool, *, exact: bool) -> int:
-    largest = _SIZES[-1] if gpus else _LARGEST_ON_CPU
+def _image_size(native: int, largest: int, *, exact: bool) -> int:
     if exact and native <= largest:
         return max(native, _SIZES[0])
     return max((size for size in _SIZES if size <= min(native, largest)), default=_SIZES[0])
@@ -306,27 +316,31 @@ def _epochs(count: int, gpus: bool) -> int:
     return min(max(round(images / max(count, 1)), least), most)
 
 
-def _steps(p: Proposal) -> int:
+def steps(p: Proposal) -> int:
+    """About how many steps a full training has."""
     return p.epochs * max(1, len(p.data.train.labels) // p.batch_size)
 
 
-def _size_reason(p: Proposal) -> str:
+def size_reason(p: Proposal) -> str:
+    """Why images get this size."""
     if p.image_size == p.native:
         return "the images' own size"
     if p.image_size > p.native:
         return f"enlarged from {p.native} pixels: the last stage sees an eighth of it"
-    limited = not p.gpus and p.native > _LARGEST_ON_CPU
+    limited = not p.gpus and p.native > _LARGEST[p.data.task][0]
     why = "; small, since there is no GPU here: raise it where there is one" if limited else ""
     return f"the images' shorter side has {p.native} pixels (median){why}"
 
 
-def _stem_reason(p: Proposal) -> str:
+def stem_reason(p: Proposal) -> str:
+    """What the stem does."""
     if p.stem == "small":
         return "3x3 without pooling: the images are small already"
     return "7x7, stride 2, pooling: quarters the map before stage 1"
 
 
-def _width_reason(p: Proposal) -> str:
+def width_reason(p: Proposal) -> str:
+    """Why the network has this width."""
     return "the published width" if p.gpus else "half the published width: no GPU here"
 
 
@@ -336,7 +350,8 @@ def _flip_lines(p: Proposal) -> list[str]:
     return ["    flip: true  # false where left and right differ in meaning"]
 
 
-def _resources(p: Proposal) -> str:
+def resources_line(p: Proposal) -> str:
+    """What a trial gets."""
     if p.gpus:
         return f"resources: {{cpus: {p.cpus}, gpus: 1}}  # per trial; gpus: 0.5 puts two on a GPU"
     return f"resources: {{cpus: {p.cpus}, gpus: 0}}  # per trial: one trial on each CPU core"
@@ -354,13 +369,13 @@ def _source(path: Path, target: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text as a YAML scalar that is read as text."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text)
     reserved = text.lower() in ("true", "false", "null")
     return text if plain and not reserved else json.dumps(text, ensure_ascii=False)
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
     """A text on one line, whatever a folder is called."""
     return "".join(char if char.isprintable() else "?" for char in text)

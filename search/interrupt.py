@@ -25,7 +25,10 @@ class Interrupt:
             self._before = {number: signal.getsignal(number) for number in SIGNALS}
             # Tune installs a handler for this one and leaves it.
             self._before[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)
-            self.install()
+            for number in SIGNALS:
+                # What the caller ignores, as `nohup` does SIGHUP, stays ignored.
+                if self._before[number] is not signal.SIG_IGN:
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -36,13 +39,6 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Puts the handlers in place, again where somebody (as `ray.init`) replaced them."""
-        for number in SIGNALS:
-            # What the caller ignores, as `nohup` does SIGHUP, stays ignored.
-            if number in self._before and self._before[number] is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
 
     def request(self) -> None:
         """Asks for the stop."""

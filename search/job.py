@@ -8,8 +8,29 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """A trained network that is to be applied to a part of the data.
+
+    Attributes:
+        run_id: The run's number in the ledger.
+        config: Its resolved config.
+        seed: Of the run.
+        dataset: Which of the data sets given to `execute` it was trained on.
+        weights: Its weights file.
+        split: The part.
+    """
+
+    run_id: int
+    config: dict[str, Any]
+    seed: int
+    dataset: str
+    weights: str
+    split: str = "test"
+
+
+@dataclass(frozen=True)
 class Job:
-    """One training to be done.
+    """One training to be done, or several trained networks to be evaluated.
 
     Attributes:
         id: Unique within one `execute`, for instance the run's number in the ledger.
@@ -20,6 +41,10 @@ class Job:
         dataset: Which of the data sets given to `execute` it trains on.
         limits: Cost name to its upper limit, checked on the built network before it trains.
         predictions: The splits whose predictions come back when it has finished.
+        act: The act that it belongs to, each of which has a scheduler of its own.
+        evaluations: What to evaluate, one a step; nothing is trained then.
+        packed: The weights files of `evaluations`, in their order, where the workers do not see
+            the driver's disk; anything that `ray.get` takes.
     """
 
     id: int
@@ -30,6 +55,9 @@ class Job:
     dataset: str = "data"
     limits: Mapping[str, float] = field(default_factory=dict)
     predictions: tuple[str, ...] = ()
+    act: str = ""
+    evaluations: tuple[Evaluation, ...] = ()
+    packed: tuple[Any, ...] = field(default=(), repr=False)
 
 
 @dataclass
@@ -48,7 +76,9 @@ class Report:
         predictions: Split to arrays, see `Job.predictions`.
         weights: The bytes of the weights file, as an array: Ray hands arrays over without a copy,
             and their repr is short (Tune formats every result for its debug log).
+        panel: The bytes of a PNG that shows what the network does; of a finished segmentation.
         seconds: Time spent on the job so far.
+        evaluated: The run that this step evaluated.
     """
 
     epoch: int = 0
@@ -61,7 +91,9 @@ class Report:
     violations: dict[str, float] = field(default_factory=dict)
     predictions: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     weights: np.ndarray | None = field(default=None, repr=False)
+    panel: np.ndarray | None = field(default=None, repr=False)
     seconds: float = 0.0
+    evaluated: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +102,8 @@ class Outcome:
 
     Attributes:
         state: "finished" (the full schedule), "stopped" (early), "failed", "infeasible" (never
-            trained) or "interrupted".
+            trained), "interrupted", or "lost": its worker never began, or the machine went away,
+            which says nothing about the job.
         metrics: Those that count, of a finished job; the last epoch's of a stopped one.
         report: The last report of its worker; an empty one where none came.
         error: Why it failed or is infeasible.

@@ -41,6 +41,7 @@ def blocks_text() -> str:
             "",
             "One block and its hyperparameters:  attnsearch blocks psa",
             "Where blocks can stand:             attnsearch sites resnet18",
+            "Whole published networks:           attnsearch blocks --published",
         ]
     )
 

@@ -1,6 +1,8 @@
 """Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once."""
 
-from attnsearch.blocks.sites import BACKBONES, Site, find_backbone, match, sites
+from attnsearch.blocks.backbones import BACKBONES, find_backbone
+from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.sites import Site, match, sites
 from attnsearch.search.text import paragraph, table
 
 _KINDS = {
@@ -13,6 +15,7 @@ _KINDS = {
     "there is one, its activation",
     "conv": "in place of convolution M of the block; where PSA, SCConv and axial attention stand "
     "in their papers",
+    "decoder": "added after step N of the decoder, counted from the smallest map",
 }
 _FORMS = {
     "stem": "stem",
@@ -21,30 +24,42 @@ _FORMS = {
     "residual": "layerN.K.residual",
     "after_conv": "layerN.K.after_convM",
     "conv": "layerN.K.convM",
+    "decoder": "decoderN",
 }
 
 
-def sites_text(backbone: str, *, stem: str | None, width: float, image_size: int | None) -> str:
+def sites_text(
+    backbone: str,
+    *,
+    stem: str | None,
+    width: float,
+    image_size: int | None,
+    decoder: str | None = None,
+) -> str:
     """The sites of a network with their shapes, and how patterns name them.
 
     Args:
         backbone: A name in `BACKBONES`.
         stem: `imagenet` or `small`; the backbone's default if None.
         width: Width multiplier.
-        image_size: Pixels; 224 for the ImageNet networks and 32 for the CIFAR ones if None.
+        image_size: Pixels; those that the network was published with if None: 224 for the
+            ImageNet networks, 32 for the CIFAR ones, 128 for those for segmentation.
+        decoder: Of a network for segmentation, one of `DECODERS`.
 
     Raises:
-        SiteError: There is no such network.
+        SiteError: There is no such network, or it cannot take images of this size.
     """
     found = find_backbone(backbone)
     if image_size is None:
-        image_size = 224 if "imagenet" in found.stems else 32
+        image_size = found.usual_size
     stem = stem or found.stems[0]
-    places = sites(backbone, stem=stem, width=width, image_size=image_size)
+    found.check_size((image_size, image_size), stem)
+    places = sites(backbone, stem, width, image_size, decoder)
     title = (
         f"{backbone}: {len(places)} sites in {len(found.depths)} stages of "
-        f"{', '.join(map(str, found.depths))} {found.block} blocks; "
+        f"{', '.join(map(str, found.depths))} {found.block.replace('_', '-')} blocks; "
         f"stem {stem}, width {width:g}, image size {image_size}"
+        + (f", decoder {decoder}" if decoder else "")
     )
     out = [title, "", table(["site", "input", "output", "what stands there"], _site_rows(places))]
     kinds = dict.fromkeys(place.kind for place in places)
@@ -83,7 +98,7 @@ def _pattern_rows(places: list[Site], stages: int) -> list[tuple[str, str]]:
     meanings = {
         f"layer{stages}": "after the last stage",
         f"layer[{stages - 1}-{stages}]": "the last two stages",
-        "layer[1,3].*.residual": "every block of stages 1 and 3",
+        f"layer[1,{stages}].*.residual": f"every block of stages 1 and {stages}",
         "layer*.last": "the last block of every stage",
         "layer*.first.conv2": "the second convolution of every stage's first block",
         f"layer[2-{stages}].*.conv2": f"the second convolutions of stages 2 to {stages}",
@@ -91,7 +106,10 @@ def _pattern_rows(places: list[Site], stages: int) -> list[tuple[str, str]]:
     }
     rows = []
     for pattern, meaning in meanings.items():
-        count = len(match(pattern, places))
+        try:
+            count = len(match(pattern, places))
+        except SiteError:  # not every network has convolutions that a block can replace
+            continue
         rows.append((pattern, f"{meaning} ({count} {'site' if count == 1 else 'sites'})"))
     return rows
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from attnsearch.search.events import StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.events import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.text import duration, plural, quantity, score
 
 _STATES = ("finished", "stopped", "failed", "infeasible")
@@ -38,6 +38,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self.study: StudyInfo | None = None
+        self._act: ActInfo | None = None
         self._done = 0
 
     def __enter__(self) -> Self:
@@ -56,9 +57,15 @@ class PlainProgress:
         self.study, self._done = study, study.done
         self._say(describe_study(study))
 
+    def act_started(self, act: ActInfo) -> None:
+        """Says what the act is going to do, and what it costs."""
+        self._act, self._done = act, act.done
+        self._say(act.text)
+
     def trial_started(self, trial: TrialInfo) -> None:
-        """Says which trial starts."""
-        self._say(f"trial {trial.number:03d} started: {trial.label}")
+        """Says which trial starts; the runs of an act are announced by its plan."""
+        if not trial.act:
+            self._say(f"trial {trial.number:03d} started: {trial.label}")
 
     def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
         """Says nothing: a line per epoch would bury the trials."""
@@ -66,8 +73,13 @@ class PlainProgress:
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Says how it ended, and how many have."""
         self._done += end.state != "interrupted"
+        told = describe_end(trial, end, self.study, self._act)
+        if trial.act:
+            of = f" of {self._act.runs}" if self._act and self._act.runs else ""
+            state = "" if end.state == "finished" else f" {end.state}"
+            self._say(f"{trial.act} {self._done}{of}{state}: {told}")
+            return
         of = f" of {self.study.trials}" if self.study else ""
-        told = describe_end(trial, end, self.study)
         self._say(f"trial {trial.number:03d} {end.state}: {told} ({self._done}{of})")
 
     def note(self, text: str) -> None:
@@ -98,6 +110,7 @@ class LiveProgress:
         # The table is drawn by a thread of its own, several times a second.
         self._lock = threading.Lock()
         self.study: StudyInfo | None = None
+        self._act: ActInfo | None = None
         self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
         self._counts = dict.fromkeys(_STATES, 0)
         self._before = 0
@@ -132,6 +145,15 @@ class LiveProgress:
             self.study, self._before, self._begin = study, study.done, time.monotonic()
         self._say(Text(describe_study(study)))
 
+    def act_started(self, act: ActInfo) -> None:
+        """Says what the act is going to do, and counts anew."""
+        with self._lock:
+            self._act, self._before, self._begin = act, act.done, time.monotonic()
+            self._counts = dict.fromkeys(_STATES, 0)
+            self._trained = 0
+            self._running.clear()
+        self._say(Text(act.text))
+
     def trial_started(self, trial: TrialInfo) -> None:
         """Adds a row."""
         with self._lock:
@@ -144,13 +166,13 @@ class LiveProgress:
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Turns the row into a line above the table."""
-        told = describe_end(trial, end, self.study)
+        told = describe_end(trial, end, self.study, self._act)
         with self._lock:
             self._running.pop(trial.number, None)
             if end.state in self._counts:
                 self._counts[end.state] += 1
                 self._trained += end.state != "infeasible" and not end.reused
-            if end.best:
+            if end.best and not trial.act:
                 self._best = f"{trial.number:03d}  {_scores(end, self.study)}  {trial.label}"
         line = Table.grid(padding=(0, 2))
         line.add_column(min_width=3)
@@ -176,7 +198,8 @@ class LiveProgress:
             self._console.print(line)
 
     def _watched(self, metrics: Mapping[str, float]) -> str:
-        objectives = self.study.objectives if self.study else {}
+        objectives = [*(self._act.metrics if self._act else ())]
+        objectives += self.study.objectives if self.study else {}
         return next((name for name in objectives if name in metrics), "val_accuracy")
 
     def _draw(self) -> RenderableType:
@@ -198,26 +221,28 @@ class LiveProgress:
     def _header(self, study: StudyInfo, narrow: bool) -> RenderableType:
         done = self._before + sum(self._counts.values())
         elapsed = time.monotonic() - self._begin
-        told = [f"{done}/{study.trials} trials"]
+        total = self._act.runs if self._act else study.trials
+        what = f"{self._act.name} runs" if self._act else "trials"
+        told = [f"{done}/{total} {what}" if total else f"{done} {what}"]
         told += [f"{count} {state}" for state, count in self._counts.items() if count]
         told.append(f"{_clock(elapsed)} elapsed")
-        left = self._seconds_left(study, done, elapsed)
+        left = self._seconds_left(total, done, elapsed)
         if left is not None:
             told.append(f"about {_clock(left)} left")
         line = Text("  ".join(told), no_wrap=True, overflow="ellipsis")
         if narrow:
             return line
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(_bar(done, study.trials, 20), line)
+        grid.add_row(_bar(done, total, 20), line)
         return grid
 
-    def _seconds_left(self, study: StudyInfo, done: int, elapsed: float) -> float | None:
+    def _seconds_left(self, total: int, done: int, elapsed: float) -> float | None:
         """The rest, at the pace of what this session has trained so far."""
         partly = sum(epoch / max(trial.epochs, 1) for trial, epoch, _ in self._running.values())
         worked = self._trained + partly
         if worked < 1:
             return None
-        return elapsed * max(study.trials - done - partly, 0.0) / worked
+        return elapsed * max(total - done - partly, 0.0) / worked
 
     def _rows(self, narrow: bool) -> Table:
         grid = Table.grid(padding=(0, 2))
@@ -245,6 +270,8 @@ def describe_study(study: StudyInfo) -> str:
     """One line: what the study is going to do, or to continue."""
     objectives = ", ".join(f"{way} {name}" for name, way in study.objectives.items())
     name = study.name if study.number == 1 else f"{study.name}/{study.number}"
+    if not study.trials:
+        return f"study {name}: without exploring"
     if study.done:
         begin = f"study {name} continues: {study.done} of {plural(study.trials, 'trial')} done"
     else:
@@ -255,11 +282,17 @@ def describe_study(study: StudyInfo) -> str:
     )
 
 
-def describe_end(trial: TrialInfo, end: TrialEnd, study: StudyInfo | None) -> str:
+def describe_end(
+    trial: TrialInfo, end: TrialEnd, study: StudyInfo | None, act: ActInfo | None = None
+) -> str:
     """What came out of a trial; its number and state stand before it."""
     objectives = study.objectives if study else {}
     parts = []
-    if end.scores is not None:
+    if act is not None and act.metrics and trial.act:
+        parts += [
+            f"{name} {score(end.metrics[name])}" for name in act.metrics if name in end.metrics
+        ]
+    elif end.scores is not None:
         parts.append(_scores(end, study))
     elif end.state == "stopped":
         # An early stop has no score, but where it stood is why it was stopped.

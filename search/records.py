@@ -7,26 +7,30 @@ which tells other drivers that this one lives.
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.architecture import describe
 from attnsearch.runs.lease import HEARTBEAT_SECONDS
 from attnsearch.runs.ledger import Claim, LeaseLost, Ledger, LedgerError
-from attnsearch.runs.mirror import Mirror, MirrorReport
 from attnsearch.runs.rows import RunRow, StudyRow
+from attnsearch.runs.weights_folder import panel_file, weights_folder
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.job import Outcome, Report
 from attnsearch.search.objectives import Objectives
 
+if TYPE_CHECKING:
+    from attnsearch.runs.mirror import Mirror, MirrorReport
+
 WEIGHTS_KEPT = 3  # of a study with one objective; with several, those of the Pareto front
 BASELINE = "baseline"
+MIRROR_SECONDS = 10.0  # from the first trial's start to MLflow's, if its first epoch takes longer
 
 
 class LateMirror:
-    """A mirror that begins when the first trial trains.
+    """A mirror that begins when the first trial has trained an epoch, or some seconds.
 
     Loading MLflow and opening its store takes seconds of a core, which until then are better
     spent on the workers' start.
@@ -36,27 +40,39 @@ class LateMirror:
         study_id: The study to show.
     """
 
-    def __init__(self, mirror: Mirror, study_id: int) -> None:
+    def __init__(self, mirror: "Mirror", study_id: int) -> None:
         self._mirror = mirror
         self._study_id = study_id
+        self._lock = threading.Lock()
+        self._soon: threading.Timer | None = None
         self._begun = False
+
+    def prepare(self) -> None:
+        """Something trains: begins to show the study soon."""
+        if self._soon is None:
+            self._soon = threading.Timer(MIRROR_SECONDS, self.begin)
+            self._soon.daemon = True
+            self._soon.start()
 
     def begin(self) -> None:
         """Begins to show the study, unless that has begun."""
-        if not self._begun:
-            self._begun = True
-            self._mirror.follow(self._study_id)
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self._mirror.follow(self._study_id)
 
     def wake(self) -> None:
         """The ledger has changed."""
         if self._begun:
             self._mirror.wake()
 
-    def close(self, timeout: float) -> MirrorReport:
+    def close(self, timeout: float) -> "MirrorReport":
         """Writes what is left: for so many seconds at most, if anything was trained."""
-        if self._begun:
-            return self._mirror.close(timeout)
-        return self._mirror.sync(self._study_id)
+        if self._soon is None:
+            return self._mirror.sync(self._study_id)
+        self._soon.cancel()
+        self.begin()
+        return self._mirror.close(timeout)
 
 
 @dataclass
@@ -64,8 +80,8 @@ class Entry:
     """A run in its place in a study, from its proposal to its end.
 
     Attributes:
-        number: The trial's number; 0 for the baseline beside a search.
-        role: "trial", "plain" or "baseline".
+        number: The trial's number, or the run's in its arm; 0 for the baseline beside a search.
+        role: "trial", "plain", "baseline", "tuning", "confirm" or "ablation".
         values: The active decisions.
         config: The resolved config.
         key: The run key.
@@ -75,6 +91,11 @@ class Entry:
         asked: Optuna's number of the proposal; None for the baseline.
         started: Whether a worker has begun with it in this session.
         curve: The metrics of its epochs in this session, with the epoch's number as `epoch`.
+        lost: How often its worker was lost.
+        arm: The arm that it belongs to; None for a trial.
+        label: What it is called; what is inserted where if not given.
+        act: The act, as `ActInfo` names it; empty for exploring.
+        shown: Its number in the act, where that is not `number`.
     """
 
     number: int
@@ -88,6 +109,11 @@ class Entry:
     asked: int | None = None
     started: bool = False
     curve: list[dict[str, float]] = field(default_factory=list)
+    lost: int = 0
+    arm: str | None = None
+    label: str | None = None
+    act: str = ""
+    shown: int | None = None
 
     @property
     def epochs(self) -> int:
@@ -97,7 +123,9 @@ class Entry:
     @property
     def info(self) -> TrialInfo:
         """What watchers are told of it."""
-        return TrialInfo(self.number, describe(self.config), self.values, self.epochs, self.role)
+        number = self.number if self.shown is None else self.shown
+        label = self.label or describe(self.config)
+        return TrialInfo(number, label, self.values, self.epochs, self.role, self.act)
 
 
 class Records:
@@ -109,6 +137,7 @@ class Records:
         mirror: Learns of every change.
         progress: Told of every event.
         objectives: Of the study.
+        keep: Whose weights are kept: the "best" trials', those of "all" runs, or of "none".
     """
 
     def __init__(
@@ -118,7 +147,10 @@ class Records:
         mirror: LateMirror,
         progress: Progress,
         objectives: Objectives,
+        *,
+        keep: str = "best",
     ) -> None:
+        self._keep = keep
         self._ledger = ledger
         self._study = study
         self._mirror = mirror
@@ -128,8 +160,13 @@ class Records:
         self._finished: dict[int, tuple[float, ...]] = {}
         self._ours: dict[int, tuple[int, Path]] = {}
 
-    def claim(self, entry: Entry) -> Claim:
-        """Asks the ledger for an entry's run, and gives the run its place where it got one."""
+    def claim(self, entry: Entry, unusable: Collection[int] = ()) -> Claim:
+        """Asks the ledger for an entry's run, and gives the run its place where it got one.
+
+        Args:
+            entry: The entry.
+            unusable: Finished runs that cannot be taken over.
+        """
         claim = self._ledger.claim(
             entry.key,
             config=entry.config,
@@ -138,20 +175,26 @@ class Records:
             fold=entry.config["data"].get("fold"),
             study_id=self._study.id,
             fresh=self._study.fresh,
+            unusable=unusable,
         )
         if claim.outcome != "busy":
-            entry.run_id = claim.run_id
-            self._ledger.attach(
-                self._study.id,
-                claim.run_id,
-                number=entry.number,
-                role=entry.role,
-                arm="plain" if entry.role == BASELINE else None,
-                values=entry.values,
-                proposal=entry.proposal,
-            )
-            self._mirror.wake()
+            self.attach(entry, claim.run_id)
         return claim
+
+    def attach(self, entry: Entry, run_id: int) -> None:
+        """Gives a run the place of an entry."""
+        entry.run_id = run_id
+        self._ledger.attach(
+            self._study.id,
+            run_id,
+            number=entry.number,
+            role=entry.role,
+            arm="plain" if entry.role == BASELINE else entry.arm,
+            name=entry.label,
+            values=entry.values,
+            proposal=entry.proposal,
+        )
+        self._mirror.wake()
 
     def known(self, number: int, run: RunRow) -> None:
         """Takes in a trial of an earlier session; nothing is written."""
@@ -177,7 +220,7 @@ class Records:
 
     def started(self, entry: Entry) -> None:
         """A worker begins with a trial, or goes on with one that was paused."""
-        self._mirror.begin()
+        self._mirror.prepare()
         if not entry.started and entry.role != BASELINE:
             self._progress.trial_started(entry.info)
         entry.started = True
@@ -187,6 +230,7 @@ class Records:
         assert entry.run_id is not None
         entry.curve.append({**report.metrics, "epoch": report.epoch})
         self._ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
+        self._mirror.begin()
         self._mirror.wake()
         if entry.role != BASELINE:
             self._progress.epoch(entry.info, report.epoch, report.metrics)
@@ -203,6 +247,7 @@ class Records:
         if outcome.state == "finished":
             scores = self._objectives.scores(outcome.metrics, report.costs)
         path, new = self._write_weights(entry, scores, report)
+        self._write_panel(entry, report)
         try:
             self._ledger.finish(
                 entry.run_id,
@@ -218,7 +263,7 @@ class Records:
         except LeaseLost as error:
             self._progress.note(str(error))
             return False
-        if path is not None and new and entry.role != BASELINE:
+        if path is not None and new and entry.role != BASELINE and self._keep == "best":
             self._ours[entry.number] = (entry.run_id, path)
         self._mirror.wake()
         self._tell_end(
@@ -271,7 +316,7 @@ class Records:
             self._progress.note(", ".join(said))
             return
         best = False
-        if end.scores is not None:
+        if end.scores is not None and entry.role not in ("confirm", "ablation"):
             self._finished[entry.number] = end.scores
             best = entry.number in self.best()
         self._progress.trial_ended(
@@ -291,15 +336,15 @@ class Records:
     def _write_weights(
         self, entry: Entry, scores: tuple[float, ...] | None, report: Report
     ) -> tuple[Path | None, bool]:
-        """Keeps the weights of the baseline, or of a trial that is among the best so far.
+        """Keeps the weights of the baseline, of a trial that is among the best so far, or of all.
 
         Returns:
             Where they lie, if they are kept, and whether no earlier run had left them there.
         """
-        good = entry.role == BASELINE or (
-            scores is not None
-            and entry.number in self._kept({**self._finished, entry.number: scores})
-        )
+        good = entry.role == BASELINE or self._keep == "all"
+        if self._keep == "best" and scores is not None:
+            kept = self._kept({**self._finished, entry.number: scores})
+            good = good or entry.number in kept
         if report.weights is None or not good:
             return None, False
         path = self._weights / f"{entry.key}.safetensors"
@@ -311,9 +356,24 @@ class Records:
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            self._progress.note(f"the weights of trial {entry.number:03d} are not kept: {error}")
+            name = entry.label or f"trial {entry.number:03d}"
+            self._progress.note(f"the weights of {name} are not kept: {error}")
             return None, False
         return path, new
+
+    def _write_panel(self, entry: Entry, report: Report) -> None:
+        """Keeps the picture of a finished run, for MLflow and whoever looks into the folder."""
+        if report.panel is None:
+            return
+        path = panel_file(self._weights, entry.key)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            self._weights.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(report.panel.data)
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            self._progress.note(f"a picture of validation images is not kept: {error}")
 
     def _drop_weights(self) -> None:
         """Deletes the weights of what this session trained and then surpassed."""
@@ -327,9 +387,3 @@ class Records:
         if len(self._objectives.names) > 1:
             return self._objectives.best(finished)
         return self._objectives.ranked(finished)[:WEIGHTS_KEPT]
-
-
-def weights_folder(ledger: Ledger) -> Path:
-    """Where trained weights are kept: ATTNSEARCH_WEIGHTS, or a folder beside the ledger."""
-    given = os.environ.get("ATTNSEARCH_WEIGHTS")
-    return Path(given).absolute() if given else ledger.folder.absolute() / "attnsearch-weights"

@@ -152,6 +152,55 @@ class _FilledOnce(_Bracket):  # type: ignore[misc]
         return bool(len(self._all_trials) >= self._n0)
 
 
+class PerAct(TrialScheduler):  # type: ignore[misc]
+    """A scheduler of its own for each act of a study; those without one stop nothing.
+
+    Acts follow one another: none begins before the jobs of the one before have ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._never = Never()
+        self._of: dict[str, Any] = {}
+        self._now: Any = self._never
+
+    def begin(self, act: str, scheduler: Any | None) -> None:
+        """An act begins, with this scheduler."""
+        self._now = self._of[act] = scheduler or self._never
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Asks the act's scheduler."""
+        self._scheduler(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Asks the act's scheduler."""
+        self._scheduler(trial).on_trial_error(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Asks the act's scheduler."""
+        decision: str = self._scheduler(trial).on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Asks the act's scheduler."""
+        self._scheduler(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Asks the act's scheduler."""
+        self._scheduler(trial).on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Asks the scheduler of the act that is under way."""
+        return self._now.choose_trial_to_run(tune_controller)
+
+    def debug_string(self) -> str:
+        """Says nothing; Tune's logs are off."""
+        return ""
+
+    def _scheduler(self, trial: Any) -> Any:
+        return self._of.get(trial.config["job"].act, self._never)
+
+
 class HyperBand(HyperBandScheduler):  # type: ignore[misc]
     """HyperBand (Li et al. 2018, arXiv 1603.06560): synchronous halving in brackets.
 

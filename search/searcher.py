@@ -94,6 +94,7 @@ class Watch(Callback):  # type: ignore[misc]
         self._reports: dict[int, Report] = {}
         self._ended: set[int] = set()
         self._trials: list[Trial] = []
+        self._begun: set[str] = set()
         self._killed: set[str] = set()
 
     def stopped(self) -> bool:
@@ -128,6 +129,7 @@ class Watch(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A worker begins with a job."""
+        self._begun.add(trial.trial_id)
         self._source.started(_job(trial))
 
     def on_trial_result(
@@ -161,8 +163,10 @@ class Watch(Callback):  # type: ignore[misc]
         """A worker process was lost."""
         job = _job(trial)
         left = self._crash(job)
-        reason = explain_loss(str(trial.get_error()), left)
-        self._end(job, Outcome("failed", {}, self._reports.get(job.id, Report()), reason, left))
+        error = str(trial.get_error())
+        state = "failed" if trial.trial_id in self._begun and not machine_lost(error) else "lost"
+        report = self._reports.get(job.id, Report())
+        self._end(job, Outcome(state, {}, report, explain_loss(error, left), left))
 
     def interrupt(self) -> None:
         """Ends what has not ended, as interrupted."""
@@ -187,6 +191,11 @@ def _job(trial: Trial) -> Job:
     return job
 
 
+def machine_lost(error: str) -> bool:
+    """Whether Ray says that a whole machine went away."""
+    return "node died" in error.lower() or "node was terminated" in error.lower()
+
+
 def explain_loss(error: str, left: str) -> str:
     """Why a worker process was lost, in one sentence.
 
@@ -199,7 +208,7 @@ def explain_loss(error: str, left: str) -> str:
             "out of memory: Ray ended the worker because the machine's memory was nearly full; a "
             "smaller train.batch_size or fewer trials side by side (resources) need less"
         )
-    if "node died" in error.lower() or "node was terminated" in error.lower():
+    if machine_lost(error):
         return "the machine that trained it was lost"
     if left:
         fault = left.splitlines()[0].removeprefix("Fatal Python error: ")

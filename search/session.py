@@ -1,14 +1,17 @@
-"""`attnsearch run`: one session of a study, and what is said when it is over."""
+"""`attnsearch run` and `ablate`: one session of a study, and what is said when it is over."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from attnsearch.search.arms_text import arms_text
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED
 from attnsearch.search.events import StudyInfo
 from attnsearch.search.progress import open_progress
 from attnsearch.search.studies import (
+    BASELINE,
     beside_text,
     inserted,
     leaderboard,
@@ -19,19 +22,22 @@ from attnsearch.search.text import paragraph, run_command, table, value_text
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
-    from attnsearch.search.engine import StudyResult
+    from attnsearch.search.outcome import StudyResult
 
 _TOP = 5
 _STATUS = {"finished": DONE, "interrupted": INTERRUPTED, "failed": FAILED}
 
 
-def run_space(path: str, overrides: Sequence[str], *, fresh: bool) -> int:
+def run_space(
+    path: str, overrides: Sequence[str], *, fresh: bool, until: str | None = None
+) -> int:
     """Runs a space file's study until it is done or stopped, and prints what came out.
 
     Args:
         path: The space file.
         overrides: Texts `KEY=VALUE`.
         fresh: Whether to start a new study and to ignore finished runs.
+        until: The last act; None for all.
 
     Returns:
         The exit status.
@@ -45,9 +51,56 @@ def run_space(path: str, overrides: Sequence[str], *, fresh: bool) -> int:
     with open_progress() as progress:
         from attnsearch.search.engine import run_study  # Ray: seconds, while the progress waits
 
-        result = run_study(space, fresh=fresh, progress=progress)
+        result = run_study(space, fresh=fresh, progress=progress, until=until)
     assert progress.study is not None, "every session that returns has started its study"
     click.echo(summary(result, progress.study, run_command(path, overrides)))
+    return _STATUS[result.state]
+
+
+def ablate_config(
+    config: str,
+    plans: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    seeds: int | None,
+    retune: bool | None,
+    fresh: bool,
+) -> int:
+    """Runs ablations until they are done or stopped, and prints what came out.
+
+    Args:
+        config: A file, an exported folder, or a study.
+        plans: Names of plans.
+        overrides: Texts `KEY=VALUE`.
+        seeds: Runs of each arm.
+        retune: Whether to tune every arm.
+        fresh: Whether to start a new study and to ignore finished runs.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        AttnsearchError: The input is wrong, or nothing can be run here.
+    """
+    with open_progress() as progress:
+        from attnsearch.search.ablation import ablate  # Ray: seconds, while the progress waits
+
+        result = ablate(
+            config,
+            plans=plans,
+            seeds=seeds,
+            retune=retune,
+            overrides=overrides,
+            fresh=fresh,
+            progress=progress,
+        )
+    assert progress.study is not None, "every session that returns has started its study"
+    words = ["attnsearch", "ablate", config]
+    words += ["--plans", ",".join(plans)] if plans else []
+    words += ["--seeds", str(seeds)] if seeds else []
+    words += ["--retune"] if retune else []
+    words += [word for override in overrides for word in ("--set", override)]
+    click.echo(summary(result, progress.study, shlex.join(words)))
     return _STATUS[result.state]
 
 
@@ -61,9 +114,11 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
     """
     name = study.name if study.number == 1 else result.study.label
     trials = [row for row in result.trials if row.arm is None]
-    beside = [row for row in result.trials if row.arm is not None]
+    beside = [row for row in result.trials if row.role == BASELINE]
     ranked = leaderboard(trials, study.objectives)
     out = ["", f"Study {result.study.label}: {result.state}; {states_text(trials)}"]
+    if result.verdicts:
+        out += ["", *(paragraph(line, hanging="  ") for line in result.verdicts)]
     if ranked:
         best = ranked[0]
         out += ["", leaderboard_text(ranked, study.objectives, top=_TOP)]
@@ -72,6 +127,10 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
         out += ["", f"Best: trial {best.number:03d}, {inserted(best)}", _values_text(best.values)]
     elif failed := [trial for trial in trials if trial.error]:
         out += ["", f"Trial {failed[0].number:03d}: {failed[0].error}"]
+    for plan in result.plans:
+        out += ["", arms_text(plan, result.trials)]
+    if result.winner:
+        out += ["", f"Winner of confirm, by its seeds' validation mean: {result.winner}"]
     if result.notes:
         out.append("")
         out += [paragraph(note, indent="* ", hanging="  ") for note in result.notes]
@@ -79,6 +138,8 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
     if result.state == "interrupted":
         out.append(f"Continue: {again}")
     out.append(f"Look:     attnsearch show {name}")
+    if result.plans:
+        out.append(f"Report:   attnsearch report {name} --to report")
     if ranked:
         out.append(f"Take:     attnsearch export {name} --to best")
     out.append("Browse:   attnsearch ui")

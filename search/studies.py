@@ -10,8 +10,11 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
+from attnsearch.search.arms_text import act_of, arm_fields, arms_text
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.text import duration, paragraph, plural, quantity, score, table, value_text
+
+BASELINE = "baseline"  # the role of the plain network that is trained beside a search
 
 _ORDER = ("finished", "stopped", "failed", "infeasible", "interrupted", "running")
 
@@ -39,19 +42,21 @@ def studies_text() -> str:
             return f"No studies in {ledger} yet. Start one: attnsearch run spaces/resnet.yaml"
         rows = []
         for study in studies:
-            trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+            every = ledger.trials(study.id)
+            trials = [trial for trial in every if trial.arm is None]
             best = next(iter(leaderboard(trials, study.objectives)), None)
             rows.append(
                 (
                     study.label,
                     study.state,
+                    act_of(every, ledger.plans(study.id, superseded=False)),
                     f"{len(trials)}/{_wanted(study, len(trials))}",
                     _scores(best, study.objectives) if best else None,
                     best.name if best else None,
                     f"{study.created.astimezone():%Y-%m-%d %H:%M}",
                 )
             )
-        headers = ["study", "state", "trials", "best score", "best trial", "started"]
+        headers = ["study", "state", "act", "trials", "best score", "best trial", "started"]
         return "\n".join([table(headers, rows), "", "One of them:  attnsearch show STUDY"])
 
 
@@ -68,9 +73,10 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     with open_ledger() as ledger:
         study = ledger.find_study(address)
         rows = ledger.trials(study.id)
+        plans = ledger.plans(study.id, superseded=False)
         lag = mirror_lag(ledger, study)
     trials = [row for row in rows if row.arm is None]
-    beside = [row for row in rows if row.arm is not None]
+    beside = [row for row in rows if row.role == BASELINE]
     ranked = leaderboard(trials, study.objectives)
     if as_json:
         return _json(
@@ -80,6 +86,8 @@ def study_text(address: str, *, as_json: bool = False) -> str:
                 "leaderboard": [trial.number for trial in ranked],
                 "trials": [trial_fields(trial) for trial in trials],
                 "arms": [{"arm": row.arm, **trial_fields(row)} for row in beside],
+                "act": act_of(rows, plans),
+                "plans": [arm_fields(plan, rows) for plan in plans],
             }
         )
     name = study.name if study.number == 1 else study.label
@@ -88,6 +96,8 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         out += [leaderboard_text(ranked, study.objectives), ""]
     if beside:
         out += [beside_text(beside, study.objectives), ""]
+    for plan in plans:
+        out += [arms_text(plan, rows), ""]
     rest = [trial for trial in trials if trial not in ranked]
     if rest:
         out += [_rest_text(rest, study.objectives), ""]
@@ -163,6 +173,28 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
             f'In Python:      attnsearch.runs.load_export("{folder}")',
         ]
     )
+
+
+def report_text(address: str, formats: str, folder: str | None) -> str:
+    """Writes a study's report and tells what it found.
+
+    Args:
+        address: `NAME` or `NAME/NUMBER`.
+        formats: Separated by commas.
+        folder: Where to; None takes a folder beside the ledger.
+
+    Raises:
+        AttnsearchError: There is no such study or format, or the files cannot be written.
+    """
+    from attnsearch.runs.reporting import write_report
+
+    with open_ledger() as ledger:
+        study = ledger.find_study(address)
+        names = [name.strip() for name in formats.split(",") if name.strip()]
+        written = write_report(ledger, study.id, folder, names)
+    files = ", ".join(path.name for path in written.files)
+    found = [paragraph(text, indent="- ", hanging="  ") for text in written.verdicts]
+    return "\n".join([*found, "", f"Wrote {files} to {written.folder}."])
 
 
 def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:

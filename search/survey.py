@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from attnsearch.blocks import build_network, cost
-from attnsearch.blocks.architecture import describe
+from attnsearch.blocks.architecture import Insertion, complete, describe
 from attnsearch.blocks.catalog import SUPPLIED, find_block
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.sites import Site, sites
+from attnsearch.blocks.network import has_gate
+from attnsearch.blocks.sites import Site, network_sites
 from attnsearch.spaces import Decision, Space
 from attnsearch.spaces.insertions import NONE, Group
 
@@ -51,6 +52,7 @@ class Example:
         params: Number of parameters; None if it cannot be built.
         macs: Multiply-accumulates for one image; None if it cannot be built.
         outside: The rule or limit that keeps it out of the search; None if it is in.
+        weights: What `network.weights` gave to it and what not; None without a file.
     """
 
     which: str
@@ -59,6 +61,7 @@ class Example:
     params: int | None
     macs: int | None
     outside: str | None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def _example(space: Space, which: str, values: Mapping[str, Any], images: Images
     config = space.resolve(values)
     active = space.ask(lambda decision: values.get(decision.name, decision.default()))
     outside = space.forbidden(values)
-    params = macs = None
+    params = macs = weights = None
     try:
         network = build_network(config, images.channels, images.classes, images.size)
     except AttnsearchError as error:
@@ -153,12 +156,13 @@ def _example(space: Space, which: str, values: Mapping[str, Any], images: Images
     else:
         params = cost.params(network)
         macs = cost.macs(network, (images.channels, *images.size))
+        weights = str(network.weights_report) if network.weights_report else None
         limits = space.document.get("limits") or {}
         for name, value in (("params", params), ("macs", macs)):
             limit = limits.get(name)
             if limit is not None and value > limit:
                 outside = outside or f"over limits.{name}: {limit:g}"
-    return Example(which, describe(config), active, params, macs, outside)
+    return Example(which, describe(config), active, params, macs, outside, weights)
 
 
 def _extremes(space: Space, images: Images) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -167,9 +171,8 @@ def _extremes(space: Space, images: Images) -> tuple[dict[str, Any], dict[str, A
     for host in _hosts(space):
         base = {**space.defaults(), **host}
         network = space.resolve(base)["network"]
-        place = (network["backbone"], network["stem"], network["width"])
-        size = _host_params(*place, images)
-        places = {site.name: site for site in sites(*place, images.size)}
+        size = _host_params(space.document["task"], network, images)
+        places = {site.name: site for site in network_sites(network, images.size)}
         groups = [added for group in space.groups if (added := list(_added(group, places)))]
         for sign, ends in zip((1, -1), found, strict=True):
             ends.append(_least(space, base, groups, sign, size))
@@ -224,11 +227,20 @@ def _added(group: Group, places: Mapping[str, Site]) -> Iterator[tuple[int, Valu
             try:
                 count = sum(
                     _block_params(option.block, _frozen(params), places[site.name])
+                    + _gate_params(group, option.block, params, places[site.name])
                     for site in group.sites
                 )
             except AttnsearchError:
                 continue
             yield count, {**chosen, **values}
+
+
+def _gate_params(group: Group, block: str, params: Mapping[str, Any], site: Site) -> int:
+    """Parameters of the gate that `pretrained_safe` puts beside a block."""
+    if not group.pretrained_safe:
+        return 0
+    insertion = Insertion(site.name, block, complete(block, params), pretrained_safe=True)
+    return site.channels if has_gate(insertion, site) else 0
 
 
 def _frozen(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -253,10 +265,8 @@ def _block_params(block: str, params: tuple[tuple[str, Any], ...], site: Site) -
     return count
 
 
-@lru_cache(maxsize=64)
-def _host_params(backbone: str, stem: str | None, width: float, images: Images) -> int:
-    network = {"backbone": backbone, "stem": stem, "width": width, "weights": None}
-    plain = {"task": "classification", "network": network, "insert": []}
+def _host_params(task: str, network: Mapping[str, Any], images: Images) -> int:
+    plain = {"task": task, "network": {**network, "weights": None}, "insert": []}
     return cost.params(build_network(plain, images.channels, images.classes, images.size))
 
 

@@ -6,6 +6,9 @@ import sys
 import textwrap
 from collections.abc import Container, Sequence
 
+from attnsearch.runs.report_numbers import plural as plural
+from attnsearch.runs.report_numbers import quantity as quantity
+
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24
 
@@ -88,19 +91,6 @@ def terminal_width() -> int | None:
     return max(shutil.get_terminal_size().columns, 40)
 
 
-def quantity(number: float | None) -> str:
-    """A count with three significant digits and a unit: `2.78 M`."""
-    if number is None:
-        return "-"
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        # 0.9995 and not 1: 999,950 is 1.00 M and not 1000 k.
-        if abs(number) >= 0.9995 * size:
-            scaled = number / size
-            digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
-            return f"{scaled:.{digits}f} {unit}"
-    return f"{number:.0f}" if number == int(number) else f"{number:.3g}"
-
-
 def duration(seconds: float | None) -> str:
     """A span of time in its two largest units: `3 min 20 s`."""
     if seconds is None:
@@ -133,8 +123,3 @@ def value_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(value_text(item) for item in value) + "]"
     return str(value)
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`, `1,024 networks`."""
-    return f"{count:,} {noun if count == 1 else noun + 's'}"

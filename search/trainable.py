@@ -11,11 +11,14 @@ import gc
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import ray
 import torch
 from ray.tune import Trainable
 from torch import Tensor, nn
@@ -24,7 +27,7 @@ from attnsearch.blocks.cost import macs, params
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.train import Training
-from attnsearch.runs.weights import Interface, pack_weights
+from attnsearch.runs.weights import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.search.cluster import Need
 from attnsearch.search.job import Job, Report, excess
 
@@ -54,6 +57,12 @@ class Trainee(Protocol):
 
     def predictions(self, split: str = "val") -> dict[str, Any]:
         """What the network says about every image of a split."""
+
+    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """The network's scores on a split, and what it says about every image."""
+
+    def panel(self, said: Mapping[str, Any]) -> bytes:
+        """A picture of validation images, given what `predictions` told of them."""
 
     def result_state(self) -> dict[str, Tensor]:
         """The trained state dict."""
@@ -121,13 +130,14 @@ class Worker(Trainable):  # type: ignore[misc]
         self._watch_for_crash()
         self._costs: dict[str, float] = {}
         self._seconds = 0.0
+        self._evaluated = 0
         return True
 
     def step(self) -> dict[str, Any]:
         """One epoch, or the first and last result of a job that fails or is infeasible."""
         start = time.perf_counter()
         try:
-            report = self._epoch()
+            report = self._evaluate() if self._job.evaluations else self._epoch()
         except (Exception, SystemExit) as error:
             report = Report(
                 state="failed",
@@ -198,6 +208,30 @@ class Worker(Trainable):  # type: ignore[misc]
             self._finish(training, report)
         return report
 
+    def _evaluate(self) -> Report:
+        """The next of the networks to be evaluated."""
+        place = self._evaluated
+        self._evaluated += 1
+        task = self._job.evaluations[place]
+        if self._job.packed:
+            state = unpack_weights(ray.get(self._job.packed[place]))
+        else:
+            state, _ = read_weights(Path(task.weights))
+        # The stored weights replace those that the training started from.
+        network = {**task.config["network"], "weights": None}
+        alike = replace(self._job, config={**task.config, "network": network}, seed=task.seed)
+        trainee = self._make(alike, self._datasets[task.dataset], self._device, self._threads)
+        trainee.network.load_state_dict(state)
+        scores, predictions = trainee.evaluate(task.split)
+        done = self._evaluated == len(self._job.evaluations)
+        return Report(
+            epoch=self._evaluated,
+            metrics={f"{task.split}_{name}": value for name, value in scores.items()},
+            state="finished" if done else None,
+            predictions={task.split: predictions},
+            evaluated=task.run_id,
+        )
+
     def _build(self) -> Trainee:
         data = self._datasets[self._job.dataset]
         return self._make(self._job, data, self._device, self._threads)
@@ -224,6 +258,12 @@ class Worker(Trainable):  # type: ignore[misc]
         data = self._datasets[self._job.dataset]
         packed = pack_weights(training.result_state(), interface(data))
         report.weights = np.frombuffer(packed, np.uint8)
+        if data.task == "segmentation":
+            said = report.predictions.get("val") or training.predictions("val")
+            known = said["hd95"][~np.isnan(said["hd95"])]
+            if len(known):  # it takes too long for every epoch
+                report.result = {**report.result, "val_hd95": float(known.mean())}
+            report.panel = _panel(training, said)
 
     def _forget(self) -> None:
         """Frees what the last training held, cycles and the card's cache included."""
@@ -232,6 +272,15 @@ class Worker(Trainable):  # type: ignore[misc]
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
+
+
+def _panel(training: Trainee, said: Mapping[str, Any]) -> np.ndarray | None:
+    """The picture of a finished training, which must not fail with its picture."""
+    try:
+        return np.frombuffer(training.panel(said), np.uint8)
+    except Exception as error:
+        warnings.warn(f"no picture of the validation images: {error}", stacklevel=2)
+        return None
 
 
 def fault_file(folder: Path, job: Job) -> Path:

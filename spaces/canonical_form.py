@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.architecture import architecture
+from attnsearch.blocks.pyramid import HEADS
+from attnsearch.blocks.weights import weights_file
 from attnsearch.spaces.parameters import side_loss
 
 _DATA = ("image_size", "channels", "seed", "folds", "fold", "splits", "ignore_index")
 _SGD_ONLY = ("momentum", "nesterov")
+_SEGMENTATION_ONLY = ("loss", "boundary_weight")
 _STEP_ONLY = ("step_epochs", "step_factor")
 
 
@@ -32,18 +35,30 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
         BlockError: Likewise.
     """
     built = architecture(config)
-    weights = config["network"].get("weights")
-    network: dict[str, Any] = {**built, "weights": weights and weights_marker(weights)}
+    network: dict[str, Any] = {**built, "weights": _weights(config["network"].get("weights"))}
     if config["task"] == "segmentation":
         network["decoder"] = config["network"].get("decoder")
+        network["aux_heads"] = sorted(config["network"].get("aux_heads") or ())
     sides = {side_loss(insertion["block"]) for insertion in built["insert"]}
+    if network.get("aux_heads"):
+        sides.add(HEADS)
     return {
         "task": config["task"],
         "network": network,
         "data": _data(config["data"]),
-        "train": _train(config["train"], sides),
+        "train": _train(config["train"], sides, config["task"]),
         "checkpoint": config.get("checkpoint", "last"),
     }
+
+
+def _weights(setting: Any) -> str | dict[str, Any] | None:
+    """What stands for the weights: the file's content, with the key map where there is one."""
+    path, rename = weights_file(setting)
+    if path is None:
+        return None
+    marker = weights_marker(path)
+    # A list, since the order of its patterns counts.
+    return {"content": marker, "rename": [*rename.items()]} if rename else marker
 
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,8 +71,10 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _train(train: Mapping[str, Any], sides: set[str | None]) -> dict[str, Any]:
+def _train(train: Mapping[str, Any], sides: set[str | None], task: str) -> dict[str, Any]:
     dropped = {"seed", "epochs"}
+    if task != "segmentation":
+        dropped |= set(_SEGMENTATION_ONLY)
     if train["optimizer"] != "sgd":
         dropped |= set(_SGD_ONLY)
     elif train["momentum"] == 0:
@@ -67,6 +84,8 @@ def _train(train: Mapping[str, Any], sides: set[str | None]) -> dict[str, Any]:
     if train["schedule"] == "onecycle":
         dropped.add("warmup_epochs")
     kept = {key: value for key, value in train.items() if key not in dropped}
+    if task == "segmentation":
+        kept["loss"] = kept.get("loss") or "ce_dice"
     kept["aux_weight"] = {
         key: value for key, value in train.get("aux_weight", {}).items() if key in sides
     }

@@ -9,26 +9,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.backbones import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.sites import find_backbone, find_stem
 from attnsearch.spaces.decisions import is_spec
 from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
 from attnsearch.spaces.model import GroupsPattern, SpaceFile, Train
 from attnsearch.spaces.model_search import (
     CLASSIFICATION_METRICS,
     COSTS,
+    MEASURED,
     SEGMENTATION_METRICS,
     Scheduler,
+    is_share,
+    primary_metrics,
 )
 
-BUILT_IN = ("digits",)
+TASK_OF_BUILT_IN = {"digits": "classification", "scenes": "segmentation"}
+BUILT_IN = tuple(TASK_OF_BUILT_IN)
 
 Warnings = list[str]
 
 
 def check_sections(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
     """Records every contradiction between the keys of a file, except those of `insert`."""
-    for check in (_network, _data, _train, _search, _plans, _resources):
+    for check in (_network, _data, _train, _search, _plans, _statistics, _resources):
         check(file, problems, warnings)
 
 
@@ -57,10 +61,83 @@ def _network(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
                     find_stem(backbone, stem)
                 except SiteError as error:
                     problems.add(("network", "stem"), str(error))
+            _host(file, backbone, problems)
     if network.decoder and file.task == "classification" and not problems.wrong(("task",)):
         problems.add(
             ("network", "decoder"), "a decoder needs task: segmentation; remove it", at_key=True
         )
+    if file.task == "classification" and not problems.wrong(("task",)):
+        train = file.train
+        for path, given in (
+            (("network", "aux_heads"), network.aux_heads),
+            (("train", "loss"), train.loss),
+            (("train", "boundary_weight"), train.boundary_weight),
+        ):
+            if given:
+                problems.add(path, "is for task: segmentation only; remove it", at_key=True)
+    elif network.aux_heads and network.backbone in BACKBONES:
+        _heads(file, find_backbone(network.backbone), problems)
+
+
+def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
+    path = ("network", "aux_heads")
+    if backbone.task == "segmentation":
+        problems.add(path, f"{backbone.name} takes no auxiliary heads; remove it", at_key=True)
+        return
+    stages = [f"layer{number}" for number in range(1, len(backbone.depths) + 1)]
+    for index, head in enumerate(file.network.aux_heads):
+        if head not in stages:
+            problems.add(
+                (*path, index),
+                f"{shown(head)} is no stage{nearest(head, stages)}; heads stand at "
+                f"{', '.join(stages)}",
+            )
+
+
+def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
+    """Checks what one network can be: its width, its images' size, its task."""
+    network, size = file.network, file.data.image_size
+    if (
+        backbone.block == "axial"
+        and is_spec(network.width)
+        and not hasattr(network.width, "choice")
+    ):
+        problems.add(
+            ("network", "width"),
+            f"the heads of {backbone.name} cannot share every width in a range; write "
+            "{choice: [...]}",
+        )
+    for width in members(network.width):
+        if problems.wrong(("network", "width")):
+            break
+        try:
+            backbone.widths(width)
+        except SiteError as error:
+            problems.add(("network", "width"), str(error))
+    for stem in members(network.stem):
+        if problems.wrong(("network", "stem")) or problems.wrong(("data", "image_size")):
+            break
+        try:
+            backbone.check_size((size, size), stem)
+        except SiteError as error:
+            problems.add(("data", "image_size"), str(error))
+    if network.learn_gates and not backbone.gated:
+        problems.add(
+            ("network", "learn_gates"), f"{backbone.name} has no gates; remove it", at_key=True
+        )
+    if backbone.task == "segmentation":
+        if file.task != "segmentation" and not problems.wrong(("task",)):
+            problems.add(
+                ("task",),
+                f"{backbone.name} gives a mask for each image; write task: segmentation, or "
+                "choose another backbone",
+            )
+        if network.decoder:
+            problems.add(
+                ("network", "decoder"),
+                f"{backbone.name} has a decoder of its own; remove it",
+                at_key=True,
+            )
 
 
 def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
@@ -83,6 +160,20 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             (*path, "fold"),
             f"{data.fold} is none of {data.folds} folds; they count from 0 to {data.folds - 1}",
         )
+    if data.development is not None and data.folds is None:
+        problems.add(
+            (*path, "development"),
+            "development needs folds: the number of folds; add it",
+            at_key=True,
+        )
+    if data.folds is not None and file.confirm and not (data.development or data.fold is not None):
+        warn(
+            problems,
+            warnings,
+            (*path, "folds"),
+            'exploring sees test images of other folds, so that confirm gives no verdict ("not '
+            'nested"); add development: 0.2, or run one file for each fold with fold: 0, 1, ...',
+        )
     total = sum(data.splits)
     if not math.isclose(total, 1, abs_tol=1e-6):
         problems.add(
@@ -90,10 +181,27 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             f"the fractions {data.splits} add up to {total:g}; training, validation and test "
             "must add up to 1",
         )
-    if data.ignore_index is not None and file.task == "classification":
-        problems.add(
-            (*path, "ignore_index"), "is for task: segmentation only; remove it", at_key=True
-        )
+    for key in ("ignore_index", "mask_values", "mask_name", "tile_overlap"):
+        if getattr(data, key) is not None and file.task == "classification":
+            problems.add((*path, key), "is for task: segmentation only; remove it", at_key=True)
+    if data.mask_values is not None and not problems.wrong((*path, "mask_values")):
+        values, count = data.mask_values, data.classes
+        count = len(count) if isinstance(count, list) else count
+        if len(set(values)) < len(values):
+            problems.add((*path, "mask_values"), "a value stands twice; each is one class's")
+        if count is not None and count != len(values):
+            problems.add(
+                (*path, "mask_values"),
+                f"{len(values)} values for {count} classes; give one per class",
+            )
+        if data.ignore_index in values:
+            problems.add(
+                (*path, "ignore_index"), f"{data.ignore_index} is a class's in mask_values too"
+            )
+    if data.source in TASK_OF_BUILT_IN and not problems.wrong(("task",)):
+        task = TASK_OF_BUILT_IN[data.source]
+        if task != file.task:
+            problems.add((*path, "source"), f"{data.source} are for task: {task}")
     _groups(file, problems)
 
 
@@ -231,6 +339,43 @@ def _plans(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
         problems.add(
             ("ablation", "reuse"), "there is no confirm section whose runs could be reused; add it"
         )
+
+
+def _statistics(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+    known = primary_metrics(file.task)
+    metric, path = file.primary_metric, ("primary_metric",)
+    if metric is None:
+        metric = next(iter(file.search.objectives or known)).removeprefix(MEASURED)
+    if metric not in known and not problems.wrong(("task",)) and not problems.wrong(path):
+        if file.primary_metric is not None:
+            problems.add(
+                path,
+                f"{shown(metric)} is no metric of {file.task}"
+                f"{nearest(metric.removeprefix(MEASURED), known)} (there are {', '.join(known)})",
+            )
+        return
+    effects = {"smallest_effect": file.smallest_effect, "margin": file.margin}
+    for key, value in effects.items():
+        if value is not None and value > 1 and is_share(metric):
+            problems.add(
+                (key,),
+                f"{value:g} is more than any difference of {metric}, which lies between 0 and 1; "
+                f"{value / 100:g} is {value:g} points",
+            )
+    if file.ablation and file.ablation.reuse == "confirm" and file.confirm is not None:
+        wanted, used = file.ablation.epochs, file.confirm.epochs or file.train.epochs
+        if wanted is not None and wanted != used:
+            problems.add(
+                ("ablation", "epochs"),
+                f"{wanted} epochs cannot reuse runs of confirm, which have {used}; remove one",
+            )
+        given = "seeds" in file.ablation.model_fields_set
+        if given and file.ablation.seeds > file.confirm.seeds:
+            problems.add(
+                ("ablation", "seeds"),
+                f"{file.ablation.seeds} seeds are more than the {file.confirm.seeds} of confirm, "
+                "whose runs reuse: confirm takes; raise confirm.seeds or remove reuse",
+            )
 
 
 def _resources(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:

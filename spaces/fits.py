@@ -31,12 +31,27 @@ _MAX_BUILT = 1500
 
 @dataclass(frozen=True)
 class Host:
-    """The network that blocks are inserted into."""
+    """The network that blocks are inserted into, and how it is trained.
+
+    Attributes:
+        backbone: Its name.
+        stem: Its stem.
+        width: Its width multiplier, or one for each stage.
+        image_size: Side of the images in pixels.
+        batch: Images in a training step: 1, or 2 for any number above.
+        decoder: For segmentation.
+    """
 
     backbone: str
     stem: str | None
-    width: float
+    width: float | str | tuple[float, ...]
     image_size: int
+    batch: int = 2
+    decoder: str | None = None
+
+    def sites(self) -> list[Site]:
+        """Its sites."""
+        return sites(self.backbone, self.stem, self.width, self.image_size, self.decoder)
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ class Fits:
         for named in group_sites:
             site = places[named.name]
             shape = (site.kind == "conv", site.channels, site.size, site.out_channels)
-            key = (block, written, *shape, site.out_size, site.stride, site.kernel)
+            key = (block, written, *shape, site.out_size, site.stride, site.kernel, host.batch)
             if key not in self._known:
                 self._known[key] = self._try(host, site, block, params)
             fault = self._known[key]
@@ -116,12 +131,17 @@ class Fits:
 
     def _try(self, host: Host, site: Site, block: str, params: Mapping[str, Any]) -> str | None:
         config = {
-            "network": {"backbone": host.backbone, "stem": host.stem, "width": host.width},
+            "network": {
+                "backbone": host.backbone,
+                "stem": host.stem,
+                "width": host.width,
+                "decoder": host.decoder,
+            },
         }
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                check_fit(config, site.name, block, params, host.image_size)
+                check_fit(config, site.name, block, params, host.image_size, host.batch)
             except AttnsearchError as error:
                 return str(error)
             except Exception as error:  # a user's block may raise anything
@@ -133,8 +153,7 @@ class Fits:
 
 @lru_cache(maxsize=32)
 def _places(host: Host) -> dict[str, Site]:
-    every = sites(host.backbone, host.stem, host.width, host.image_size)
-    return {site.name: site for site in every}
+    return {site.name: site for site in host.sites()}
 
 
 @dataclass

@@ -58,6 +58,7 @@ class Group:
         decision: Which block, where that is decided.
         options: The blocks by name; one where the block is fixed.
         path: Of the entry in the file.
+        pretrained_safe: Whether added blocks start as the identity.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Group:
     decision: Decision | None
     options: Mapping[str, Option]
     path: KeyPath
+    pretrained_safe: bool = False
 
     @property
     def allows_none(self) -> bool:
@@ -244,7 +246,7 @@ def _group(
         if settings.joint is not None:
             joint = decision(f"{name}.{label}.params", settings.joint, parents)
         built[block] = Option(block, settings.fixed, searched, joint, place, settings.places)
-    return Group(name, at, sites, which, built, path)
+    return Group(name, at, sites, which, built, path, entry.pretrained_safe)
 
 
 def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.pyramid import HEADS
 from attnsearch.blocks.sites import BACKBONES, Site, find_backbone, find_stem, sites
 from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.weights import rename_fault
 from attnsearch.spaces.checks import (
     check_sections,
     members,
@@ -19,9 +21,16 @@ from attnsearch.spaces.checks import (
 from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, decision, is_spec
 from attnsearch.spaces.document import parse, read_text
 from attnsearch.spaces.errors import KeyPath, Place, Problems, SpaceError, dotted, nearest
-from attnsearch.spaces.fits import Fits, Host, Survey
+from attnsearch.spaces.fits import Fits, Survey
+from attnsearch.spaces.hosts import (
+    check_pretrained_safe,
+    check_single_images,
+    decoder_of,
+    possible_hosts,
+)
 from attnsearch.spaces.insertions import NONE, Group, other_names, read_groups
 from attnsearch.spaces.model import GroupsPattern, GroupsTable, SpaceFile
+from attnsearch.spaces.model_search import MEASURED
 from attnsearch.spaces.overrides import apply_overrides
 from attnsearch.spaces.parameters import Blocks, side_loss
 from attnsearch.spaces.rules import Rule, double_replacements, fixed_names, read_rules
@@ -73,14 +82,17 @@ class _Loading:
         document = self._document()
         self._make_importable()
         groups = read_groups(file, self._sites(), Blocks(problems), problems)
+        check_pretrained_safe(groups, problems, self.warnings)
         sides = self._side_losses(groups)
         settings = list(self._settings(groups, sides))
         decisions = self._ordered(groups, settings)
         known = {decision.name: decision for decision in decisions}
         rules = self._rules(groups, known)
         fits = Fits()
-        survey = Survey(fits, self._hosts(), problems)
+        hosts = possible_hosts(file)
+        survey = Survey(fits, hosts, problems)
         if not self._host_is_wrong():
+            check_single_images(hosts, problems)
             survey.run(groups)
         self._check_sampler(decisions)
         if problems:
@@ -120,15 +132,11 @@ class _Loading:
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        if network["weights"] is not None:
-            path = ("network", "weights")
-            base = self._base(path)
-            network["weights"] = place_file(network["weights"], base, path, problems, exists=True)
+        network["weights"] = self._weights()
         data["groups"] = self._groups()
         if network["stem"] is None and network["backbone"] in BACKBONES:
             network["stem"] = find_stem(find_backbone(network["backbone"]), None)
-        if file.task == "segmentation" and network["decoder"] is None:
-            network["decoder"] = "unet"
+        network["decoder"] = decoder_of(file)
         search = document["search"]
         if isinstance(search["scheduler"], dict):
             named = search["scheduler"].items()
@@ -136,11 +144,36 @@ class _Loading:
         if not search["objectives"]:
             metric = "val_accuracy" if file.task == "classification" else "val_dice"
             search["objectives"] = {metric: "max"}
+        if document["primary_metric"] is None:
+            document["primary_metric"] = next(iter(search["objectives"])).removeprefix(MEASURED)
+        ablation, confirm = file.ablation, file.confirm
+        if ablation and confirm and ablation.reuse and "seeds" not in ablation.model_fields_set:
+            document["ablation"]["seeds"] = confirm.seeds
+        for index, text in enumerate((document["confirm"] or {}).get("configs") or ()):
+            path = ("confirm", "configs", index)
+            found = place_file(text, self._base(path), path, problems, exists=True)
+            document["confirm"]["configs"][index] = found
         limits = document["limits"].items()
         document["limits"] = {key: value for key, value in limits if value is not None}
         gpus = document["resources"]["gpus"]
         document["resources"]["gpus"] = int(gpus) if gpus == int(gpus) else gpus
         return document
+
+    def _weights(self) -> str | dict[str, Any] | None:
+        """Returns the weights file, or the file and the key map, its path absolute."""
+        weights, problems = self.file.network.weights, self.problems
+        path: KeyPath = ("network", "weights")
+        if isinstance(weights, str):
+            return place_file(weights, self._base(path), path, problems, exists=True)
+        if weights is None:
+            return None
+        for pattern, target in weights.rename.items():
+            if fault := rename_fault(pattern, target):
+                problems.add((*path, "rename", pattern), fault, at_key=True)
+        found, path = weights.path, (*path, "path")
+        if found is not None:
+            found = place_file(found, self._base(path), path, problems, exists=True)
+        return {"path": found, "rename": dict(weights.rename)}
 
     def _groups(self) -> dict[str, str] | None:
         groups, path = self.file.data.groups, ("data", "groups")
@@ -172,28 +205,10 @@ class _Loading:
         if self.problems.wrong(("network", "backbone")):
             return None
         try:
-            return sites(network.backbone)
+            return sites(network.backbone, decoder=decoder_of(self.file))
         except SiteError as error:
             self.problems.add(("network", "backbone"), str(error))
             return None
-
-    def _hosts(self) -> list[tuple[dict[str, Any], Host]]:
-        """Returns the networks to try blocks in, each with the decision values that make it."""
-        network = self.file.network
-        widths = members(network.width)
-        if is_spec(network.width):
-            widths.append(decision("network.width", network.width).default())
-        hosts = []
-        for stem in members(network.stem):
-            for width in dict.fromkeys(widths):
-                chosen: dict[str, Any] = {}
-                if is_spec(network.stem):
-                    chosen["network.stem"] = stem
-                if is_spec(network.width):
-                    chosen["network.width"] = width
-                host = Host(network.backbone, stem, width, self.file.data.image_size)
-                hosts.append((chosen, host))
-        return hosts
 
     def _side_losses(self, groups: Sequence[Group]) -> dict[str, list[tuple[str, str]] | None]:
         """Returns by side loss which block decisions bring it; None where it is always there."""
@@ -234,7 +249,7 @@ class _Loading:
                 continue
             bringing = sides.get(key)
             parents = () if bringing is None else tuple((n, frozenset([b])) for n, b in bringing)
-            if key in sides:
+            if key in sides or key == HEADS:
                 yield Setting(path, decision(dotted(path), weight, parents))
 
     def _parents(self, key: str) -> tuple[tuple[str, frozenset[str]], ...] | None:
@@ -259,6 +274,8 @@ class _Loading:
 
     def _aux_weight_is_known(self, key: str, sides: Mapping[str, Any], path: KeyPath) -> bool:
         known = [*sides, *(side for side in _side_names() if side not in sides)]
+        if key == HEADS and self.file.network.aux_heads:
+            return True
         if key not in known:
             self.problems.add(
                 path,

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from attnsearch.blocks.sites import BACKBONES
+from attnsearch.spaces.model_published import Published
 from attnsearch.spaces.model_search import Ablation, Confirm, Limits, Resources, Search
+from attnsearch.spaces.model_weights import Weights
 from attnsearch.spaces.values import (
     Count,
     Positive,
@@ -23,6 +25,7 @@ from attnsearch.spaces.values import (
 )
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Multiplier = Annotated[float, Field(gt=0, le=16)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
@@ -63,6 +66,9 @@ class Augment(Section):
     translate: SearchableFloat[Half] = Field(
         0, description="Shift by up to this fraction of the image's side."
     )
+    elastic: SearchableFloat[Annotated[float, Field(ge=0, le=0.2)]] = Field(
+        0, description="Bend: the deviation of 4x4 points' movements, as a fraction of the side."
+    )
     brightness: SearchableFloat[Fraction] = Field(
         0, description="Change the brightness by a factor of up to 1 +- this."
     )
@@ -82,8 +88,9 @@ class Data(Section):
 
     source: Annotated[str, Field(min_length=1)] | None = Field(
         description="`digits` (built in), or a path relative to this file: an .npz in MedMNIST "
-        "layout, a folder of class folders with or without train/val/test, or a folder with "
-        "images/ and masks/. null: a network without data, which can be checked and built."
+        "layout, a folder of class folders with or without train/val/test. For segmentation "
+        "`scenes` (built in), or a folder with images/ and masks/, with or without "
+        "train/val/test. null: a network without data, which can be checked and built."
     )
     image_size: Annotated[int, Field(ge=1, le=4096)] = Field(
         32, description="Side in pixels that images are resized to."
@@ -131,7 +138,13 @@ class Data(Section):
         None, description="Number of cross-validation folds; null for one split."
     )
     fold: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Which of the folds is the test part, from 0."
+        None,
+        description="Which of the folds is the test part, from 0; null confirms on all of them.",
+    )
+    development: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="With folds: the share of the data, outside of all folds, on which exploring "
+        "trains and validates. Without it exploring sees test images of other folds.",
     )
     splits: Annotated[list[Positive], Field(min_length=3, max_length=3)] = Field(
         [0.7, 0.15, 0.15],
@@ -144,6 +157,24 @@ class Data(Section):
     ignore_index: Annotated[int, Field(ge=0, le=255)] | None = Field(
         None, description="Segmentation: the mask value that is left out of loss and metrics."
     )
+    mask_values: (
+        Annotated[list[Annotated[int, Field(ge=0, le=65535)]], Field(min_length=2, max_length=255)]
+        | None
+    ) = Field(
+        None,
+        description="Segmentation: the mask value of each class in order, as [0, 128, 255]; "
+        "null finds out.",
+    )
+    mask_name: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] | None = Field(
+        None,
+        description="Segmentation: how a mask's name is made of its image's, without the endings, "
+        'as "{}_mask"; null finds out.',
+    )
+    tile_overlap: Annotated[float, Field(ge=0, le=0.9)] | None = Field(
+        None,
+        description="Segmentation: cuts images into tiles of image_size that overlap by at least "
+        "this fraction, instead of resizing them; null resizes.",
+    )
 
 
 class Network(Section):
@@ -153,19 +184,50 @@ class Network(Section):
         description="The host; `attnsearch sites BACKBONE` prints where blocks can stand.",
         json_schema_extra={"enum": list(BACKBONES)},
     )
-    stem: Searchable[Literal["imagenet", "small"]] | None = Field(
+    stem: Searchable[Literal["imagenet", "small", "deep", "medt"]] | None = Field(
         None,
         description="imagenet: 7x7, stride 2, pooling; small: 3x3, no pooling. null takes the "
-        "backbone's own: imagenet for resnet18 to resnet152, small for resnet20 to resnet110.",
+        "backbone's own: imagenet for resnet18 to resnet152, small for resnet20 to resnet110. "
+        "deep (three 3x3, stride 2, pooling) is that of the v1d networks alone, medt (7x7, stride "
+        "2, two 3x3, no pooling) that of medt, logo and the axial U-Nets.",
     )
-    width: SearchableFloat[Annotated[float, Field(gt=0, le=16)]] = Field(
-        1.0, description="Width multiplier of all stages."
+    width: Annotated[
+        Annotated[SearchableFloat[Multiplier], Tag("<all>")]
+        | Annotated[list[Multiplier], Tag("<each>")]
+        | Annotated[Literal["s", "m", "l"], Tag("<name>")],
+        by_type(
+            "a multiplier, a searched one, or a list of one for each stage; for axial_resnet26 "
+            "and axial_resnet50 also s, m or l",
+            str="<name>",
+            int="<all>",
+            float="<all>",
+            dict="<all>",
+            list="<each>",
+        ),
+    ] = Field(
+        1.0,
+        description="Width multiplier of all stages, or a list of one for each stage. The axial "
+        "ResNets' published widths s, m and l are 1, 1.5 and 2 and may be written as letters.",
     )
-    weights: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="A torchvision-named .safetensors or .pth, loaded before insertion."
+    learn_gates: bool = Field(
+        False,
+        description="medt, gated_axial_unet: train the gates of the attention from the start; "
+        "published ones are frozen until the trainer releases them.",
+    )
+    weights: Weights | None = Field(
+        None,
+        description="A .safetensors or .pth with the network's names (torchvision's for a "
+        "ResNet); or {path, rename} with a key map from the file's names to these.",
     )
     decoder: Literal["unet", "fpn", "fcn", "aspp"] | None = Field(
-        None, description="Segmentation: the decoder; null takes unet."
+        None,
+        description="Segmentation: the decoder; null takes unet. medt, logo and the axial U-Nets "
+        "have their own.",
+    )
+    aux_heads: list[str] = Field(
+        [],
+        description="Segmentation: stages such as layer3 that get a head of their own in "
+        "training, whose loss has the weight train.aux_weight.heads.",
     )
 
 
@@ -183,6 +245,11 @@ class Entry(Section):
     )
     decide: Literal["together", "stage", "each"] = Field(
         "together", description="One choice for all matches, one per stage, or one each."
+    )
+    pretrained_safe: bool = Field(
+        False,
+        description="Added blocks start as the identity, so that a pretrained host gives its own "
+        "outputs at step 0. In place of a convolution it has no effect.",
     )
     params: dict[str, dict[str, Any]] = Field(
         {}, description="Hyperparameters by block, over those in `blocks`."
@@ -241,9 +308,19 @@ class Train(Section):
             ),
         ]
     ] = Field(None, description="Weights of the classes in the loss; balanced: inverse frequency.")
+    loss: Searchable[Literal["ce", "dice", "ce_dice", "focal"]] | None = Field(
+        None,
+        description="Segmentation: cross-entropy, Dice, their sum, or focal; null takes ce_dice.",
+    )
+    boundary_weight: SearchableFloat[NotNegative] = Field(
+        0.0,
+        description="Segmentation: how much more the pixels at borders weigh in the "
+        "cross-entropy; 5 is F3Net's.",
+    )
     aux_weight: dict[str, SearchableFloat[NotNegative]] = Field(
         {},
-        description="Weight of the loss of a block's side output, by block; 0.4 if not given.",
+        description="Weight of the loss of a block's side output, by block, and of the heads of "
+        "network.aux_heads (heads); 0.4 if not given.",
     )
     seed: Seed = Field(0, description="First seed of the exploring runs.")
     channels_last: Searchable[bool] = Field(
@@ -288,6 +365,29 @@ class SpaceFile(Section):
     resources: Resources = Field(
         default_factory=lambda: Resources.model_validate({}), description="What one trial gets."
     )
+    published: Published | None = Field(
+        None,
+        description="What its authors publish of this network; `check` prints it beside the "
+        "counts.",
+    )
     checkpoint: Literal["last", "best_val"] = Field(
         "last", description="Which epoch a run's scores are of."
+    )
+    primary_metric: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="The metric whose differences are tested in confirm and ablation, without its "
+        "part: accuracy. null takes the first objective.",
+    )
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05, description="Level of every family of tests; intervals cover 1 - alpha."
+    )
+    smallest_effect: Positive | None = Field(
+        None,
+        description="The smallest difference of the primary metric that matters, in its units "
+        "(0.01 is one point of accuracy): for power, and for calling a gain negligible.",
+    )
+    margin: Positive | None = Field(
+        None,
+        description="Differences within +-margin count as equivalent, in units of the primary "
+        "metric; null tests no equivalence. Stored before confirm.",
     )

@@ -13,8 +13,33 @@ CLASSIFICATION_METRICS = {
     "val_auroc": "max",
     "val_loss": "min",
 }
-SEGMENTATION_METRICS = {"val_dice": "max", "val_loss": "min"}
+SEGMENTATION_METRICS = {
+    "val_dice": "max",
+    "val_iou": "max",
+    "val_dice_pooled": "max",
+    "val_iou_pooled": "max",
+    "val_precision": "max",
+    "val_recall": "max",
+    "val_accuracy": "max",
+    "val_loss": "min",
+}
+MEASURED = "val_"
+"""What the names of metrics begin with that every epoch measures on the validation part."""
+
+Repeats = Annotated[int, Field(ge=1, le=1000)]
+
 COSTS = {"params": "min", "macs": "min", "latency_ms": "min", "memory_mb": "min"}
+
+
+def primary_metrics(task: str) -> dict[str, str]:
+    """The metrics that can be primary, without their part, and their directions."""
+    metrics = CLASSIFICATION_METRICS if task == "classification" else SEGMENTATION_METRICS
+    return {name.removeprefix(MEASURED): direction for name, direction in metrics.items()}
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1, so that its differences do not exceed 1."""
+    return metric != "loss"
 
 
 def default_grace(epochs: int) -> int:
@@ -95,10 +120,23 @@ class Confirm(Section):
     """Retraining of the best few and their controls on fresh seeds."""
 
     top: Count = Field(1, description="How many of the best architectures.")
-    seeds: Count = Field(5, description="Runs of each; verdicts need 5.")
+    seeds: Repeats = Field(5, description="Runs of each; verdicts need 5.")
     epochs: Count | None = Field(None, description="Epochs of each run; null takes train.epochs.")
     controls: list[Literal["baseline", "capacity", "tuned_baseline"]] = Field(
-        ["baseline", "capacity", "tuned_baseline"], description="What the best are compared with."
+        ["baseline", "capacity", "tuned_baseline"],
+        description="What the best are compared with. baseline: the plain network with the same "
+        "training settings; capacity: the plain network as large as the candidate; "
+        "tuned_baseline: the plain network, its training settings searched with the whole budget.",
+    )
+    configs: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = (
+        Field(
+            None,
+            description="Files without choices, such as exported configs, that are confirmed in "
+            "place of the best trials, on this file's data.",
+        )
+    )
+    match: Literal["params", "macs"] = Field(
+        "params", description="What the capacity control has as many of as its candidate."
     )
 
 
@@ -109,7 +147,15 @@ class Ablation(Section):
         list[Literal["loco", "positions", "blocks", "ofat", "pairwise", "factorial"]],
         Field(min_length=1),
     ] = Field(["loco"], description="What is varied.")
-    seeds: Count = Field(5, description="Runs of each arm.")
+    seeds: Repeats = Field(5, description="Runs of each arm; verdicts need 5.")
+    epochs: Count | None = Field(
+        None, description="Epochs of each run; null takes confirm.epochs, or train.epochs."
+    )
+    part: Literal["val", "test"] = Field(
+        "val",
+        description="Whose scores are compared. test is confirmatory only where it was planned "
+        "before the test part was opened.",
+    )
     retune: bool = Field(False, description="Tune each arm's training with an equal budget.")
     reuse: Literal["confirm"] | None = Field(
         None, description="confirm: take the winner's confirmation runs as the reference."

@@ -1,6 +1,7 @@
 """The space files that come with attnsearch."""
 
 from pathlib import Path
+from typing import Any
 
 _FOLDER = Path(__file__).parent
 
@@ -8,6 +9,18 @@ _FOLDER = Path(__file__).parent
 def shipped() -> dict[str, Path]:
     """Returns the shipped space files by name, `resnet` for `resnet.yaml`."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
+
+
+def published() -> dict[str, dict[str, Any]]:
+    """Returns the `published` section of the shipped files that have one, by name."""
+    from attnsearch.spaces.document import parse, read_text
+
+    found = {}
+    for name, path in shipped().items():
+        document = parse(read_text(path, str(path)), str(path)).value
+        if document.get("published"):
+            found[name] = document["published"]
+    return found
 
 
 def find_space_file(path: str | Path) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.network import DEFAULT_AUX_WEIGHT
+from attnsearch.blocks.pyramid import HEADS
+from attnsearch.blocks.sites import as_width
 from attnsearch.spaces.counting import count_architectures
 from attnsearch.spaces.decisions import Decision, plain
 from attnsearch.spaces.errors import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
@@ -82,6 +84,7 @@ class Space:
         Returns:
             A plain dict without choices. Each entry of `insert` is one group with all
             hyperparameters of its block. `forbid` is empty: its rules are about choices.
+            `published` is left out: it describes the file.
 
         Raises:
             DecisionError: A value is missing, out of range, or of no decision of this space.
@@ -90,13 +93,13 @@ class Space:
         config = {
             key: copy.deepcopy(value)
             for key, value in self.document.items()
-            if key not in ("insert", "blocks", "forbid")
+            if key not in ("insert", "blocks", "forbid", "published")
         }
         for setting in self.settings:
             value = chosen.get(setting.decision.name, setting.inactive)
             _assign(config, setting.path, value, drop=setting.path[:2] == ("train", "aux_weight"))
         insert = [self._entry(group, chosen) for group in self.groups]
-        config["train"] = _train(config["train"], insert)
+        config["train"] = complete_train(config["train"], insert)
         order = ("name", "task", "data", "network", "insert", "train", "search", "forbid")
         parts = {**config, "insert": insert, "forbid": []}
         return {key: parts[key] for key in (*order, *(key for key in parts if key not in order))}
@@ -106,6 +109,8 @@ class Space:
         entry: dict[str, Any] = {"at": group.at, "name": group.name, "block": option.block}
         if option.block == NONE:
             return {**entry, "params": {}}
+        if group.pretrained_safe:
+            entry["pretrained_safe"] = True
         params = complete_parameters(option.block, option.params(chosen))
         return {**entry, "params": {option.block: copy.deepcopy(params)}}
 
@@ -193,8 +198,10 @@ class Space:
         return Host(
             network["backbone"],
             chosen.get("network.stem", network["stem"]),
-            chosen.get("network.width", network["width"]),
+            as_width(chosen.get("network.width", network["width"])),
             self.document["data"]["image_size"],
+            min(2, chosen.get("train.batch_size", self.document["train"]["batch_size"])),
+            network["decoder"],
         )
 
     def architecture_count(self) -> int:
@@ -262,13 +269,20 @@ def _assign(config: dict[str, Any], path: KeyPath, value: Any, *, drop: bool) ->
         node[path[-1]] = plain(value)
 
 
-def _train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns training settings without open ends, what has no effect at its default."""
+def complete_train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns training settings without open ends, what has no effect at its default.
+
+    Args:
+        train: The settings; changed on the way.
+        insert: The entries of the config, whose side losses need weights.
+    """
     weights = {}
     for entry in insert:
         side = side_loss(entry["block"])
         if side is not None:
             weights[side] = train["aux_weight"].get(side, DEFAULT_AUX_WEIGHT)
+    if HEADS in train["aux_weight"]:
+        weights[HEADS] = train["aux_weight"][HEADS]
     sgd, step = train["optimizer"] == "sgd", train["schedule"] == "step"
     if train["lr"] is None:
         train["lr"] = _SGD_LR if sgd else _ADAMW_LR

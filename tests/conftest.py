@@ -8,6 +8,8 @@ from pathlib import Path
 # One thread for tests and the processes they start: more only get in each other's way on tensors
 # this small. Set before torch is imported, which reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Decoded data sets are not kept, unless a test says where.
+os.environ["ATTNSEARCH_CACHE"] = ""
 
 import pytest
 

@@ -2,8 +2,9 @@
 
 Each function takes the map `x` (B, C, H, W), a mapping `p` from state-dict names to tensors, and
 the hyperparameters. With `training=True` batch normalisations use the batch's statistics and write
-the running ones they arrive at into `p`, whose tensors they replace. Nothing here is written for
-speed, and nothing is shared with `attnsearch.blocks`.
+the running ones they arrive at into `p`, whose tensors they replace. Each step of a formula is one
+ordinary operation of torch, as in the published listings: `benchmarks/blocks.py` measures against
+this. Nothing is shared with `attnsearch.blocks`.
 """
 
 import math
@@ -23,30 +24,19 @@ def under(p: Tensors, prefix: str) -> dict[str, Tensor]:
 def batch_norm(
     x: Tensor, p: Tensors, name: str, training: bool, momentum: float = 0.1, eps: float = 1e-5
 ) -> Tensor:
-    axes = [d for d in range(x.dim()) if d != 1]
-    shape = [1, -1] + [1] * (x.dim() - 2)
+    mean, variance = (p[f"{name}.{part}"].clone() for part in ("running_mean", "running_var"))
+    weight, bias = p[f"{name}.weight"], p[f"{name}.bias"]
+    y = F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
     if training:
-        mean = x.mean(axes)
-        variance = ((x - mean.view(shape)) ** 2).mean(axes)
-        n = x.numel() // x.shape[1]
-        for statistic, value in (
-            ("running_mean", mean.detach()),
-            ("running_var", variance.detach() * n / (n - 1)),
-        ):
-            old = p[f"{name}.{statistic}"]
-            p[f"{name}.{statistic}"] = (1 - momentum) * old + momentum * value
+        p[f"{name}.running_mean"], p[f"{name}.running_var"] = mean, variance
         p[f"{name}.num_batches_tracked"] = p[f"{name}.num_batches_tracked"] + 1
-    else:
-        mean, variance = p[f"{name}.running_mean"], p[f"{name}.running_var"]
-    normal = (x - mean.view(shape)) / torch.sqrt(variance.view(shape) + eps)
-    return normal * p[f"{name}.weight"].view(shape) + p[f"{name}.bias"].view(shape)
+    return y
 
 
 def pointwise(x: Tensor, p: Tensors, name: str) -> Tensor:
     weight = p[f"{name}.weight"].flatten(1)
-    y = torch.einsum("oc,bc...->bo...", weight, x)
-    bias = p.get(f"{name}.bias")
-    return y if bias is None else y + bias.view(1, -1, *[1] * (x.dim() - 2))
+    convolve = {2: F.linear, 3: F.conv1d, 4: F.conv2d}[x.dim()]
+    return convolve(x, weight[(...,) + (None,) * (x.dim() - 2)], p.get(f"{name}.bias"))
 
 
 def identity(x: Tensor, p: Tensors, training: bool = False) -> Tensor:
@@ -57,16 +47,18 @@ def conv1x1(x: Tensor, p: Tensors, stride: int = 1, training: bool = False) -> T
     return pointwise(x[:, :, ::stride, ::stride], p, "conv")
 
 
+def bottleneck1x1(x: Tensor, p: Tensors, training: bool = False) -> Tensor:
+    return x + pointwise(F.relu(pointwise(x, p, "reduce")), p, "expand")
+
+
 def se(x: Tensor, p: Tensors, training: bool = False) -> Tensor:
-    s = x.mean(3).mean(2)
+    s = x.mean((2, 3))
     return x * torch.sigmoid(pointwise(F.relu(pointwise(s, p, "fc1")), p, "fc2"))[:, :, None, None]
 
 
 def eca(x: Tensor, p: Tensors, training: bool = False) -> Tensor:
-    C = x.shape[1]
-    k = p["conv.weight"].numel()
-    s = F.pad(x.mean(3).mean(2), (k // 2, k // 2))
-    gate = sum(p["conv.weight"].flatten()[i] * s[:, i : i + C] for i in range(k))
+    weight = p["conv.weight"]
+    gate = F.conv1d(x.mean((2, 3))[:, None], weight, padding=weight.shape[-1] // 2)[:, 0]
     return x * torch.sigmoid(gate)[:, :, None, None]
 
 
@@ -177,13 +169,8 @@ def scconv(
         y = F.conv2d(v, weight, None, stride, dilation, dilation, groups)
         return batch_norm(y, p, norm, training)
 
-    h, w = H // r, W // r
-    pooled = x[:, :, : h * r, : w * r].unflatten(3, (w, r)).mean(4)
-    pooled = pooled.unflatten(2, (h, r)).mean(3)
-    coarse = unit(pooled, "k2.1", "k2.2")
-    rows = torch.tensor([i * h // H for i in range(H)])
-    columns = torch.tensor([j * w // W for j in range(W)])
-    up = coarse[:, :, rows][:, :, :, columns]
+    coarse = unit(F.avg_pool2d(x, r), "k2.1", "k2.2")
+    up = F.interpolate(coarse, size=(H, W), mode="nearest")
     return unit(unit(x, "k3.0", "k3.1") * torch.sigmoid(x + up), "k4.0", "k4.1", stride)
 
 
@@ -210,14 +197,13 @@ def axial_attention(
     qkv = qkv.reshape(B * M, heads, 2 * c, L)
     q, k, v = qkv[:, :, : c // 2], qkv[:, :, c // 2 : c], qkv[:, :, c:]
     terms = [torch.einsum("ngci,ngcj->ngij", q, k)]
-    one = torch.ones((), dtype=x.dtype)
+    one = torch.ones((), dtype=x.dtype, device=x.device)
     f_qr, f_kr, f_sve, f_sv = (p[n] if gated else one for n in ("f_qr", "f_kr", "f_sve", "f_sv"))
     pre = gate_position == "pre_bn"
     if position:
-        table = p["relative"]
-        r = torch.stack(
-            [torch.stack([table[:, i - j + L - 1] for j in range(L)], 1) for i in range(L)], 1
-        )  # (2c, i, j)
+        places = torch.arange(L, device=x.device)
+        distances = places[:, None] - places[None, :]
+        r = p["relative"].index_select(1, distances.flatten() + L - 1).view(-1, L, L)  # (2c, i, j)
         r_q, r_k, r_v = r[: c // 2], r[c // 2 : c], r[c:]
         qr = torch.einsum("ngci,cij->ngij", q, r_q)
         kr = torch.einsum("ngci,cij->ngij", k, r_k).transpose(2, 3)
@@ -229,8 +215,8 @@ def axial_attention(
     a = s.sum(1).softmax(3)
     values = torch.einsum("ngij,ngcj->ngci", a, v)
     if position:
-        places = torch.einsum("ngij,cij->ngci", a, r_v)
-        pair = [f_sv * values, f_sve * places] if pre else [values, places]
+        positions = torch.einsum("ngij,cij->ngci", a, r_v)
+        pair = [f_sv * values, f_sve * positions] if pre else [values, positions]
         values = torch.cat(pair, -1).reshape(B * M, 2 * heads * c, L)
     y = batch_norm(values.reshape(B * M, -1, L), p, "bn_output", training)
     y = y.reshape(B, M, heads * c, -1, L)

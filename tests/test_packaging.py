@@ -38,7 +38,7 @@ def test_wheel_holds_every_module_space_and_type_marker(wheel: Path) -> None:
     wanted = {
         f"attnsearch/{path.relative_to(ROOT).as_posix()}"
         for layer in LAYERS
-        for pattern in ("*.py", "*.yaml", "py.typed")
+        for pattern in ("*.py", "*.yaml", "*.jinja", "py.typed")
         for path in (ROOT / layer).rglob(pattern)
     }
     assert wanted - held == set()

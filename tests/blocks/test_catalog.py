@@ -148,6 +148,7 @@ def test_hyperparameters_are_what_the_builder_does_not_supply(user_module: str) 
         "nonlocal": ["mode", "reduction"],
         "identity": [],
         "conv1x1": [],
+        "bottleneck1x1": ["hidden"],
     }
     defaults = hyperparameters(BLOCKS["gc"])
     assert (defaults["ratio"].default, defaults["fusion"].default) == (1 / 16, ("add",))

@@ -14,7 +14,7 @@ from attnsearch.blocks.table import BLOCKS
 
 NAMES = [
     *("ecrm", "axial", "psa", "gc", "scconv", "se", "eca", "cbam", "coordinate", "simam"),
-    *("nonlocal", "identity", "conv1x1"),
+    *("nonlocal", "identity", "conv1x1", "bottleneck1x1"),
 ]  # fmt: skip
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [

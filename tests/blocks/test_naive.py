@@ -17,6 +17,7 @@ CASES = {
     "identity": ("identity", {}, "identity", {}, 8, (5, 4)),
     "conv1x1": ("conv1x1", {"out_channels": 6}, "conv1x1", {}, 8, (5, 4)),
     "conv1x1-s2": ("conv1x1", {"stride": 2}, "conv1x1", {"stride": 2}, 8, (5, 4)),
+    "bottleneck1x1": ("bottleneck1x1", {"hidden": 3}, "bottleneck1x1", {}, 8, (5, 4)),
     "se": ("se", {"reduction": 4}, "se", {}, 12, (5, 4)),
     "eca": ("eca", {}, "eca", {}, 64, (5, 4)),
     "eca-k9": ("eca", {"kernel": 9}, "eca", {}, 12, (5, 4)),
@@ -150,13 +151,50 @@ def test_block_equals_its_formula(case: str, training: bool, naive) -> None:
     assert_equal_to(block, getattr(naive, function), settings, x)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("axis", ["height", "width"])
-def test_axial_attention_widens_and_pools(axis: str, naive) -> None:
+@pytest.mark.parametrize(
+    ("channels", "heads", "stride", "settings"),
+    [
+        (6, 2, 2, {}),  # widens
+        (16, 8, 1, {"gated": True}),  # queries of one channel
+        (16, 1, 2, {"gated": True}),
+        (32, 8, 3, {"position": False}),
+    ],
+    ids=str,
+)
+def test_axial_attention_equals_its_formula(
+    channels: int, heads: int, stride: int, settings: dict, axis: str, training: bool, naive
+) -> None:
     torch.manual_seed(0)
-    block = AxialAttention(6, 16, heads=2, span=5, stride=2, axis=axis)
-    x = torch.randn(2, 6, 5, 5, dtype=torch.float64)
-    settings = {"heads": 2, "stride": 2, "axis": axis}
-    assert_equal_to(shake(block), naive.axial_attention, settings, x)
+    span = 7 if axis == "height" else 6
+    block = AxialAttention(channels, 16, heads, span, stride, axis, **settings)
+    x = torch.randn(2, channels, 7, 6, dtype=torch.float64)
+    settings = {"heads": heads, "stride": stride, "axis": axis, **settings}
+    assert_equal_to(shake(block).train(training), naive.axial_attention, settings, x)
+
+
+def test_axial_attention_follows_the_normalisation_it_replaces(naive) -> None:
+    torch.manual_seed(0)
+    block = shake(AxialAttention(8, 8, heads=2, span=4))
+    block.bn_similarity.momentum = None  # the plain average of all batches
+    means = []
+    for _ in range(3):
+        p = {name: value.clone() for name, value in block.state_dict().items()}
+        x = torch.randn(2, 8, 4, 3, dtype=torch.float64)
+        p["bn_similarity.running_mean"].zero_()
+        naive.axial_attention(x, p, heads=2, training=True)
+        means.append(p["bn_similarity.running_mean"] / 0.1)
+        with torch.no_grad():
+            block(x)
+    expected = torch.stack(means).mean(0)
+    assert_close(block.bn_similarity.running_mean, expected, "running mean")
+
+    block.bn_similarity.eval()  # frozen alone: its running statistics, the others' batch ones
+    before = block.bn_similarity.running_var.clone()
+    y = block(x)
+    assert torch.equal(block.bn_similarity.running_var, before)
+    assert not torch.allclose(y, block.train()(x))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.host import Inserted
+from attnsearch.blocks.hosts import host_constructor
 from attnsearch.blocks.network import build_network
-from attnsearch.blocks.resnet import Inserted, ResNet
 from attnsearch.blocks.sites import BACKBONES, Site, blocks_per_stage, match, sites
 from attnsearch.blocks.table import BLOCKS
 
@@ -29,22 +30,37 @@ def note(
     return hook
 
 
+PLAIN = [name for name, found in BACKBONES.items() if found.family == "resnet"]
+
+
+def stems(backbone: str) -> tuple[str, ...]:
+    return BACKBONES[backbone].stems
+
+
 @pytest.mark.parametrize(
     ("backbone", "stem", "width", "size"),
     [
-        *((name, "imagenet", 0.25, (224, 97)) for name in list(BACKBONES)[:5]),
+        *((name, "imagenet", 0.25, (224, 97)) for name in PLAIN if "imagenet" in stems(name)),
         ("resnet18", "small", 1.0, (33, 7)),
         ("resnet50", "small", 0.3, (9, 8)),
         ("resnet50", "imagenet", 0.25, (1, 5)),
-        *((name, "small", 0.7, (31, 10)) for name in list(BACKBONES)[5:]),
+        *((name, "small", 0.7, (31, 10)) for name in PLAIN if "imagenet" not in stems(name)),
+        ("scnet50", "imagenet", 0.25, (97, 128)),
+        ("scnet50", "small", 0.3, (31, 25)),
+        ("scnet101_v1d", "deep", 0.25, (99, 100)),
+        ("axial_resnet26", "imagenet", "m", (47, 70)),
+        ("axial_resnet50", "small", 0.25, (9, 12)),
+        ("axial_unet", "medt", 1.0, (32, 64)),
+        ("medt", "medt", 2.0, (128, 256)),
     ],
 )
 def test_every_site_is_what_the_network_has_there(
-    backbone: str, stem: str, width: float, size: tuple[int, int]
+    backbone: str, stem: str, width: float | str, size: tuple[int, int]
 ) -> None:
     found = sites(backbone, stem, width, size)
     with torch.device("meta"):
-        network = ResNet(BACKBONES[backbone], 3, 10, stem, width).eval()
+        settings = {"backbone": backbone, "stem": stem, "width": width}
+        network = host_constructor(settings, 3, 10, size)().eval()
         for site in found:
             if not site.replaces:
                 network.inserted[site.name.replace(".", "_")] = nn.Identity()

@@ -48,7 +48,7 @@ def test_loads_all_but_another_classifier(form: str, tmp_path: Path) -> None:
         assert loaded.dtype == state[name].dtype
     assert torch.equal(network.fc.weight, before)
     text = str(report)
-    assert "120 of the plain network's 122 tensors loaded" in text
+    assert "120 of the network's 122 tensors loaded" in text
     assert "fc.weight is 1000x64 in the file and 10x64 in the network" in text
 
 
@@ -68,7 +68,7 @@ def test_missing_unexpected_and_another_stem_are_said(tmp_path: Path) -> None:
     assert "not in the network: head.weight" in str(report)
 
 
-def test_build_loads_before_it_inserts_and_says_what_is_lost(tmp_path: Path) -> None:
+def test_build_says_what_is_lost_to_a_block(tmp_path: Path) -> None:
     state = published(10)
     save_file(state, tmp_path / "w.safetensors")
     config = {
@@ -83,7 +83,7 @@ def test_build_loads_before_it_inserts_and_says_what_is_lost(tmp_path: Path) -> 
     assert report is not None
     assert report.replaced == ["layer2.0.conv2.weight", "layer2.1.conv2.weight"]
     assert set(report.loaded) == set(state) - set(report.replaced)
-    assert "lost again, a block stands there: layer2.0.conv2.weight" in str(report)
+    assert "lost, a block stands there: layer2.0.conv2.weight" in str(report)
     now = network.state_dict()
     assert all(torch.equal(now[name], state[name]) for name in report.loaded)
     fresh = build_network({**config, "network": CONFIG["network"]})

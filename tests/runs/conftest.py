@@ -1,11 +1,21 @@
 """A ledger with a small study, made up, for what reads studies."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attnsearch.runs.ledger import Ledger
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """Hide what exists from the garbage collection that statsmodels makes in every adjustment."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -502,13 +502,10 @@ def test_another_programs_database_is_not_written_to(tmp_path: Path) -> None:
     assert tables == [("study",)]
 
 
-@pytest.mark.parametrize(("version", "says"), [(0, "start a new one"), (99, "update attnsearch")])
-def test_a_ledger_of_another_version_says_what_to_do(
-    ledger: Ledger, version: int, says: str
-) -> None:
+def test_a_ledger_of_a_later_version_says_what_to_do(ledger: Ledger) -> None:
     with ledger.database.write() as connection:
-        connection.execute(update(Schema).values(version=version))
-    with pytest.raises(LedgerError, match=f"version {version} .*{says}"):
+        connection.execute(update(Schema).values(version=99))
+    with pytest.raises(LedgerError, match=r"version 99 .*update attnsearch"):
         Ledger(ledger.database.url)
 
 

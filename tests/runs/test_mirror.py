@@ -25,6 +25,7 @@ from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.mirror import Mirror
 from attnsearch.runs.positions import Positions
 from attnsearch.runs.rows import StudyRow
+from attnsearch.runs.weights_folder import panel_file, weights_folder
 
 CONFIG: dict[str, Any] = {
     "name": "digits",
@@ -316,6 +317,24 @@ def test_predictions_are_shown_only_where_they_are_stored(
     path = client.download_artifacts(run.info.run_id, "predictions_val.npz")
     with np.load(path) as arrays:
         assert arrays["labels"].tolist() == labels.tolist()
+
+
+def test_the_picture_of_a_run_is_shown(ledger: Ledger, study: StudyRow, folder: Path) -> None:
+    for number in range(2):
+        run_id = start(ledger, study, number)
+        ledger.finish(run_id, "finished")
+    first = min(ledger.trials(study.id), key=lambda row: row.number)
+    panel = panel_file(weights_folder(ledger), first.key)
+    panel.parent.mkdir()
+    panel.write_bytes(b"drawn")
+    Mirror(ledger).sync(study.id)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    artifacts = {
+        name: {item.path for item in client.list_artifacts(run.info.run_id)}
+        for name, run in shown(folder).items()
+    }
+    assert "panel.png" in artifacts[first.name]
+    assert sum("panel.png" in paths for paths in artifacts.values()) == 1
 
 
 # What dies, and what stays away

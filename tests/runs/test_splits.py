@@ -293,3 +293,35 @@ def test_a_data_set_carries_its_groups(tmp_path: Path) -> None:
     assert sorted(name for split in folded for name in split.names) == sorted(
         f"train/{i:06d}" for i in range(120)
     )
+
+
+def test_the_development_part_is_outside_of_all_folds() -> None:
+    labels, groups = patients(60)
+    options: dict[str, Any] = {"folds": 4, "development": 0.25}
+    developing = assign(labels, groups, **options)
+    used = developing != NO_PART
+    assert set(developing[used].tolist()) == {0, 1}  # no test part
+    assert 0.15 < used.mean() < 0.35
+    names = np.array(groups)
+    tested = np.zeros(len(labels), dtype=int)
+    for fold in range(4):
+        parts = assign(labels, groups, fold=fold, **options)
+        assert not set(names[parts != NO_PART]) & set(names[used])
+        assert not set(names[parts == 2]) & set(names[parts < 2]) - set(names[parts == NO_PART])
+        tested += parts == 2
+    assert (tested == ~used).all()
+    # Shares of the classes are kept.
+    assert np.abs(shares(labels, used) - shares(labels, ~used)).max() < 0.15
+
+
+def test_a_development_part_is_a_data_set_without_test_images() -> None:
+    config = {"source": "digits", "image_size": 8, "folds": 3, "development": 0.3}
+    data = load_data(config)
+    assert (len(data.test), data.test.images.shape[1:]) == (0, (8, 8, 1))
+    developed = {*data.train.names, *data.val.names}
+    assert any("outside of all folds" in note for note in data.notes)
+    assert not any("no test images" in note for note in data.notes)
+    for fold in range(3):
+        one = load_data({**config, "fold": fold})
+        assert len(one.test)
+        assert developed.isdisjoint([*one.train.names, *one.val.names, *one.test.names])

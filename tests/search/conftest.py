@@ -19,7 +19,7 @@ from attnsearch.runs.mirror import MirrorReport
 from attnsearch.runs.train import Diverged
 from attnsearch.search.cluster import Cluster, Need, cluster
 from attnsearch.search.job import Job, Outcome, Report, Source
-from attnsearch.search.trainable import Worker
+from attnsearch.search.trainable import Worker, make_training
 
 
 class FakeTraining:
@@ -262,6 +262,7 @@ class InProcess:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        self.make: Callable[..., Any] = make_training
 
     def __call__(
         self,
@@ -284,7 +285,9 @@ class InProcess:
             self.jobs.append(job)
             if worker is None:
                 worker = Worker.__new__(Worker)
-                worker.setup({"job": job}, datasets=datasets, need=need, folders=folders)
+                worker.setup(
+                    {"job": job}, datasets=datasets, need=need, folders=folders, make=self.make
+                )
             else:
                 worker.reset_config({"job": job})
             source.started(job)
@@ -313,12 +316,18 @@ def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InPr
     from attnsearch.search import engine, executor, records
 
     @contextlib.contextmanager
-    def no_cluster(need: Need, most: int) -> Iterator[Cluster]:
+    def no_cluster(
+        need: Need, most: int, meanwhile: Callable[[], None] = lambda: None
+    ) -> Iterator[Cluster]:
+        meanwhile()
         yield Cluster(tmp_path, 1, {})
 
     class NoMirror:
         def __init__(self, *_: Any) -> None:
             pass
+
+        def prepare(self) -> None:
+            """Nothing."""
 
         def begin(self) -> None:
             pass

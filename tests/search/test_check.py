@@ -69,7 +69,9 @@ def test_shipped_space_is_planned_whole(
         "estimated time: 2.0 s for an epoch",
         "with early stopping about",
         "trial 0 is the plain network",
-        "confirm: parsed and checked; `run` leaves it out for now",
+        "confirm: 7 arms, 21 runs",
+        "ablation loco: 4 arms, 12 runs",
+        "power: you detect differences of so many times",
         "Next:  attnsearch run spaces/resnet.yaml",
     ):
         assert words in told

@@ -14,13 +14,17 @@ from attnsearch.search import cli as cli_module
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call, cli
 
 COMMANDS = {
-    "run": {"space", "--set", "--fresh"},
+    "run": {"space", "--set", "--fresh", "--until"},
     "check": {"space", "--set", "--json"},
+    "ablate": {"config", "--plans", "--seeds", "--retune", "--set", "--fresh"},
     "export": {"study", "--to", "--trial", "--onnx"},
+    "predict": {"export_folder", "images", "--to", "--probabilities", "--overlays"},
+    "explain": {"export_folder", "images", "--to"},
+    "report": {"study", "--format", "--to"},
     "list": set(),
     "show": {"study", "trial", "--json"},
-    "blocks": {"name"},
-    "sites": {"backbone", "--stem", "--width", "--image-size"},
+    "blocks": {"name", "--published"},
+    "sites": {"backbone", "--stem", "--width", "--image-size", "--decoder"},
     "schema": set(),
     "init": {"data", "--to"},
     "ui": {"--port", "--host"},
@@ -93,7 +97,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["rnu", "x.yaml"], "did you mean 'run'?"),
         (["bloks"], "did you mean 'blocks'?"),
-        (["zzz"], "there are: run, check, export"),
+        (["zzz"], "there are: run, check, ablate, export"),
         (["run", "x.yaml", "--fersh"], "--fresh"),
         (["run"], "Missing argument 'SPACE'"),
         (["export", "study"], "--to"),

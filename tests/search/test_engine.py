@@ -15,6 +15,7 @@ from attnsearch.runs.weights import read_weights
 from attnsearch.search import engine
 from attnsearch.search.cluster import Cluster, ClusterError
 from attnsearch.search.engine import StudyError, StudyResult, run_study
+from attnsearch.search.job import Outcome, Report
 from attnsearch.spaces import Space, load_space
 
 SEARCH = """
@@ -259,16 +260,18 @@ def test_what_cannot_be_run_is_said_and_leaves_nothing_running(
     assert {study.state for study in ledger.studies()} <= {"interrupted"}
 
 
-def test_confirm_and_ablation_are_said_to_be_left_out(
+def test_a_plain_network_has_nothing_to_confirm(
     write_space: Callable[..., Path], ledger: Ledger, in_process: Any
 ) -> None:
     path = write_space()
     path.write_text(path.read_text() + "confirm: {top: 1, seeds: 3}\n")
     space = load_space(path, ["insert.0.block=none"])
-    assert any("confirm" in note for note in run_study(space, ledger=ledger).notes)
-    assert run_study(space, ledger=ledger, until="explore").notes == []
-    with pytest.raises(StudyError, match="until"):
-        run_study(space, ledger=ledger, until="confirm")
+    result = run_study(space, ledger=ledger)
+    assert result.state == "failed" and "nothing to confirm" in result.message
+    explored = run_study(space, ledger=ledger, until="explore")
+    assert (explored.state, explored.notes) == ("finished", [])
+    with pytest.raises(StudyError, match="until: 'tomorrow' is unknown"):
+        run_study(space, ledger=ledger, until="tomorrow")
 
 
 def test_a_run_that_another_driver_trains_is_waited_for(
@@ -293,6 +296,32 @@ def test_a_run_that_another_driver_trains_is_waited_for(
     assert result.state == "finished"
     assert len(in_process.jobs) - trained == len(runs) - 1
     assert {row.key for row in result.trials} == set(runs)
+
+
+def test_a_trial_whose_worker_was_lost_is_begun_anew(
+    write_space: Callable[..., Path],
+    ledger: Ledger,
+    in_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = in_process._train
+    losses = {1: 2, 2: 9}  # of the second job all but its third attempt, of the third each
+
+    def unreliable(worker: Any, source: Any, job: Any, scheduler: Any) -> Outcome:
+        numbers = list(dict.fromkeys(earlier.id for earlier in in_process.jobs))
+        position = numbers.index(job.id)
+        if losses.get(position, 0):
+            losses[position] -= 1
+            return Outcome("lost", {}, Report(), "its machine went away")
+        outcome: Outcome = train(worker, source, job, scheduler)
+        return outcome
+
+    monkeypatch.setattr(in_process, "_train", unreliable)
+    result = run_study(load_space(write_space()), ledger=ledger)
+    assert result.state == "finished"
+    assert [row.state for row in result.trials] == ["finished", "finished", "failed"]
+    assert [row.attempt for row in result.trials] == [1, 3, 3]
+    assert result.trials[2].error == "its machine went away"
 
 
 def test_a_stop_before_the_first_trial_leaves_nothing_running(

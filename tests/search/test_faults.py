@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from mlflow import MlflowClient
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger
-from attnsearch.search.cluster import FOLDER_PREFIX, Cluster
+from attnsearch.search.cluster import FOLDER_PREFIX, Cluster, ClusterError
 from attnsearch.search.engine import run_study
 from attnsearch.search.executor import execute
 from attnsearch.search.job import Job
@@ -179,6 +180,22 @@ def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
     assert source.outcomes[0].state == "interrupted"
 
 
+def test_workers_that_cannot_start_end_the_execution_instead_of_failing_every_job(
+    ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
+) -> None:
+    source = job_list([Job(n, {}, 0, 1) for n in range(5)])
+    with pytest.raises(ClusterError, match="cannot be started or kept"):
+        execute(source, ray_cluster, {"data": Poison()}, workers=1, make=fake_training)  # type: ignore[dict-item]
+    assert {outcome.state for outcome in source.outcomes.values()} <= {"lost", "interrupted"}
+
+
+class Poison:
+    """Ends whatever process unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
 SESSION = """
 import sys
 from attnsearch.search import run_study
@@ -295,9 +312,13 @@ def test_ctrl_c_stops_within_seconds_and_the_study_goes_on_from_there(
 
 @pytest.mark.timeout(600)
 def test_killed_a_study_completes_without_loss_or_repetition(
-    slow_study: Path, mlflow_store: str, tmp_path: Path
+    slow_study: Path,
+    mlflow_store: str,
+    tmp_path: Path,
+    ray_cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGKILL of the whole process group in mid-study, then the same command once more."""
+    """SIGKILL of the whole process group in mid-study, then the same study once more."""
     first = Session(tmp_path, mlflow_store)
     first.wait_for("trial_ended")
     first.wait_for("epoch")
@@ -312,9 +333,11 @@ def test_killed_a_study_completes_without_loss_or_repetition(
         before = {row.id: row for row in ledger.trials(study.id) if row.state == "finished"}
     assert before
 
-    second = Session(tmp_path, mlflow_store)
-    assert second.finish().startswith("RESULT finished | 4 trials: 4 finished"), second.lines
+    monkeypatch.setattr(tempfile, "tempdir", str(_short(tmp_path)))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
     with Ledger(tmp_path / "attnsearch.db") as ledger:
+        result = run_study(load_space(slow_study), ledger=ledger)  # type: ignore[arg-type]
+        assert result.message == "4 trials: 4 finished"
         study = ledger.find_study("faulty")
         rows = ledger.trials(study.id)
     assert study.state == "finished"

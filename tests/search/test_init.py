@@ -49,6 +49,27 @@ def test_what_init_writes_passes_check(tmp_path: Path, capsys: pytest.CaptureFix
         assert "Warnings" not in told
 
 
+def test_images_with_masks_get_a_file_for_segmentation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(tmp_path / "polyps", {"images": 12})
+    (data / "masks").mkdir()
+    for index in range(12):
+        mask = np.zeros((40, 30), np.uint8)
+        mask[5 : 20 + index, 4:20] = 255
+        Image.fromarray(mask).save(data / "masks" / f"{index}_seg.png")
+    file = tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    space = load_space(file)
+    assert space.task == "segmentation"
+    assert space.document["data"]["classes"] == ["background", "foreground"]
+    assert "# mask values: 0 background, 255 foreground" in file.read_text()
+    assert call(["check", str(file)]) == DONE
+    told = capsys.readouterr().out
+    assert "Cannot be built" not in told and "Warnings" not in told
+    assert "pixels of class" in told
+
+
 @pytest.mark.parametrize(
     ("side", "image_size", "stem"), [(9, 16, "small"), (20, 20, "small"), (300, 64, "imagenet")]
 )
@@ -110,13 +131,12 @@ def test_data_that_is_none_is_refused_in_a_line(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
-    for part in ("images", "masks"):
-        folder(tmp_path / "polyps" / "train", {part: 2})
+    folder(tmp_path / "polyps" / "train", {"images": 2, "masks": 2})
     for data, words in (
         ("missing", "does not exist"),
         ("empty", "no images"),
         ("broken.npz", "broken.npz"),
-        ("polyps", "segmentation"),
+        ("polyps", "is a colour image; a mask has one value per pixel"),
     ):
         file = tmp_path / "x.yaml"
         assert call(["init", str(tmp_path / data), "--to", str(file)]) == WRONG_INPUT

@@ -78,10 +78,14 @@ def test_a_users_block_is_explained(
 def test_sites_prints_every_site_with_its_shape(
     backbone: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["sites", backbone, "--width", "0.5", "--image-size", "48"]
+    # A size and a width that the network can have.
+    size, width = {"scnet": (100, 0.5), "axial_unet": (64, 2), "medt": (256, 2)}.get(
+        BACKBONES[backbone].family, (48, 0.5)
+    )
+    words = ["sites", backbone, "--width", str(width), "--image-size", str(size)]
     assert call(words) == DONE
     told = capsys.readouterr().out
-    for site in sites(backbone, width=0.5, image_size=48):
+    for site in sites(backbone, width=width, image_size=size):
         shape = f"{site.channels} x {site.size[0]} x {site.size[1]}"
         assert re.search(rf"^{re.escape(site.name)} +{shape} ", told, re.MULTILINE)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from attnsearch.search.events import Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.events import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.progress import LiveProgress, PlainProgress, open_progress
 
 STUDY = StudyInfo(
@@ -95,6 +95,49 @@ def test_a_continued_study_counts_on() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("study digits/2 continues: 3 of 4 trials done")
     assert lines[1].endswith("taken over from an earlier run (4 of 4)")
+
+
+def play_confirm(progress: Progress) -> Iterator[str]:
+    """An act that goes on with its seventh run, which ends as its eighth begins."""
+    progress.study_started(STUDY)
+    metrics = ("val_accuracy",)
+    progress.act_started(
+        ActInfo("confirm", 18, 6, "confirm continues: 6 of 18 runs done", metrics)
+    )
+    runs = [
+        TrialInfo(n, f"arm gc@layer4 seed {n - 4}", {}, 2, "confirm", "confirm") for n in (6, 7)
+    ]
+    for run in runs:
+        progress.trial_started(run)
+        progress.epoch(run, 1, {"val_accuracy": 0.5, "val_loss": 2.0})
+    yield "running"
+    progress.trial_ended(runs[0], TrialEnd("finished", {"val_accuracy": 0.75}, seconds=9))
+    progress.trial_ended(runs[1], TrialEnd("failed", reason="out of memory"))
+    yield "ended"
+
+
+def test_acts_have_lines_of_their_own() -> None:
+    stream = io.StringIO()
+    list(play_confirm(PlainProgress(stream)))
+    assert stream.getvalue().splitlines()[1:] == [
+        "confirm continues: 6 of 18 runs done",
+        "confirm 7 of 18: arm gc@layer4 seed 2: val_accuracy 0.7500, 9.0 s",
+        "confirm 8 of 18 failed: arm gc@layer4 seed 3: out of memory",
+    ]
+
+
+def test_the_table_shows_the_act() -> None:
+    shown = console()
+    with LiveProgress(shown) as progress:
+        steps = play_confirm(progress)
+        next(steps)
+        shown.print(progress._draw())
+        drawn = screen(shown)
+        assert "6/18 confirm runs" in drawn and "arm gc@layer4 seed 2" in drawn
+        assert "1/2" in drawn and "0.5000" in drawn
+        list(steps)
+        shown.print(progress._draw())
+    assert "8/18 confirm runs" in screen(shown)
 
 
 def test_interrupted_trials_are_not_counted_as_done() -> None:

@@ -99,11 +99,31 @@ def test_a_lost_worker_is_a_failed_job(job_list: Any) -> None:
     job = Job(0, {}, 0, 1)
     source = job_list([job])
     left = "Fatal Python error: Segmentation fault\n\n  File x"
-    watch(source, left=left).on_trial_error(0, [], trial(job))
+    watcher = watch(source, left=left)
+    watcher.on_trial_start(0, [], trial(job))
+    watcher.on_trial_error(0, [], trial(job))
     outcome = source.outcomes[0]
     assert outcome.state == "failed"
     assert outcome.error == "the worker process crashed: Segmentation fault"
     assert outcome.traceback == left
+
+
+def test_a_worker_that_never_began_says_nothing_about_its_job(job_list: Any) -> None:
+    job = Job(0, {}, 0, 1)
+    source = job_list([job])
+    watch(source).on_trial_error(0, [], trial(job))
+    assert source.outcomes[0].state == "lost"
+
+
+def test_a_machine_that_went_away_says_nothing_about_its_jobs(job_list: Any) -> None:
+    job = Job(0, {}, 0, 1)
+    source = job_list([job])
+    watcher = watch(source)
+    gone = trial(job)
+    gone.get_error = lambda: "The actor is dead because its node died."
+    watcher.on_trial_start(0, [], gone)
+    watcher.on_trial_error(0, [], gone)
+    assert source.outcomes[0].state == "lost"
 
 
 def test_what_ends_while_the_study_is_stopped_was_interrupted(job_list: Any) -> None:

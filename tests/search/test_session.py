@@ -14,11 +14,11 @@ import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger
-from attnsearch.search import engine
+from attnsearch.search import ablation, engine
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call
 from attnsearch.search.engine import StudyResult
 from attnsearch.search.events import Progress, StudyEnd, StudyInfo
-from attnsearch.spaces import Space
+from attnsearch.spaces import Space, load_space
 
 TINY = """\
 name: tiny
@@ -49,8 +49,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replaces the engine by one that records two trials; its last call's options."""
     calls: list[dict[str, Any]] = []
 
-    def run_study(space: Space, *, fresh: bool, progress: Progress) -> StudyResult:
-        calls[-1:] = [{**calls[-1], "space": space, "fresh": fresh}]
+    def run_study(
+        space: Space, *, fresh: bool, progress: Progress, until: str | None
+    ) -> StudyResult:
+        calls[-1:] = [{**calls[-1], "space": space, "fresh": fresh, "until": until}]
         plan = calls[-1]
         if "raises" in plan:
             raise plan["raises"]
@@ -124,6 +126,47 @@ def test_a_finished_study_is_summed_up(
     assert "Continue:" not in told.out
     assert fake[-1]["space"].document["search"]["trials"] == 2
     assert fake[-1]["fresh"] is False
+
+
+def test_until_names_the_last_act(
+    folder: Path, fake: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["run", "tiny.yaml", "--until", "confirm"]) == DONE
+    assert fake[-1]["until"] == "confirm"
+    assert call(["run", "tiny.yaml", "--until", "tomorrow"]) == WRONG_INPUT
+    assert "'explore', 'confirm', 'ablate'" in capsys.readouterr().err
+
+
+def test_ablate_passes_on_what_was_asked_for(
+    folder: Path,
+    fake: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def ablate(config: str, *, progress: Progress, **options: Any) -> StudyResult:
+        asked.append({"config": config, **options})
+        fake[-1]["state"] = "interrupted"
+        return engine.run_study(
+            load_space(folder / "tiny.yaml"), fresh=False, progress=progress, until=None
+        )
+
+    monkeypatch.setattr(ablation, "ablate", ablate)
+    words = ["ablate", "tiny", "--plans", "loco, ofat", "--seeds", "4", "--set", "alpha=0.1"]
+    assert call(words) == INTERRUPTED
+    assert asked == [
+        {
+            "config": "tiny",
+            "plans": ["loco", "ofat"],
+            "seeds": 4,
+            "retune": None,
+            "overrides": ("alpha=0.1",),
+            "fresh": False,
+        }
+    ]
+    again = "attnsearch ablate tiny --plans loco,ofat --seeds 4 --set alpha=0.1\n"
+    assert f"Continue: {again}" in capsys.readouterr().out
 
 
 def test_an_interrupted_study_says_how_to_go_on(

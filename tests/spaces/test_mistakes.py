@@ -97,6 +97,44 @@ KEYS = [
     Mistake("plan unknown", "ablation: {plans: [▸loo]}", "'loo'", "'loco'"),
     Mistake("no plan", "ablation: {plans: ▸[]}", "[]", "at least 1"),
     Mistake("reuse", "ablation: {reuse: ▸confirm}", "confirm", "add it"),
+    Mistake(
+        "reused epochs",
+        "confirm: {epochs: 6}\nablation: {reuse: confirm, epochs: ▸5}",
+        "5 epochs",
+        "remove one",
+    ),
+    Mistake(
+        "reused seeds",
+        "confirm: {seeds: 3}\nablation: {reuse: confirm, seeds: ▸4}",
+        "4 seeds",
+        "raise",
+    ),
+    Mistake("match", "confirm: {match: ▸flops}", "'flops'", "macs"),
+    Mistake("no seeds", "confirm: {seeds: ▸0}", "0", "at least 1"),
+    Mistake("part", "ablation: {part: ▸train}", "'train'", "val, test"),
+    Mistake("primary metric", "primary_metric: ▸acuracy", "'acuracy'", "'accuracy'"),
+    Mistake("primary with part", "primary_metric: ▸val_f1", "'val_f1'", "'f1'"),
+    Mistake("alpha", "alpha: ▸0.9", "0.9", "at most 0.5"),
+    Mistake("margin", "margin: ▸-0.01", "-0.01", "above 0"),
+    Mistake("effect in points", "smallest_effect: ▸1.5", "1.5", "0.015 is 1.5 points"),
+    Mistake(
+        "development",
+        instead_of_line("data: {source: digits, image_size: 16, ▸development: 0.2}"),
+        "development",
+        "add it",
+    ),
+    Mistake(
+        "stages",
+        instead_of_line("network: {backbone: resnet18, stem: small, width: ▸[1, 0.5]}"),
+        "2 multipliers",
+        "4 stages",
+    ),
+    Mistake(
+        "narrowing",
+        instead_of_line("network: {backbone: resnet20, stem: small, width: ▸[1, 0.25, 1]}"),
+        "(16, 8, 64)",
+        "no stage can be narrower",
+    ),
 ]
 
 SECTIONS = [

@@ -25,7 +25,8 @@ def test_a_shipped_file_has_nothing_wrong_or_suspicious(name):
     config = space.resolve(space.defaults())
     assert space.forbidden(space.defaults()) is None
     assert config["name"] == space.name
-    assert space.plain() is not None
+    if space.document["published"] is None:
+        assert space.plain() is not None
 
 
 def test_resnet_has_the_decisions_of_the_design():

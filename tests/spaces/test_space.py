@@ -215,14 +215,17 @@ class TestResolve:
         config = load(RESNET).resolve(VALUES)
         assert list(config) == [
             "name", "task", "data", "network", "insert", "train", "search", "forbid", "limits",
-            "confirm", "ablation", "resources", "checkpoint",
+            "confirm", "ablation", "resources", "checkpoint", "primary_metric", "alpha",
+            "smallest_effect", "margin",
         ]  # fmt: skip
         assert config["network"] == {
             "backbone": "resnet18",
             "stem": "small",
             "width": 0.5,
             "weights": None,
+            "learn_gates": False,
             "decoder": None,
+            "aux_heads": [],
         }
 
     def test_defaults_that_depend_on_other_choices(self, load):
@@ -706,6 +709,7 @@ def test_warnings_name_their_place(load):
 
 def test_a_segmentation_file_is_read(load):
     text = HEAD.replace("classification", "segmentation").replace("16", "16, ignore_index: 255")
+    text = text.replace("digits", "scenes")
     space = load(text + "search: {objectives: {val_dice: max, macs: min}}")
     assert space.document["network"]["decoder"] == "unet"
     assert load(text).document["search"]["objectives"] == {"val_dice": "max"}

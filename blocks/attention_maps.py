@@ -1,0 +1,76 @@
+"""Attention maps: where in an image a block looks.
+
+A block that pools or attends over positions may have a method `attention_map(x)`, from its input
+(B, C, H, W) to a map (B, H, W) that is not negative and sums to 1 over each image. It computes
+without gradients and changes nothing in the block. Of the blocks here it is
+
+* `gc`: the weights of the positions in the context;
+* `ecrm`: the region that its prototypes are the mean of;
+* `axial`: how much attention a position receives, the mean over heads, queries and both axes.
+
+A user's own block takes part by having the method.
+"""
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from attnsearch.blocks.evaluating import evaluating
+from attnsearch.blocks.table import BLOCKS
+
+
+def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of a network that have an attention map, by name and site, as `gc@layer4`.
+
+    Two of one name at one site are told apart by their place: `gc@layer4`, `gc@layer4 (2)`.
+    """
+    names = {block: name for name, block in BLOCKS.items()}
+    found: dict[str, nn.Module] = {}
+    taken: list[str] = []
+    for path, module in network.named_modules():
+        inside = any(path.startswith(f"{above}.") for above in taken)
+        if inside or not callable(getattr(module, "attention_map", None)):
+            continue
+        taken.append(path)
+        site = f"{names.get(type(module), type(module).__name__)}@{_site(path)}"
+        count = 1 + sum(name.partition(" (")[0] == site for name in found)
+        found[site if count == 1 else f"{site} ({count})"] = module
+    return found
+
+
+def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Where each block with an attention map looks, in one forward pass in evaluation mode.
+
+    Args:
+        network: As `build_network` gives it; left as it was.
+        x: Its input (B, C, H, W).
+
+    Returns:
+        Maps (B, h, w) by the blocks' names, in the order of `mapped_blocks`.
+    """
+    blocks = mapped_blocks(network)
+    maps: dict[str, Tensor] = {}
+
+    def look(site: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            maps[site] = block.attention_map(inputs[0])  # type: ignore[operator]
+
+        return hook
+
+    hooks = [block.register_forward_pre_hook(look(site)) for site, block in blocks.items()]
+    try:
+        with evaluating(network), torch.no_grad():
+            network(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return {site: maps[site] for site in blocks if site in maps}
+
+
+def _site(path: str) -> str:
+    """The site of a block by its path in the network."""
+    if not path.startswith("inserted."):
+        return path
+    return re.sub(r"(?<!after)_", ".", path.split(".")[1])

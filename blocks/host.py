@@ -1,0 +1,56 @@
+"""What every host network has: sites with chains of added blocks, and where it came from.
+
+Inserted blocks belong to the network (`Host.inserted`), not to the parts between which they stand,
+so that no state-dict name of the host changes. Shapes are (B, C, H, W): batch, channels, height,
+width.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from attnsearch.blocks.weights import WeightsReport
+
+
+class Inserted(nn.ModuleDict):
+    """The added blocks: for each site, by its name with ``_`` for dots, a chain run in order."""
+
+    def at(self, site: str, x: Tensor) -> Tensor:
+        """What the blocks at a site make of x; x itself where there are none."""
+        y: Tensor = self[site](x) if site in self else x
+        return y
+
+
+class Host(nn.Module):
+    """A network with sites.
+
+    Attributes:
+        segments: Whether it gives a class for each pixel, and not one for the image.
+        inserted: The added blocks; state-dict names ``inserted.<site, dots as _>.<index>.``
+        auxiliary: Heads that training alone uses: in classification one for each block with a
+            side loss, state-dict names ``auxiliary.<site, dots as _>.<index>.``; in segmentation
+            those of ``network.aux_heads``, ``auxiliary.head_<stage>.``
+        head_logits: What the latter made of the last forward pass in training mode, by stage.
+        side_paths: For each of these blocks its site, its index there, and its module path.
+        config: The resolved config that the network was built from.
+        input_shape: (channels, height, width) of an image.
+        weights_report: What was loaded from ``network.weights``; None without it.
+    """
+
+    segments: bool = False
+    config: dict[str, Any]
+    input_shape: tuple[int, int, int]
+    side_paths: list[tuple[str, int, str]]
+    weights_report: WeightsReport | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inserted = Inserted()
+        self.auxiliary = nn.ModuleDict()
+        self.side_paths = []
+        self.weights_report = None
+        self.head_logits: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the heads' logits out of copies: they belong to one step's graph."""
+        return {**self.__dict__, "head_logits": {}}

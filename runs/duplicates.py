@@ -1,0 +1,154 @@
+"""Images that stand in two parts of a data set, exactly or nearly: what training saw is tested.
+
+Each image is reduced to a difference hash with real values: the differences between neighbours in
+its 8x8 grey thumbnail, across and down, scaled to length 1. Two images are near-duplicates where
+the product of their hashes is at least `NEAR`. That finds copies which were compressed, resized,
+brightened by a fifth or made noisy (they have 0.985 and more), and not those that were cropped,
+turned or mirrored. Different images of the digits, the hardest case, reach 0.977, but for one pair
+that looks equal. The binary difference hash has no such gap on small images with an even
+background, whose bits are noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.data import DataSet, Split, load_data
+from attnsearch.runs.source import PARTS, listing
+
+SIDE = 8
+NEAR = 0.98
+_AT_ONCE = 512  # images that are reduced, and compared with all others, in one go
+_FLAT = 1e-3  # length of the differences of an image without content: it is like no other
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of different parts that are the same, or nearly.
+
+    Attributes:
+        parts: Of the first and the second: `train` and `test`.
+        names: Of the first and the second.
+        exact: Whether all pixels are equal.
+        same_class: Whether the labels are equal.
+    """
+
+    parts: tuple[str, str]
+    names: tuple[str, str]
+    exact: bool
+    same_class: bool
+
+
+def duplicates_in(data: DataSet, config: Mapping[str, Any], task: str) -> list[str]:
+    """What is said of images in two parts of a data set; in those of any fold where it has folds.
+
+    Args:
+        data: The data set.
+        config: The `data` section that it was read by.
+        task: As for `load_data`.
+
+    Raises:
+        DataError: A fold cannot be dealt.
+    """
+    sets = [data]
+    if config["folds"] and config["fold"] is None:
+        sets = [load_data({**config, "fold": fold}, task) for fold in range(config["folds"])]
+    found = [
+        note
+        for one in sets
+        for note in duplicate_notes(find_duplicates({part: getattr(one, part) for part in PARTS}))
+    ]
+    return list(dict.fromkeys(found))
+
+
+def find_duplicates(splits: Mapping[str, Split]) -> list[Pair]:
+    """The images that have a duplicate in an earlier part, each with the nearest one.
+
+    Args:
+        splits: By part: `train`, `val`, `test`; all of one size and number of channels.
+    """
+    parts = [part for part in PARTS if part in splits and len(splits[part])]
+    hashes = {part: hashes_of(splits[part].images) for part in parts}
+    found = []
+    for index, second in enumerate(parts):
+        for first in parts[:index]:
+            found += _pairs(first, second, splits, hashes)
+    return found
+
+
+def duplicate_notes(pairs: Sequence[Pair]) -> list[str]:
+    """Says how many images of each part are in another, and names some.
+
+    Args:
+        pairs: As `find_duplicates` gives them.
+    """
+    notes = []
+    for exact in (True, False):
+        for parts in dict.fromkeys(pair.parts for pair in pairs):
+            mine = [pair for pair in pairs if pair.parts == parts and pair.exact == exact]
+            if not mine:
+                continue
+            names = listing([f"{pair.names[1]} = {pair.names[0]}" for pair in mine], 3)
+            is_like = "equal" if exact else "nearly equal"
+            other = sum(1 for pair in mine if not pair.same_class)
+            labels = f"; {other} of them with another label" if other else ""
+            notes.append(
+                f"{len(mine)} of the {parts[1]} images {is_like} an image of {parts[0]}{labels}: "
+                f"{names if exact else names.replace(' = ', ' ~ ')}; leave them out, or keep "
+                "what belongs together in one part with data.groups"
+            )
+    return notes
+
+
+def hashes_of(images: NDArray[np.uint8]) -> Floats:
+    """The hash of each image, (N, 2 * 8 * 7), of length 1, or 0 for an image without content.
+
+    Args:
+        images: (N, H, W, C).
+    """
+    _, height, width, channels = images.shape
+    mean = np.full(channels, 1 / channels, dtype=np.float32)
+    down, across = _averages(height), _averages(width)
+    found = np.empty((len(images), 2 * SIDE * (SIDE - 1)), dtype=np.float32)
+    for start in range(0, len(images), _AT_ONCE):
+        grey = images[start : start + _AT_ONCE].astype(np.float32) @ mean
+        small = down @ grey @ across.T
+        steps = [np.diff(small, axis=axis).reshape(len(small), -1) for axis in (1, 2)]
+        found[start : start + _AT_ONCE] = np.concatenate(steps, 1)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return np.where(lengths > _FLAT, found / np.maximum(lengths, _FLAT), 0).astype(np.float32)
+
+
+def _averages(pixels: int) -> Floats:
+    """(SIDE, pixels): the weights that average a line of pixels down to SIDE."""
+    edges = np.linspace(0, pixels, SIDE + 1)
+    lows, highs = np.maximum(edges[:-1, None], np.arange(pixels)), edges[1:, None]
+    covered = np.clip(np.minimum(highs, np.arange(1, pixels + 1)) - lows, 0, None)
+    weights: Floats = (covered / covered.sum(1, keepdims=True)).astype(np.float32)
+    return weights
+
+
+def _pairs(
+    first: str, second: str, splits: Mapping[str, Split], hashes: Mapping[str, Floats]
+) -> list[Pair]:
+    one, other = splits[first], splits[second]
+    found = []
+    for start in range(0, len(other), _AT_ONCE):
+        likeness = hashes[second][start : start + _AT_ONCE] @ hashes[first].T
+        nearest = likeness.argmax(1)
+        for row in np.flatnonzero(likeness.max(1) >= NEAR).tolist():
+            here, there = start + row, int(nearest[row])
+            found.append(
+                Pair(
+                    (first, second),
+                    (one.names[there], other.names[here]),
+                    bool((one.images[there] == other.images[here]).all()),
+                    bool(np.array_equal(one.labels[there], other.labels[here])),
+                )
+            )
+    return found

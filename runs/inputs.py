@@ -1,0 +1,167 @@
+"""A user's image files on their way to a trained network, one by one or cut into tiles."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnsearch.runs.decoding import attempt_all
+from attnsearch.runs.evaluate import EVALUATION_BATCH
+from attnsearch.runs.images import SUFFIXES, Decoded, decode, to_channels
+from attnsearch.runs.mask_folder import tile
+from attnsearch.runs.source import Masks
+from attnsearch.runs.weights import ExportError
+
+TILED_AT_ONCE = 8  # images that are held at their own size
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file, and what the files made of it are called.
+
+    Attributes:
+        path: The file.
+        name: Relative to the folder that was given, or the file's name, with `/`.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Some images as a network takes them.
+
+    Attributes:
+        files: Of the images, M.
+        images: (N, H, W, C) of uint8: the images or their tiles.
+        masks: Which example is of which image, and where; it holds no masks.
+    """
+
+    files: list[ImageFile]
+    images: Tensor
+    masks: Masks
+
+
+def find_images(paths: Sequence[str | Path]) -> list[ImageFile]:
+    """The image files that are meant by files and folders, in the order given.
+
+    Of a folder all images count, those in its folders too, in the order of their names; hidden
+    files do not.
+
+    Args:
+        paths: At least one.
+
+    Raises:
+        ExportError: If a path does not exist, or a folder holds no image.
+    """
+    found: dict[Path, ImageFile] = {}
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            inside = sorted(_images_in(path), key=lambda item: item.name)
+            if not inside:
+                raise ExportError(f"{path}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        elif path.exists():
+            inside = [ImageFile(path, path.name)]
+        else:
+            raise ExportError(f"{path}: there is no such image or folder")
+        for item in inside:
+            found.setdefault(item.path.resolve(), item)
+    return list(found.values())
+
+
+def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inputs, list[str]]]:
+    """Image files as a network takes them, so many at a time as fit.
+
+    They are decoded, resized or cut into tiles as the network's data was.
+
+    Args:
+        network: From `load_export`.
+        files: The files.
+
+    Yields:
+        Those images that could be read, and for each other one its name and the reason.
+    """
+    interface = network.interface
+    overlap = network.config["data"].get("tile_overlap")
+    size = interface.image_size[0]
+    step = EVALUATION_BATCH if overlap is None else TILED_AT_ONCE
+    for start in range(0, len(files), step):
+        part = files[start : start + step]
+        results = attempt_all(
+            lambda path: _shallow(path, size if overlap is None else None),
+            [file.path for file in part],
+        )
+        faults = [
+            f"{file.path} ({result})"
+            for file, result in zip(part, results, strict=True)
+            if isinstance(result, str)
+        ]
+        read = [
+            (file, result)
+            for file, result in zip(part, results, strict=True)
+            if not isinstance(result, str)
+        ]
+        if not read:
+            yield Inputs([], torch.zeros(0), _places([])), faults
+            continue
+        pixels = [
+            to_channels(image.pixels.reshape(*image.pixels.shape[:2], -1), interface.channels)
+            for _, image in read
+        ]
+        shapes = [image.shape for _, image in read]
+        if overlap is None:
+            images, masks = np.stack(pixels), _places(shapes)
+        else:
+            blank = [np.zeros(shape, dtype=np.uint8) for shape in shapes]
+            images, masks = tile(pixels, blank, size, overlap)
+        yield Inputs([file for file, _ in read], torch.from_numpy(images), masks), faults
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """An image at its own size, (h, w, C) of uint8 with C = 1 or 3.
+
+    Raises:
+        OSError, or whatever else Pillow raises on a file that it cannot decode.
+    """
+    pixels = decode(path, None).pixels
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _shallow(path: Path, size: int | None) -> Decoded:
+    image = decode(path, size)
+    if image.deep:
+        raise OSError(
+            "more than 8 bits a pixel; convert it to 8 bits by the rule that converted the "
+            "training data"
+        )
+    return image
+
+
+def _places(shapes: Iterable[tuple[int, int]]) -> Masks:
+    """Where whole images of these sizes (h, w) go."""
+    sizes = np.array(list(shapes), dtype=np.int64).reshape(-1, 2)
+    return Masks(
+        resized=np.zeros((len(sizes), 1, 1), dtype=np.uint8),
+        image=np.arange(len(sizes)),
+        corners=None,
+        sizes=sizes,
+        flat=None,
+        starts=np.zeros(len(sizes), dtype=np.int64),
+    )
+
+
+def _images_in(folder: Path) -> Iterator[ImageFile]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield ImageFile(path, path.relative_to(folder).as_posix())

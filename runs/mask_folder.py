@@ -1,0 +1,195 @@
+"""Folders of images and masks: see `mask_pairs` for the layout, `masks` for the values.
+
+Every image counts: one that cannot be read, has no mask, or a mask of another size or with an
+unknown value is an error that names it. In a set of a hundred images a skipped one shows.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.decoding import attempt_all, note_conversions, to_common
+from attnsearch.runs.images import Decoded, decode
+from attnsearch.runs.mask_pairs import Pair, find_pairs
+from attnsearch.runs.masks import IGNORED, Coding, MaskFile, decode_mask, find_coding, shrink
+from attnsearch.runs.source import DataError, Masks, Source, listing
+
+Result = TypeVar("Result")
+
+
+def read_mask_folder(
+    folder: Path,
+    size: int,
+    channels: int | None = None,
+    classes: int | Sequence[str] | None = None,
+    ignored: int | None = None,
+    mask_values: Sequence[int] | None = None,
+    mask_name: str | None = None,
+    tile_overlap: float | None = None,
+) -> Source:
+    """Read all images and masks of a folder.
+
+    Args:
+        folder: Holds images/ and masks/, or train/, val/ and test/ that do.
+        size: Images are resized to (size, size), or cut into tiles of that size.
+        channels: 1 or 3; None takes 1 if all images are grey by their mode, else 3.
+        classes: Their number or names; None takes them from the masks.
+        ignored: The mask value that does not count.
+        mask_values: The value of each class; None finds out.
+        mask_name: How a mask's stem is made of its image's; None finds out.
+        tile_overlap: Tiles overlap by at least this fraction; None resizes whole images.
+
+    Raises:
+        DataError: If anything is missing, damaged, or does not fit; it names the file.
+    """
+    pairs, notes = find_pairs(folder, mask_name)
+    names = [pair.name for pair in pairs]
+    whole = tile_overlap is None
+    decoded = _readable(
+        attempt_all(
+            lambda path: decode(path, size if whole else None), [pair.image for pair in pairs]
+        ),
+        names,
+        "images",
+    )
+    mask_names = [pair.mask.relative_to(folder).as_posix() for pair in pairs]
+    files = _readable(attempt_all(decode_mask, [pair.mask for pair in pairs]), mask_names, "masks")
+    _check_sizes(decoded, files, names, mask_names)
+    note_conversions(decoded, names, notes, resized=whole)
+    coding, said = find_coding(
+        dict(zip(mask_names, files, strict=True)), classes, ignored, mask_values
+    )
+    notes += said
+    originals = [coding.index(file, name) for file, name in zip(files, mask_names, strict=True)]
+    pixels = to_common(decoded, names, channels, notes)
+    if whole:
+        images = np.stack(pixels)
+        masks = whole_masks(originals, size)
+    else:
+        images, masks = tile(pixels, originals, size, tile_overlap or 0.0)
+        notes.append(f"cut into {len(images)} tiles of {size} pixels, from {len(pixels)} images")
+    return _source(folder.name, pairs, images, masks, coding, decoded, files, notes)
+
+
+def whole_masks(originals: Sequence[NDArray[np.uint8]], size: int) -> Masks:
+    """Masks of whole images, at (size, size) and at their own."""
+    sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
+    return Masks(
+        resized=np.stack([shrink(mask, size) for mask in originals]),
+        image=np.arange(len(originals)),
+        corners=None,
+        sizes=sizes,
+        flat=np.concatenate([mask.ravel() for mask in originals]),
+        starts=np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]]).astype(np.int64),
+    )
+
+
+def tile(
+    pixels: Sequence[NDArray[np.uint8]],
+    originals: Sequence[NDArray[np.uint8]],
+    size: int,
+    overlap: float,
+) -> tuple[NDArray[np.uint8], Masks]:
+    """Images cut into squares of `size` pixels, evenly spaced, that overlap at least so far.
+
+    An image smaller than a tile is padded at its lower and right edge: black, and ignored in the
+    mask.
+
+    Args:
+        pixels: Images (h, w, C).
+        originals: Their masks (h, w).
+        size: Side of a tile.
+        overlap: Fraction of the side.
+    """
+    images, resized, image, corners = [], [], [], []
+    for number, (picture, mask) in enumerate(zip(pixels, originals, strict=True)):
+        for top, left in tile_corners(mask.shape[0], mask.shape[1], size, overlap):
+            cut = picture[top : top + size, left : left + size]
+            part = mask[top : top + size, left : left + size]
+            pad = ((0, size - cut.shape[0]), (0, size - cut.shape[1]))
+            images.append(np.pad(cut, (*pad, (0, 0))))
+            resized.append(np.pad(part, pad, constant_values=IGNORED))
+            image.append(number)
+            corners.append((top, left))
+    sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
+    return np.stack(images), Masks(
+        resized=np.stack(resized),
+        image=np.array(image, dtype=np.int64),
+        corners=np.array(corners, dtype=np.int64),
+        sizes=sizes,
+        flat=np.concatenate([mask.ravel() for mask in originals]),
+        starts=np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]]).astype(np.int64),
+    )
+
+
+def tile_corners(height: int, width: int, size: int, overlap: float) -> list[tuple[int, int]]:
+    """Top and left of the tiles that cover an image, row by row."""
+
+    def starts(length: int) -> list[int]:
+        if length <= size:
+            return [0]
+        step = max(1.0, size * (1 - overlap))
+        count = int(np.ceil((length - size) / step)) + 1
+        return [round(start) for start in np.linspace(0, length - size, count)]
+
+    return [(top, left) for top in starts(height) for left in starts(width)]
+
+
+def _source(
+    name: str,
+    pairs: Sequence[Pair],
+    images: NDArray[np.uint8],
+    masks: Masks,
+    coding: Coding,
+    decoded: Sequence[Decoded],
+    files: Sequence[MaskFile],
+    notes: list[str],
+) -> Source:
+    return Source(
+        name=name,
+        images=images,
+        labels=np.zeros(len(pairs), dtype=np.int64),
+        names=[pair.name for pair in pairs],
+        parts=np.array([pair.part for pair in pairs], dtype=np.int64),
+        class_names=list(coding.class_names),
+        digests=[image.digest + mask.digest for image, mask in zip(decoded, files, strict=True)],
+        notes=notes,
+        masks=masks,
+    )
+
+
+def _readable(results: Sequence[Result | str], names: Sequence[str], what: str) -> list[Result]:
+    """The results, if there is no reason for a failure among them."""
+    faults = [
+        f"{name} ({result})"
+        for name, result in zip(names, results, strict=True)
+        if isinstance(result, str)
+    ]
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(names)} {what} cannot be used: {listing(faults)}; repair or "
+            f"remove them"
+        )
+    return [result for result in results if not isinstance(result, str)]
+
+
+def _check_sizes(
+    decoded: Sequence[Decoded],
+    files: Sequence[MaskFile],
+    names: Sequence[str],
+    mask_names: Sequence[str],
+) -> None:
+    faults = [
+        f"{mask_name} is {file.levels.shape[1]}x{file.levels.shape[0]}, {name} is "
+        f"{image.shape[1]}x{image.shape[0]}"
+        for image, file, name, mask_name in zip(decoded, files, names, mask_names, strict=True)
+        if image.shape != file.levels.shape
+    ]
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(names)} masks do not have the size of their image (width x "
+            f"height): {listing(faults)}; export them at the image's size"
+        )

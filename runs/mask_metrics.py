@@ -1,0 +1,170 @@
+"""Overlap and distance of predicted and true masks, per image and pooled.
+
+With TP, FP and FN the pixels of a class that both masks have, only the prediction, only the truth:
+
+    Dice = 2 TP / (2 TP + FP + FN)    IoU = TP / (TP + FP + FN)
+    precision = TP / (TP + FP)        recall = TP / (TP + FN)
+
+*Per image* figures are means over the images, *pooled* ones count the pixels of all images
+together. With two classes only the second one counts, else all but one called `background`.
+
+Where an image has a class in neither mask there is nothing to find, and nothing was found: with
+two classes this counts as 1 (and as a distance of 0); with more, the class is left out of that
+image's mean, since otherwise rare classes would look easy. A class in one mask only counts as 0,
+and as a distance of the image's diagonal. Precision where nothing was predicted, and recall where
+nothing is there, follow the same rule.
+
+HD95, the Hausdorff distance in pixels of the original image, is the larger of two 95th
+percentiles: of the distances from one mask's border pixels to the other's nearest, and the other way round.
+Borders and distances are scipy's (`binary_erosion`, `distance_transform_edt`).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.masks import IGNORED
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+SHARES = ("dice", "iou", "precision", "recall")
+
+
+def confusion(predicted: NDArray[np.integer], truth: NDArray[np.integer], classes: int) -> Counts:
+    """Pixels (K, K) by true class (row) and predicted class (column), ignored ones left out."""
+    counted = truth != IGNORED
+    cells = truth[counted].astype(np.int64) * classes + predicted[counted]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def scored_classes(class_names: Sequence[str]) -> list[int]:
+    """The classes that count in means."""
+    if len(class_names) == 2:
+        return [1]
+    return [k for k, name in enumerate(class_names) if name.lower() != "background"]
+
+
+def shares(counts: Counts) -> dict[str, Floats]:
+    """Dice, IoU, precision and recall of each class (..., K) from confusions (..., K, K).
+
+    NaN where a class is in neither mask.
+    """
+    both = counts.diagonal(axis1=-2, axis2=-1).astype(np.float64)
+    true, predicted = counts.sum(-1), counts.sum(-2)
+    union = true + predicted - both
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {
+            "dice": 2 * both / (true + predicted),
+            "iou": both / union,
+            "precision": np.where(predicted > 0, both / predicted, 0.0),
+            "recall": np.where(true > 0, both / true, 0.0),
+        }
+    return {name: np.where(union > 0, values, np.nan) for name, values in found.items()}
+
+
+def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
+    """Each share of each image, (N,), the mean over the classes that count; NaN without any.
+
+    Args:
+        counts: Confusions (N, K, K).
+        class_names: One per class.
+    """
+    scored = scored_classes(class_names)
+    found = {}
+    for name, values in shares(counts).items():
+        chosen = values[:, scored]
+        if len(class_names) == 2:
+            chosen = np.nan_to_num(chosen, nan=1.0)
+        found[name] = _mean(chosen, axis=1)
+    return found
+
+
+def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
+    """The figures of a part of the data.
+
+    Args:
+        counts: Confusions (N, K, K), one per image.
+        class_names: One per class.
+
+    Returns:
+        `dice`, `iou`, `precision`, `recall` per image; `dice_pooled` and `iou_pooled`; `accuracy`,
+        the share of pixels that are right, pooled; with more than two classes `dice_<class>` and
+        `iou_<class>` per image, over the images that have the class in either mask.
+    """
+    found = {
+        name: float(_mean(values, axis=0))
+        for name, values in per_image(counts, class_names).items()
+    }
+    pooled = shares(counts.sum(0))
+    scored = scored_classes(class_names)
+    for name in ("dice", "iou"):
+        value = float(_mean(pooled[name][scored], axis=0))
+        found[f"{name}_pooled"] = 1.0 if math.isnan(value) and len(class_names) == 2 else value
+    total = counts.sum()
+    found["accuracy"] = float(counts.sum(0).trace() / total) if total else math.nan
+    if len(class_names) > 2:
+        each = shares(counts)
+        for k in scored:
+            key = class_key(class_names[k])
+            found[f"dice_{key}"] = float(_mean(each["dice"][:, k], axis=0))
+            found[f"iou_{key}"] = float(_mean(each["iou"][:, k], axis=0))
+    return found
+
+
+def hd95(
+    predicted: NDArray[np.uint8], truth: NDArray[np.uint8], class_names: Sequence[str]
+) -> float:
+    """The Hausdorff distance of one image in pixels, the mean over the classes that count.
+
+    Ignored pixels belong to no class. NaN where no class that counts is in either mask, with more
+    than two classes.
+
+    Args:
+        predicted: (h, w), the class of each pixel.
+        truth: (h, w).
+        class_names: One per class.
+    """
+    counted = truth != IGNORED
+    distances = []
+    for k in scored_classes(class_names):
+        ours, theirs = (predicted == k) & counted, truth == k
+        if not ours.any() and not theirs.any():
+            if len(class_names) == 2:
+                distances.append(0.0)
+        elif not ours.any() or not theirs.any():
+            distances.append(math.hypot(*truth.shape))
+        else:
+            distances.append(_border_distance(ours, theirs))
+    return float(np.mean(distances)) if distances else math.nan
+
+
+def class_key(name: str) -> str:
+    """A class's name as it stands in names of metrics."""
+    return "".join(char if char.isalnum() else "_" for char in name)
+
+
+def _border_distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    from scipy.ndimage import binary_erosion, distance_transform_edt
+
+    borders = [mask & ~binary_erosion(mask) for mask in _cropped(ours, theirs)]
+    to_border = [distance_transform_edt(~border) for border in borders]
+    ways = (to_border[1][borders[0]], to_border[0][borders[1]])
+    return float(max(np.percentile(way, 95) for way in ways))
+
+
+def _cropped(*masks: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """The part of masks that holds all their pixels, with one pixel around it: less to search."""
+    rows, columns = (np.flatnonzero(np.logical_or(*masks).any(axis)) for axis in (1, 0))
+    box = tuple(slice(max(0, where[0] - 1), where[-1] + 2) for where in (rows, columns))
+    return [np.ascontiguousarray(mask[box]) for mask in masks]
+
+
+def _mean(values: Floats, axis: int) -> Any:
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis) / np.where(count > 0, count, np.nan)

@@ -1,0 +1,141 @@
+"""The panel of a trained network: its worst and median validation images, and where it looks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnsearch.blocks.attention_maps import attention_maps, mapped_blocks
+from attnsearch.blocks.decoders import enlarge
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.evaluate import Normalisation
+from attnsearch.runs.pictures import Case, Map, panel_bytes
+from attnsearch.runs.segment import predicted_masks
+from attnsearch.runs.source import Masks
+
+WORST, MEDIAN = 3, 3
+TILES_AT_ONCE = 16
+
+
+def validation_panel(
+    network: nn.Module,
+    data: DataSet,
+    images: Tensor,
+    normalisation: Normalisation,
+    dice: NDArray[np.floating],
+) -> bytes:
+    """The panel of a network for segmentation, the bytes of a PNG.
+
+    Args:
+        network: With the weights that count; left in the mode it was in.
+        data: Its data set.
+        images: Its validation images on the network's device, (N, H, W, C) of uint8.
+        normalisation: As in training.
+        dice: The Dice of each validation image, (M,).
+    """
+    masks = data.val.masks
+    assert masks is not None
+    worst, median = chosen_cases(dice)
+    rank = {image: place for place, image in enumerate(_ranked(dice), 1)}
+    cases = []
+    for image in [*worst, *median]:
+        rows = np.flatnonzero(masks.image == image)
+        alone = masks.take(np.array([image]), keep_original=True)
+        tiles = images[torch.from_numpy(rows).to(images.device)]
+        ((_, predicted),) = predicted_masks(network, alone, tiles, normalisation)
+        kind = "worst" if image in worst else "median"
+        told = f"{data.val.names[image]}   Dice {dice[image]:.3f}   {kind}, "
+        cases.append(
+            Case(
+                told + f"rank {rank[image]} of {len(rank)} from the worst",
+                whole_image(tiles.cpu().numpy(), alone),
+                alone.original(0),
+                predicted,
+                whole_maps(network, alone, tiles, normalisation),
+            )
+        )
+    title = (
+        f"{data.name}: the {len(worst)} worst and {len(median)} median of "
+        f"{len(rank)} validation images by Dice"
+    )
+    return panel_bytes(cases, data.class_names, title)
+
+
+def chosen_cases(dice: NDArray[np.floating]) -> tuple[list[int], list[int]]:
+    """The worst images and those around the median, by number; no image is in both.
+
+    Args:
+        dice: Of each image; NaN where it has none.
+    """
+    ranked = _ranked(dice)
+    worst, rest = ranked[:WORST], ranked[WORST:]
+    middle = max(0, (len(ranked) - 1) // 2 - WORST - MEDIAN // 2)
+    start = min(middle, max(0, len(rest) - MEDIAN))
+    return worst, rest[start : start + MEDIAN]
+
+
+def whole_image(tiles: NDArray[np.uint8], masks: Masks) -> NDArray[np.uint8]:
+    """One image (h, w, C) from its tiles; as the network sees it where it is not tiled.
+
+    Args:
+        tiles: (n, H, W, C).
+        masks: Of this image alone.
+    """
+    if masks.corners is None:
+        first: NDArray[np.uint8] = tiles[0]
+        return first
+    height, width = masks.sizes[0].tolist()
+    canvas = np.zeros((height, width, tiles.shape[3]), dtype=np.uint8)
+    for tile, (top, left) in zip(tiles, masks.corners.tolist(), strict=True):
+        there = canvas[top : top + tile.shape[0], left : left + tile.shape[1]]
+        there[:] = tile[: there.shape[0], : there.shape[1]]
+    return canvas
+
+
+def whole_maps(
+    network: nn.Module, masks: Masks, tiles: Tensor, normalisation: Normalisation
+) -> dict[str, Map]:
+    """Where a network looks in one image, by site; maps of tiles are put together.
+
+    Args:
+        network: Left as it was.
+        masks: Of this image alone.
+        tiles: The image (1, H, W, C) or its tiles (n, H, W, C), of uint8, on the device.
+        normalisation: As in training.
+    """
+    if not mapped_blocks(network):
+        return {}
+    found: dict[str, list[Tensor]] = {}
+    for part in torch.split(tiles, TILES_AT_ONCE):
+        for site, maps in attention_maps(network, normalisation(part)).items():
+            found.setdefault(site, []).append(maps.float().cpu())
+    if masks.corners is None:
+        return {site: maps[0][0].numpy() for site, maps in found.items()}
+    size = (tiles.shape[1], tiles.shape[2])
+    return {
+        site: _stitched(enlarge(torch.cat(maps)[:, None], size)[:, 0].numpy(), masks)
+        for site, maps in found.items()
+    }
+
+
+def _stitched(tiles: NDArray[np.float32], masks: Masks) -> Map:
+    """Maps of tiles (n, H, W) as one, the mean where they overlap."""
+    assert masks.corners is not None
+    height, width = masks.sizes[0].tolist()
+    total = np.zeros((height, width), dtype=np.float32)
+    seen = np.zeros_like(total)
+    for tile, (top, left) in zip(tiles, masks.corners.tolist(), strict=True):
+        window = (slice(top, top + tile.shape[0]), slice(left, left + tile.shape[1]))
+        rows, columns = total[window].shape
+        total[window] += tile[:rows, :columns]
+        seen[window] += 1
+    mean: Map = total / seen.clip(min=1)
+    return mean
+
+
+def _ranked(dice: NDArray[np.floating]) -> list[int]:
+    """The images that have a Dice, the worst first; equals by number."""
+    known: Sequence[int] = np.flatnonzero(~np.isnan(dice)).tolist()
+    return sorted(known, key=lambda image: (float(dice[image]), image))

@@ -1,0 +1,191 @@
+"""The scope of new patients: what would hold for other patients, and for other seeds.
+
+The design is that of multi-reader studies, every seed "reads" every patient: seeds and patients
+are crossed random effects on the patients' pseudo-values (Dorfman, Berbaum and Metz, Investigative
+Radiology 27, 1992).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from attnsearch.runs.metrics import balanced_accuracy, macro_f1
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.integer]
+
+LEAST_PATIENTS = 10  # below, their variance is a guess
+
+
+def new_patients_interval(
+    differences: Floats, level: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Interval of the mean difference over new seeds and new patients.
+
+    With the mean squares S of n seeds, C of p patients and E of what is left, the variance of the
+    mean is (S + max(C - E, 0)) / (n p), never below that over seeds alone, and its degrees of
+    freedom are Satterthwaite's (Biometrics Bulletin 2, 1946).
+
+    Args:
+        differences: (..., n, p), arm less reference, of every seed on every patient; n, p > 1.
+        level: Confidence level, such as 0.95.
+
+    Returns:
+        Mean, lower end, upper end and degrees of freedom, (...) each.
+    """
+    n, p = differences.shape[-2:]
+    mean = differences.mean((-2, -1))
+    seeds, patients = differences.mean(-1), differences.mean(-2)
+    rest = differences - seeds[..., :, None] - patients[..., None, :] + mean[..., None, None]
+    s = p * seeds.var(-1, ddof=1)
+    c = n * patients.var(-1, ddof=1)
+    e = (rest**2).sum((-2, -1)) / ((n - 1) * (p - 1))
+    crossed = c > e
+    total = s + np.where(crossed, c - e, 0)
+    spread = s**2 / (n - 1) + np.where(crossed, c**2 / (p - 1) + e**2 / ((n - 1) * (p - 1)), 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = np.where(spread > 0, total**2 / spread, n - 1)
+    half = stats.t.isf((1 - level) / 2, df) * np.sqrt(total / (n * p))
+    return mean, mean - half, mean + half, df
+
+
+def case_values(
+    metric: str, probabilities: Floats, labels: Integers, groups: Sequence[object] | None = None
+) -> Floats | None:
+    """Jackknife pseudo-values of a classification metric, one a patient.
+
+    With the metric T on all P patients and T_k on all but the k-th, they are P T - (P - 1) T_k,
+    shifted so that their mean is T. For accuracy, one image a patient, these are just 0 and 1.
+
+    Args:
+        metric: `accuracy`, `balanced_accuracy`, `f1`, `auroc`, `loss` or `nll`.
+        probabilities: (N, K).
+        labels: (N,).
+        groups: N patients' names; None takes every image for a patient.
+
+    Returns:
+        (P,), patients in the sorted order of their names (images in theirs). None for another
+        metric, with fewer than `LEAST_PATIENTS`, or where the metric is undefined or another one
+        without some patient, as where a class is one patient's only.
+    """
+    owner = _owners(len(labels), groups)
+    if owner is None:
+        return None
+    images = np.arange(len(labels))
+    if metric == "accuracy":
+        return _of_mean(probabilities.argmax(1) == labels, owner)
+    if metric in ("loss", "nll"):
+        taken = np.clip(probabilities[images, labels], np.finfo(float).tiny, None)
+        return _of_mean(-np.log(taken), owner)
+    if metric in ("balanced_accuracy", "f1"):
+        values = _of_confusion(metric, probabilities, labels, owner)
+    elif metric == "auroc":
+        values = _of_auroc(probabilities, labels, owner)
+    else:
+        return None
+    return values if np.isfinite(values).all() else None
+
+
+def mean_case_values(values: Floats, groups: Sequence[object] | None = None) -> Floats | None:
+    """Pseudo-values of a mean over images, such as a mean Dice, one a patient.
+
+    Args:
+        values: (N,), one an image.
+        groups: N patients' names; None takes every image for a patient.
+
+    Returns:
+        (P,), in the order of `case_values`; their mean is that of `values`. None with fewer than
+        `LEAST_PATIENTS`, or where a value is not finite.
+    """
+    owner = _owners(len(values), groups)
+    if owner is None or not np.isfinite(values).all():
+        return None
+    return _of_mean(values, owner)
+
+
+def _owners(images: int, groups: Sequence[object] | None) -> Integers | None:
+    """Each image's patient, (N,) as 0..P-1; None where they are too few."""
+    owner = np.arange(images)
+    if groups is not None:
+        owner = np.unique([str(group) for group in groups], return_inverse=True)[1]
+    return owner if len(np.unique(owner)) >= LEAST_PATIENTS else None
+
+
+def _of_mean(values: NDArray[np.generic], owner: Integers) -> Floats:
+    numbers = values.astype(np.float64)
+    sums, counts = np.bincount(owner, weights=numbers), np.bincount(owner)
+    without = (numbers.sum() - sums) / (len(numbers) - counts)
+    return _pseudo(float(numbers.mean()), without)
+
+
+def _pseudo(whole: float, without: Floats) -> Floats:
+    values = len(without) * whole - (len(without) - 1) * without
+    return np.asarray(values - values.mean() + whole)
+
+
+def _of_confusion(metric: str, probabilities: Floats, labels: Integers, owner: Integers) -> Floats:
+    """Pseudo-values of what follows from a confusion matrix."""
+    classes = probabilities.shape[1]
+    cell = labels.astype(np.int64) * classes + probabilities.argmax(1)
+    counts = np.bincount(cell, minlength=classes**2).reshape(classes, classes)
+    kept = counts.sum(1)[None] - np.bincount(
+        owner * classes + labels, minlength=(int(owner.max()) + 1) * classes
+    ).reshape(-1, classes)
+    if (kept[:, counts.sum(1) > 0] == 0).any():  # a class that only one patient has
+        return np.full(len(kept), math.nan)
+    function = balanced_accuracy if metric == "balanced_accuracy" else macro_f1
+    order = np.argsort(owner, kind="stable")
+    mine = np.split(cell[order], np.cumsum(np.bincount(owner))[:-1])
+    without = np.empty(len(mine))
+    known: dict[bytes, float] = {}  # patients of one image share a few values
+    for patient, cells in enumerate(mine):
+        key = np.sort(cells).tobytes()
+        if key not in known:
+            own = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+            known[key] = function(counts - own)
+        without[patient] = known[key]
+    return _pseudo(function(counts), without)
+
+
+def _of_auroc(probabilities: Floats, labels: Integers, owner: Integers) -> Floats:
+    """Pseudo-values of the AUROC; beyond two classes the mean of one against the rest."""
+    classes = probabilities.shape[1]
+    columns = [1] if classes == 2 else [k for k in range(classes) if (labels == k).any()]
+    values = [_of_area(probabilities[:, k], labels == k, owner) for k in columns]
+    return np.asarray(np.mean(values, axis=0))
+
+
+def _of_area(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Floats:
+    """Pseudo-values of one area, from each image's placement in the other class (DeLong, 1988)."""
+    patients = int(owner.max()) + 1
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
+        return np.full(patients, math.nan)
+    _, place = np.unique(scores, return_inverse=True)
+    won = np.where(
+        positive,
+        _placement(place, ~positive),
+        positives - _placement(place, positive),
+    )
+    total = won[positive].sum()
+    own_positive = np.bincount(owner, weights=positive, minlength=patients)
+    own_negative = np.bincount(owner, weights=~positive, minlength=patients)
+    left = total - np.bincount(owner, weights=won, minlength=patients)
+    for patient in np.flatnonzero((own_positive > 0) & (own_negative > 0)):
+        mine = owner == patient  # pairs within one patient were taken away twice
+        gap = np.sign(place[mine & positive][:, None] - place[mine & ~positive][None, :])
+        left[patient] += ((gap + 1) / 2).sum()
+    left_positive, left_negative = positives - own_positive, negatives - own_negative
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = left / (left_positive * left_negative)
+    return _pseudo(float(total / (positives * negatives)), without)
+
+
+def _placement(place: Integers, among: NDArray[np.bool_]) -> Floats:
+    """How many of `among` score less than each image, ties counting half."""
+    counts = np.bincount(place[among], minlength=int(place.max()) + 1)
+    below = np.cumsum(counts) - counts
+    return np.asarray((below + counts / 2)[place])

@@ -1,0 +1,407 @@
+"""The ledger's plans and looks: what was to be compared, and when test data was opened.
+
+A plan is stored before its first run is trained. An edited one takes its place and both are
+kept: the earlier one's runs stay where its plan finds them, see `Plans.arm_runs`.
+
+**The test part is guarded.** Scores on it are computed after `Plans.open_test` has noted the
+look, and every look at the same examples counts, whichever study takes it. A comparison is
+confirmatory where its plan had been stored before the first look.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from time import time
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from attnsearch.runs.arrays import pack
+from attnsearch.runs.database import LedgerError
+from attnsearch.runs.protocol import Plan
+from attnsearch.runs.reading import read_places
+from attnsearch.runs.rows import TrialRow, when
+from attnsearch.runs.schema import LookRecord, PlanRecord, Prediction, Run, StudyRun
+from attnsearch.runs.studies import RACES, Studies, inserted, touch
+
+PLAN_STATES = ("planned", "measured", "finished")
+"""``measured``: all runs ended, and the test part is still to be evaluated."""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A plan as the ledger has it.
+
+    Args:
+        id: Its number in the ledger.
+        study_id: The study it belongs to.
+        plan: What it says.
+        hash: Of all that it says.
+        created: When it was stored.
+        state: One of `PLAN_STATES`.
+        winner: The label of the arm that was frozen as the winner, if one was.
+        ranking: The candidates with their validation means, the best first; None stands for a
+            mean that a failed run left undefined.
+        frozen: When the winner was.
+        superseded: When another plan of the same act and name took its place, if one did.
+    """
+
+    id: int
+    study_id: int
+    plan: Plan
+    hash: str
+    created: datetime
+    state: str
+    winner: str | None
+    ranking: tuple[tuple[str, float | None], ...]
+    frozen: datetime | None
+    superseded: datetime | None
+
+    @property
+    def current(self) -> bool:
+        """Whether no other plan has taken its place."""
+        return self.superseded is None
+
+
+@dataclass(frozen=True)
+class Look:
+    """An opening of a test part.
+
+    Args:
+        number: 1 for the first of this test part, in whatever study.
+        fingerprint: Of the test examples and their labels.
+        study_id: The study that opened it.
+        plan_id: The plan that asked for it.
+        opened: When.
+    """
+
+    number: int
+    fingerprint: str
+    study_id: int
+    plan_id: int
+    opened: datetime
+
+
+class Plans(Studies):
+    """The plans and looks of a ledger; `attnsearch.runs.ledger.Ledger` adds the runs."""
+
+    def store_plan(self, study_id: int, plan: Plan) -> PlanRow:
+        """Store a plan, once; another one of the same act and name is superseded.
+
+        Storing an earlier plan again makes it the current one, with the time of its first
+        storing. Where the new plan has other runs at the places of the old one's, the old ones
+        move to an arm of their own, ``<arm> (plan <id>)``.
+
+        Args:
+            study_id: The study.
+            plan: The plan.
+        """
+        for _ in range(RACES):
+            with suppress(IntegrityError), self.database.write() as connection:
+                now = time()
+                here = [PlanRecord.study_id == study_id]
+                same = select(PlanRecord.id).where(*here, PlanRecord.hash == plan.hash)
+                plan_id = connection.execute(same).scalar_one_or_none()
+                rivals = [
+                    *here,
+                    PlanRecord.act == plan.act,
+                    PlanRecord.name == plan.name,
+                    PlanRecord.hash != plan.hash,
+                    PlanRecord.superseded.is_(None),
+                ]
+                for row in _read_plans(connection, *rivals):
+                    _set_aside(connection, row, plan)
+                connection.execute(update(PlanRecord).where(*rivals).values(superseded=now))
+                if plan_id is None:
+                    result = connection.execute(
+                        insert(PlanRecord).values(
+                            study_id=study_id,
+                            act=plan.act,
+                            name=plan.name,
+                            hash=plan.hash,
+                            document=plan.to_document(),
+                            created=now,
+                            state="planned",
+                        )
+                    )
+                    plan_id = inserted(result)
+                else:
+                    again = update(PlanRecord).where(PlanRecord.id == plan_id)
+                    connection.execute(again.values(superseded=None))
+                return _read_plans(connection, PlanRecord.id == plan_id)[0]
+        raise LedgerError(f"the plan {plan.name} could not be stored: too many ask at once")
+
+    def plans(self, study_id: int, *, superseded: bool = True) -> list[PlanRow]:
+        """Read a study's plans, oldest first.
+
+        Args:
+            study_id: The study.
+            superseded: Whether to list those too whose place another plan took.
+        """
+        conditions = [PlanRecord.study_id == study_id]
+        if not superseded:
+            conditions.append(PlanRecord.superseded.is_(None))
+        with self.database.read() as connection:
+            return _read_plans(connection, *conditions)
+
+    def set_plan_state(self, plan_id: int, state: str) -> None:
+        """Note how far a plan has come."""
+        if state not in PLAN_STATES:
+            raise ValueError(f"state {state!r} is none of {', '.join(PLAN_STATES)}")
+        with self.database.write() as connection:
+            connection.execute(
+                update(PlanRecord).where(PlanRecord.id == plan_id).values(state=state)
+            )
+
+    def freeze_winner(
+        self, plan_id: int, label: str, ranking: Sequence[tuple[str, float | None]]
+    ) -> PlanRow:
+        """Keep the winner of a plan, for good.
+
+        Args:
+            plan_id: The plan.
+            label: The winner's.
+            ranking: All candidates with their validation means, the best first.
+
+        Raises:
+            LedgerError: Another winner was frozen before.
+        """
+        with self.database.write() as connection:
+            chosen = {"winner": label, "ranking": [list(r) for r in ranking], "frozen": time()}
+            connection.execute(
+                update(PlanRecord)
+                .where(PlanRecord.id == plan_id, PlanRecord.winner.is_(None))
+                .values(**chosen)
+            )
+            row = _read_plans(connection, PlanRecord.id == plan_id)[0]
+        if row.winner != label:
+            raise LedgerError(
+                f"the winner of the plan {row.plan.name} was frozen as {row.winner!r} and cannot "
+                f"become {label!r}"
+            )
+        return row
+
+    def open_test(self, fingerprint: str, plan_id: int) -> Look:
+        """Note that a plan looks at a test part; the same plan's look counts once.
+
+        Args:
+            fingerprint: `DataSet.test_fingerprint`.
+            plan_id: The plan.
+        """
+        for _ in range(RACES):
+            with suppress(IntegrityError), self.database.write() as connection:
+                here = [LookRecord.fingerprint == fingerprint]
+                known = _read_looks(connection, *here, LookRecord.plan_id == plan_id)
+                if known:
+                    return known[0]
+                last = connection.execute(select(func.max(LookRecord.number)).where(*here))
+                study = select(PlanRecord.study_id).where(PlanRecord.id == plan_id)
+                connection.execute(
+                    insert(LookRecord).values(
+                        fingerprint=fingerprint,
+                        number=(last.scalar() or 0) + 1,
+                        study_id=connection.execute(study).scalar_one(),
+                        plan_id=plan_id,
+                        opened=time(),
+                    )
+                )
+        with self.database.read() as connection:
+            known = _read_looks(connection, *here, LookRecord.plan_id == plan_id)
+        if not known:
+            raise LedgerError("a look at the test part could not be noted: too many at once")
+        return known[0]
+
+    def looks(self, fingerprint: str | None = None) -> list[Look]:
+        """Read the looks at one test part, or at all of them, oldest first."""
+        conditions = [] if fingerprint is None else [LookRecord.fingerprint == fingerprint]
+        with self.database.read() as connection:
+            return _read_looks(connection, *conditions)
+
+    def look_of(self, row: PlanRow) -> int | None:
+        """Tell the number of a plan's look; None where it has not looked.
+
+        With folds, which have a test part each, it is the largest of the numbers.
+        """
+        return max((look.number for look in self.looks() if look.plan_id == row.id), default=None)
+
+    def confirmatory(self, row: PlanRow) -> bool:
+        """Whether a plan had been stored before anybody saw the test data that it looks at."""
+        looks = self.looks()
+        seen = {look.fingerprint for look in looks if look.plan_id == row.id}
+        return all(
+            row.created <= look.opened
+            for look in looks
+            if look.fingerprint in seen and look.number == 1
+        )
+
+    def added_seeds(self, row: PlanRow) -> tuple[int, ...]:
+        """Tell the seeds that were added after results had been looked at.
+
+        Those are the ones that an earlier plan of the same act and name, with an arm in common,
+        did not have, where that plan was finished or had opened the test part.
+        """
+        opened = {look.plan_id for look in self.looks()}
+        configs = [arm.config for arm in row.plan.arms]
+        before: set[int] = set()
+        for other in self.plans(row.study_id):
+            alike = (other.plan.act, other.plan.name) == (row.plan.act, row.plan.name)
+            seen = other.id in opened or other.state == "finished"
+            if alike and seen and other.id < row.id:
+                common = any(arm.config in configs for arm in other.plan.arms)
+                before |= set(other.plan.seeds) if common else set()
+        return tuple(seed for seed in row.plan.seeds if before and seed not in before)
+
+    def arm_runs(self, row: PlanRow) -> dict[str, list[TrialRow | None]]:
+        """Read the runs of every arm of a plan, in the order of `Plan.repeats`.
+
+        Returns:
+            Arm label -> rows; None where a run has not been begun. An arm that equals another has
+            the other's runs.
+        """
+        with self.database.read() as connection:
+            rows = read_places(connection, StudyRun.study_id == row.study_id)
+            aside = _asides(connection, row)
+        places = {(found.role, found.arm, found.number): found for found in rows}
+        repeats = list(enumerate(row.plan.repeats()))
+        runs: dict[str, list[TrialRow | None]] = {}
+        for arm in row.plan.arms:
+            if arm.equals is not None:
+                runs[arm.label] = runs[arm.equals]
+                continue
+            role, name = row.plan.place(arm.label)
+            names = [*(aside_name(name, plan_id) for plan_id in aside), name]
+            runs[arm.label] = [
+                _matching(places, role, names, number, fold, seed)
+                for number, (fold, seed) in repeats
+            ]
+        return runs
+
+    def add_test(
+        self,
+        run_id: int,
+        metrics: Mapping[str, float],
+        predictions: Mapping[str, np.ndarray],
+    ) -> None:
+        """Add what a finished run's network says about the test part.
+
+        Args:
+            run_id: The run; its other scores stay as they are.
+            metrics: Scores, named ``test_<metric>``.
+            predictions: Arrays as `Ledger.finish` takes them, kept as the split ``test``.
+        """
+        wrong = [name for name in metrics if not name.startswith("test_")]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no score on the test part")
+        data = pack(predictions)
+        with self.database.write() as connection:
+            stored = connection.execute(select(Run.metrics).where(Run.id == run_id)).scalar_one()
+            connection.execute(
+                update(Run)
+                .where(Run.id == run_id)
+                .values(metrics={**stored, **{name: float(v) for name, v in metrics.items()}})
+            )
+            here = [Prediction.run_id == run_id, Prediction.split == "test"]
+            connection.execute(delete(Prediction).where(*here))
+            connection.execute(insert(Prediction).values(run_id=run_id, split="test", data=data))
+            touch(connection, run_id)
+
+
+def aside_name(arm: str, plan_id: int) -> str:
+    """Name the arm under which a superseded plan keeps runs whose places another plan took."""
+    return f"{arm} (plan {plan_id})"
+
+
+def _set_aside(connection: Connection, old: PlanRow, new: Plan) -> None:
+    """Move the runs of a plan whose places the plan that follows it needs for other runs."""
+    repeats = new.repeats()
+    arms = {arm.label: arm.config for arm in new.arms if arm.equals is None}
+    for arm in old.plan.arms:
+        if arm.label not in arms:
+            continue
+        role, name = old.plan.place(arm.label)
+        for number, repeat in enumerate(old.plan.repeats()):
+            if arms[arm.label] == arm.config and repeats[number : number + 1] == [repeat]:
+                continue
+            here = [
+                StudyRun.study_id == old.study_id,
+                StudyRun.role == role,
+                StudyRun.arm == name,
+                StudyRun.number == number,
+            ]
+            known = connection.execute(select(StudyRun.id, StudyRun.name).where(*here)).first()
+            if known is not None:
+                moved = {
+                    "arm": aside_name(name, old.id),
+                    "name": f"{known.name[:230]} (plan {old.id})",
+                    "mirrored_revision": -1,
+                }
+                connection.execute(update(StudyRun).where(StudyRun.id == known.id).values(**moved))
+
+
+def _asides(connection: Connection, row: PlanRow) -> list[int]:
+    """The plans under whose numbers runs of a superseded plan may stand, in that order.
+
+    A run that it shared with the plan after it moved when that plan was superseded in turn.
+    """
+    if row.superseded is None:
+        return []
+    alike = _read_plans(
+        connection,
+        PlanRecord.study_id == row.study_id,
+        PlanRecord.act == row.plan.act,
+        PlanRecord.name == row.plan.name,
+    )
+    later = [
+        (other.superseded, other.id)
+        for other in alike
+        if other.superseded is not None
+        and other.superseded >= row.superseded
+        and other.id != row.id
+    ]
+    return [row.id, *(plan_id for _, plan_id in sorted(later))]
+
+
+def _matching(
+    places: Mapping[tuple[str, str | None, int], TrialRow],
+    role: str,
+    names: Sequence[str],
+    number: int,
+    fold: int | None,
+    seed: int,
+) -> TrialRow | None:
+    """Find the run at the first of some places that has this fold and seed."""
+    for name in names:
+        found = places.get((role, name, number))
+        if found is not None and (found.fold, found.seed) == (fold, seed):
+            return found
+    return None
+
+
+def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
+    query = select(*PlanRecord.__table__.columns).where(*conditions).order_by(PlanRecord.id)
+    return [
+        PlanRow(
+            id=row.id,
+            study_id=row.study_id,
+            plan=Plan.from_document(row.document),
+            hash=row.hash,
+            created=when(row.created),
+            state=row.state,
+            winner=row.winner,
+            ranking=tuple((label, mean) for label, mean in row.ranking or ()),
+            frozen=None if row.frozen is None else when(row.frozen),
+            superseded=None if row.superseded is None else when(row.superseded),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _read_looks(connection: Connection, *conditions: Any) -> list[Look]:
+    query = select(*LookRecord.__table__.columns).where(*conditions).order_by(LookRecord.id)
+    return [
+        Look(row.number, row.fingerprint, row.study_id, row.plan_id, when(row.opened))
+        for row in connection.execute(query)
+    ]

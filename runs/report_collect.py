@@ -1,0 +1,349 @@
+"""From the ledger to a report's `StudyResult`: reads, checks and compares; writes nothing.
+
+A run that is not what its plan says (another budget, other data) is shown with what differs and
+takes no part: its arm gets no comparison, so nothing that is printed mixes the two.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import mean, median
+from typing import Any
+
+from attnsearch.runs.comparison import Comparison, Measured, compare, summarise
+from attnsearch.runs.ledger import Ledger, PlanRow
+from attnsearch.runs.protocol import Arm, Plan
+from attnsearch.runs.report_model import (
+    ActResult,
+    ArmResult,
+    ArmRun,
+    StudyResult,
+    insertions,
+    row_comparison,
+)
+from attnsearch.runs.report_numbers import COSTS, is_number
+from attnsearch.runs.report_predictions import Predictions
+from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.tables import SEARCH_ROLES
+from attnsearch.runs.verdicts import BETTER, NO_VERDICT
+
+_FAILED = ("failed", "infeasible", "stopped")
+_NOT_COMPARED = ("source", "fold", "folds", "development")
+
+
+def collect(ledger: Ledger, study_id: int) -> StudyResult:
+    """Read and compare everything that a report shows of a study.
+
+    Args:
+        ledger: The ledger.
+        study_id: The study.
+    """
+    study = ledger.study(study_id)
+    rows = tuple(ledger.trials(study_id))
+    plans = ledger.plans(study_id)
+    acts = tuple(_act(ledger, row, rows) for row in plans if row.current)
+    acts = tuple(sorted(acts, key=lambda act: act.plan.act != "confirm"))
+    confirm = next((act for act in acts if act.plan.act == "confirm"), None)
+    explored = {} if confirm is None else _explored(confirm.plan, rows)
+    changed = sum(not row.current for row in plans)
+    return StudyResult(study, rows, acts, superseded=changed, explored=explored)
+
+
+def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
+    plan = row.plan
+    look = ledger.look_of(row) if plan.part == "test" else None
+    found = _own_rows(plan, rows, ledger.arm_runs(row))
+    stored = Predictions(ledger, plan)
+    runs = {arm.label: _arm_runs(arm, plan, found[arm.label], stored) for arm in plan.arms}
+    _exclude_other_examples(runs, plan, stored)
+    excluded = {label: _why_excluded(own) for label, own in runs.items()}
+    complete = all(run.state != "to come" for own in runs.values() for run in own)
+    measured = {label: [_measured(run, stored) for run in own] for label, own in runs.items()}
+    ratio = _test_to_train(ledger, row, runs, stored)
+    added = ledger.added_seeds(row)
+    confirmatory = ledger.confirmatory(row)
+    comparisons: list[Comparison] = []
+    if complete:
+        usable = {label: m for label, m in measured.items() if not excluded[label]}
+        comparisons = [
+            _emptied(comparison, excluded)
+            for comparison in compare(
+                plan,
+                usable,
+                confirmatory=confirmatory,
+                look=look,
+                added_seeds=bool(added),
+                test_to_train=ratio,
+            )
+        ]
+    arms = []
+    for arm in plan.arms:
+        own = runs[arm.label]
+        scored = any(run.score is not None for run in own)
+        summary = summarise(plan, arm.label, measured[arm.label], test_to_train=ratio)
+        arms.append(
+            ArmResult(
+                arm=arm,
+                inserted=" ".join(f"{b}@{s}" for b, s in insertions(arm.config)) or "plain",
+                runs=tuple(own),
+                summary=summary if scored else None,
+                costs=_costs(own),
+                comparison=row_comparison(plan, arm.label, comparisons),
+                excluded=excluded[arm.label],
+            )
+        )
+    leader = _leader(plan, arms, comparisons)
+    used = {run.row.place_id for own in runs.values() for run in own if run.row is not None}
+    return ActResult(
+        plan=plan,
+        hash=row.hash,
+        stored=f"{row.created:%Y-%m-%d %H:%M} UTC",
+        winner=row.winner,
+        arms=tuple(replace(arm, best=arm.label == leader) for arm in arms),
+        comparisons=tuple(comparisons),
+        look=look,
+        confirmatory=confirmatory,
+        complete=complete,
+        strays=tuple(r for r in rows if r.place_id not in used and _belongs(r, plan)),
+        added_seeds=added,
+        groups=stored.groups(runs),
+        cases=stored.images(runs),
+    )
+
+
+def _own_rows(
+    plan: Plan, rows: Sequence[TrialRow], found: dict[str, list[TrialRow | None]]
+) -> dict[str, list[TrialRow | None]]:
+    """The runs of every arm; those of an equal arm in its own places, where it has any."""
+    places = {(row.role, row.arm, row.number): row for row in rows}
+    for arm in plan.arms:
+        if arm.equals is not None:
+            place = plan.place(arm.label)
+            own = [places.get((*place, number)) for number in range(len(plan.repeats()))]
+            if [row and row.id for row in own] == [row and row.id for row in found[arm.label]]:
+                found[arm.label] = own
+    return found
+
+
+def _arm_runs(
+    arm: Arm, plan: Plan, rows: Sequence[TrialRow | None], stored: Predictions
+) -> list[ArmRun]:
+    runs = []
+    for (fold, seed), row in zip(plan.repeats(), rows, strict=True):
+        run = ArmRun(fold, seed, "to come", row=row)
+        if row is not None and row.state in _FAILED:
+            run = replace(run, state="failed", reason=row.error or row.state)
+        elif row is not None and row.state == "finished":
+            run = _finished(run, row, arm, plan, stored)
+        runs.append(run)
+    return runs
+
+
+def _finished(run: ArmRun, row: TrialRow, arm: Arm, plan: Plan, stored: Predictions) -> ArmRun:
+    differs = _differences(row, arm, plan)
+    if differs:
+        return replace(run, state="excluded", reason=differs)
+    name = f"{plan.part}_{plan.metric}"
+    score, validation = row.metrics.get(name), row.metrics.get(f"val_{plan.metric}")
+    if name not in row.metrics:
+        return run  # the test part was not evaluated yet
+    if not is_number(score):
+        return replace(run, state="failed", reason=f"{name} is {score}")
+    return replace(
+        run,
+        state="finished",
+        score=float(score),
+        validation=float(validation) if is_number(validation) else None,
+        secondary=_others(row, plan, stored),
+    )
+
+
+def _differences(row: TrialRow, arm: Arm, plan: Plan) -> str:
+    """Say in what a run is not what its plan asks for; empty where it is."""
+    found = []
+    if row.schedule_epochs != plan.epochs:
+        found.append(f"trained for {row.schedule_epochs} epochs, the plan says {plan.epochs}")
+    checkpoint = row.config.get("checkpoint", plan.checkpoint)
+    if checkpoint != plan.checkpoint:
+        found.append(f"checkpoint {checkpoint}, the plan says {plan.checkpoint}")
+    ours, theirs = row.config.get("data") or {}, arm.config.get("data") or {}
+    for key in sorted({*ours, *theirs} - set(_NOT_COMPARED)):
+        if ours.get(key) != theirs.get(key):
+            found.append(f"data.{key} {ours.get(key)}, the plan says {theirs.get(key)}")
+    return "; ".join(found)
+
+
+def _exclude_other_examples(
+    runs: dict[str, list[ArmRun]], plan: Plan, stored: Predictions
+) -> None:
+    """Exclude the runs that were scored on other examples than most runs of their fold."""
+    for fold in plan.folds:
+        seen: dict[bytes, list[tuple[str, int]]] = {}
+        for label, own in runs.items():
+            for index, run in enumerate(own):
+                if run.score is None or run.row is None or run.fold != fold:
+                    continue
+                mark = stored.of(run.row).mark
+                if mark:
+                    seen.setdefault(mark, []).append((label, index))
+        common = max(seen, key=lambda mark: len(seen[mark]), default=b"")
+        for mark, places in seen.items():
+            if mark == common:
+                continue
+            for label, index in places:
+                runs[label][index] = replace(
+                    runs[label][index],
+                    state="excluded",
+                    score=None,
+                    secondary={},
+                    reason=f"its {plan.part} examples or labels are not those of the other runs",
+                )
+
+
+def _why_excluded(runs: Sequence[ArmRun]) -> str:
+    reasons = dict.fromkeys(run.reason for run in runs if run.state == "excluded")
+    return "; ".join(reasons)
+
+
+def _emptied(comparison: Comparison, excluded: Mapping[str, str]) -> Comparison:
+    """A comparison without numbers where one of its arms is excluded."""
+    reasons = [
+        f"{label} is excluded: {excluded[label]}"
+        for label in dict.fromkeys((*comparison.plus, *comparison.minus))
+        if excluded.get(label)
+    ]
+    if not reasons:
+        return comparison
+    nothing = dict.fromkeys(
+        (
+            "difference",
+            "sd",
+            "low",
+            "high",
+            "simultaneous_low",
+            "simultaneous_high",
+            "df",
+            "p",
+            "p_adjusted",
+            "equivalence_p",
+            "equivalence_p_adjusted",
+            "permutation_p",
+            "correlation",
+            "detectable",
+            "new_patients",
+            "favours",
+        )
+    )
+    empty: dict[str, Any] = {**nothing, "n": 0, "differences": (), "secondary": {}}
+    return replace(comparison, **empty, verdict=NO_VERDICT, reason="; ".join(reasons))
+
+
+def _others(row: TrialRow, plan: Plan, stored: Predictions) -> dict[str, float]:
+    """All other metrics of a run on the plan's part."""
+    prefix = f"{plan.part}_"
+    values: Mapping[str, Any] = stored.of(row).secondary or {
+        key.removeprefix(prefix): value
+        for key, value in row.metrics.items()
+        if key.startswith(prefix)
+    }
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if name != plan.metric and is_number(value)
+    }
+
+
+def _measured(run: ArmRun, stored: Predictions) -> Measured:
+    cases = None
+    if run.score is not None and run.row is not None:
+        cases = stored.of(run.row).cases
+    return Measured(run.fold, run.seed, run.score, cases, run.secondary)
+
+
+def _costs(runs: Sequence[ArmRun]) -> dict[str, float]:
+    rows = [run.row for run in runs if run.row is not None]
+    found = {}
+    for cost in COSTS:
+        values = [row.costs[cost] for row in rows if is_number(row.costs.get(cost))]
+        if values:
+            found[cost] = float(median(values))
+    return found
+
+
+def _leader(
+    plan: Plan, arms: Sequence[ArmResult], comparisons: Sequence[Comparison]
+) -> str | None:
+    """The arm that is best and was found better than each other one; None where none is."""
+    scored = [arm for arm in arms if arm.summary is not None and arm.summary.mean is not None]
+    if len(scored) < 2 or len(scored) < len(arms):
+        return None
+    sign = -1.0 if plan.direction == "max" else 1.0
+    first = min(scored, key=lambda arm: sign * (arm.summary.mean or 0.0) if arm.summary else 0.0)
+    beaten = set()
+    for c in comparisons:
+        if len(c.plus) != 1 or len(c.minus) != 1:
+            continue
+        if c.verdict == BETTER and c.plus[0] == first.label:
+            beaten.add(c.minus[0])
+        if c.verdict == "worse" and c.minus[0] == first.label:
+            beaten.add(c.plus[0])
+    same = {arm.arm.label for arm in arms if arm.arm.equals in beaten}
+    others = {arm.label for arm in arms if arm is not first}
+    return first.label if others <= beaten | same else None
+
+
+def _belongs(row: TrialRow, plan: Plan) -> bool:
+    """Whether a run stands among those of a plan's act and name."""
+    if row.role != plan.act or row.arm is None:
+        return False
+    return plan.act == "confirm" or row.arm.startswith(f"{plan.name}: ")
+
+
+def _test_to_train(
+    ledger: Ledger,
+    row: PlanRow,
+    runs: Mapping[str, Sequence[ArmRun]],
+    stored: Predictions,
+) -> float | None:
+    """Mean over the folds of test size by training size; None where the data is not folded.
+
+    The folds' test parts make up all of the folded data, so what is in neither a fold's test nor
+    its validation part was trained on.
+    """
+    plan = row.plan
+    if plan.folds == (None,):
+        return None
+    sizes = {
+        fold: (facts.images, facts.validated)
+        for fold, facts in stored.by_fold(runs).items()
+        if facts.images and facts.validated
+    }
+    count = int((ledger.study(row.study_id).document.get("data") or {}).get("folds") or 2)
+    if set(sizes) != set(plan.folds) or len(sizes) < count:
+        return 1 / (count - 1)
+    total = sum(test for test, _ in sizes.values())
+    return mean(test / (total - test - val) for test, val in sizes.values())
+
+
+def _explored(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, int]:
+    """The trial that each candidate came from: the first with its network and settings."""
+    trials = sorted((r for r in rows if r.role in SEARCH_ROLES), key=lambda r: r.number)
+    found = {}
+    for arm in plan.arms:
+        if arm.kind != "candidate":
+            continue
+        for trial in trials:
+            if trial.state == "finished" and _network(trial.config) == _network(arm.config):
+                found[arm.label] = trial.number
+                break
+    return found
+
+
+def _network(config: Mapping[str, Any]) -> Any:
+    """What two configs of one network and training share."""
+    train = {
+        key: value
+        for key, value in (config.get("train") or {}).items()
+        if key not in ("epochs", "seed")
+    }
+    insert = [entry for entry in config.get("insert", ()) if entry["block"] != "none"]
+    return config.get("network"), insert, train

@@ -1,0 +1,176 @@
+"""How a report writes numbers: shares in percent, their differences in points, p-values, costs."""
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+SHARES = frozenset(
+    {
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "auroc",
+        "auprc",
+        "dice",
+        "iou",
+        "dice_pooled",
+        "iou_pooled",
+        "precision",
+        "recall",
+        "calibration_error",
+        "sensitivity",
+        "specificity",
+        "f1_at_threshold",
+    }
+)
+"""Metrics that are shares of 1; written in percent."""
+
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "macro F1",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "nll": "NLL",
+    "loss": "loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+    "f1_at_threshold": "F1 at the threshold",
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95",
+}
+
+PARTS = {"val": "validation", "test": "test", "train": "training"}
+
+COSTS = {
+    "params": "Params",
+    "macs": "MACs",
+    "latency_ms": "Latency (ms)",
+    "memory_mb": "Memory (MB)",
+}
+"""The costs that a table shows, with their headers."""
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def bare(metric: str) -> str:
+    """A metric without the part of the data it was measured on: ``val_accuracy`` is accuracy."""
+    part, _, rest = metric.partition("_")
+    return rest if part in PARTS and rest else metric
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is written in percent."""
+    name = bare(metric)
+    return name in SHARES or name.startswith(("dice_", "iou_"))
+
+
+def metric_name(metric: str) -> str:
+    """A metric in words: ``val_balanced_accuracy`` -> ``validation balanced accuracy``."""
+    name = bare(metric)
+    part = metric[: len(metric) - len(name)].rstrip("_")
+    words = NAMES.get(name, name.replace("_", " "))
+    return f"{PARTS[part]} {words}" if part else words
+
+
+def unit(metric: str) -> str:
+    """What stands behind a score: `` %`` or nothing."""
+    return " %" if is_share(metric) else ""
+
+
+def factor(metric: str) -> float:
+    """What a metric's values are multiplied with when they are shown."""
+    return 100.0 if is_share(metric) else 1.0
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number other than NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def value_text(metric: str, value: float | None) -> str:
+    """A score as it stands in tables, without its unit: ``91.24``."""
+    if value is None or value != value:
+        return ""
+    shown = factor(metric) * value
+    text = f"{shown:.2f}" if is_share(metric) else f"{shown:.4f}"
+    return text.replace("-", MINUS)
+
+
+def difference_text(metric: str, value: float | None) -> str:
+    """A difference with its sign: ``+1.80``; in points where the metric is a share."""
+    text = value_text(metric, value)
+    if not text or text.startswith(MINUS):
+        return text
+    return f"+{text}"
+
+
+def interval_text(metric: str, low: float | None, high: float | None) -> str:
+    """An interval of a difference: ``[+0.90, +2.70]``; empty where there is none."""
+    if low is None or high is None or low != low or high != high:
+        return ""
+    return f"[{difference_text(metric, low)}, {difference_text(metric, high)}]"
+
+
+def points(metric: str) -> str:
+    """The unit of a difference in a sentence: `` points`` or nothing."""
+    return " points" if is_share(metric) else ""
+
+
+def p_text(p: float | None) -> str:
+    """A p-value: three decimals, or ``<0.001``."""
+    if p is None or p != p:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_phrase(p: float) -> str:
+    """A p-value in a sentence: ``= 0.012`` or ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def percent(share: float) -> str:
+    """A level: ``95 %``, ``99.5 %``."""
+    return f"{100 * share:.6g} %"
+
+
+def quantity(number: float | None) -> str:
+    """A count with three significant digits and a unit: `2.78 M`."""
+    if number is None:
+        return "-"
+    for sign, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 0.9995 and not 1: 999,950 is 1.00 M and not 1000 k.
+        if abs(number) >= 0.9995 * size:
+            scaled = number / size
+            digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
+            return f"{scaled:.{digits}f} {sign}"
+    return f"{number:.0f}" if number == int(number) else f"{number:.3g}"
+
+
+def cost_text(cost: str, value: Any) -> str:
+    """A cost as it stands in tables; empty where it was not measured."""
+    if not is_number(value):
+        return ""
+    return quantity(value) if cost in ("params", "macs") else f"{value:.3g}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `1,024 networks`."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
+
+
+def listed(words: list[str]) -> str:
+    """Words in a row: ``a``, ``a and b``, ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found

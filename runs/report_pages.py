@@ -1,0 +1,145 @@
+"""What stands in a report, in its order: the sections that Markdown, LaTeX and HTML write."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from attnsearch.runs import report_figures as figures
+from attnsearch.runs import report_figures_search as search
+from attnsearch.runs.report_figures import Figure
+from attnsearch.runs.report_figures_cost import cost_of_arms, cost_of_trials
+from attnsearch.runs.report_heatmap import explored_cells, heatmap, measured_cells
+from attnsearch.runs.report_layout import (
+    Table,
+    act_key,
+    act_title,
+    arm_table,
+    contrast_table,
+    leaderboard_table,
+    secondary_table,
+    trouble_table,
+)
+from attnsearch.runs.report_model import ActResult, StudyResult
+from attnsearch.runs.report_numbers import COSTS, metric_name, plural
+from attnsearch.runs.report_protocol import protocol
+from attnsearch.runs.report_sentences import verdict_sentences
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report under one heading.
+
+    Attributes:
+        key: Names it in links.
+        title: Its heading.
+        tables: In their order.
+        draw: Makes its figures, where the format shows any.
+        notes: Sentences below its tables.
+    """
+
+    key: str
+    title: str
+    tables: tuple[Table, ...]
+    draw: Callable[[], list[Figure]] = field(default=list)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report, ready to be written.
+
+    Attributes:
+        title: The study's name and number.
+        facts: What it is about, in a line.
+        verdicts: The findings.
+        sections: Acts, exploring, troubles.
+        protocol: The protocol's sentences.
+    """
+
+    title: str
+    facts: str
+    verdicts: tuple[str, ...]
+    sections: tuple[Section, ...]
+    protocol: tuple[str, ...]
+
+
+def make_report(result: StudyResult) -> Report:
+    """Everything that a report says, in its order."""
+    study = result.study
+    sections = [_act(act) for act in result.acts]
+    if result.trials:
+        table = leaderboard_table(result)
+        notes = _ranks(result)
+        sections.append(
+            Section("exploring", "Exploring", (table,), lambda: _search_figures(result), notes)
+        )
+    troubles = trouble_table(result)
+    if troubles is not None:
+        sections.append(Section("trouble", troubles.title, (troubles,)))
+    confirm = result.confirm
+    metric = confirm.metric if confirm else next(iter(study.objectives))
+    facts = (
+        f"Study {study.label}, {study.state}, started {study.created:%Y-%m-%d}. "
+        f"Primary metric: {metric_name(metric)}."
+    )
+    return Report(
+        study.label,
+        facts,
+        tuple(verdict_sentences(result)),
+        tuple(sections),
+        tuple(protocol(result)),
+    )
+
+
+def _act(act: ActResult) -> Section:
+    tables = [arm_table(act)]
+    tables += [contrast_table(act, members, family) for family, members in act.families().items()]
+    other = secondary_table(act)
+    tables += [other] if other is not None else []
+    return Section(act_key(act), act_title(act), tuple(tables), lambda: _act_figures(act))
+
+
+def _act_figures(act: ActResult) -> list[Figure]:
+    reference = act.reference or "the reference"
+    words = f"Mean difference to {reference}; blue is better, orange worse."
+    drawn = [
+        figures.forest(act),
+        figures.seeds(act),
+        heatmap("Block by site", words, measured_cells(act)),
+        figures.forest(act, interactions=True),
+        figures.interaction_slopes(act),
+    ]
+    if act.plan.act == "confirm":
+        drawn += [cost_of_arms(act, cost) for cost in COSTS]
+        drawn.append(search.curves_of_arms(act))
+    return [figure for figure in drawn if figure is not None]
+
+
+def _ranks(result: StudyResult) -> tuple[str, ...]:
+    """Say how well exploring ranked the candidates, as far as that can be said."""
+    pairs = search.rank_pairs(result)
+    if not pairs:
+        return ()
+    rho = search.rank_correlation(result)
+    count = plural(len(pairs), "candidate")
+    if rho is None:
+        why = "too few for a rank correlation" if len(pairs) < 3 else "without differences in rank"
+        return (f"Exploring against confirming: {count}, {why}.",)
+    return (
+        f"Exploring against confirming: Spearman's rank correlation {rho:.2f} over {count}, their "
+        "exploring scores against their validation means on fresh seeds.",
+    )
+
+
+def _search_figures(result: StudyResult) -> list[Figure]:
+    words = (
+        "Best score of a trial of the full schedule with that block at that site; blue is above "
+        "the plain network, orange below. Selected maxima on one seed."
+    )
+    drawn = [
+        search.ranks(result),
+        heatmap("Block by site in exploring", words, explored_cells(result)),
+        *search.importances(result.study.importances or {}),
+        *(cost_of_trials(result, cost) for cost in ("params", "macs")),
+        search.curves_of_trials(result),
+    ]
+    return [figure for figure in drawn if figure is not None]

@@ -1,0 +1,123 @@
+"""What a report takes from the stored predictions of runs."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.patients import case_values, mean_case_values
+from attnsearch.runs.protocol import Plan
+from attnsearch.runs.report_model import ArmRun
+from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.scores import choose_threshold, secondary_metrics
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report needs of a run's stored predictions; the arrays themselves can be large.
+
+    Attributes:
+        mark: Hash of the examples' names and labels; empty where none are stored.
+        images: How many examples.
+        validated: How many of the validation data.
+        groups: Their groups' names; None where they are unknown.
+        secondary: Metrics that follow from the predictions.
+        cases: (P,) pseudo-values of the primary metric, one a patient (or image).
+    """
+
+    mark: bytes = b""
+    images: int = 0
+    validated: int = 0
+    groups: frozenset[str] | None = None
+    secondary: Mapping[str, float] = field(default_factory=dict)
+    cases: NDArray[np.float64] | None = None
+
+
+class Predictions:
+    """Stored predictions on a plan's part of the data, each run's read once.
+
+    Args:
+        ledger: The ledger.
+        plan: The plan.
+    """
+
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+        self._ledger = ledger
+        self._plan = plan
+        self._known: dict[int, Facts] = {}
+
+    def of(self, row: TrialRow) -> Facts:
+        """What is known of a run; nothing where it has no predictions."""
+        if row.id not in self._known:
+            stored = self._ledger.predictions(row.id)
+            self._known[row.id] = self._read(
+                stored.get(self._plan.part, {}), stored.get("val", {})
+            )
+        return self._known[row.id]
+
+    def _read(self, arrays: Arrays, validation: Arrays) -> Facts:
+        if "names" not in arrays:
+            return Facts()
+        mark = hashlib.sha256(arrays["names"].tobytes())
+        mark.update(arrays["labels"].tobytes() if "labels" in arrays else b"")
+        groups = arrays.get("groups")
+        facts = Facts(
+            mark.digest(),
+            len(arrays["names"]),
+            len(validation.get("names", ())),
+            None if groups is None else frozenset(groups.tolist()),
+        )
+        metric = self._plan.metric
+        if "probabilities" in arrays:
+            return replace(
+                facts,
+                secondary=_secondary(arrays, validation),
+                cases=case_values(
+                    metric,
+                    arrays["probabilities"],
+                    arrays["labels"],
+                    None if groups is None else groups.tolist(),
+                ),
+            )
+        values = arrays.get(metric)
+        if values is not None and values.ndim == 1:
+            owners = None if groups is None else groups.tolist()
+            return replace(facts, cases=mean_case_values(values, owners))
+        return facts
+
+    def groups(self, runs: Mapping[str, Sequence[ArmRun]]) -> int | None:
+        """How many groups the compared examples come from; None if they are unknown."""
+        names: set[str] = set()
+        for facts in self.by_fold(runs).values():
+            if facts.groups is None:
+                return None
+            names |= facts.groups
+        return len(names) or None
+
+    def images(self, runs: Mapping[str, Sequence[ArmRun]]) -> int | None:
+        """How many examples are compared."""
+        return sum(facts.images for facts in self.by_fold(runs).values()) or None
+
+    def by_fold(self, runs: Mapping[str, Sequence[ArmRun]]) -> dict[int | None, Facts]:
+        """What is known of one run a fold."""
+        found: dict[int | None, Facts] = {}
+        for own in runs.values():
+            for run in own:
+                if run.row is not None and run.score is not None and run.fold not in found:
+                    found[run.fold] = self.of(run.row)
+        return found
+
+
+def _secondary(arrays: Arrays, validation: Arrays) -> dict[str, float]:
+    """The metrics of some predictions, those at a threshold that validation data fixes too."""
+    threshold = None
+    if arrays["probabilities"].shape[1] == 2 and "probabilities" in validation:
+        found = choose_threshold(validation["probabilities"], validation["labels"])
+        threshold = None if np.isnan(found) else found
+    return secondary_metrics(arrays["probabilities"], arrays["labels"], threshold)

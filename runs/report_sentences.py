@@ -1,0 +1,169 @@
+"""What a study found, in sentences: each from a verdict, none beyond it."""
+
+from collections.abc import Sequence
+
+from attnsearch.runs.claim import claim
+from attnsearch.runs.comparison import INTERACTION, Comparison
+from attnsearch.runs.report_layout import act_title, cases_name, scope_of, shown_verdict
+from attnsearch.runs.report_model import ActResult, StudyResult
+from attnsearch.runs.report_numbers import (
+    difference_text,
+    interval_text,
+    is_number,
+    listed,
+    metric_name,
+    p_phrase,
+    percent,
+    plural,
+    points,
+    unit,
+    value_text,
+)
+from attnsearch.runs.tables import PLAIN_ROLES, best
+from attnsearch.runs.verdicts import IDENTICAL, NOT_DISTINGUISHABLE
+
+
+def verdict_sentences(result: StudyResult) -> list[str]:
+    """The findings of a study, the most important first; plain text, a sentence or two each."""
+    if not result.acts:
+        return [_exploring(result)]
+    found: list[str] = []
+    for act in result.acts:
+        found += _confirm(act) if act.plan.act == "confirm" else _ablation(act)
+    return found
+
+
+def _exploring(result: StudyResult) -> str:
+    metric, goal = next(iter(result.study.objectives.items()))
+    winner = best(result.trials, metric, goal)
+    if winner is None:
+        return "No result: no trial has ended its full schedule yet."
+    value = winner.metrics[metric]
+    last = "whether it is better than the baseline is for the confirmation to say"
+    if winner.role in PLAIN_ROLES:
+        last = "it has nothing inserted"
+    return (
+        f"No result yet: exploring alone. The best of {plural(len(result.trials), 'trial')} is "
+        f"{winner.name} with {metric_name(metric)} {value_text(metric, value)}{unit(metric)}, a "
+        f"selected maximum on one seed; {last}."
+    )
+
+
+def _confirm(act: ActResult) -> list[str]:
+    if not act.complete:
+        return [_unfinished(act)]
+    sentences = []
+    own = [c for c in act.comparisons if c.plus == (act.winner,)]
+    if act.winner is not None:
+        sentences.append(claim(act.comparisons, act.winner).sentence)
+        sentences.append(_scores(act, act.winner))
+        sentences += [_difference(act, c) for c in own]
+    others = [c for c in act.comparisons if c not in own and c.against == "baseline"]
+    if others:
+        said = "; ".join(_named(act, c) for c in others)
+        title = "Other candidates" if own else "Candidates"
+        sentences.append(f"{title}: {said}.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def _unfinished(act: ActResult) -> str:
+    words = f"{act.ended} of {act.expected} runs have ended"
+    if act.ended == act.expected:
+        words = "all runs have ended"
+    if act.plan.part == "test" and act.look is None:
+        words += ", the test data is not opened yet"
+    return f"{act_title(act)}: {words}; nothing is compared before all scores are there."
+
+
+def _scores(act: ActResult, label: str) -> str:
+    """Mean and spread of the winner and its baseline."""
+    said = []
+    pair = [c.minus[0] for c in act.comparisons if c.plus == (label,) and c.against == "baseline"]
+    for name in [label, *pair[:1]]:
+        summary = act.find(name).summary
+        if summary is None or summary.mean is None:
+            continue
+        words = f"{name} {value_text(act.metric, summary.mean)}{unit(act.metric)}"
+        if summary.sd is not None:
+            words += f" (sd {value_text(act.metric, summary.sd)})"
+        said.append(words)
+    if not said:
+        return ""
+    count = plural(len(act.plan.seeds), "seed")
+    count += "" if act.plan.folds == (None,) else f" and {plural(len(act.plan.folds), 'fold')}"
+    name = metric_name(act.metric)
+    return f"{name[:1].upper() + name[1:]} over {count}: {', '.join(said)}."
+
+
+def _difference(act: ActResult, c: Comparison) -> str:
+    """One contrast in a sentence, with everything that its verdict needs."""
+    if c.difference is None:
+        return f"{c.name}: {c.verdict} ({c.reason})."
+    words = f"{c.name}: {difference_text(act.metric, c.difference)}{points(act.metric)}"
+    if c.low is not None:
+        level = percent(1 - act.plan.alpha)
+        words += f", {level} interval {interval_text(act.metric, c.low, c.high)} (not adjusted)"
+    if c.p_adjusted is not None:
+        words += f", Holm-adjusted p {p_phrase(c.p_adjusted)}"
+    words += f": {shown_verdict(act, c)} ({c.reason}), on {scope_of(act, c)}."
+    new = c.new_patients
+    if new is not None:
+        cases = f"{new.cases:,} " if new.cases else ""
+        words += (
+            f" For new {cases_name(act)} ({cases}here) and other seeds: "
+            f"{interval_text(act.metric, new.low, new.high)}."
+        )
+    return words
+
+
+def _ablation(act: ActResult) -> list[str]:
+    if not act.complete:
+        return [_unfinished(act)]
+    return [
+        sentence
+        for interactions in (False, True)
+        for sentence in _ablation_of(
+            act,
+            [c for c in act.comparisons if (c.against == INTERACTION) == interactions],
+            interactions=interactions,
+        )
+    ]
+
+
+def _ablation_of(
+    act: ActResult, members: Sequence[Comparison], *, interactions: bool
+) -> list[str]:
+    """Everything that an ablation found, grouped by verdict."""
+    if not members:
+        return []
+    groups: dict[str, list[str]] = {}
+    for c in members:
+        groups.setdefault(shown_verdict(act, c), []).append(_named(act, c))
+    said = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in groups.items())
+    against = f"against {act.reference}, " if act.reference else ""
+    what = "interactions, " if interactions else against
+    part = "validation" if act.plan.part == "val" else "test"
+    count = plural(len(act.plan.seeds), "seed")
+    status = ""
+    if act.plan.part == "test" and not act.confirmatory:
+        status = f", exploratory (look {act.look})"
+    sentence = f"{act_title(act)} ({what}{count}, {part} data{status}): {said}."
+    if any(c.verdict == NOT_DISTINGUISHABLE for c in members):
+        sentence += " Not significant is not equivalent."
+    return [sentence]
+
+
+def _named(act: ActResult, c: Comparison) -> str:
+    """A contrast with its difference and interval; the arm alone where it has one reference."""
+    alone = len(c.plus) == 1 and c.minus == (act.reference,)
+    name = c.plus[0] if alone else c.name
+    if not is_number(c.difference):
+        return f"{name} ({c.reason})"
+    if c.verdict == IDENTICAL:
+        return name
+    words = f"{difference_text(act.metric, c.difference)}{points(act.metric)}"
+    interval = interval_text(act.metric, c.low, c.high)
+    words += f" {interval}" if interval else ""
+    if act.plan.act == "confirm":
+        words += f", {shown_verdict(act, c)}"
+    return f"{name} ({words})"

@@ -1,0 +1,247 @@
+"""A report's numbers as pandas frames, in metric units: nothing rounded, a fact a column."""
+
+from typing import Any
+
+import pandas as pd
+
+from attnsearch.runs.comparison import Comparison, Interval
+from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult
+from attnsearch.runs.report_numbers import COSTS, is_number
+from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.tables import leaderboard
+
+
+def frames(result: StudyResult) -> dict[str, pd.DataFrame]:
+    """Every table of a report.
+
+    Returns:
+        ``leaderboard`` (exploring), ``arms``, ``contrasts``, ``runs`` (every run a row),
+        ``secondary`` and ``families``; those of acts that were not planned are empty.
+    """
+    return {
+        "leaderboard": leaderboard(result.study, result.trials),
+        "arms": arms_frame(result),
+        "contrasts": contrasts_frame(result),
+        "runs": runs_frame(result),
+        "secondary": secondary_frame(result),
+        "families": families_frame(result),
+    }
+
+
+def arms_frame(result: StudyResult) -> pd.DataFrame:
+    """One row an arm: what it is, mean, spread, difference to its reference, costs."""
+    rows = [_arm_row(act, arm) for act in result.acts for arm in act.arms]
+    columns = [
+        *("act", "plan", "arm", "kind", "inserted", "equals", "metric", "n", "failed"),
+        *("mean", "sd", "mean_low", "mean_high", "validation_mean", "reference"),
+        *("difference", "low", "high", "simultaneous_low", "simultaneous_high"),
+        *("p", "p_adjusted", "verdict", "reason", "best", "winner", *COSTS, "epochs", "notes"),
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _arm_row(act: ActResult, arm: ArmResult) -> dict[str, Any]:
+    summary, c = arm.summary, arm.comparison
+    interval = summary.interval if summary else None
+    return {
+        "act": act.plan.act,
+        "plan": act.name,
+        "arm": arm.label,
+        "kind": arm.arm.kind,
+        "inserted": arm.inserted,
+        "equals": arm.arm.equals,
+        "metric": act.metric,
+        "n": summary.n if summary else 0,
+        "failed": len(arm.failed),
+        "mean": summary.mean if summary else None,
+        "sd": summary.sd if summary else None,
+        "mean_low": interval.low if interval else None,
+        "mean_high": interval.high if interval else None,
+        "validation_mean": None if act.plan.checkpoint == "best_val" else arm.validation,
+        "reference": c.minus[0] if c else None,
+        **({} if c is None else _differences(c)),
+        "verdict": c.verdict if c else None,
+        "reason": arm.excluded or (c.reason if c else None),
+        "best": arm.best,
+        "winner": arm.label == act.winner,
+        **{cost: arm.costs.get(cost) for cost in COSTS},
+        "epochs": act.plan.epochs,
+        "notes": "; ".join(arm.arm.notes),
+    }
+
+
+def _differences(c: Comparison) -> dict[str, Any]:
+    names = ("difference", "low", "high", "simultaneous_low", "simultaneous_high")
+    return {name: getattr(c, name) for name in (*names, "p", "p_adjusted")}
+
+
+def contrasts_frame(result: StudyResult) -> pd.DataFrame:
+    """One row a contrast, with everything that its test rests on."""
+    rows = []
+    for act in result.acts:
+        for c in act.comparisons:
+            rows.append(
+                {
+                    "act": act.plan.act,
+                    "plan": act.name,
+                    "family": c.family,
+                    "contrast": c.name,
+                    "plus": " + ".join(c.plus),
+                    "minus": " + ".join(c.minus),
+                    "metric": act.metric,
+                    "scope": c.scope,
+                    "n": c.n,
+                    "failed": c.failed,
+                    "sd": c.sd,
+                    **_differences(c),
+                    "df": c.df,
+                    "tests": c.tests,
+                    "permutation_p": c.permutation_p,
+                    "equivalence_p": c.equivalence_p,
+                    "equivalence_p_adjusted": c.equivalence_p_adjusted,
+                    "correlation": c.correlation,
+                    "detectable": c.detectable,
+                    "new_patients_low": _end(c.new_patients, "low"),
+                    "new_patients_high": _end(c.new_patients, "high"),
+                    "new_patients_df": _end(c.new_patients, "df"),
+                    "new_patients_cases": _end(c.new_patients, "cases"),
+                    "confirmatory": c.confirmatory,
+                    "look": c.look,
+                    "verdict": c.verdict,
+                    "reason": c.reason,
+                }
+            )
+    columns = [
+        *("act", "plan", "family", "contrast", "plus", "minus", "metric", "scope", "n", "failed"),
+        *("difference", "sd", "low", "high", "simultaneous_low", "simultaneous_high"),
+        *("df", "p", "p_adjusted", "tests", "permutation_p"),
+        *("equivalence_p", "equivalence_p_adjusted", "correlation", "detectable"),
+        *("new_patients_low", "new_patients_high", "new_patients_df", "new_patients_cases"),
+        *("confirmatory", "look", "verdict", "reason"),
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _end(interval: Interval | None, name: str) -> Any:
+    return None if interval is None else getattr(interval, name)
+
+
+def runs_frame(result: StudyResult) -> pd.DataFrame:
+    """Every run a row, those of exploring and tuning too; ``counts`` says which are compared."""
+    rows = []
+    shown: set[int] = set()
+    for act in result.acts:
+        for arm in act.arms:
+            for run in arm.runs:
+                counts = run.score is not None and not arm.excluded
+                own = {
+                    "act": act.plan.act,
+                    "plan": act.name,
+                    "arm": arm.label,
+                    "fold": run.fold,
+                    "seed": run.seed,
+                    "state": run.state,
+                    "counts": counts,
+                    "metric": act.metric,
+                    "score": run.score,
+                    **{f"{act.plan.part}_{k}": v for k, v in run.secondary.items()},
+                    "reason": run.reason,
+                }
+                rows.append({**_run_columns(run.row, own), **own})
+                if run.row is not None:
+                    shown.add(run.row.place_id)
+    for row in result.rows:
+        if row.place_id not in shown:
+            rows.append(_left_over(row, result))
+    first = [
+        *("act", "plan", "arm", "fold", "seed", "state", "counts", "metric", "score"),
+        *("epochs", "seconds", "name", "key", "mlflow_run_id", "reused_from", "reason", *COSTS),
+    ]
+    columns = dict.fromkeys([*first, *(key for row in rows for key in row)])
+    return pd.DataFrame(rows, columns=list(columns)).astype({"fold": "Int64", "seed": "Int64"})
+
+
+def _left_over(row: TrialRow, result: StudyResult) -> dict[str, Any]:
+    """The row of a run that no current plan asks for: exploring, tuning, or not compared."""
+    metric = next(iter(result.study.objectives))
+    act = {"tuning": "tuning", "confirm": "confirm", "ablation": "ablation"}.get(
+        row.role, "explore"
+    )
+    own = {
+        "act": act,
+        "plan": "",
+        "arm": row.arm or row.name,
+        "fold": row.fold,
+        "seed": row.seed,
+        "state": row.state,
+        "counts": False,
+        "metric": metric,
+        "score": row.metrics.get(metric),
+        "reason": row.error
+        or ("not in the current plan" if act in ("confirm", "ablation") else ""),
+    }
+    return {**_run_columns(row, own), **own}
+
+
+def _run_columns(row: TrialRow | None, own: dict[str, Any]) -> dict[str, Any]:
+    """What the ledger knows of a run, beside its scores."""
+    if row is None:
+        return {}
+    scores = {k: v for k, v in row.metrics.items() if is_number(v) and k != own["metric"]}
+    return {
+        "epochs": len(row.epochs),
+        "seconds": round(row.seconds, 1),
+        "name": row.name,
+        "key": row.key,
+        "mlflow_run_id": row.mlflow_run_id,
+        "reused_from": row.reused_from,
+        **{cost: row.costs.get(cost) for cost in COSTS},
+        **scores,
+    }
+
+
+def secondary_frame(result: StudyResult) -> pd.DataFrame:
+    """The other metrics: mean of each arm, and difference to its reference, with intervals."""
+    rows = []
+    for act in result.acts:
+        for arm in act.arms:
+            means = arm.summary.secondary if arm.summary else {}
+            differences = arm.comparison.secondary if arm.comparison else {}
+            for metric, mean in means.items():
+                difference = differences.get(metric)
+                rows.append(
+                    {
+                        "act": act.plan.act,
+                        "plan": act.name,
+                        "arm": arm.label,
+                        "metric": f"{act.plan.part}_{metric}",
+                        "mean": mean.value,
+                        "mean_low": mean.low,
+                        "mean_high": mean.high,
+                        "difference": _end(difference, "value"),
+                        "low": _end(difference, "low"),
+                        "high": _end(difference, "high"),
+                    }
+                )
+    columns = ["act", "plan", "arm", "metric", "mean", "mean_low", "mean_high"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
+
+
+def families_frame(result: StudyResult) -> pd.DataFrame:
+    """The families of tests: which contrasts are adjusted together, and how many tests."""
+    rows = [
+        {
+            "act": act.plan.act,
+            "plan": act.name,
+            "family": family,
+            "contrasts": len(members),
+            "tests": members[0].tests,
+            "adjustment": "Holm",
+            "alpha": act.plan.alpha,
+            "confirmatory": act.confirmatory,
+        }
+        for act in result.acts
+        for family, members in act.families().items()
+    ]
+    columns = ["act", "plan", "family", "contrasts", "tests", "adjustment", "alpha"]
+    return pd.DataFrame(rows, columns=[*columns, "confirmatory"])

@@ -1,0 +1,284 @@
+"""Segmentation as a task: masks in the loss, and metrics at the size of the original images."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from attnsearch.blocks.decoders import enlarge
+from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.network import DEFAULT_AUX_WEIGHT, side_outputs
+from attnsearch.blocks.pyramid import HEADS
+from attnsearch.runs.augment import Augment
+from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.evaluate import EVALUATION_BATCH, Normalisation
+from attnsearch.runs.mask_losses import mask_loss
+from attnsearch.runs.mask_metrics import (
+    confusion,
+    hd95,
+    per_image,
+    scored_classes,
+    shares,
+    summary,
+)
+from attnsearch.runs.masks import IGNORED
+from attnsearch.runs.source import Masks
+
+EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit
+
+
+class Segmentation:
+    """One class for each pixel.
+
+    Args:
+        config: A resolved config.
+        data: Its data set, with masks.
+        device: Where it is trained.
+
+    Raises:
+        TrainError, DataError: If the config asks for what cannot be done with this data.
+    """
+
+    chosen_by = "val_dice"
+
+    def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
+        train = config["train"]
+        assert data.train.masks is not None
+        self._masks = torch.from_numpy(np.array(data.train.masks.resized)).to(device)
+        self._augment = Augment(config["data"]["augment"] or {}, data.image_size)
+        self._loss = mask_loss(train, data, device)
+        # Class weights are the network's classes', which a side output need not have.
+        self._side_loss = mask_loss({**train, "class_weights": None}, data, device)
+        self._aux_weight = train["aux_weight"]
+        self._class_names = data.class_names
+        self._device = device
+        self.start()
+
+    def targets(self, index: Tensor) -> Tensor:
+        """Masks (B, H, W) of int64."""
+        return self._masks[index].long()
+
+    def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        """Images and masks changed alike."""
+        return self._augment.both(images, targets, draws, outside=IGNORED)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What `train.loss` asks for, of logits (B, K, H, W) and masks (B, H, W)."""
+        return self._loss(logits, targets)
+
+    def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
+        """The losses of side outputs that are masks: of blocks, and of the network's own heads.
+
+        A block's `side["logits"]` (B, N, h, w) are trained with the mask at its size: one map for
+        everything that is not class 0, or one per class with or without class 0.
+
+        Raises:
+            BlockError: A block's side output has another number of maps.
+        """
+        terms = []
+        for site, _, block in side_outputs(network):
+            weight = self._aux_weight.get(str(block.side_loss), DEFAULT_AUX_WEIGHT)
+            side = getattr(block, "side", None)
+            if weight and side:
+                logits = side.get("logits")
+                if not isinstance(logits, Tensor) or logits.dim() != 4:
+                    raise BlockError(
+                        f"the block at {site} has a side_loss and no side['logits'] (B, N, h, w), "
+                        f"which segmentation trains with the mask"
+                    )
+                terms.append(weight * self._of_side(logits, targets, site))
+        weight = self._aux_weight.get(HEADS, DEFAULT_AUX_WEIGHT)
+        for logits in getattr(network, "head_logits", {}).values():
+            if weight:
+                terms.append(
+                    weight * self._loss(enlarge(logits.float(), targets.shape[1:]), targets)
+                )
+        return torch.stack(terms).sum() if terms else None
+
+    def _of_side(self, logits: Tensor, targets: Tensor, site: str) -> Tensor:
+        classes, maps = len(self._class_names), logits.shape[1]
+        logits = enlarge(logits.float(), targets.shape[1:])
+        if maps == 1 and classes > 2:
+            targets = torch.where(targets == IGNORED, targets, (targets > 0).long())
+        elif maps not in (classes - 1, classes):
+            raise BlockError(
+                f"the block at {site} makes {maps} maps for {classes} classes; for a mask it "
+                f"needs 1, {classes - 1} or {classes}: set its prototypes to one of these"
+            )
+        if maps != classes or maps == 1:
+            # Class 0 is what no map claims: its logit is 0.
+            logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+        return self._side_loss(logits, targets)
+
+    def start(self) -> None:
+        """A new epoch begins."""
+        classes = len(self._class_names)
+        self._seen = torch.zeros(3, classes, device=self._device, dtype=torch.float64)
+
+    def see(self, logits: Tensor, targets: Tensor) -> None:
+        """Count the pixels of each class in both masks, in the truth, and in the prediction."""
+        classes = logits.shape[1]
+        counted = (targets != IGNORED)[..., None]
+        truth = F.one_hot(torch.where(counted[..., 0], targets, 0), classes) * counted
+        predicted = F.one_hot(logits.argmax(1), classes) * counted
+        self._seen += torch.stack(
+            [part.sum((0, 1, 2)) for part in (truth * predicted, truth, predicted)]
+        )
+
+    def seen(self) -> dict[str, float]:
+        """`dice_pooled` of the epoch's batches, as augmented."""
+        both, true, predicted = self._seen.cpu().numpy()[:, scored_classes(self._class_names)]
+        present = true + predicted > 0
+        if not present.any():
+            return {"dice_pooled": 1.0}
+        return {"dice_pooled": float((2 * both / (true + predicted).clip(1))[present].mean())}
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        part: Split,
+        images: Tensor,
+        normalisation: Normalisation,
+        *,
+        every: bool = False,
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics as `mask_metrics.summary` names them, with `loss`, and those of each image.
+
+        Returns:
+            The metrics, with `hd95` if `every`; and `names` (list of M images), `dice`, `iou`,
+            `precision`, `recall` and, if `every`, `hd95` (M,), with several classes `dice_classes`
+            (M, K), and `groups` where the data has groups.
+        """
+        masks = part.masks
+        assert masks is not None
+        loss = _PixelLoss()
+        counts, distances = [], []
+        for image, predicted in predicted_masks(network, masks, images, normalisation, loss):
+            truth = masks.original(image)
+            counts.append(confusion(predicted, truth, len(self._class_names)))
+            if every:
+                distances.append(hd95(predicted, truth, self._class_names))
+        confusions = np.stack(counts)
+        metrics = {"loss": loss.mean, **summary(confusions, self._class_names)}
+        said: dict[str, Any] = {"names": list(part.names)}
+        said |= per_image(confusions, self._class_names)
+        if len(self._class_names) > 2:
+            said["dice_classes"] = shares(confusions)["dice"]
+        if every:
+            said["hd95"] = np.array(distances)
+            known = said["hd95"][~np.isnan(said["hd95"])]
+            metrics["hd95"] = float(known.mean()) if len(known) else float("nan")
+        if part.groups is not None:
+            said["groups"] = list(part.groups)
+        return metrics, said
+
+
+class _PixelLoss:
+    """The plain mean cross-entropy in nats over the pixels at the network's size."""
+
+    def __init__(self) -> None:
+        self._total, self._pixels = 0.0, 0
+
+    def add(self, logits: Tensor, masks: NDArray[np.uint8]) -> None:
+        target = torch.from_numpy(np.array(masks)).long().to(logits.device)
+        total = F.cross_entropy(logits.double(), target, ignore_index=IGNORED, reduction="sum")
+        self._total += float(total)
+        self._pixels += int((masks != IGNORED).sum())
+
+    @property
+    def mean(self) -> float:
+        return self._total / max(1, self._pixels)
+
+
+def predicted_masks(
+    network: nn.Module,
+    masks: Masks,
+    images: Tensor,
+    normalisation: Normalisation,
+    loss: _PixelLoss | None = None,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The predicted mask of each image, at its own size, in order.
+
+    Takes what `enlarged_logits` takes.
+
+    Yields:
+        The image's number and its mask (h, w), the class of each pixel.
+    """
+    for image, logits in enlarged_logits(network, masks, images, normalisation, loss):
+        yield image, classes_of(logits)
+
+
+def enlarged_logits(
+    network: nn.Module,
+    masks: Masks,
+    images: Tensor,
+    normalisation: Normalisation,
+    loss: _PixelLoss | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """The logits of each image, at its own size, in order.
+
+    Logits of whole images are enlarged bilinearly; those of tiles are averaged where tiles
+    overlap. Always in fp32, in evaluation mode and in batches of a fixed size, as `predict`.
+
+    Args:
+        network: Left in the mode it was in.
+        masks: Says which example is of which image, and where; the truth is used by `loss` only.
+        images: (N, H, W, C) of uint8, on the network's device.
+        normalisation: As in training.
+        loss: Told of every batch.
+
+    Yields:
+        The image's number and its logits (K, h, w).
+    """
+    canvas: Tensor | None = None
+    current = -1
+    for rows, logits in _batches(network, images, normalisation):
+        if loss is not None:
+            loss.add(logits, masks.resized[rows])
+        for row, scores in zip(range(rows.start, rows.stop), logits, strict=True):
+            image = int(masks.image[row])
+            height, width = masks.sizes[image].tolist()
+            if masks.corners is None:
+                yield image, enlarge(scores[None], (height, width))[0]
+                continue
+            if image != current:
+                if canvas is not None:
+                    yield current, canvas
+                canvas, current = scores.new_zeros(len(scores), height, width), image
+                seen = scores.new_zeros(height, width)
+            assert canvas is not None
+            top, left = masks.corners[row].tolist()
+            window = (slice(top, top + scores.shape[1]), slice(left, left + scores.shape[2]))
+            there = canvas[:, *window]
+            cut = scores[:, : there.shape[1], : there.shape[2]]
+            # A running mean, so that the canvas is right whichever tile was the last.
+            seen[window] += 1
+            there += (cut - there) / seen[window]
+    if canvas is not None:
+        yield current, canvas
+
+
+def _batches(
+    network: nn.Module, images: Tensor, normalisation: Normalisation
+) -> Iterator[tuple[slice, Tensor]]:
+    pixels = images.shape[1] * images.shape[2]
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels))
+    training = network.training
+    network.eval()
+    try:
+        for start in range(0, len(images), size):
+            rows = slice(start, min(start + size, len(images)))
+            with torch.no_grad():
+                yield rows, network(normalisation(images[rows])).float()
+    finally:
+        network.train(training)
+
+
+def classes_of(logits: Tensor) -> NDArray[np.uint8]:
+    """The class of each pixel (h, w), from logits (K, h, w)."""
+    found: NDArray[np.uint8] = logits.argmax(0).to(torch.uint8).cpu().numpy()
+    return found

@@ -1,0 +1,152 @@
+"""Ablations by themselves: around one config, or around the winner of a study."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnsearch.runs.export import CONFIG
+from attnsearch.runs.ledger import Ledger, LedgerError
+from attnsearch.runs.rows import StudyRow
+from attnsearch.runs.studies import study_digest
+from attnsearch.search.engine import Session, StudyError
+from attnsearch.search.events import Progress, Silent
+from attnsearch.search.interrupt import Interrupt
+from attnsearch.search.outcome import StudyResult
+from attnsearch.spaces import Space, dump, load_space
+
+
+def ablate(
+    config: str | Path | Mapping[str, Any],
+    *,
+    plans: Sequence[str] = (),
+    seeds: int | None = None,
+    retune: bool | None = None,
+    overrides: Sequence[str] = (),
+    ledger: Ledger | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> StudyResult:
+    """Takes parts of a network away, moves or varies them: what `attnsearch ablate` does.
+
+    Around a config, the ablations are recorded in the study of the config's name; around the
+    winner of a study, in that study. What is there already is not trained again.
+
+    Args:
+        config: An exported folder, a file without choices (such as an export's `config.yaml`), a
+            resolved config, or a study's name or `name/number`, whose winner is taken: the one
+            that confirm chose, or else the best trial.
+        plans: `loco`, `positions`, `blocks`, `ofat`, `pairwise`, `factorial`; by default the
+            config's `ablation.plans`, or `loco`.
+        seeds: Runs of each arm; by default the config's `ablation.seeds`, or 5.
+        retune: Whether to tune the training settings of every arm, with equal budgets; by default
+            as the config says.
+        overrides: Texts `KEY=VALUE` that change keys, as `--set` takes them.
+        ledger: As in `run_study`.
+        fresh: Ignore what was trained for other studies; only around a config.
+        progress: Told of every event; by default nobody.
+
+    Raises:
+        SpaceError: The config is not valid.
+        StudyError: It has choices, or it says `data.source: null`.
+        PlanError: The ablations cannot be planned.
+        DataError, LedgerError, ClusterError: As `run_study`.
+    """
+    wanted: dict[str, Any] = {"plans": list(plans), "seeds": seeds, "retune": retune}
+    changes = [
+        *overrides,
+        *(
+            f"ablation.{key}={json.dumps(value)}"
+            for key, value in wanted.items()
+            if value not in (None, [])
+        ),
+    ]
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
+        if ledger is None:
+            ledger = stack.enter_context(Ledger())
+        study = None
+        if isinstance(config, Mapping):
+            space = _loaded(dict(config), changes)
+        elif (path := _file(config)) is not None:
+            space = load_space(path, _with_section(path, changes))
+            _check_no_choices(space)
+        else:
+            study = _find(ledger, str(config))
+            space = _loaded(study.document, changes)
+            space.text = study.space_text
+            _check_same(study, space)
+        if space.document["data"]["source"] is None:
+            raise StudyError("data.source: null describes a network without data; give a data set")
+        session = Session(
+            space,
+            ledger,
+            progress or Silent(),
+            interrupt,
+            fresh=fresh and study is None,
+            until="ablate",
+            confirm=False,
+            study=study,
+        )
+        return session.run()
+
+
+def _file(config: str | Path) -> Path | None:
+    """The file that a path means; None where it is a study's name."""
+    path = Path(config)
+    if path.is_dir() and (path / CONFIG).is_file():
+        return path / CONFIG
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        return path
+    return None
+
+
+def _find(ledger: Ledger, address: str) -> StudyRow:
+    try:
+        return ledger.find_study(address)
+    except LedgerError as error:
+        raise StudyError(
+            f"{address!r} is no file, no exported folder and no study; {error}"
+        ) from error
+
+
+def _loaded(document: dict[str, Any], changes: Sequence[str]) -> Space:
+    """The space of a document that is in no file."""
+    if document.get("ablation") is None:
+        document = {**document, "ablation": {}}
+    with tempfile.TemporaryDirectory(prefix="attnsearch-") as folder:
+        path = Path(folder) / CONFIG
+        path.write_text(dump(document), encoding="utf-8")
+        space = load_space(path, changes)
+    space.path = Path.cwd() / CONFIG  # where a user's own blocks are looked for
+    return space
+
+
+def _with_section(path: Path, changes: Sequence[str]) -> list[str]:
+    """The changes, after one that gives the file an `ablation` section if it has none."""
+    section = load_space(path).document["ablation"]
+    return [*([] if section else ["ablation={}"]), *changes]
+
+
+def _check_same(study: StudyRow, space: Space) -> None:
+    """Refuses changes under which the study's trials would be others."""
+    before, now = (
+        study_digest(document, study.fingerprint) for document in (study.document, space.document)
+    )
+    if before != now:
+        raise StudyError(
+            f"--set changes what the trials of {study.label} depend on; only ablation, confirm, "
+            "resources and how scores are compared can be changed here. Export the winner and "
+            "ablate that: attnsearch export STUDY --to DIR, attnsearch ablate DIR"
+        )
+
+
+def _check_no_choices(space: Space) -> None:
+    if space.decisions:
+        raise StudyError(
+            f"{space.path} has {len(space.decisions)} decisions, and an ablation needs one "
+            f"network; run it first (attnsearch run {space.path}), then name the study "
+            f"(attnsearch ablate {space.name}), or give a config without choices"
+        )

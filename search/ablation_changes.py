@@ -1,0 +1,314 @@
+"""What can be changed about a network: its insertions, their places, blocks and settings.
+
+Without a wider space than the config's own, the candidates are these:
+
+* places: the same place in the other stages (`layer4` gives `layer1` to `layer3`);
+* blocks: those that attnsearch has, with the defaults of their constructors;
+* hyperparameters: half and double of a number, the other truth value, the other words of a
+  choice, wherever the block can be built with them; and half and double the learning rate.
+"""
+
+import copy
+import re
+import typing
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import Parameter
+from typing import Any
+
+from attnsearch.blocks.architecture import complete, expand
+from attnsearch.blocks.catalog import can_replace, find_block, hyperparameters
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.network import check_fit
+from attnsearch.blocks.sites import find_backbone, match, network_sites
+from attnsearch.blocks.table import BLOCKS
+from attnsearch.search.arms import Config, entry_name, insertions, values_of
+from attnsearch.search.text import value_text
+from attnsearch.spaces import Decision, DecisionError, Space
+from attnsearch.spaces.decisions import block_label
+from attnsearch.spaces.insertions import NONE, Group
+from attnsearch.spaces.space import complete_train
+from attnsearch.spaces.values import same
+
+_MOST_VALUES = 5  # of a range: more, and its ends and what lies evenly between stand for it
+
+
+@dataclass(frozen=True)
+class Change:
+    """A variant of a network.
+
+    Attributes:
+        label: What it is called.
+        config: Its config.
+        changed: What tells it from the network.
+    """
+
+    label: str
+    config: Config
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def without(config: Config, entries: Sequence[Mapping[str, Any]]) -> Config:
+    """A config with some of its entries taken out."""
+    left = copy.deepcopy({**config, "insert": [e for e in config["insert"] if e not in entries]})
+    return _completed(left)
+
+
+def cautions(config: Config) -> tuple[str, ...]:
+    """What the blocks of a network warn of, where they stand.
+
+    Raises:
+        AttnsearchError: A block cannot stand where it is.
+    """
+    size = config["data"]["image_size"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for insertion in expand(config):
+            check_fit(config, insertion.site, insertion.block, insertion.params, size)
+    return tuple(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def fault(config: Config, space: Space) -> str | None:
+    """Why a network cannot be, None if it can: a block does not fit, or the space forbids it."""
+    try:
+        cautions(config)
+    except AttnsearchError as error:
+        return str(error)
+    try:
+        values = values_of(space, config)
+        return space.forbidden({name: values[name] for name in values})
+    except DecisionError:
+        return None  # it lies outside of the space, whose rules then say nothing
+
+
+def place_changes(config: Config, space: Space, told: list[str]) -> Iterator[Change]:
+    """Each inserted block at each place where it may stand, its own included.
+
+    Args:
+        config: The network.
+        space: Says where each block may stand.
+        told: Gets which places are taken.
+    """
+    for entry in insertions(config):
+        block = entry["block"]
+        places = {g.name: g.at for g in _decided(space) if block in g.options}
+        if set(places) <= {entry_name(entry)}:
+            places = _other_stages(config, entry)
+        for name, at in places.items():
+            moved = {**copy.deepcopy(entry), "at": at, "name": name}
+            others = [e for e in insertions(config) if e != entry]
+            taken = next((e for e in others if _overlap(config, e["at"], at)), None)
+            if taken is not None:
+                told.append(
+                    f"positions: {block_label(block)}@{name} is left out: "
+                    f"{block_label(taken['block'])} stands there"
+                )
+                continue
+            inserted = [moved if e == entry else e for e in config["insert"]]
+            label = f"{block_label(block)}@{name}"
+            if len(others) > 0:
+                label = f"{block_label(entry['block'])}@{entry_name(entry)} at {name}"
+            changed = {"block": block_label(block), "site": name, "from": entry_name(entry)}
+            yield Change(label, {**copy.deepcopy(config), "insert": inserted}, changed)
+
+
+def block_changes(config: Config, space: Space) -> Iterator[Change]:
+    """Each other block at each place where the network has one, its own included.
+
+    Args:
+        config: The network.
+        space: Names the blocks, with their hyperparameters.
+    """
+    for entry in insertions(config):
+        for block, params in _candidates(config, space, entry).items():
+            if block == entry["block"]:
+                params = entry["params"].get(block, {})
+            other = {**copy.deepcopy(entry), "block": block, "params": {block: params}}
+            inserted = [other if e == entry else e for e in config["insert"]]
+            changed = {"block": block_label(block), "site": entry_name(entry)}
+            changed["in place of"] = block_label(entry["block"])
+            label = f"{block_label(block)}@{entry_name(entry)}"
+            if len(insertions(config)) > 1:
+                label = f"{label} for {block_label(entry['block'])}"
+            yield Change(label, _completed({**copy.deepcopy(config), "insert": inserted}), changed)
+
+
+def hyperparameter_changes(config: Config, space: Space, told: list[str]) -> Iterator[Change]:
+    """Each searched hyperparameter at its other values, one at a time.
+
+    Args:
+        config: The network.
+        space: Its ranges; where it has none for a config, those of this module.
+        told: Gets which hyperparameters have no range.
+    """
+    values = values_of(space, config)
+    decisions = [d for d in space.decisions if not d.name.endswith(".block") and d.active(values)]
+    if not decisions:
+        yield from _default_changes(config, told)
+        return
+    groups = {group.name: group for group in space.groups}
+    for decision in decisions:
+        for value in _through(decision):
+            changed = copy.deepcopy(config)
+            if not _assign(changed, space, groups, decision, value):
+                continue
+            if value is not None and same(values.get(decision.name), value):
+                continue  # the reference
+            words = decision.label(value) if decision.kind == "choice" else value_text(value)
+            yield Change(f"{decision.name} = {words}", _completed(changed), {decision.name: value})
+
+
+def _assign(
+    config: Config, space: Space, groups: Mapping[str, Any], decision: Decision, value: Any
+) -> bool:
+    """Sets what a decision decides in a config; whether the config has it."""
+    for setting in space.settings:
+        if setting.decision.name == decision.name:
+            node: Any = config
+            for part in setting.path[:-1]:
+                node = node[part]
+            node[setting.path[-1]] = copy.deepcopy(value)
+            return True
+    for entry in insertions(config):
+        group = groups.get(entry_name(entry))
+        option = group.options.get(entry["block"]) if group else None
+        if option is None:
+            continue
+        params = entry["params"].setdefault(entry["block"], {})
+        if option.joint is not None and option.joint.name == decision.name:
+            params.clear()
+            params.update(complete(entry["block"], {**option.fixed, **copy.deepcopy(value)}))
+            return True
+        for key, searched in option.searched.items():
+            if searched.name == decision.name:
+                params[key] = copy.deepcopy(value)
+                return True
+    return False
+
+
+def _through(decision: Decision) -> list[Any]:
+    """The values of a decision: all, or of a long range a few from end to end."""
+    if decision.kind == "choice":
+        return list(decision.choices)
+    if decision.count is not None and decision.count <= _MOST_VALUES:
+        return list(decision.values())
+    assert decision.low is not None and decision.high is not None
+    low, high = float(decision.low), float(decision.high)
+    found = []
+    for index in range(_MOST_VALUES):
+        share = index / (_MOST_VALUES - 1)
+        at = low * (high / low) ** share if decision.log else low + (high - low) * share
+        if decision.kind == "int" or decision.step:
+            step = decision.step or 1
+            at = low + round((at - low) / step) * step
+        found.append(round(at) if decision.kind == "int" else float(f"{at:.4g}"))
+    found[0], found[-1] = decision.low, decision.high
+    return list(dict.fromkeys(found))
+
+
+def _default_changes(config: Config, told: list[str]) -> Iterator[Change]:
+    """Hyperparameters of a config without any range: what `_around` gives for each."""
+    for entry in insertions(config):
+        block, name = entry["block"], entry_name(entry)
+        cls = find_block(block)
+        types = _types(cls)
+        for key in hyperparameters(cls):
+            value = entry["params"].get(block, {}).get(key)
+            others = _around(value, types.get(key))
+            if not others:
+                words = f"{block_label(block)}.{key} = {value_text(value)}"
+                told.append(f"ofat: {words} has no range; a space file can give it choices")
+            for other in others:
+                changed = copy.deepcopy(config)
+                target = next(e for e in changed["insert"] if entry_name(e) == name)
+                target["params"].setdefault(block, {})[key] = other
+                decision = f"{name}.{block_label(block)}.{key}"
+                yield Change(f"{decision} = {value_text(other)}", changed, {decision: other})
+    for other in _around(config["train"]["lr"], float):
+        changed = copy.deepcopy(config)
+        changed["train"]["lr"] = other
+        yield Change(f"train.lr = {value_text(other)}", changed, {"train.lr": other})
+
+
+def _around(value: Any, kind: Any) -> list[Any]:
+    """Other values of a hyperparameter, from its value and its declared type."""
+    if isinstance(value, bool):
+        return [not value]
+    if typing.get_origin(kind) is typing.Literal:
+        return [word for word in typing.get_args(kind) if word != value]
+    if isinstance(value, int) and value > 0:
+        return [other for other in (value // 2, value * 2) if other > 0]
+    if isinstance(value, float) and value > 0:
+        return [value / 2, value * 2]
+    return []
+
+
+def _types(cls: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls.__init__)
+    except Exception:  # a user's annotation may name anything
+        return {}
+
+
+def _other_stages(config: Config, entry: Mapping[str, Any]) -> dict[str, str]:
+    """The same place in every stage, by the name that its decision would have."""
+    at = str(entry["at"])
+    stages = len(find_backbone(config["network"]["backbone"]).depths)
+    found = {entry_name(entry): at}
+    head, dot, rest = at.partition(".")
+    if not re.fullmatch(r"layer(\d+|\[[^\]]*\]|\*)", head):
+        return found
+    # A pattern of several blocks names the same ones elsewhere; a number may be too high there.
+    for stage in range(1, stages + 1):
+        pattern = f"layer{stage}{dot}{rest}"
+        if pattern != at:
+            found.setdefault(re.sub(r"\.\*|[\[\]]", "", pattern), pattern)
+    return found
+
+
+def _decided(space: Space) -> list[Group]:
+    return [group for group in space.groups if group.decision is not None]
+
+
+def _overlap(config: Config, one: str, other: str) -> bool:
+    network = config["network"]
+    places = network_sites(network)
+    try:
+        first, second = ({site.name for site in match(at, places)} for at in (one, other))
+    except AttnsearchError:
+        return False
+    return bool(first & second)
+
+
+def _candidates(
+    config: Config, space: Space, entry: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The blocks to try at an entry's place, each with its hyperparameters.
+
+    Those that the space lets choose from there; where it is fixed, those that it lets choose from
+    anywhere; where all is fixed, the built-in ones that need no values.
+    """
+    groups = sorted(_decided(space), key=lambda group: group.name != entry_name(entry))
+    found: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        for block, option in group.options.items():
+            if block != NONE and block not in found:
+                values = {choice.name: choice.default() for choice in option.decisions}
+                found[block] = complete(block, option.params(values))
+        if found.keys() - {entry["block"]}:
+            return found
+    network = config["network"]
+    places = network_sites(network)
+    replaces = any(site.replaces for site in match(entry["at"], places))
+    for block, cls in BLOCKS.items():
+        needed = [p for p in hyperparameters(cls).values() if p.default is Parameter.empty]
+        if block not in found and not needed and (can_replace(cls) or not replaces):
+            found[block] = complete(block, {})
+    return found
+
+
+def _completed(config: Config) -> Config:
+    """A config whose training settings fit its blocks and each other, as `Space.resolve` does."""
+    train = complete_train(copy.deepcopy(config["train"]), config["insert"])
+    return {**config, "train": train}

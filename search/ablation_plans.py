@@ -1,0 +1,256 @@
+"""Ablation plans: what of a network is taken away, moved, replaced or varied.
+
+| plan | its arms, beside the reference |
+| --- | --- |
+| `loco` | the network without each of its insertions |
+| `positions` | each inserted block at each other place where it may stand |
+| `blocks` | each other block at each place where the network has one |
+| `ofat` | one hyperparameter at a time, through its range |
+| `pairwise` | of each two insertions: both, one, the other, neither |
+| `factorial` | every subset of the insertions |
+
+The reference of the first four is the full network. That of `pairwise` and `factorial` is the
+plain one, `nothing`, from which an interaction is (AB - A) - (B - nothing).
+
+Places, blocks and ranges are the space's. Of a config alone, which is a space without choices,
+they are what `ablation_changes` says.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attnsearch.blocks.architecture import describe
+from attnsearch.runs.protocol import Arm, Contrast, Plan
+from attnsearch.search.ablation_changes import (
+    Change,
+    block_changes,
+    cautions,
+    fault,
+    hyperparameter_changes,
+    place_changes,
+    without,
+)
+from attnsearch.search.arms import (
+    Config,
+    PlanError,
+    arm_config,
+    entry_name,
+    insertions,
+    statistics_of,
+    with_equals,
+)
+from attnsearch.search.seeds import fresh_seeds
+from attnsearch.spaces import Space
+from attnsearch.spaces.decisions import block_label
+
+ABLATIONS = ("loco", "positions", "blocks", "ofat", "pairwise", "factorial")
+MOST_ARMS = 64
+"""Of one plan: more, and it is refused."""
+
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """How ablations are measured; all but the first four as in `Plan`.
+
+    Attributes:
+        seeds: The same for every arm of every plan.
+        epochs: Of every run.
+        part: `val` or `test`.
+        statistics: Metric, direction, folds, nesting, alpha, smallest_effect, margin, checkpoint.
+        retuned: Whether every arm's training settings are tuned.
+        reuses_confirm: Whether the seeds are those of confirm.
+    """
+
+    seeds: tuple[int, ...]
+    epochs: int
+    part: str
+    statistics: Mapping[str, Any]
+    retuned: bool = False
+    reuses_confirm: bool = False
+
+
+def ablation_settings(space: Space, seeds: int | None = None) -> AblationSettings:
+    """How a space file wants its ablations measured; with defaults where it does not say.
+
+    Args:
+        space: Its `ablation` section may be missing.
+        seeds: Runs of each arm, in place of the file's.
+
+    Raises:
+        PlanError: More seeds are asked for than there are.
+    """
+    document = space.document
+    wanted = document["ablation"] or {}
+    confirm = document["confirm"] or {}
+    reuses = wanted.get("reuse") == "confirm"
+    count = seeds or wanted.get("seeds") or 5
+    return AblationSettings(
+        seeds=fresh_seeds(document["train"]["seed"], "confirm" if reuses else "ablation", count),
+        epochs=wanted.get("epochs") or confirm.get("epochs") or document["train"]["epochs"],
+        part=wanted.get("part") or "val",
+        statistics=statistics_of(document),
+        retuned=bool(wanted.get("retune")),
+        reuses_confirm=reuses,
+    )
+
+
+def ablation_plan(
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    space: Space,
+    settings: AblationSettings,
+    messages: list[str] | None = None,
+) -> Plan:
+    """One ablation plan around a config.
+
+    Arms that cannot be built, or that the space forbids, are left out and told.
+
+    Args:
+        name: One of `ABLATIONS`.
+        config: The full network, resolved.
+        space: Where the config comes from; a config's own space where there is no other.
+        settings: How it is measured.
+        messages: Gets what is left out, and why.
+
+    Raises:
+        PlanError: There is no such plan, nothing is inserted, or the arms are too many or none.
+    """
+    if name not in ABLATIONS:
+        raise PlanError(f"{name!r} is no ablation plan; there are {', '.join(ABLATIONS)}")
+    full = arm_config(config, settings.epochs)
+    if not insertions(full):
+        raise PlanError(
+            f"{name} varies what is inserted, and nothing is: the network is plain; give a config "
+            "with a block"
+        )
+    told: list[str] = []
+    if name in ("pairwise", "factorial"):
+        arms, contrasts = _subsets(name, full, told)
+    else:
+        arms, contrasts = _variants(name, full, _changes(name, full, space, told), space, told)
+    if len(arms) > MOST_ARMS:
+        raise PlanError(_too_many(name, len(arms), full))
+    if len(arms) == 1:
+        why = f": {'; '.join(told)}" if told else ""
+        raise PlanError(f"{name} has nothing to compare {arms[0].label} with{why}")
+    if messages is not None:
+        messages += told
+    marked = with_equals(arms)
+    trained = {arm.label for arm in marked if arm.equals != marked[0].label}
+    return Plan(
+        act="ablation",
+        name=name,
+        arms=marked,
+        # An arm that is the reference itself differs from it by nothing: no test.
+        contrasts=tuple(c for c in contrasts if c.is_interaction or c.plus[0] in trained),
+        seeds=settings.seeds,
+        epochs=settings.epochs,
+        part=settings.part,
+        retuned=settings.retuned,
+        reuses_confirm=settings.reuses_confirm,
+        **settings.statistics,
+    )
+
+
+def _changes(name: str, full: Config, space: Space, told: list[str]) -> Iterable[Change]:
+    if name == "loco":
+        return _without_each(full)
+    if name == "positions":
+        return place_changes(full, space, told)
+    if name == "blocks":
+        return block_changes(full, space)
+    return hyperparameter_changes(full, space, told)
+
+
+def _without_each(config: Config) -> Iterable[Change]:
+    for entry in insertions(config):
+        label = f"without {_name(entry)}"
+        yield Change(label, without(config, [entry]), {entry_name(entry): "none"})
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return f"{block_label(entry['block'])}@{entry_name(entry)}"
+
+
+def _variants(
+    name: str, full: Config, changes: Iterable[Change], space: Space, told: list[str]
+) -> tuple[list[Arm], list[Contrast]]:
+    """The full network and its variants, each compared with it."""
+    reference = Arm(describe(full), "reference", full)
+    arms = {reference.label: reference}
+    known = cautions(full)
+    contrasts = []
+    for change in changes:
+        label = change.label if change.label != reference.label else f"{change.label} as it is"
+        reason = fault(change.config, space)
+        if reason:
+            told.append(f"{name}: {label} is left out: {reason}")
+            continue
+        if label in arms:
+            continue
+        notes = tuple(note for note in cautions(change.config) if note not in known)
+        arms[label] = Arm(label, "variant", change.config, notes=notes, changed=change.changed)
+        if len(arms) > MOST_ARMS:
+            break  # refused by the caller, who says so
+        difference = f"{label} - {reference.label}"
+        contrasts.append(Contrast(name, difference, (label,), (reference.label,)))
+    return list(arms.values()), contrasts
+
+
+def _subsets(name: str, full: Config, told: list[str]) -> tuple[list[Arm], list[Contrast]]:
+    """Networks with some of the insertions, compared with none, and their interactions."""
+    entries = insertions(full)
+    names = [_name(entry) for entry in entries]
+    if len(entries) < 2:
+        raise PlanError(
+            f"{name} needs two insertions or more, and there is {names[0]} alone; take loco"
+        )
+    largest = 2 if name == "pairwise" else len(entries)
+    if _subset_count(len(entries), largest) > MOST_ARMS:
+        raise PlanError(_too_many(name, _subset_count(len(entries), largest), full))
+    arms: dict[tuple[int, ...], Arm] = {}
+    for size in range(largest + 1):
+        for chosen in itertools.combinations(range(len(entries)), size):
+            config = without(full, [e for i, e in enumerate(entries) if i not in chosen])
+            label = " ".join(names[i] for i in chosen) or NOTHING
+            changed = {entry_name(e): i in chosen for i, e in enumerate(entries)}
+            kind = "variant" if chosen else "reference"
+            arms[chosen] = Arm(label, kind, config, changed=changed)
+    contrasts = [
+        Contrast(name, f"{arm.label} - {NOTHING}", (arm.label,), (NOTHING,))
+        for chosen, arm in arms.items()
+        if chosen
+    ]
+    for a, b in itertools.combinations(range(len(entries)), 2):
+        contrasts.append(
+            Contrast(
+                f"{name}: interactions",
+                f"{names[a]} x {names[b]}",
+                (arms[a, b].label, NOTHING),
+                (names[a], names[b]),
+            )
+        )
+    return list(arms.values()), contrasts
+
+
+def _subset_count(entries: int, largest: int) -> int:
+    return sum(
+        1 for size in range(largest + 1) for _ in itertools.combinations(range(entries), size)
+    )
+
+
+def _too_many(name: str, count: int, full: Config) -> str:
+    advice = {
+        "factorial": "take pairwise, or loco",
+        "pairwise": "take loco",
+    }.get(name, "take fewer insertions, blocks or values, or another plan")
+    least = "at least " if name not in ("factorial", "pairwise") else ""
+    return (
+        f"{name} of {describe(full)} has {least}{count} arms, and a plan can have {MOST_ARMS}; "
+        f"{advice}"
+    )

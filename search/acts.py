@@ -1,0 +1,400 @@
+"""The acts of a study that follow exploring: tuning the baseline, confirm, ablation.
+
+They are written as one generator of sources, `StudyActs.sources`: each source trains or evaluates
+one act's runs, and what stands between two of them happens when all runs of the first have ended.
+Everything that is decided on the way stands in the ledger, so a study that was stopped goes
+through the same steps again and finds them done.
+
+The order of confirm matters. All arms are trained and compared on validation data alone; the
+winner is frozen; the plans of ablations are stored; only then is the look at the test part noted,
+and after it the test part evaluated, from the stored weights.
+"""
+
+import itertools
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from attnsearch.runs.plans import PlanRow
+from attnsearch.runs.protocol import Plan
+from attnsearch.runs.rows import TrialRow
+from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
+from attnsearch.search.act_sources import (
+    ENDED,
+    PlanRuns,
+    PlanWork,
+    TestRuns,
+    TestWork,
+    job_numbers,
+)
+from attnsearch.search.arms import PlanError, network_text
+from attnsearch.search.confirm_plan import Ranked, confirm_plan, given_configs, needs_tuning
+from attnsearch.search.controls import plain_config, tuning_space
+from attnsearch.search.events import ActInfo
+from attnsearch.search.explorer import Explorer
+from attnsearch.search.job import Evaluation, Source
+from attnsearch.search.plan_text import plan_text
+from attnsearch.search.stage import (
+    Stage,
+    act_name,
+    rank_candidates,
+    tested,
+    usable,
+)
+from attnsearch.search.text import plural
+from attnsearch.spaces import Space
+
+TUNED_BASELINE = "tuned_baseline"
+TUNING = "tuning"
+
+
+@dataclass
+class StudyActs:
+    """The acts of one study, in one session.
+
+    Attributes:
+        stage: What they work with.
+        over: Whether all acts that were asked for are over.
+        unfinished: Why an act could not be done, one sentence each.
+    """
+
+    stage: Stage
+    over: bool = False
+    unfinished: list[str] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=job_numbers)
+
+    def sources(
+        self, explorer: Explorer | None, until: str, *, confirm: bool = True
+    ) -> Generator[Source, None, None]:
+        """The sources of all acts, in order.
+
+        Args:
+            explorer: The exploring act; None where it is left out.
+            until: The last act: `explore`, `confirm` or `ablate`.
+            confirm: Whether to confirm; otherwise the ablations are around what was confirmed.
+        """
+        document = self.stage.space.document
+        if explorer is not None:
+            yield explorer
+        if until != "explore" and (explorer is None or self.ranked()):
+            try:
+                plans = None
+                if document.get("confirm") and confirm:
+                    plans = yield from self._confirm()
+                if until == "ablate" and document.get("ablation"):
+                    if plans is None:
+                        plans = yield from self._ablation_plans(self.winner())
+                    for row in plans:
+                        yield from self._ablate(row)
+            except PlanError as error:
+                self._give_up(str(error))
+        self.over = True
+
+    def winner(self) -> dict[str, Any] | None:
+        """The config that confirm chose, else the best explored one; None without either."""
+        frozen = self.frozen()
+        if frozen is not None and frozen.winner is not None:
+            return dict(frozen.plan.arm(frozen.winner).config)
+        ranked = self.ranked()
+        if ranked:
+            return ranked[0].config
+        space = self.stage.space
+        return None if space.decisions else space.resolve({})
+
+    def frozen(self) -> PlanRow | None:
+        """The current confirm plan, if its winner is frozen."""
+        plans = self.stage.ledger.plans(self.stage.study.id, superseded=False)
+        return next((row for row in plans if row.plan.act == "confirm" and row.winner), None)
+
+    def ranked(self) -> list[TrialRow]:
+        """The finished trials of exploring that keep the limits, the best first."""
+        objectives = self.stage.objectives
+        rows = {
+            row.number: row
+            for row in self.stage.past()
+            if row.arm is None
+            and row.state == "finished"
+            and not any(excess > 0 for excess in row.violations.values())
+        }
+        scores = {
+            number: found
+            for number, row in rows.items()
+            if (found := objectives.scores(row.metrics, row.costs)) is not None
+        }
+        return [rows[number] for number in objectives.ranked(scores)]
+
+    def _confirm(self) -> Generator[Source, None, list[PlanRow]]:
+        """Trains the candidates and their controls, chooses the winner, opens the test part.
+
+        Returns:
+            The plans of the ablations that follow; empty where confirm had no winner.
+        """
+        stage, ranked = self.stage, self.ranked()
+        wanted: Sequence[Ranked] = given_configs(stage.space) or ranked
+        first = next(iter(wanted), None)
+        tuned = None
+        if first is not None and needs_tuning(stage.space):
+            space = tuning_space(stage.space, plain_config(first.config))
+            if space is not None:
+                tuned = yield from self._tune(space, TUNED_BASELINE)
+        messages: list[str] = []
+        plan = confirm_plan(stage.space, ranked, stage.images(), tuned=tuned, messages=messages)
+        row = stage.ledger.store_plan(stage.study.id, plan)
+        yield from self._train(row, messages)
+        winner = self._freeze(row)
+        if winner is None:
+            return []
+        plans: list[PlanRow] = []
+        if stage.space.document.get("ablation"):
+            try:
+                plans = yield from self._ablation_plans(dict(plan.arm(winner).config))
+            except PlanError as error:
+                self._give_up(str(error))
+        yield from self._test(row, winner)
+        return plans
+
+    def _ablate(self, row: PlanRow) -> Iterator[Source]:
+        yield from self._train(row, [])
+        yield from self._test(row, None)
+
+    def _ablation_plans(
+        self, config: dict[str, Any] | None
+    ) -> Generator[Source, None, list[PlanRow]]:
+        """Plans the ablations around a config, and stores the plans."""
+        stage, rows = self.stage, []
+        if config is None:
+            raise PlanError("ablation: there is no finished trial to ablate")
+        settings = ablation_settings(stage.space)
+        for name in stage.space.document["ablation"]["plans"]:
+            messages: list[str] = []
+            try:
+                plan = ablation_plan(
+                    name, config, space=stage.space, settings=settings, messages=messages
+                )
+            except PlanError as error:
+                self._give_up(str(error))
+                continue
+            if plan.retuned:
+                plan = yield from self._retune(plan)
+            rows.append(stage.ledger.store_plan(stage.study.id, plan))
+            for message in messages if rows[-1].state == "planned" else ():
+                stage.note(f"ablation {name}: {message}")
+        return rows
+
+    def _retune(self, plan: Plan) -> Generator[Source, None, Plan]:
+        """Tunes the training settings of each arm, every one with the budget of the search."""
+        if tuning_space(self.stage.space, plan.arms[0].config) is None:
+            self.stage.note(
+                f"ablation {plan.name}: retune has nothing to tune, as the file decides no "
+                f"training settings; all arms have the reference's"
+            )
+            return replace(plan, retuned=False)
+        arms = []
+        for arm in plan.arms:
+            space = tuning_space(self.stage.space, arm.config)
+            if arm.equals is None and space is not None:
+                best = yield from self._tune(space, plan.place(arm.label)[1])
+                if best is not None:
+                    kept = {"epochs": plan.epochs, "seed": arm.config["train"]["seed"]}
+                    train = {**best["train"], **kept}
+                    config = {**arm.config, "train": train, "data": best["data"]}
+                    arm = replace(arm, config=config)
+            arms.append(arm)
+        configs = {arm.label: arm.config for arm in arms}
+        return replace(
+            plan,
+            arms=tuple(
+                replace(arm, config=configs[arm.equals]) if arm.equals else arm for arm in arms
+            ),
+        )
+
+    def _tune(self, space: Space, arm: str) -> Generator[Source, None, dict[str, Any] | None]:
+        """Searches the training settings of one network; returns its best config, if any."""
+        stage = self.stage
+        act = TUNING if arm == TUNED_BASELINE else f"{TUNING} {arm}"
+        arm = self._tuning_arm(space, arm)
+
+        def rows() -> list[TrialRow]:
+            return [row for row in stage.past() if (row.role, row.arm) == (TUNING, arm)]
+
+        before = rows()
+        explorer = stage.explorers.tuning(space, stage.records("none"), before, arm, act)
+        trials = int(space.document["search"]["trials"])
+        done = sum(row.state in ENDED for row in before)
+        if explorer.anything_to_train():
+            epochs = space.document["train"]["epochs"]
+            names = ", ".join(decision.name for decision in space.decisions)
+            text = (
+                f"{act}: {plural(trials, 'trial')} of up to {plural(epochs, 'epoch')}, the budget "
+                f"of the search, for {names} of one network"
+            )
+            seconds = stage.run_seconds(epochs)
+            if seconds is not None:
+                minutes = seconds * (trials - done) / max(stage.workers, 1) / 60
+                text += f"; at most {minutes:.1f} min"
+            if done:
+                text += f"; {done} done"
+            stage.progress.act_started(
+                ActInfo(act, trials, done, text, tuple(stage.objectives.names))
+            )
+        yield explorer
+        found = {row.number: row for row in rows() if row.state == "finished"}
+        scores = {
+            number: score
+            for number, row in found.items()
+            if (score := stage.objectives.scores(row.metrics, row.costs)) is not None
+        }
+        ranked = stage.objectives.ranked(scores)
+        if not ranked:
+            stage.note(f"{act}: no trial finished, so its settings are those of the search")
+            return None
+        return found[ranked[0]].config
+
+    def _tuning_arm(self, space: Space, arm: str) -> str:
+        """The arm of a tuning, with a number if that of another network has its name."""
+        network = network_text(space.resolve(space.defaults()))
+        past = [row for row in self.stage.past() if row.role == TUNING]
+        name = arm
+        for number in itertools.count(2):
+            if all(network_text(row.config) == network for row in past if row.arm == name):
+                break
+            name = f"{arm} ({number})"
+        return name
+
+    def _train(self, row: PlanRow, messages: Sequence[str]) -> Iterator[Source]:
+        """Trains the runs of a plan."""
+        stage, plan = self.stage, row.plan
+        act = act_name(plan)
+        runs = PlanRuns(
+            row,
+            stage.records("all" if plan.part == "test" else "none"),
+            PlanWork(
+                space=stage.space,
+                act=act,
+                key=stage.key,
+                dataset=stage.dataset,
+                usable=lambda run: usable(plan, run),
+                past=stage.past(),
+            ),
+        )
+        for message in messages if row.state == "planned" else ():
+            stage.note(f"{act}: {message}")
+        if runs.left:
+            stage.progress.act_started(self._announced(runs, act))
+        stage.explorers.begin(act)
+        yield runs
+        if row.state == "planned":
+            stage.ledger.set_plan_state(row.id, "measured")
+
+    def _announced(self, runs: PlanRuns, act: str) -> ActInfo:
+        """Says what a plan's runs are and what they cost."""
+        stage, plan = self.stage, runs.plan
+        metrics = (f"val_{plan.metric}",)
+        known = stage.ledger.finished_keys(
+            [entry.key for entry in runs.left],
+            study_id=stage.study.id if stage.study.fresh else None,
+        )
+        if runs.done:
+            text = f"{act} continues: {runs.done} of {plural(runs.runs, 'run')} done"
+            return ActInfo(act, runs.runs, runs.done, text, metrics)
+        reused: dict[str, int] = {}
+        for arm in plan.arms:
+            name = plan.place(arm.label)[1]
+            count = sum(entry.arm == name and entry.key in known for entry in runs.left)
+            if count:
+                reused[arm.label] = count
+        seconds = stage.run_seconds(plan.epochs)
+        text = plan_text(plan, reused=reused, run_seconds=seconds, workers=stage.workers)
+        return ActInfo(act, runs.runs, 0, text, metrics)
+
+    def _freeze(self, row: PlanRow) -> str | None:
+        """Chooses the winner by validation means and freezes it; None if no candidate is whole."""
+        stage = self.stage
+        if row.winner is not None:
+            return row.winner
+        ranking = rank_candidates(row.plan, stage.ledger.arm_runs(row))
+        if not ranking or ranking[0][1] is None:
+            self._give_up(
+                "confirm: no candidate has finished on all seeds, so there is no winner, and the "
+                "test part stays closed"
+            )
+            return None
+        stage.ledger.freeze_winner(row.id, ranking[0][0], ranking)
+        stage.mirror.wake()
+        return ranking[0][0]
+
+    def _test(self, row: PlanRow, winner: str | None) -> Iterator[Source]:
+        """Opens the test part for a plan that asks for it, and ends the plan."""
+        stage, plan = self.stage, row.plan
+        if plan.part != "test":
+            stage.ledger.set_plan_state(row.id, "finished")
+            return
+        for fold in plan.folds:
+            data = stage.datasets[self.stage.dataset(fold)]
+            look = stage.ledger.open_test(data.test_fingerprint, row.id)
+        wanted, without = self._evaluations(row)
+        work = TestWork(
+            act="test" if plan.act == "confirm" else f"test {plan.name}",
+            evaluations=wanted,
+            chunks=max(1, min(stage.workers, len(wanted))),
+            numbers=self._numbers,
+            store=self._store_test,
+        )
+        if wanted:
+            text = (
+                f"{work.act}: the test part is opened, look {look.number} at it; "
+                f"{plural(len(wanted), 'trained network')} to evaluate"
+            )
+            metrics = (f"test_{plan.metric}",)
+            stage.progress.act_started(ActInfo(work.act, len(wanted), 0, text, metrics))
+            stage.explorers.begin(work.act)
+            yield TestRuns(work, stage.progress)
+        unscored = len(work.failed) + without
+        if unscored:
+            self._give_up(f"{work.act}: {plural(unscored, 'network')} could not be scored")
+            return
+        stage.ledger.set_plan_state(row.id, "finished")
+        self._drop_weights(row, winner)
+
+    def _store_test(
+        self, run_id: int, scores: Mapping[str, float], predictions: Mapping[str, Any]
+    ) -> None:
+        self.stage.ledger.add_test(run_id, scores, predictions)
+        self.stage.mirror.begin()
+        self.stage.mirror.wake()
+
+    def _evaluations(self, row: PlanRow) -> tuple[list[tuple[Evaluation, str]], int]:
+        """The runs of a plan that have no test scores yet, and how many of them have no weights.
+
+        Those without, since the disk was full for instance, are trained again in the next session.
+        """
+        found: dict[int, tuple[Evaluation, str]] = {}
+        without = set()
+        for runs in self.stage.ledger.arm_runs(row).values():
+            for run in runs:
+                if run is None or run.state != "finished" or tested(run):
+                    continue
+                if run.weights_path is None:
+                    without.add(run.id)
+                    continue
+                task = Evaluation(
+                    run.id, run.config, run.seed, self.stage.dataset(run.fold), run.weights_path
+                )
+                found.setdefault(run.id, (task, run.name))
+        return list(found.values()), len(without)
+
+    def _drop_weights(self, row: PlanRow, winner: str | None) -> None:
+        """Deletes the weights that only the test part needed: all but the winner's."""
+        ledger, study = self.stage.ledger, self.stage.study
+        every = ledger.arm_runs(row)
+        kept = {run.id for run in every.get(winner or "", ()) if run is not None}
+        for run in {run.id: run for runs in every.values() for run in runs if run}.values():
+            own = run.weights_path is not None and ledger.run(run.id).study_id == study.id
+            if own and run.id not in kept and tested(run):
+                Path(str(run.weights_path)).unlink(missing_ok=True)
+                ledger.set_weights_path(run.id, None)
+
+    def _give_up(self, why: str) -> None:
+        self.unfinished.append(why)
+        self.stage.note(why)

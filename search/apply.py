@@ -1,0 +1,46 @@
+"""`attnsearch predict` and `attnsearch explain`: a trained network on a user's images."""
+
+from collections.abc import Sequence
+
+from attnsearch.search.text import plural
+
+
+def predict_text(
+    export: str,
+    images: Sequence[str],
+    folder: str,
+    *,
+    probabilities: bool = False,
+    overlays: bool = False,
+) -> tuple[str, bool]:
+    """Applies an export to images and says what was written, and whether all could be read.
+
+    Raises:
+        AttnsearchError: As `attnsearch.runs.predict.predict_images`.
+    """
+    from attnsearch.runs.predict import predict_images
+
+    done = predict_images(export, images, folder, probabilities=probabilities, overlays=overlays)
+    return _told(done.images, done.files, done.faults, folder)
+
+
+def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, bool]:
+    """Draws what an export sees in images and says what was written, and whether all could be.
+
+    Raises:
+        AttnsearchError: As `attnsearch.runs.explain.explain_images`.
+    """
+    from attnsearch.runs.explain import explain_images
+
+    done = explain_images(export, images, folder)
+    return _told(done.images, done.files, done.faults, folder)
+
+
+def _told(
+    count: int, files: Sequence[str], faults: Sequence[str], folder: str
+) -> tuple[str, bool]:
+    out = [f"Wrote {', '.join(files)} of {plural(count, 'image')} to {folder}."] if files else []
+    if faults:
+        out.append(f"Could not be read, and left out: {plural(len(faults), 'image')}")
+        out += [f"  {fault}" for fault in faults]
+    return "\n".join(out), not faults

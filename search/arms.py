@@ -1,0 +1,196 @@
+"""What confirm and ablation plans share: arms from configs, their labels, and folds."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from attnsearch.blocks.architecture import architecture, describe
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.protocol import Arm
+from attnsearch.search.text import value_text
+from attnsearch.spaces import Space, canonical_text
+from attnsearch.spaces.insertions import NONE
+from attnsearch.spaces.model_search import primary_metrics
+
+Config = dict[str, Any]
+
+# What says how a study is done, and not what a run is: to change it changes no plan.
+_NOT_OF_A_RUN = (
+    "search",
+    "confirm",
+    "ablation",
+    "forbid",
+    "limits",
+    "resources",
+    "published",
+    "primary_metric",
+    "alpha",
+    "smallest_effect",
+    "margin",
+)
+
+
+class PlanError(AttnsearchError):
+    """What is asked for cannot be planned."""
+
+
+def arm_config(config: Mapping[str, Any], epochs: int) -> Config:
+    """The config of an arm: a resolved config without what says how the study is done.
+
+    Args:
+        config: As `Space.resolve` returns it.
+        epochs: Of the arm's runs.
+    """
+    kept = {key: copy.deepcopy(value) for key, value in config.items() if key not in _NOT_OF_A_RUN}
+    kept["train"]["epochs"] = epochs
+    return kept
+
+
+def run_config(space: Space, arm: Arm, seed: int, fold: int | None) -> Config:
+    """The whole config of one run of an arm: the arm's, and of the study what the arm leaves out.
+
+    Args:
+        space: Of the study.
+        arm: The arm.
+        seed: Of the run.
+        fold: Of the run; None where the data is not folded.
+    """
+    rest = {
+        key: copy.deepcopy(space.document[key])
+        for key in _NOT_OF_A_RUN
+        if key in space.document and key != "published"
+    }
+    config = {**copy.deepcopy(dict(arm.config)), **rest, "forbid": [], "limits": {}}
+    config["train"]["seed"] = seed
+    if fold is not None:
+        config["data"]["fold"] = fold
+    return config
+
+
+def plan_folds(document: Mapping[str, Any]) -> tuple[tuple[int | None, ...], str]:
+    """The folds that every arm is trained on, and how exploring keeps away from their test parts.
+
+    Args:
+        document: Of a space.
+
+    Returns:
+        The folds, (None,) where the data is not folded, and one of `protocol.NESTINGS`.
+    """
+    data = document["data"]
+    if not data.get("folds"):
+        return (None,), "none"
+    if data.get("fold") is not None:
+        return (data["fold"],), "nested"
+    return tuple(range(data["folds"])), "development" if data["development"] else "not nested"
+
+
+def statistics_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a space says about how its arms are compared, as fields of a `Plan`."""
+    folds, nesting = plan_folds(document)
+    metric = document["primary_metric"]
+    return {
+        "metric": metric,
+        "direction": primary_metrics(document["task"])[metric],
+        "folds": folds,
+        "nesting": nesting,
+        "alpha": document["alpha"],
+        "smallest_effect": document["smallest_effect"],
+        "margin": document["margin"],
+        "checkpoint": document["checkpoint"],
+    }
+
+
+def insertions(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a config with a block, in its order."""
+    return [entry for entry in config["insert"] if entry["block"] != NONE]
+
+
+def entry_name(entry: Mapping[str, Any]) -> str:
+    """What an entry's place is called: the name of its decision, or its pattern."""
+    return str(entry.get("name") or entry["at"])
+
+
+def same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configs build the same network."""
+    return network_text(one) == network_text(other)
+
+
+def network_text(config: Mapping[str, Any]) -> str:
+    """The architecture of a config as text, equal for equal networks."""
+    return json.dumps(architecture(config), sort_keys=True)
+
+
+def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says of each config what is inserted where, and where that is not unique, what differs."""
+    plain = [describe(config) for config in configs]
+    settings = [_settings(config) for config in configs]
+    found = []
+    for index, label in enumerate(plain):
+        alike = [i for i, other in enumerate(plain) if other == label]
+        keys = [
+            key
+            for key, value in settings[index].items()
+            if any(settings[i].get(key) != value for i in alike)
+        ]
+        told = ", ".join(f"{key}={value_text(settings[index][key])}" for key in keys)
+        found.append(f"{label} ({told})" if told else label)
+    return [
+        label if found.index(label) == index else f"{label} #{found[:index].count(label) + 1}"
+        for index, label in enumerate(found)
+    ]
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What can tell two networks apart that have the same blocks at the same sites."""
+    found: dict[str, Any] = {
+        key: config["network"].get(key) for key in ("backbone", "stem", "width")
+    }
+    several = len(insertions(config)) > 1
+    for entry in insertions(config):
+        params = entry["params"].get(entry["block"], {})
+        for key, value in params.items():
+            found[f"{entry_name(entry)}.{key}" if several else key] = value
+    return found
+
+
+def with_equals(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Marks every arm whose config trains like an earlier one's: it is trained once."""
+    first: dict[str, str] = {}
+    found = []
+    for arm in arms:
+        label = first.setdefault(canonical_text(arm.config), arm.label)
+        if label != arm.label:
+            arm = replace(arm, equals=label, notes=(f"= {label}", *arm.notes))
+        found.append(arm)
+    return tuple(found)
+
+
+def values_of(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a space's decisions that give a config; only those that matter there.
+
+    A group whose entry the config lacks is empty. What no value of a decision gives is left as
+    the config has it: the values are then none that `Space.resolve` takes.
+    """
+    entries = {entry_name(entry): entry for entry in config["insert"]}
+    values: dict[str, Any] = {}
+    for group in space.groups:
+        entry = entries.get(group.name) or {"block": NONE, "params": {}}
+        block = entry["block"]
+        if group.decision is not None:
+            values[group.decision.name] = block
+        option = group.options.get(block)
+        params = entry["params"].get(block, {})
+        for key, decision in (option.searched if option else {}).items():
+            values[decision.name] = params.get(key)
+        if option and option.joint is not None:
+            chosen = [c for c in option.joint.choices if c.items() <= params.items()]
+            values[option.joint.name] = chosen[0] if chosen else None
+    for setting in space.settings:
+        node: Any = config
+        for part in setting.path:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if setting.decision.active(values):
+            values[setting.decision.name] = node
+    return values

@@ -1,0 +1,142 @@
+"""What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study is."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from attnsearch.runs.plans import PlanRow
+from attnsearch.runs.protocol import Plan
+from attnsearch.runs.rows import TrialRow
+from attnsearch.search.text import score, table
+
+_ENDED = ("finished", "failed", "infeasible", "stopped")
+
+
+def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
+    """The act that a study is in: `explore`, `tuning`, `confirm 7/18`, `ablation loco`, `done`.
+
+    Args:
+        rows: All its runs.
+        plans: Its plans, superseded ones left out.
+    """
+    for plan in plans:
+        runs = arm_rows(plan.plan, rows)
+        every = [run for label in runs for run in runs[label] if _own(plan.plan, label)]
+        ended = sum(run is not None and run.state in _ENDED for run in every)
+        if ended < len(every):
+            return f"{_act(plan.plan)} {ended}/{len(every)}"
+        if plan.state != "finished":
+            return "test" if plan.plan.act == "confirm" else f"test {plan.plan.name}"
+    if plans:
+        return "done"
+    return "tuning" if any(row.role == "tuning" for row in rows) else "explore"
+
+
+def arm_rows(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow | None]]:
+    """The runs of every arm of a current plan, None where one has not begun."""
+    places = {(row.role, row.arm, row.number): row for row in rows}
+    return {
+        arm.label: [
+            places.get((*plan.place(arm.label), number)) for number in range(len(plan.repeats()))
+        ]
+        for arm in plan.arms
+    }
+
+
+def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
+    """The arms of a plan with mean, standard deviation and number of runs.
+
+    On validation data, and on the test part where it was opened for the plan.
+    """
+    metric = plan.plan.metric
+    columns = [f"val_{metric}"]
+    found = arm_rows(plan.plan, rows)
+    if plan.plan.part == "test" and plan.state == "finished":
+        columns.append(f"test_{metric}")
+    headers = ["arm", *(word for name in columns for word in (name, "sd")), "n", "note"]
+    out = []
+    for arm in plan.plan.arms:
+        runs = found[arm.label]
+        cells: list[Any] = [arm.label]
+        for name in columns:
+            mean, sd, _ = _moments(runs, name)
+            cells += [score(mean), score(sd)]
+        notes = ["winner"] if arm.label == plan.winner else []
+        failed = sum(run is not None and run.state in ("failed", "infeasible") for run in runs)
+        notes += [f"{failed} failed"] if failed else []
+        notes += [f"= {arm.equals}"] if arm.equals else []
+        count = _moments(runs, columns[0])[2]
+        cells += [f"{count}/{len(runs)}" if count < len(runs) else count, ", ".join(notes)]
+        out.append(cells)
+    head = f"{_act(plan.plan)} ({'seed means' if plan.plan.folds == (None,) else 'all folds'}):"
+    right = {"val_" + metric, "test_" + metric, "sd", "n"}
+    return f"{head}\n{table(headers, out, right=right, indent='  ')}"
+
+
+def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
+    """A plan with its arms as plain values, for JSON."""
+    found = arm_rows(plan.plan, rows)
+    arms = []
+    for arm in plan.plan.arms:
+        runs = [run for run in found[arm.label] if run is not None]
+        names = sorted({name for run in runs for name in run.metrics if _is_score(name)})
+        arms.append(
+            {
+                "label": arm.label,
+                "kind": arm.kind,
+                "equals": arm.equals,
+                "notes": list(arm.notes),
+                "scores": {
+                    name: dict(zip(("mean", "sd", "n"), _moments(runs, name), strict=True))
+                    for name in names
+                },
+                "runs": [
+                    {
+                        "run_id": run.id,
+                        "seed": run.seed,
+                        "fold": run.fold,
+                        "state": run.state,
+                        "error": run.error,
+                        "mlflow_run_id": run.mlflow_run_id,
+                        "metrics": run.metrics,
+                    }
+                    for run in runs
+                ],
+            }
+        )
+    return {
+        "act": plan.plan.act,
+        "name": plan.plan.name,
+        "hash": plan.hash,
+        "state": plan.state,
+        "part": plan.plan.part,
+        "winner": plan.winner,
+        "ranking": [list(item) for item in plan.ranking],
+        "arms": arms,
+    }
+
+
+def _moments(runs: Sequence[TrialRow | None], name: str) -> tuple[float | None, float | None, int]:
+    """Mean, standard deviation and number of the finished runs' scores."""
+    values = [
+        float(run.metrics[name])
+        for run in runs
+        if run is not None and run.state == "finished" and name in run.metrics
+    ]
+    values = [value for value in values if math.isfinite(value)]
+    mean = statistics.fmean(values) if values else None
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return mean, sd, len(values)
+
+
+def _is_score(name: str) -> bool:
+    return name.startswith(("val_", "test_"))
+
+
+def _own(plan: Plan, label: str) -> bool:
+    return plan.arm(label).equals is None
+
+
+def _act(plan: Plan) -> str:
+    return plan.name if plan.act == plan.name else f"{plan.act} {plan.name}"

@@ -1,0 +1,245 @@
+"""The plan of confirm: which networks are trained again, and what each is compared with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from attnsearch.blocks.architecture import expand
+from attnsearch.runs.protocol import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
+from attnsearch.search.arms import (
+    Config,
+    PlanError,
+    arm_config,
+    labels,
+    network_text,
+    statistics_of,
+    with_equals,
+)
+from attnsearch.search.controls import capacity_control, plain_config, tuning_space
+from attnsearch.search.seeds import fresh_seeds
+from attnsearch.search.survey import Images
+from attnsearch.spaces import Space, SpaceError, canonical_text, load_space
+
+BASELINE, TUNED = "baseline", "tuned baseline"
+
+_OF_A_CONFIG = ("data", "network", "insert", "train")  # what a config file decides
+
+
+class Ranked(Protocol):
+    """A finished trial of exploring."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the study."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its resolved config."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A config that is confirmed without exploring, in the place of a trial.
+
+    Attributes:
+        number: Its place among those given.
+        config: The resolved config.
+    """
+
+    number: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of the trials is confirmed.
+
+    Attributes:
+        configs: The best configs with different networks, the best first, none of them plain.
+        messages: What a person should know of the choice.
+    """
+
+    configs: tuple[Config, ...]
+    messages: tuple[str, ...]
+
+
+def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
+    """The best configs of different networks.
+
+    Two configs of one network that differ in training settings are one; those of the better one
+    are kept. The plain network is no candidate: it is what candidates are compared with.
+
+    Args:
+        ranked: Finished trials, the best first.
+        top: How many networks.
+
+    Raises:
+        PlanError: There is none with a block.
+    """
+    found: dict[str, Config] = {}
+    messages: list[str] = []
+    plain_at: int | None = None
+    for trial in ranked:
+        if len(found) == top:
+            break
+        if not expand(trial.config):
+            if plain_at is None:
+                plain_at = len(found)
+                messages.append(_plain_among(trial, plain_at + 1))
+            continue
+        found.setdefault(network_text(trial.config), dict(trial.config))
+    if not found:
+        what = "only the plain network finished" if plain_at is not None else "no trial finished"
+        raise PlanError(
+            f"nothing to confirm: {what} its full schedule; raise search.trials, or see why the "
+            "others did not finish with `attnsearch show`"
+        )
+    if len(found) < top:
+        messages.append(
+            f"confirm.top is {top}, and {len(found)} different networks with a block finished "
+            "their full schedule"
+        )
+    return Chosen(tuple(found.values()), tuple(messages))
+
+
+def given_configs(space: Space) -> list[Given]:
+    """The configs that a file confirms in place of trials, on its own data; none by default.
+
+    Raises:
+        PlanError: One of the files is no config, or of another task.
+    """
+    found = []
+    own = space.resolve(space.defaults())
+    for number, path in enumerate(space.document["confirm"].get("configs") or ()):
+        try:
+            given = load_space(path)
+        except SpaceError as error:
+            raise PlanError(f"confirm.configs: {error}") from None
+        if given.decisions:
+            names = ", ".join(decision.name for decision in given.decisions[:3])
+            raise PlanError(
+                f"confirm.configs: {path} has choices ({names}); fix them, or take an exported "
+                "config"
+            )
+        if given.task != space.task:
+            raise PlanError(
+                f"confirm.configs: {path} is for {given.task}, and this file for {space.task}"
+            )
+        config = given.resolve()
+        config["data"] = {**own["data"], "augment": config["data"]["augment"]}
+        found.append(Given(number, {**own, **{key: config[key] for key in _OF_A_CONFIG}}))
+    return found
+
+
+def needs_tuning(space: Space) -> bool:
+    """Whether confirm has a tuned baseline, and the file training settings to tune."""
+    confirm = space.document["confirm"]
+    if not confirm or "tuned_baseline" not in confirm["controls"]:
+        return False
+    return tuning_space(space, plain_config(space.resolve(space.defaults()))) is not None
+
+
+def confirm_plan(
+    space: Space,
+    ranked: Sequence[Ranked],
+    images: Images,
+    *,
+    tuned: Mapping[str, Any] | None = None,
+    messages: list[str] | None = None,
+) -> Plan:
+    """The plan of confirm.
+
+    Every candidate is compared with the plain network under the candidate's own training
+    settings, since the winner is only known afterwards: candidates with different settings have a
+    baseline each. The first one is called `baseline`, the others `baseline of <candidate>`.
+
+    Args:
+        space: Its `confirm` section says what is wanted.
+        ranked: Finished trials, the best first.
+        images: What networks are built for.
+        tuned: The best config of `tuning_space`; None where there was nothing to tune, or nothing
+            came of it, so that the tuned baseline has the best candidate's settings.
+        messages: Gets what a person should know of the choice.
+
+    Raises:
+        PlanError: There is no `confirm` section, or no candidate.
+        AttnsearchError: A candidate cannot be built.
+    """
+    document = space.document
+    confirm = document["confirm"]
+    if not confirm:
+        raise PlanError("the space file has no confirm section; add confirm: {top: 2, seeds: 5}")
+    given = given_configs(space)
+    chosen = choose(given or ranked, len(given) or confirm["top"])
+    if messages is not None:
+        messages += chosen.messages
+    epochs = confirm["epochs"] or document["train"]["epochs"]
+    configs = [arm_config(config, epochs) for config in chosen.configs]
+    names = labels(configs)
+    candidates = dict(zip(names, configs, strict=True))
+    arms = [Arm(name, "candidate", config) for name, config in candidates.items()]
+    contrasts: list[Contrast] = []
+    controls = confirm["controls"]
+    if "baseline" in controls:
+        baselines, of = _baselines(candidates)
+        arms += baselines
+        contrasts += [_difference(AGAINST_BASELINE, name, of[name]) for name in names]
+    if "capacity" in controls:
+        for name, config in candidates.items():
+            made = capacity_control(config, images, confirm["match"])
+            label = f"capacity of {name}"
+            arms.append(Arm(label, "capacity", made.config, of=name, notes=made.notes))
+            contrasts.append(_difference(AGAINST_CONTROLS, name, label))
+    if "tuned_baseline" in controls:
+        arms.append(_tuned(tuned, configs[0], epochs, needed=needs_tuning(space)))
+        contrasts += [_difference(AGAINST_CONTROLS, name, TUNED) for name in names]
+    return Plan(
+        act="confirm",
+        name="confirm",
+        arms=with_equals(arms),
+        contrasts=tuple(contrasts),
+        seeds=fresh_seeds(document["train"]["seed"], "confirm", confirm["seeds"]),
+        epochs=epochs,
+        part="test",
+        **statistics_of(document),
+    )
+
+
+def _baselines(candidates: Mapping[str, Config]) -> tuple[list[Arm], dict[str, str]]:
+    """The plain networks under the candidates' settings, and which is whose."""
+    arms: list[Arm] = []
+    of: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for name, config in candidates.items():
+        plain = plain_config(config)
+        text = canonical_text(plain)
+        if text not in known:
+            known[text] = f"{BASELINE} of {name}" if arms else BASELINE
+            note = f"training settings of {name}"
+            arms.append(Arm(known[text], "baseline", plain, of=name, notes=(note,)))
+        of[name] = known[text]
+    return arms, of
+
+
+def _tuned(tuned: Mapping[str, Any] | None, best: Config, epochs: int, *, needed: bool) -> Arm:
+    if tuned is None:
+        note = "no trial of its tuning finished" if needed else "no training setting is searched"
+        return Arm(TUNED, "tuned_baseline", plain_config(best), notes=(note,))
+    return Arm(TUNED, "tuned_baseline", arm_config(tuned, epochs))
+
+
+def _difference(family: str, candidate: str, control: str) -> Contrast:
+    return Contrast(family, f"{candidate} - {control}", (candidate,), (control,))
+
+
+def _plain_among(trial: Ranked, place: int) -> str:
+    if isinstance(trial, Given):
+        return "one of confirm.configs is the plain network; it is no candidate but the baseline"
+    return (
+        f"the plain network (trial {trial.number}) ranks {_ordinal(place)} after exploring; it is "
+        "no candidate but the baseline"
+    )
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")

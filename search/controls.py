@@ -1,0 +1,320 @@
+"""The networks that candidates are compared with: plain, as large as the candidate, and tuned."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnsearch.blocks import build_network, cost
+from attnsearch.blocks.architecture import expand
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import host_constructor
+from attnsearch.blocks.sites import as_size, as_width, find_backbone, match, network_sites
+from attnsearch.blocks.weights import weights_file
+from attnsearch.search.arms import Config, insertions, values_of
+from attnsearch.search.seeds import fresh_seeds
+from attnsearch.search.survey import Images
+from attnsearch.spaces import Space
+from attnsearch.spaces.insertions import Group, Option
+from attnsearch.spaces.parameters import side_loss
+from attnsearch.spaces.rules import Rule
+from attnsearch.spaces.values import same
+
+TOLERANCE = 0.01
+"""How far a capacity control may be from its candidate, relative to the candidate."""
+
+_CLOSE = 0.005  # near enough: a nearer width is not looked for
+_ROUNDS = 3  # of changing one stage
+Measure = Callable[[Mapping[str, Any]], int]
+
+_FILLER = "bottleneck1x1"
+_NAMES = {"params": "params", "macs": "MACs"}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """A network as large as a candidate, without its blocks.
+
+    Attributes:
+        config: The candidate's config with this network.
+        notes: How it was made, and what is left between the two.
+        is_baseline: Whether it is the plain network, which is as large already.
+    """
+
+    config: Config
+    notes: tuple[str, ...]
+    is_baseline: bool
+
+
+def plain_config(config: Mapping[str, Any]) -> Config:
+    """The config of the plain network under the same settings."""
+    plain = copy.deepcopy(dict(config))
+    plain["insert"] = []
+    plain["train"]["aux_weight"] = {}
+    return plain
+
+
+def capacity_control(config: Mapping[str, Any], images: Images, match: str = "params") -> Capacity:
+    """The plain network made as large as a candidate, within `TOLERANCE` where that is possible.
+
+    The widths of the host's stages are changed, up or down: all alike first, then one after the
+    other until the rest is small. Where no widths come near, and where pretrained weights hold
+    them fast, 1x1 bottlenecks are added at the candidate's sites instead.
+
+    Args:
+        config: Of the candidate.
+        images: What networks are built for.
+        match: `params` or `macs`.
+
+    Raises:
+        AttnsearchError: The candidate cannot be built.
+    """
+    measures = {key: _measure(images, key) for key in _NAMES}
+    measure = measures[match]
+    plain = plain_config(config)
+    target, base = measure(config), measure(plain)
+    if abs(base - target) <= TOLERANCE * target:
+        return Capacity(plain, _residuals(plain, config, measures), True)
+    options: list[tuple[Config, str]] = []
+    if weights_file(plain["network"].get("weights"))[0] is None:
+        options.append(_by_width(plain, target, base, measure))
+    if not options or abs(measure(options[0][0]) - target) > TOLERANCE * target:
+        filled = _by_bottlenecks(config, plain, target - base, images, match)
+        options += [filled] if filled else []
+    best, told = min(
+        options or [(plain, "nothing can be added or removed")],
+        key=lambda option: abs(measure(option[0]) - target),
+    )
+    rest = _residuals(best, config, measures)
+    if abs(measure(best) - target) > TOLERANCE * target:
+        rest = (*rest, f"no closer match in {_NAMES[match]} exists")
+    return Capacity(best, (told, *rest), False)
+
+
+def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
+    """The space of one network's training settings alone, with the budget of the whole search.
+
+    Decisions left are those under `train` and `data.augment`; sampler, scheduler, trials, epochs
+    and objectives are the file's, limits are lifted, and the seed is one of tuning.
+
+    Args:
+        space: The space that was explored.
+        config: Whose network: `plain_config` of the best candidate's for the tuned baseline.
+
+    Returns:
+        The space; None where the file searches no training setting.
+    """
+    sides = {side_loss(entry["block"]) for entry in insertions(config)}
+    kept = [
+        setting
+        for setting in space.settings
+        if setting.path[0] != "network"
+        and (setting.path[:2] != ("train", "aux_weight") or setting.path[2] in sides)
+    ]
+    names = {setting.decision.name for setting in kept}
+    settings = []
+    for setting in kept:
+        parents = tuple(parent for parent in setting.decision.parents if parent[0] in names)
+        settings.append(replace(setting, decision=replace(setting.decision, parents=parents)))
+    if not settings:
+        return None
+    document = copy.deepcopy(space.document)
+    document |= {
+        "network": copy.deepcopy(config["network"]),
+        "insert": copy.deepcopy(config["insert"]),
+        "blocks": {},
+        "forbid": [],
+        "limits": {},
+        "confirm": None,
+        "ablation": None,
+    }
+    document["train"]["seed"] = fresh_seeds(document["train"]["seed"], "tuning", 1)[0]
+    decided = {setting.decision.name: setting.decision for setting in settings}
+    order = [decision.name for decision in space.decisions if decision.name in decided]
+    return replace(
+        space,
+        document=document,
+        decisions=tuple(decided[name] for name in order),
+        groups=tuple(_fixed_group(entry, config) for entry in insertions(config)),
+        settings=tuple(settings),
+        rules=tuple(_rules_left(space, config, names)),
+        infeasible=(),
+        warnings=[],
+    )
+
+
+def _fixed_group(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
+    network = config["network"]
+    places = network_sites(network)
+    option = Option(entry["block"], dict(entry["params"].get(entry["block"], {})))
+    return Group(
+        entry.get("name") or entry["at"],
+        entry["at"],
+        tuple(match(entry["at"], places)),
+        None,
+        {entry["block"]: option},
+        ("insert",),
+        bool(entry.get("pretrained_safe")),
+    )
+
+
+def _rules_left(space: Space, config: Mapping[str, Any], names: set[str]) -> list[Rule]:
+    """The rules that can still hold, reduced to the decisions that are left."""
+    fixed = values_of(space, config)
+    left = []
+    for rule in space.rules:
+        settled = {name: wanted for name, wanted in rule.conditions.items() if name not in names}
+        holds = all(
+            name in fixed and any(same(fixed[name], value) for value in wanted)
+            for name, wanted in settled.items()
+        )
+        open_ones = {name: rule.conditions[name] for name in rule.conditions.keys() - settled}
+        if holds and open_ones:
+            left.append(Rule(rule.text, open_ones))
+    return left
+
+
+def _measure(images: Images, match: str) -> Measure:
+    """What counts a config's parameters or MACs, each network once."""
+    known: dict[str, int] = {}
+
+    def measure(config: Mapping[str, Any]) -> int:
+        key = repr((config["network"], config["insert"]))
+        if key not in known:
+            network = _built(config, images)
+            if match == "params":
+                known[key] = cost.params(network)
+            else:
+                known[key] = cost.macs(network, (images.channels, *images.size))
+        return known[key]
+
+    return measure
+
+
+def _built(config: Mapping[str, Any], images: Images) -> nn.Module:
+    """The network of a config; without numbers where nothing is inserted."""
+    if config["insert"]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # loading the space told what its blocks warn of
+            return build_network(config, images.channels, images.classes, images.size)
+    size = as_size(images.size)
+    with torch.device("meta"):
+        return host_constructor(config["network"], images.channels, images.classes, size)()
+
+
+def _by_width(plain: Config, target: int, base: int, measure: Measure) -> tuple[Config, str]:
+    """The plain network with other widths, as near to the target as the search finds."""
+    backbone = find_backbone(plain["network"]["backbone"])
+    start = backbone.widths(plain["network"].get("width", 1.0))
+
+    def widened(planes: Sequence[int]) -> Config:
+        factors = [have / of for have, of in zip(planes, backbone.planes, strict=True)]
+        width = as_width(factors)
+        network = {**plain["network"], "width": [*width] if isinstance(width, tuple) else width}
+        return {**plain, "network": network}
+
+    def off(planes: Sequence[int]) -> float:
+        try:
+            return measure(widened(planes)) / target - 1
+        except AttnsearchError:  # the host cannot have these widths
+            return math.inf
+
+    best, factor, left = start, 1.0, base / target - 1
+    tried = {start}
+    while abs(left) > _CLOSE:
+        factor /= math.sqrt(1 + left)  # both counts grow about as the square of the width
+        scaled = tuple(max(1, round(width * factor)) for width in start)
+        left = off(scaled)
+        if scaled in tried or not math.isfinite(left):
+            break
+        tried.add(scaled)
+        best = min(best, scaled, key=lambda planes: abs(off(planes)))
+    for _ in range(_ROUNDS):
+        if abs(off(best)) <= _CLOSE:
+            break
+        nearer = min(_neighbours(best, off), key=lambda planes: abs(off(planes)), default=best)
+        if abs(off(nearer)) >= abs(off(best)):
+            break
+        best = nearer
+    shown = "-".join(map(str, best))
+    return widened(best), f"stages {shown} wide instead of {'-'.join(map(str, start))}"
+
+
+def _neighbours(
+    planes: tuple[int, ...], off: Callable[[Sequence[int]], float]
+) -> list[tuple[int, ...]]:
+    """One stage changed by as much as its slope says is missing, in the two best ways."""
+    found: list[tuple[float, tuple[int, ...]]] = []
+    here = off(planes)
+    for stage in range(len(planes)):
+
+        def moved(by: int, stage: int = stage) -> tuple[int, ...]:
+            return (*planes[:stage], max(1, planes[stage] + by), *planes[stage + 1 :])
+
+        slope = off(moved(1)) - here
+        if not math.isfinite(slope) or slope <= 0:
+            slope = here - off(moved(-1))
+        if not math.isfinite(slope) or slope <= 0:
+            continue
+        steps = -here / slope
+        for by in {math.floor(steps), math.ceil(steps)} - {0}:
+            found.append((abs(here + by * slope), moved(by)))
+    return [planes for _, planes in sorted(found)[:2]]
+
+
+def _by_bottlenecks(
+    config: Mapping[str, Any], plain: Config, missing: int, images: Images, match: str
+) -> tuple[Config, str] | None:
+    """The plain network with 1x1 bottlenecks where the candidate has its blocks."""
+    if missing <= 0:
+        return None
+    network = plain["network"]
+    every = network_sites(network, images.size)
+    places = {site.name: site for site in every}
+    names = dict.fromkeys(
+        insertion.site.replace(".conv", ".after_conv") for insertion in expand(config)
+    )
+    units = {  # what one hidden channel costs
+        name: 2 * site.channels * (site.size[0] * site.size[1] if match == "macs" else 1)
+        for name in names
+        if (site := places.get(name))
+    }
+    if not units:
+        return None
+    hidden = dict.fromkeys(units, missing // sum(units.values()))
+    left = missing - sum(hidden[name] * unit for name, unit in units.items())
+    for name, unit in sorted(units.items(), key=lambda item: -item[1]):
+        more = left // unit
+        hidden[name] += more
+        left -= more * unit
+    smallest = min(units, key=lambda name: units[name])
+    if left * 2 > units[smallest]:
+        hidden[smallest] += 1
+    entries: list[dict[str, Any]] = [
+        {"at": name, "name": name, "block": _FILLER, "params": {_FILLER: {"hidden": count}}}
+        for name, count in hidden.items()
+        if count > 0
+    ]
+    if not entries:
+        return None
+    told = ", ".join(f"{hidden[entry['name']]} at {entry['name']}" for entry in entries[:4])
+    more_sites = f" and {len(entries) - 4} more" if len(entries) > 4 else ""
+    return (
+        {**plain, "insert": entries},
+        f"1x1 bottlenecks with hidden channels: {told}{more_sites}",
+    )
+
+
+def _residuals(
+    config: Mapping[str, Any], candidate: Mapping[str, Any], measures: Mapping[str, Measure]
+) -> tuple[str, ...]:
+    """By how much the control's params and MACs differ from the candidate's."""
+    return tuple(
+        f"{name} {100 * (measures[key](config) / measures[key](candidate) - 1):+.2f} %"
+        for key, name in _NAMES.items()
+    )

@@ -1,0 +1,92 @@
+"""What one session of a study came to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from attnsearch.runs.plans import PlanRow
+from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.search.text import plural
+
+AGAIN = "run it again to go on from there"
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A study as one session left it.
+
+    Attributes:
+        study: Its row in the ledger.
+        state: "finished", "interrupted" or "failed" (no trial finished, or an act could not be
+            done).
+        trials: All its runs, also those of earlier sessions.
+        best: Number of the best finished trial by the first objective; None without one.
+        front: Numbers of the best trials: with several objectives the Pareto front.
+        importances: Objective to decision to importance, which sum to 1.
+        notes: What the user should know, one sentence each.
+        message: Why the session ended and, where the study can go on, how.
+        seconds: Wall time of the session.
+        plans: What confirm and ablations compare, superseded plans left out.
+        winner: Label of the arm that confirm froze as the winner.
+        verdicts: What the comparisons say, one sentence each.
+    """
+
+    study: StudyRow
+    state: str
+    trials: list[TrialRow]
+    best: int | None
+    front: list[int]
+    importances: dict[str, dict[str, float]]
+    notes: list[str]
+    message: str
+    seconds: float
+    plans: list[PlanRow] = field(default_factory=list)
+    winner: str | None = None
+    verdicts: list[str] = field(default_factory=list)
+
+
+def outcome_text(
+    state: str,
+    rows: Sequence[TrialRow],
+    budget: int,
+    winner: str | None,
+    unfinished: Sequence[str],
+) -> str:
+    """Why a session ended and, where the study can go on, how.
+
+    Args:
+        state: As in `StudyResult`.
+        rows: All runs of the study.
+        budget: Trials that the search may spend.
+        winner: Label of the frozen winner.
+        unfinished: Why acts could not be done.
+    """
+    searched = [row for row in rows if row.arm is None]
+    counts = Counter(row.state for row in searched)
+    words = {"finished": "finished", "stopped": "stopped early", "failed": "failed"}
+    words["infeasible"] = "infeasible"
+    told = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
+    ended = sum(counts[key] for key in words)
+    arms = _arms_text(rows)
+    if state == "interrupted":
+        so_far = f" ({told})" if told else ""
+        acts = f" and {arms}" if arms else ""
+        return f"stopped after {ended} of {budget} trials{so_far}{acts}; all is recorded; {AGAIN}"
+    if state == "failed" and not unfinished:
+        reasons = [row for row in searched if row.error]
+        why = f"; trial {reasons[0].number:03d}: {reasons[0].error}" if reasons else ""
+        return f"no trial finished ({told or 'none was tried'}){why}"
+    parts = [f"{plural(ended, 'trial')}: {told}"] if ended else []
+    parts += [arms] if arms else []
+    parts += [f"winner: {winner}"] if winner else []
+    return "; ".join([*parts, *unfinished])
+
+
+def _arms_text(rows: Sequence[TrialRow]) -> str:
+    """`18 runs of confirm, 9 of ablations`."""
+    counts = Counter(row.role for row in rows if row.state not in ("running", "interrupted"))
+    words = {"tuning": "of tuning", "confirm": "of confirm", "ablation": "of ablations"}
+    told = [
+        f"{plural(counts[role], 'run')} {word}" for role, word in words.items() if counts[role]
+    ]
+    return ", ".join(told)

@@ -1,0 +1,295 @@
+"""What follows exploring, as `check` foresees it: runs, time, and what their number can find."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.database import LedgerError
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.power import achieved_power, detectable, pair_sd, power_sentence, seeds_needed
+from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
+from attnsearch.search.arms import PlanError, plan_folds, statistics_of
+from attnsearch.search.confirm_plan import needs_tuning
+from attnsearch.search.plan_text import plan_runs
+from attnsearch.search.text import duration, paragraph, plural
+from attnsearch.spaces import Space
+from attnsearch.spaces.insertions import NONE
+from attnsearch.spaces.model_search import is_share
+
+_WANTED_POWER = 0.8
+_CONTROLS = 2  # the family of the other controls has two tests a candidate: capacity and tuned
+
+
+@dataclass(frozen=True)
+class ActCost:
+    """What one act is going to cost, at most.
+
+    Attributes:
+        act: Its name.
+        arms: How many; 0 for tuning, which has trials.
+        runs: How many are trained.
+        seconds: Estimated; None where an epoch's time is not known.
+    """
+
+    act: str
+    arms: int
+    runs: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """How runs of one arm vary over seeds, from arms that a ledger has.
+
+    Attributes:
+        spread: Standard deviation over seeds, pooled over arms, in metric units.
+        correlation: Between two arms on the same seeds, pooled; at least 0.
+        arms: From how many.
+        runs: From how many.
+    """
+
+    spread: float
+    correlation: float
+    arms: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What follows exploring.
+
+    Attributes:
+        acts: In order.
+        notes: What could not be foreseen, and why.
+        power: What the seeds can find, in sentences.
+    """
+
+    acts: tuple[ActCost, ...] = ()
+    notes: tuple[str, ...] = ()
+    power: tuple[str, ...] = ()
+
+
+def outlook(
+    space: Space, epoch_seconds: float | None, workers: int, pilot: Pilot | None = None
+) -> Outlook:
+    """Foresees confirm and ablation, before anything is known of the winner.
+
+    Counts are upper limits: candidates may share a baseline, and arms may be equal. Ablations are
+    counted on a network with a block at every place.
+
+    Args:
+        space: The space.
+        epoch_seconds: Of the default network.
+        workers: How many runs there are side by side.
+        pilot: What the ledger has, see `pilot_runs`.
+    """
+    acts: list[ActCost] = []
+    notes: list[str] = []
+
+    def cost(act: str, arms: int, runs: int, epochs: int) -> None:
+        seconds = None
+        if epoch_seconds is not None:
+            seconds = math.ceil(runs / workers) * epochs * epoch_seconds
+        acts.append(ActCost(act, arms, runs, seconds))
+
+    document = space.document
+    confirm, train = document["confirm"], document["train"]
+    repeats = len(plan_folds(document)[0])
+    trials = document["search"]["trials"]
+    if confirm:
+        if needs_tuning(space):
+            cost("tuning the baseline", 0, trials, train["epochs"])
+        arms = _confirm_arms(space)
+        runs = arms * confirm["seeds"] * repeats
+        cost("confirm", arms, runs, confirm["epochs"] or train["epochs"])
+    for name in (document["ablation"] or {}).get("plans", ()):
+        try:
+            settings = ablation_settings(space)
+            plan = ablation_plan(name, _full(space), space=space, settings=settings)
+        except PlanError as error:
+            notes.append(f"ablation {name}: {error}")
+            continue
+        runs = plan_runs(plan)
+        if settings.retuned:
+            runs += trials * sum(1 for arm in plan.arms if arm.equals is None)
+        cost(f"ablation {name}", len(plan.arms), runs, settings.epochs)
+    return Outlook(tuple(acts), tuple(notes), tuple(_power(space, pilot)) if confirm else ())
+
+
+def outlook_text(found: Outlook) -> str:
+    """The acts to come in words; nothing where there are none."""
+    if not found.acts and not found.notes:
+        return ""
+    out = ["Then, at most:"]
+    for act in found.acts:
+        what = f"{plural(act.arms, 'arm')}, {plural(act.runs, 'run')}"
+        what = what if act.arms else f"{plural(act.runs, 'trial')} of its training settings"
+        told = f"{act.act}: {what}"
+        if act.seconds is not None:
+            told += f", about {duration(act.seconds)}"
+        out.append(paragraph(told, indent="  ", hanging="    "))
+    out += [paragraph(note, indent="  * ", hanging="    ") for note in found.notes]
+    out += [paragraph(line, indent="  ", hanging="    ") for line in found.power]
+    return "\n".join(out)
+
+
+def pilot_of(space: Space, data: DataSet | None) -> Pilot | None:
+    """What the ledger of this folder says of the spread between seeds; None without one.
+
+    Args:
+        space: The space.
+        data: What exploring trains on.
+    """
+    if data is None or not space.document["confirm"]:
+        return None
+    try:
+        with Ledger(create=False) as ledger:
+            return pilot_runs(ledger, data.fingerprint, space.document["primary_metric"])
+    except LedgerError:
+        return None
+
+
+def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
+    """How validation scores vary over seeds, from arms on the same data; None without any.
+
+    Only the spread within arms enters, never a difference between them.
+
+    Args:
+        ledger: The ledger.
+        fingerprint: Of the data.
+        metric: Without its part.
+    """
+    acts: dict[tuple[int, str], dict[str, dict[tuple[Any, int], float]]] = {}
+    for study in ledger.studies():
+        if study.fingerprint != fingerprint:
+            continue
+        for row in ledger.trials(study.id):
+            score = row.metrics.get(f"val_{metric}") if row.metrics else None
+            if row.role not in ("confirm", "ablation") or row.state != "finished" or score is None:
+                continue
+            arms = acts.setdefault((study.id, row.role), defaultdict(dict))
+            arms[row.arm or ""][row.fold, row.seed] = float(score)
+    squares = freedom = runs = used = 0.0
+    products = together = 0.0
+    for arms in acts.values():
+        centred = [_centred(scores) for scores in arms.values()]
+        for index, one in enumerate(centred):
+            if len(one) < 2:
+                continue
+            squares += sum(value**2 for value in one.values())
+            freedom += len(one) - len({fold for fold, _ in one})
+            runs, used = runs + len(one), used + 1
+            for other in centred[:index]:
+                common = one.keys() & other.keys()
+                if len(common) == len(one) == len(other):
+                    products += sum(one[key] * other[key] for key in common)
+                    together += math.sqrt(
+                        sum(one[key] ** 2 for key in common)
+                        * sum(other[key] ** 2 for key in common)
+                    )
+    if freedom < 1:
+        return None
+    correlation = min(max(products / together, 0.0), 0.95) if together else 0.0
+    return Pilot(math.sqrt(squares / freedom), correlation, int(used), int(runs))
+
+
+def _centred(scores: Mapping[tuple[Any, int], float]) -> dict[tuple[Any, int], float]:
+    """The scores of an arm less their mean in each fold."""
+    folds = {fold for fold, _ in scores}
+    means = {
+        fold: float(np.mean([score for key, score in scores.items() if key[0] == fold]))
+        for fold in folds
+    }
+    return {key: score - means[key[0]] for key, score in scores.items()}
+
+
+def _confirm_arms(space: Space) -> int:
+    """The arms of confirm at most: candidates, and the controls of each."""
+    confirm = space.document["confirm"]
+    top = min(confirm["top"], max(space.architecture_count(), 1))
+    settings = any(setting.path[0] != "network" for setting in space.settings)
+    per_candidate = {"capacity": top, "baseline": top if settings else 1, "tuned_baseline": 1}
+    arms: int = top + sum(per_candidate[control] for control in confirm["controls"])
+    return arms
+
+
+def _full(space: Space) -> dict[str, Any]:
+    """A config of the space with a block at as many places as its rules allow.
+
+    Raises:
+        PlanError: No place has a block that can stand there.
+    """
+    names = {group.decision.name for group in space.groups if group.decision is not None}
+    chosen: dict[str, Any] = {}
+
+    def values() -> dict[str, Any]:
+        def choose(decision: Any) -> Any:
+            if decision.name in chosen:
+                return chosen[decision.name]
+            empty = decision.name in names and NONE in decision.choices
+            return NONE if empty else decision.default()
+
+        return space.ask(choose)
+
+    for group in space.groups:
+        if group.decision is None:
+            continue
+        for block in group.options:
+            if block == NONE:
+                continue
+            chosen[group.decision.name] = block
+            if space.forbidden(values()) is None:
+                break
+            del chosen[group.decision.name]
+    found = values()
+    if space.forbidden(found) is not None:
+        raise PlanError("what it does depends on the winner")
+    return space.resolve(found)
+
+
+def _power(space: Space, pilot: Pilot | None) -> list[str]:
+    """What the seeds of confirm can find at the strictest level of Holm's procedure."""
+    confirm, document = space.document["confirm"], space.document
+    metric, alpha = document["primary_metric"], document["alpha"]
+    seeds = confirm["seeds"]
+    families = set(confirm["controls"])
+    tests = confirm["top"] * max(len(families - {"baseline"}), 1)
+    if statistics_of(document)["folds"] != (None,):
+        return ["power: with folds it depends on how the folds differ, which is not known"]
+    if seeds < 2:
+        return ["power: one seed tests nothing; confirm.seeds: 5 gives verdicts"]
+    scale, unit = (100.0, "points") if is_share(metric) else (1.0, "units")
+    counts = sorted({max(seeds, 2), 8} if seeds != 8 else {5, 8})
+    if pilot is None:
+        found = [detectable(count, pair_sd(1.0), tests, alpha) for count in counts]
+        told = ", ".join(
+            f"with {count} seeds {size:.1f} times"
+            for count, size in zip(counts, found, strict=True)
+        )
+        return [
+            f"power: you detect differences of so many times the spread between seeds: {told} (80 "
+            f"% power, {plural(tests, 'test')} in the family, pairs taken as uncorrelated); the "
+            "spread is not known, since the ledger has no confirmed runs on this data"
+        ]
+    spread = pilot.spread
+    said = [
+        f"power: {power_sentence(spread, counts, pilot.correlation, tests, alpha, scale, unit)} "
+        f"({metric}, 80 % power, {plural(tests, 'test')} in the family; spread and correlation "
+        f"{pilot.correlation:.2f} from {pilot.runs} confirmed runs of {pilot.arms} arms)"
+    ]
+    wanted = document["smallest_effect"]
+    if wanted is not None and spread > 0:
+        sd = pair_sd(spread, pilot.correlation)
+        have = achieved_power(seeds, wanted, sd, tests, alpha)
+        needed = seeds_needed(wanted, sd, tests, alpha, _WANTED_POWER)
+        enough = f"{needed} seeds give 80 %" if needed else "100 seeds do not give 80 %"
+        said.append(
+            f"smallest_effect, {wanted * scale:g} {unit}, is found by {seeds} seeds with a power "
+            f"of {100 * have:.0f} %; {enough}"
+        )
+    return said

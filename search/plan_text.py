@@ -1,0 +1,93 @@
+"""A plan in words, before its first run is trained."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+from attnsearch.runs.protocol import Arm, Plan
+from attnsearch.search.text import duration, paragraph, plural, table
+
+_KINDS = {
+    "candidate": "candidate",
+    "baseline": "plain network",
+    "capacity": "plain network of that size",
+    "tuned_baseline": "plain network, tuned",
+    "reference": "reference",
+    "variant": "variant",
+}
+
+
+def plan_runs(plan: Plan) -> int:
+    """How many runs a plan has; arms that are equal are trained once."""
+    return len(plan.repeats()) * sum(1 for arm in plan.arms if arm.equals is None)
+
+
+def plan_text(
+    plan: Plan,
+    *,
+    reused: Mapping[str, int] | None = None,
+    run_seconds: float | None = None,
+    workers: int = 1,
+) -> str:
+    """What a plan is going to do: arms, runs, those that are reused, and the time.
+
+    Args:
+        plan: The plan.
+        reused: How many runs of each arm have finished already, by label.
+        run_seconds: Of one run; None where it is not known.
+        workers: How many runs there are side by side.
+    """
+    have = reused or {}
+    each = len(plan.repeats())
+    rows = [_row(arm, each, have) for arm in plan.arms]
+    total = plan_runs(plan)
+    ready = min(sum(have.get(arm.label, 0) for arm in plan.arms if arm.equals is None), total)
+    out = [
+        _head(plan),
+        table(
+            ["arm", "kind", "runs", "reused", "note"], rows, right={"runs", "reused"}, indent="  "
+        ),
+        paragraph(_comparisons(plan), indent="  ", hanging="  "),
+    ]
+    told = f"{plural(total - ready, 'run')} to train"
+    if ready:
+        told += f", {ready} reused"
+    if run_seconds is not None:
+        rounds = math.ceil((total - ready) / max(workers, 1))
+        told += f"; about {duration(rounds * run_seconds)}, {workers} at a time"
+    out.append(f"  {told}")
+    return "\n".join(out)
+
+
+def _head(plan: Plan) -> str:
+    name = plan.name if plan.act == "confirm" else f"ablation {plan.name}"
+    seeds = plural(len(plan.seeds), "seed")
+    folds = f" on each of {len(plan.folds)} folds" if len(plan.folds) > 1 else ""
+    part = {"test": "test", "val": "validation"}[plan.part]
+    epoch = "best validation epoch" if plan.checkpoint == "best_val" else "last epoch"
+    told = (
+        f"{name}: {plural(len(plan.arms), 'arm')}, {seeds}{folds}, {plural(plan.epochs, 'epoch')} "
+        f"a run; {plan.metric} of the {epoch} on the {part} part"
+    )
+    if plan.act == "ablation" and not plan.retuned:
+        told += "; training settings are the reference's (not retuned)"
+    if plan.retuned:
+        told += "; every arm's training settings are tuned first, with the search's budget"
+    if plan.nesting == "not nested":
+        told += "; not nested, so without verdicts"
+    return paragraph(told, hanging="  ")
+
+
+def _row(arm: Arm, each: int, reused: Mapping[str, int]) -> tuple[object, ...]:
+    notes = [note for note in arm.notes if note != f"= {arm.equals}"]
+    if arm.equals is not None:
+        notes.insert(0, f"= {arm.equals}, whose runs these are")
+    runs = 0 if arm.equals is not None else each
+    ready = None if arm.equals is not None else reused.get(arm.label, 0)
+    return arm.label, _KINDS[arm.kind], runs, ready, "; ".join(notes)
+
+
+def _comparisons(plan: Plan) -> str:
+    families = Counter(contrast.family for contrast in plan.contrasts)
+    told = ", ".join(f"{family} ({count})" for family, count in families.items())
+    return f"compared, with Holm's adjustment within each family: {told}" if told else ""

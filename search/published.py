@@ -1,0 +1,102 @@
+"""The published networks: `attnsearch blocks --published`, and their figures beside ours."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnsearch.search.survey import Example
+from attnsearch.search.text import paragraph, table
+from attnsearch.spaces.shipped_files import published
+
+_ROUNDED = 5  # digits; a figure with more is exact
+
+
+def networks_text() -> str:
+    """The shipped space files of published networks, with what their authors state."""
+    rows = [
+        (
+            f"spaces/{name}.yaml",
+            *(_stated(facts[key]) if key in facts else "-" for key in ("params", "macs")),
+            f"{facts['about']}. {facts['code']}",
+        )
+        for name, facts in published().items()
+    ]
+    headers = ["file", "params", "MACs", "what it is, and the authors' code"]
+    return "\n".join(
+        [
+            table(headers, rows, right={"params", "MACs"}),
+            "",
+            paragraph(
+                "Parameters and multiply-accumulates are as published; an exact number was "
+                "counted on the authors' code, which states none. Each file says in its comments "
+                "what differs from the publication, and is a space file like any other: copy it, "
+                "name your data, add choices."
+            ),
+            "",
+            "Beside the counts of ours:  attnsearch check spaces/epsanet50.yaml",
+        ]
+    )
+
+
+def published_text(facts: Mapping[str, Any] | None, example: Example) -> str:
+    """What the authors publish of a file's network beside what is counted here.
+
+    Args:
+        facts: The `published` section; None where the file has none.
+        example: The network as it is built.
+    """
+    if facts is None:
+        return ""
+    rows = [
+        (
+            name,
+            "-" if counted is None else f"{counted:,}",
+            "-" if stated is None else _stated(stated),
+            _compared(counted, stated),
+        )
+        for name, counted, stated in (
+            ("params", example.params, facts["params"]),
+            ("MACs", example.macs, facts["macs"]),
+        )
+    ]
+    out = [
+        paragraph(f"Published: {facts['about']}", hanging="  "),
+        table(["", "here", "published", ""], rows, right={"here", "published"}, indent="  "),
+    ]
+    out += [
+        paragraph(text, indent="  ", hanging="    ")
+        for text in (
+            facts["counts"],
+            facts["results"] and f"Results: {facts['results']}",
+            facts["paper"] and f"Paper: {facts['paper']}",
+            facts["code"] and f"Code: {facts['code']}",
+        )
+        if text
+    ]
+    return "\n".join(out)
+
+
+def _digits(stated: float) -> int:
+    """How many digits a figure is published with: 4 for 22.56e6."""
+    return len(f"{stated:.0f}".rstrip("0")) or 1
+
+
+def _stated(stated: float) -> str:
+    """A published figure with the digits that it is published with."""
+    exact = f"{stated:.0f}"
+    if _digits(stated) > _ROUNDED:
+        return f"{int(exact):,}"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if stated >= size:
+            decimals = max(0, _digits(stated) - len(f"{stated / size:.0f}".rstrip()))
+            return f"{stated / size:.{max(decimals, 2 if size > 1e3 else 0)}f} {unit}"
+    return exact
+
+
+def _compared(counted: int | None, stated: float | None) -> str:
+    if counted is None or stated is None:
+        return ""
+    exact = _digits(stated) > _ROUNDED
+    place = 0 if exact else len(f"{stated:.0f}") - max(_digits(stated), 2)
+    if round(counted, -place) == round(stated):
+        return "the same"
+    return f"{100 * (counted - stated) / stated:+.1f} % here"

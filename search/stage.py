@@ -1,0 +1,127 @@
+"""What the acts of a study share: their surroundings, and how runs are told apart and ranked."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.protocol import Plan
+from attnsearch.runs.rows import RunRow, StudyRow, TrialRow
+from attnsearch.search.events import Progress
+from attnsearch.search.explorers import Explorers
+from attnsearch.search.objectives import Objectives
+from attnsearch.search.records import LateMirror, Records
+from attnsearch.search.survey import Images
+from attnsearch.spaces import Space
+
+
+@dataclass
+class Stage:
+    """What the acts of a study work with.
+
+    Attributes:
+        space: The space.
+        ledger: The ledger.
+        study: The study, open and leased.
+        mirror: Learns of every change.
+        progress: Told of every event.
+        objectives: Of the study.
+        datasets: By name: `data`, which exploring trains on, and `fold 0`, ... where there are
+            folds.
+        key: Gives the run key of a config with its fold and seed.
+        explorers: Makes what explores, and is told which act begins.
+        note: Tells the user something, now and at the end.
+        workers: How many jobs run side by side, as far as is known.
+    """
+
+    space: Space
+    ledger: Ledger
+    study: StudyRow
+    mirror: LateMirror
+    progress: Progress
+    objectives: Objectives
+    datasets: Mapping[str, DataSet]
+    key: Callable[[Mapping[str, Any]], str]
+    explorers: Explorers
+    note: Callable[[str], None]
+    workers: int = 1
+
+    def records(self, keep: str) -> Records:
+        """What writes down the runs of an act; see `Records` for `keep`."""
+        return Records(
+            self.ledger, self.study, self.mirror, self.progress, self.objectives, keep=keep
+        )
+
+    def past(self) -> list[TrialRow]:
+        """The study's runs so far."""
+        return self.ledger.trials(self.study.id)
+
+    def dataset(self, fold: int | None) -> str:
+        """The name of the data set of a fold."""
+        return dataset_name(self.space.document, fold)
+
+    def images(self) -> Images:
+        """What networks are built for."""
+        data = self.datasets["data"]
+        return Images(data.channels, data.image_size, data.classes)
+
+    def run_seconds(self, epochs: int) -> float | None:
+        """How long a run of so many epochs takes, by the finished ones of this study."""
+        paces = [
+            row.seconds / len(row.epochs)
+            for row in self.past()
+            if row.state == "finished" and row.epochs and row.reused_from is None
+        ]
+        return statistics.median(paces) * epochs if paces else None
+
+
+def act_name(plan: Plan) -> str:
+    """What the act of a plan is called: `confirm`, `ablation loco`."""
+    return plan.name if plan.act == plan.name else f"{plan.act} {plan.name}"
+
+
+def dataset_name(document: Mapping[str, Any], fold: int | None) -> str:
+    """Under which name the data of a fold is given to the workers."""
+    return "data" if fold is None or fold == document["data"].get("fold") else f"fold {fold}"
+
+
+def rank_candidates(
+    plan: Plan, runs: Mapping[str, Sequence[TrialRow | None]]
+) -> list[tuple[str, float | None]]:
+    """The candidates by their means on validation, the best first, then those with failed runs.
+
+    Args:
+        plan: Of confirm.
+        runs: As `Ledger.arm_runs` gives them.
+    """
+    sign = -1 if plan.direction == "max" else 1
+    means = []
+    for place, arm in enumerate(plan.arms):
+        if arm.kind == "candidate":
+            scores = [_score(run, f"val_{plan.metric}") for run in runs[arm.label]]
+            whole = [score for score in scores if score is not None]
+            mean = statistics.fmean(whole) if len(whole) == len(scores) else None
+            means.append((arm.label, mean, place))
+    means.sort(key=lambda item: (item[1] is None, sign * (item[1] or 0.0), item[2]))
+    return [(label, mean) for label, mean, _ in means]
+
+
+def _score(run: TrialRow | None, metric: str) -> float | None:
+    value = run.metrics.get(metric) if run is not None and run.state == "finished" else None
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def tested(run: RunRow) -> bool:
+    """Whether a run has been scored on the test part."""
+    return any(name.startswith("test_") for name in run.metrics)
+
+
+def usable(plan: Plan, run: RunRow) -> bool:
+    """Whether a finished run can still be scored on the part that a plan compares."""
+    if plan.part != "test" or tested(run):
+        return True
+    return run.weights_path is not None and Path(run.weights_path).is_file()

@@ -1,0 +1,163 @@
+"""Which blocks can stand where: those of a file, and those of the table that cannot, and why."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attnsearch.blocks.table import BLOCKS
+from attnsearch.search.survey import Fit
+from attnsearch.search.text import paragraph, plural, table
+from attnsearch.spaces import Space
+from attnsearch.spaces.decisions import decision
+from attnsearch.spaces.errors import Problems
+from attnsearch.spaces.fits import Host
+from attnsearch.spaces.insertions import NONE, Group, Option
+from attnsearch.spaces.parameters import read_settings
+
+_MOST_SITES = 6  # named in one line
+
+
+@dataclass(frozen=True)
+class Barred:
+    """Blocks that cannot stand at some sites of an entry, for one reason.
+
+    Attributes:
+        entry: The entry's number, from 0.
+        at: Its pattern, or the patterns of its groups.
+        blocks: The blocks; one where the reason names it.
+        sites: The sites.
+        where: The same in few words: `layer2.*.conv1` where all of a stage's are meant.
+        of: How many sites the entry has.
+        reason: Why, for the first of the sites.
+    """
+
+    entry: int
+    at: str
+    blocks: tuple[str, ...]
+    sites: tuple[str, ...]
+    where: str
+    of: int
+    reason: str
+
+
+def barred(space: Space) -> list[Barred]:
+    """Tries every block of the table, and every other one of the file, at every entry's sites.
+
+    A block has the hyperparameters that the file gives it, the first ones where they are searched,
+    and its constructor's defaults for the rest. The network is the default one.
+    """
+    host = space.host(space.defaults())
+    found: list[Barred] = []
+    for path, members in itertools.groupby(space.groups, key=lambda group: group.path):
+        groups = list(members)
+        entry = int(path[1])
+        at = str(space.document["insert"][entry]["at"])
+        found += _entry(space, host, entry, at, groups)
+    return found
+
+
+def barred_text(found: Sequence[Barred]) -> str:
+    """The list for people, empty where every block can stand everywhere."""
+    if not found:
+        return ""
+    out = [
+        "Blocks of the table that cannot stand at an entry's sites "
+        "(as the file sets them, else with their defaults):"
+    ]
+    for (_, at, count), members in itertools.groupby(found, lambda b: (b.entry, b.at, b.of)):
+        out.append(f"  {at} ({plural(count, 'site')}):")
+        for item in members:
+            text = f"{', '.join(item.blocks)} at {item.where}: {item.reason}"
+            out.append(paragraph(text, indent="    * ", hanging="      "))
+    return "\n".join(out)
+
+
+def fits_text(found: Sequence[Fit]) -> str:
+    """One table for each group of sites, its blocks side by side."""
+    if not found:
+        return ""
+    out = ["Every block at every site (tried on networks without numbers):"]
+    for group, members in itertools.groupby(found, key=lambda fit: fit.group):
+        cells = {(fit.site, fit.block): fit for fit in members}
+        blocks = list(dict.fromkeys(block for _, block in cells))
+        sites = list(dict.fromkeys(site for site, _ in cells))
+        rows = [(site, *(_cell(cells[site, block]) for block in blocks)) for site in sites]
+        out.append(table([f"at {group}:", *blocks], rows, indent="  "))
+    return "\n".join(out)
+
+
+def _cell(fit: Fit) -> str:
+    if fit.fitting == fit.tried:
+        return "fits" if fit.tried == 1 else f"fits ({fit.tried} settings)"
+    if not fit.fitting:
+        return "cannot"
+    return f"{fit.fitting} of {fit.tried} settings"
+
+
+def _entry(
+    space: Space, host: Host, entry: int, at: str, groups: Sequence[Group]
+) -> Iterator[Barred]:
+    sites = [site for group in groups for site in group.sites]
+    reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for block in dict.fromkeys([*_options(groups), *BLOCKS]):
+        by_reason: dict[str, tuple[list[str], str]] = {}
+        for group in groups:
+            params = _params(space, group.options.get(block), block)
+            for site in group.sites:
+                fault = space.fits.fault(host, replace(group, sites=(site,)), block, params)
+                if fault:
+                    reason = _reason(fault[1], block, site.name)
+                    shape = re.sub(r"\d+", "#", reason)  # numbers differ from site to site
+                    by_reason.setdefault(shape, ([], reason))[0].append(site.name)
+        for names, reason in by_reason.values():
+            reasons.setdefault((reason, tuple(names)), []).append(block)
+    every = [site.name for site in sites]
+    for (reason, where), blocks in reasons.items():
+        listed = _listing(where, every)
+        yield Barred(entry, at, tuple(blocks), where, listed, len(sites), reason)
+
+
+def _options(groups: Sequence[Group]) -> list[str]:
+    return [name for group in groups for name in group.options if name != NONE]
+
+
+def _params(space: Space, option: Option | None, block: str) -> dict[str, Any]:
+    """The hyperparameters to try a block with."""
+    if option is not None:
+        return option.params({item.name: item.default() for item in option.decisions})
+    written = space.document["blocks"].get(block)
+    if not written:
+        return {}
+    # The file was checked: what stands here has no problems.
+    settings = read_settings(block, BLOCKS[block], written, ("blocks", block), Problems(""))
+    if settings.joint is not None:
+        return dict(decision("joint", settings.joint).default())
+    searched = {key: decision(key, spec).default() for key, spec in settings.searched.items()}
+    return {**settings.fixed, **searched}
+
+
+def _reason(fault: str, block: str, site: str) -> str:
+    """A fault without the block and the site, which stand beside it."""
+    text = re.sub(rf"^block {re.escape(block)} cannot stand at .*?\): ", "", fault)
+    text = text.removeprefix(f"{block}: ").replace(f"{site} ", "")
+    # Advice names the site that was tried first, of all that are alike.
+    return re.sub(r"\blayer\d+\.\d+\.after_conv\d", "after_conv", text)
+
+
+def _listing(sites: Sequence[str], every: Sequence[str]) -> str:
+    """Names sites of an entry, a stage's blocks as `*` where none of them is missing."""
+    if len(sites) == len(every):
+        return "all of them" if len(every) > 1 else every[0]
+    barred_there = set(sites)
+    forms: dict[str, list[str]] = {}
+    for name in every:
+        forms.setdefault(re.sub(r"^(layer\d+)\.\d+", r"\1.*", name), []).append(name)
+    named: list[str] = []
+    for form, members in forms.items():
+        there = [name for name in members if name in barred_there]
+        whole = len(there) == len(members) > 1
+        named += [form] if whole else there
+    rest = len(named) - _MOST_SITES
+    return ", ".join(named[:_MOST_SITES]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,278 @@
+"""A trained segmentation leaves: export, masks of a user's images, pictures."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attnsearch.runs.data import load_data
+from attnsearch.runs.explain import explain_images
+from attnsearch.runs.export import load_export, save_export
+from attnsearch.runs.mask_metrics import confusion, summary
+from attnsearch.runs.panels import chosen_cases
+from attnsearch.runs.pictures import (
+    ERRORS,
+    PANEL_BYTES,
+    Case,
+    error_map,
+    mask_image,
+    mask_palette,
+    panel,
+    panel_bytes,
+)
+from attnsearch.runs.predict import normalisation_of, predict_images
+from attnsearch.runs.segment import predicted_masks
+from attnsearch.runs.train import Training
+from attnsearch.runs.weights import ExportError, Interface
+from attnsearch.spaces import load_space
+
+SIDE = 24
+SPACE = """
+name: discs
+task: segmentation
+data: {{source: {source}, image_size: {side}, splits: [0.5, 0.25, 0.25]{data}}}
+network: {{backbone: resnet20, width: 0.5}}
+insert: [{{at: layer3, block: gc, params: {{gc: {{ratio: 0.25}}}}}}, {{at: layer2, block: ecrm}}]
+train: {{epochs: 3, batch_size: 4, lr: 0.05}}
+"""
+
+
+def write_discs(folder: Path) -> Path:
+    """Images of a bright disc on noise, of mixed sizes, and its mask."""
+    draws = np.random.RandomState(0)
+    for side in ("images", "masks"):
+        (folder / side).mkdir(parents=True)
+    for number in range(16):
+        height, width = draws.randint(26, 44, 2)
+        y, x = np.mgrid[:height, :width]
+        disc = (y - height / 2) ** 2 + (x - width / 2) ** 2 < 60
+        picture = draws.randint(0, 90, (height, width, 3)) + 150 * disc[..., None]
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"images/{number:02d}.png")
+        Image.fromarray((255 * disc).astype(np.uint8)).save(folder / f"masks/{number:02d}.png")
+    return folder
+
+
+def trained(folder: Path, source: Path, data: str = "") -> Training:
+    file = folder / "space.yaml"
+    file.write_text(SPACE.format(source=source, side=SIDE, data=data))
+    config = load_space(file).resolve({})
+    training = Training(config, load_data(config["data"], "segmentation"), 0, threads=1)
+    while not training.done:
+        training.run_epoch()
+    return training
+
+
+def save(training: Training, folder: Path, **options: Any) -> Path:
+    data = training.data
+    interface = Interface(
+        tuple(data.class_names), data.image_size, data.channels, data.mean, data.std
+    )
+    record = {"metrics": training.result, "seed": 0}
+    return save_export(
+        folder, training.config, training.result_state(), interface, record, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_discs(tmp_path_factory.mktemp("discs"))
+
+
+@pytest.fixture(scope="module")
+def training(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return trained(tmp_path_factory.mktemp("space"), discs)
+
+
+@pytest.fixture(scope="module")
+def export(training: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(training, tmp_path_factory.mktemp("export") / "best")
+
+
+@pytest.fixture(scope="module")
+def tiled(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Path]:
+    folder = tmp_path_factory.mktemp("tiled")
+    training = trained(folder, discs, ", tile_overlap: 0.25")
+    return training, save(training, folder / "best")
+
+
+def dice(network: Any, training: Training) -> float:
+    part = training.data.val
+    assert part.masks is not None
+    images = torch.from_numpy(np.array(part.images))
+    found = predicted_masks(network, part.masks, images, normalisation_of(network))
+    counts = [confusion(mask, part.masks.original(image), 2) for image, mask in found]
+    return summary(np.stack(counts), training.data.class_names)["dice"]
+
+
+@pytest.mark.parametrize("kind", ["whole", "tiled"])
+def test_an_export_scores_and_predicts_what_was_recorded(
+    kind: str, request: pytest.FixtureRequest, discs: Path, tmp_path: Path
+) -> None:
+    if kind == "whole":
+        training, export = (request.getfixturevalue(name) for name in ("training", "export"))
+    else:
+        training, export = request.getfixturevalue("tiled")
+    assert training.result["val_dice"] > 0.5
+    network = load_export(export)
+    assert dice(network, training) == training.result["val_dice"]
+    part = training.data.val
+    files = [discs / "images" / Path(name).name for name in part.names]
+    done = predict_images(export, files, tmp_path / "out", probabilities=True, overlays=True)
+    assert (done.images, done.faults) == (len(files), [])
+    counts = []
+    for image, file in enumerate(files):
+        written = Image.open(tmp_path / "out" / f"{file.stem}.png")
+        assert written.mode == "P" and written.size == Image.open(file).size
+        mask = np.asarray(written)
+        counts.append(confusion(mask, part.masks.original(image), 2))
+        stored = np.load(tmp_path / f"out/probabilities/{file.stem}.npz")["probabilities"]
+        assert stored.dtype == np.float16 and stored.shape == (2, *mask.shape)
+        sure = abs(stored[1].astype(float) - 0.5) > 0.01
+        assert ((stored[1] > 0.5) == mask)[sure].all()
+        assert Image.open(tmp_path / f"out/overlays/{file.stem}.png").size == written.size
+    assert summary(np.stack(counts), ["a", "b"])["dice"] == training.result["val_dice"]
+    rows = list(csv.reader((tmp_path / "out/classes.csv").open()))
+    assert rows[2] == ["1", "foreground", "128", "0", "0"]
+
+
+@pytest.mark.slow  # ten seconds of a core in torch.export
+def test_a_segmentation_is_written_as_onnx(training: Training, tmp_path: Path) -> None:
+    export = save(training, tmp_path / "best", onnx=True)
+    readme = (export / "README.md").read_text()
+    assert "classes of pixels" in readme and "attnsearch predict" in readme
+    assert f"`logits` (N, 2, {SIDE}, {SIDE})" in readme
+    assert (export / "model.onnx").stat().st_size > 10_000
+
+
+def test_what_cannot_be_read_is_named_and_the_others_go_on(
+    export: Path, discs: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    (images / "deep").mkdir(parents=True)
+    shutil.copy(discs / "images/00.png", images / "a.png")
+    Image.open(discs / "images/00.png").convert("RGB").save(images / "a.jpg")
+    (images / "broken.png").write_bytes(b"no image")
+    Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(images / "deep" / "b.tif")
+    (images / ".hidden.png").write_bytes(b"")
+    done = predict_images(export, [images], tmp_path / "out")
+    assert done.images == 2
+    assert [fault.partition(" (")[0] for fault in done.faults] == [
+        str(images / "broken.png"),
+        str(images / "deep/b.tif"),
+    ]
+    assert "more than 8 bits" in done.faults[1]
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {"a.png.png", "a.jpg.png", "classes.csv"}
+
+
+def test_nothing_is_overwritten(export: Path, discs: Path, tmp_path: Path) -> None:
+    shutil.copytree(discs / "images", tmp_path / "images")
+    before = (tmp_path / "images/00.png").read_bytes()
+    with pytest.raises(ExportError, match=r"00\.png.*would be overwritten"):
+        predict_images(export, [tmp_path / "images"], tmp_path / "images")
+    with pytest.raises(ExportError, match=r"00\.png.*would be overwritten"):
+        explain_images(export, [tmp_path / "images"], tmp_path / "images")
+    assert (tmp_path / "images/00.png").read_bytes() == before
+    with pytest.raises(ExportError, match="no such image or folder"):
+        predict_images(export, [tmp_path / "missing.png"], tmp_path / "out")
+    both = [tmp_path / "images/00.png", discs / "images/00.png"]
+    with pytest.raises(ExportError, match="two images are called 00"):
+        predict_images(export, both, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_of_any_image(export: Path, discs: Path, tmp_path: Path) -> None:
+    shutil.copy(discs / "images/03.png", tmp_path / "alone.png")
+    images = [discs / "images/03.png", tmp_path / "alone.png"]
+    done = explain_images(export, images, tmp_path / "p")
+    assert (done.images, done.faults) == (2, [])
+    known, unknown = (Image.open(tmp_path / "p" / name) for name in ("03.png", "alone.png"))
+    # Image, truth, prediction, error and two maps; without the mask two fewer.
+    assert (known.width - unknown.width) == 2 * (256 + 6)
+    assert known.width == 6 * (256 + 6) + 6
+
+
+def test_each_run_has_a_panel_of_worst_and_median_images(
+    training: Training, tiled: tuple[Training, Path]
+) -> None:
+    for one in (training, tiled[0]):
+        before = {name: value.clone() for name, value in one.network.state_dict().items()}
+        content = one.panel(one.predictions("val"))
+        assert len(content) < PANEL_BYTES
+        assert Image.open(io.BytesIO(content)).width == 6 * (160 + 6) + 6
+        after = one.network.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_chosen_images_are_the_worst_and_the_middle() -> None:
+    dice = np.array([0.9, 0.1, np.nan, 0.5, 0.3, 0.2, 0.6, 0.7, 0.8, 0.95, 0.4, 0.85])
+    # Ranked: .1 .2 .3 .4 .5 .6 .7 .8 .85 .9 .95; the median is .6.
+    assert chosen_cases(dice) == ([1, 5, 4], [3, 6, 7])
+    assert chosen_cases(np.array([0.5, 0.2])) == ([1, 0], [])
+    worst, median = chosen_cases(np.array([0.4, 0.3, 0.2, 0.1]))
+    assert (worst, median) == ([3, 2, 1], [0])
+
+
+def test_error_maps_and_masks_have_the_promised_colours() -> None:
+    truth = np.array([[0, 1, 1, 2, 255]], np.uint8)
+    predicted = np.array([[1, 1, 0, 1, 1]], np.uint8)
+    names = ["background", "cup", "disc"]
+    shown = error_map(predicted, truth, names)[0].tolist()
+    kinds = ("found, not there", "right", "missed", "another class", "ignored")
+    assert shown == [list(ERRORS[kind]) for kind in kinds]
+    assert mask_palette(4) == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+    assert np.array_equal(np.asarray(mask_image(truth)), truth)
+
+
+def test_a_panel_of_noise_stays_small_and_long_names_fit() -> None:
+    draws = np.random.RandomState(0)
+    cases = [
+        Case(
+            "a very long name " * 20,
+            draws.randint(0, 255, (200, 300, 3)).astype(np.uint8),
+            draws.randint(0, 3, (200, 300)).astype(np.uint8),
+            draws.randint(0, 3, (200, 300)).astype(np.uint8),
+            {
+                "gc@layer4": draws.rand(7, 7).astype(np.float32),
+                "even": np.ones((7, 7), np.float32),
+            },
+        )
+        for _ in range(3)
+    ]
+    assert len(panel_bytes(cases, ["background", "cup", "disc"], "t")) < PANEL_BYTES
+    drawn = panel(cases[:1], ["background", "cup", "disc"], "t", 100)
+    assert drawn.width == 5 * 106 + 6  # the even map says nothing
+
+
+def test_a_classification_gets_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "name: d\ntask: classification\ndata: {source: digits, image_size: 8}\n"
+        "network: {backbone: resnet20, width: 0.25}\n"
+        "insert: [{at: layer3, block: gc, params: {gc: {ratio: 0.25}}}]\n"
+        "train: {epochs: 1, batch_size: 64}\n"
+    )
+    config = load_space(file).resolve({})
+    training = Training(config, load_data(config["data"]), 0, threads=1)
+    training.run_epoch()
+    export = save(training, tmp_path / "best")
+    images = tmp_path / "images"
+    images.mkdir()
+    for row in range(3):
+        Image.fromarray(training.data.val.images[row, ..., 0]).save(images / f"{row}.png")
+    predict_images(export, [images], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
+    told = training.predictions("val")["probabilities"][:3]
+    assert [row["label"] for row in rows] == [str(k) for k in told.argmax(1)]
+    assert list(rows[0]) == ["name", "label", *map(str, range(10))]
+    assert float(rows[2]["7"]) == pytest.approx(told[2, 7], abs=1e-5)
+    with pytest.raises(ExportError, match="no mask to lay over"):
+        predict_images(export, [images], tmp_path / "more", overlays=True)
+    explain_images(export, [images / "0.png"], tmp_path / "pictures")
+    assert Image.open(tmp_path / "pictures/0.png").width == 3 * (256 + 6) + 6

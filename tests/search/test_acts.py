@@ -1,0 +1,633 @@
+"""Confirm and ablation: what is trained, what is frozen, and what is opened when.
+
+The trainings cost nothing: a network is its score, which depends on what is inserted where, the
+learning rate and the seed.
+"""
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnsearch.blocks.architecture import describe
+from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.export import export_study
+from attnsearch.runs.ledger import Ledger
+from attnsearch.search import ablate
+from attnsearch.search.arms_text import act_of, arms_text
+from attnsearch.search.cluster import Need
+from attnsearch.search.engine import StudyError, run_study
+from attnsearch.search.job import Evaluation, Job
+from attnsearch.search.outcome import StudyResult
+from attnsearch.search.records import Entry, Records
+from attnsearch.search.seeds import RANGES
+from attnsearch.search.trainable import Worker
+from attnsearch.spaces import Space, dump, load_space
+
+ACTS = """
+name: tiny
+task: classification
+data: {source: tiny.npz, image_size: 8}
+network: {backbone: resnet20, width: 0.25}
+insert:
+  - at: layer3
+    block: {choice: [none, gc]}
+  - at: layer2
+    block: {choice: [none, eca], prior: eca}
+train: {epochs: 2, batch_size: 16, lr: {choice: [0.05, 0.1]}}
+search: {sampler: grid, scheduler: {asha: {grace: 1, reduction: 2}}, trials: 8}
+confirm: {top: 2, seeds: 3, controls: [baseline, tuned_baseline]}
+ablation: {plans: [loco], seeds: 2}
+"""
+GAINS = {"gc@layer3": 0.1, "eca@layer2": 0.05}
+
+
+class Score(nn.Module):
+    """A network of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3)) * self.weight
+
+
+class Cheap:
+    """Trains nothing. Its score after training is in its only weight, and only there."""
+
+    broken: Callable[[Job], bool] = staticmethod(lambda job: False)
+    before: Callable[[Job], None] = staticmethod(lambda job: None)
+
+    def __init__(self, job: Job, data: DataSet, device: str, threads: int) -> None:
+        self.job, self.data = job, data
+        self.network = Score()
+        self.history: list[dict[str, float]] = []
+
+    def _score(self) -> float:
+        config, draws = self.job.config, np.random.default_rng(self.job.seed)
+        said = describe(config)
+        gain = sum(value for name, value in GAINS.items() if name in said)
+        return float(0.5 + gain - 0.3 * abs(config["train"]["lr"] - 0.1) + 0.02 * draws.normal())
+
+    @property
+    def done(self) -> bool:
+        return len(self.history) >= self.job.epochs
+
+    @property
+    def result(self) -> dict[str, float]:
+        return self.history[-1]
+
+    def run_epoch(self) -> dict[str, float]:
+        type(self).before(self.job)
+        if type(self).broken(self.job):
+            raise ValueError("it broke")
+        part = (len(self.history) + 1) / self.job.epochs
+        nn.init.constant_(self.network.weight, self._score() * part)
+        self.history.append({"val_accuracy": self.network.weight.item(), "val_loss": 1 - part})
+        return dict(self.history[-1])
+
+    def costs(self) -> dict[str, float]:
+        return {"params": 1.0, "macs": 1.0, "latency_ms": 1.0, "memory_mb": 1.0}
+
+    def predictions(self, split: str = "val") -> dict[str, Any]:
+        return self.evaluate(split)[1]
+
+    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        part = getattr(self.data, split)
+        score = self.network.weight.item() - 0.01
+        said = {
+            "names": list(part.names),
+            "labels": np.array(part.labels),
+            "probabilities": np.full((len(part), 2), score, np.float32),
+        }
+        return {"accuracy": score}, said
+
+    def result_state(self) -> dict[str, Tensor]:
+        return dict(self.network.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def trainer(in_process: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Trains `Cheap` networks in this process; `jobs` are those that were begun."""
+    in_process.make = Cheap
+    for name in ("broken", "before"):
+        monkeypatch.setattr(Cheap, name, Cheap.__dict__[name])
+    return in_process
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "attnsearch.db") as opened:
+        yield opened  # type: ignore[misc]
+
+
+@pytest.fixture
+def space(write_space: Callable[..., Path]) -> Callable[..., Space]:
+    """The space `ACTS`, with overrides."""
+    path = write_space(ACTS)
+    return lambda *overrides: load_space(path, overrides)
+
+
+def trained(trainer: Any, act: str | None = None) -> list[Job]:
+    """The jobs that trained, without those that only evaluated."""
+    return [
+        job
+        for job in trainer.jobs
+        if not job.evaluations and (act is None or job.act.startswith(act))
+    ]
+
+
+EVALUATE = Cheap.evaluate
+
+
+def picture(result: StudyResult) -> list[tuple[Any, ...]]:
+    """All that a study says of its runs, without times and numbers of rows."""
+    return sorted(
+        (str(row.role), str(row.arm), row.number, row.seed, row.state, repr(row.metrics))
+        for row in result.trials
+    )
+
+
+def test_the_acts_follow_one_another(
+    space: Callable[..., Space], ledger: Ledger, recorder: Any, trainer: Any
+) -> None:
+    looks: list[tuple[str, int, bool]] = []
+
+    def before(job: Job) -> None:
+        plans = {row.plan.name for row in ledger.plans(1)}
+        looks.append((job.act, len(ledger.looks()), "loco" in plans))
+
+    Cheap.before = before  # type: ignore[method-assign, assignment]
+    controls = "confirm.controls=[baseline, capacity, tuned_baseline]"
+    result = run_study(space(controls), ledger=ledger, progress=recorder)
+    assert (result.state, result.winner) == ("finished", "gc@layer3 eca@layer2"), result.message
+    acts = [act.name for (act,) in recorder.of("act_started")]
+    assert acts == ["tuning", "confirm", "test", "ablation loco"]
+    confirm, loco = result.plans
+
+    # Until the winner was frozen and the ablation planned, nobody had seen the test part.
+    assert {count for act, count, _ in looks if not act.startswith("ablation")} == {0}
+    (look,) = ledger.looks()
+    assert (look.number, look.plan_id) == (1, confirm.id)
+    assert confirm.frozen and confirm.frozen <= loco.created <= look.opened
+    assert ledger.confirmatory(confirm) and ledger.confirmatory(loco)
+    assert ledger.look_of(confirm) == 1 and ledger.look_of(loco) is None
+
+    # Every arm has the same fresh seeds; exploring, tuning, confirm and ablation share none.
+    seeds = {
+        role: {row.seed for row in result.trials if row.role == role}
+        for role in ("trial", "plain", "tuning", "confirm", "ablation")
+    }
+    assert seeds["trial"] == seeds["plain"] == {0}
+    for role in ("tuning", "confirm", "ablation"):
+        assert all(RANGES[role] <= seed < RANGES[role] + 10**8 for seed in seeds[role])  # type: ignore[index]
+    runs = ledger.arm_runs(confirm)
+    for arm in confirm.plan.arms:
+        rows = runs[arm.label]
+        assert [row.seed for row in rows if row] == list(confirm.plan.seeds)
+        assert len(seeds["confirm"]) == 3
+
+    # The test scores are those of the stored weights, beside the validation scores.
+    for rows in runs.values():
+        for row in rows:
+            assert row is not None and row.state == "finished" and len(row.epochs) == 2
+            score = row.metrics["val_accuracy"]
+            assert row.metrics["test_accuracy"] == pytest.approx(score - 0.01, abs=1e-12)
+            said = ledger.predictions(row.id)
+            assert set(said) == {"val", "test"}
+            assert next(iter(said["test"]["names"])).startswith("test/")
+    assert all(
+        "test_accuracy" not in row.metrics for row in result.trials if row.role != "confirm"
+    )
+
+    # The ranking is by validation means, and equal arms were trained once.
+    means = {label: mean for label, mean in confirm.ranking if mean is not None}
+    best = [row.metrics["val_accuracy"] for row in runs["gc@layer3 eca@layer2"] if row]
+    assert means["gc@layer3 eca@layer2"] == pytest.approx(np.mean(best)) == max(means.values())
+    equal = [arm for arm in confirm.plan.arms if arm.equals]
+    assert equal
+    for arm in equal:
+        assert [row.id for row in runs[arm.label] if row] == [
+            row.id for row in runs[str(arm.equals)] if row
+        ]
+        here = [row for row in result.trials if row.arm == arm.label]
+        assert [row.id for row in here] == [row.id for row in runs[arm.label] if row]
+    keys = [
+        (job.seed, str(job.config["insert"]), job.config["train"]["lr"])
+        for job in trained(trainer)
+    ]
+    assert len(keys) == len(set(keys)), "something was trained twice"
+
+    said = arms_text(confirm, result.trials)
+    winning = next(line for line in said.splitlines() if line.endswith("winner"))
+    assert winning.split()[:2] == ["gc@layer3", "eca@layer2"] and f"{np.mean(best):.4f}" in winning
+    assert act_of(result.trials, result.plans) == "done"
+    begun = [row for row in result.trials if row.role != "ablation"]
+    assert act_of(begun, result.plans) == "ablation loco 0/6"
+    assert act_of([row for row in begun if row.arm is None], []) == "explore"
+
+    # Of confirm, only the winner's weights are kept.
+    kept = {row.arm for row in result.trials if row.weights_path and row.role == "confirm"}
+    assert kept == {"gc@layer3 eca@layer2"}
+
+    # The same again does nothing.
+    trainer.jobs.clear()
+    again = run_study(space(controls), ledger=ledger)
+    assert picture(again) == picture(result) and not trainer.jobs
+    assert len(ledger.looks()) == 1 and again.state == "finished"
+
+
+def test_the_tuned_baseline_has_the_budget_of_the_search(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    result = run_study(space("confirm.seeds=1"), ledger=ledger, until="confirm")
+    tuning = [row for row in result.trials if row.role == "tuning"]
+    # The plain network has two settings, both of which are tried; early stopping works as in
+    # the search.
+    assert sorted(row.values["train.lr"] for row in tuning) == [0.05, 0.1]
+    assert {row.arm for row in tuning} == {"tuned_baseline"}
+    assert all(describe(row.config) == "plain" for row in tuning)
+    (confirm,) = [row for row in result.plans if row.plan.act == "confirm"]
+    tuned = next(arm for arm in confirm.plan.arms if arm.kind == "tuned_baseline")
+    assert tuned.config["train"]["lr"] == 0.1  # the best setting, as `Cheap` scores
+
+    # Without decisions about training there is nothing to tune: it is the baseline.
+    trainer.jobs.clear()
+    fixed = space("train.lr=0.1", "name=fixed", "search.trials=4", "confirm.seeds=1")
+    result = run_study(fixed, ledger=ledger, until="confirm")
+    assert not [row for row in result.trials if row.role == "tuning"]
+    tuned = next(arm for arm in result.plans[0].plan.arms if arm.kind == "tuned_baseline")
+    assert tuned.equals == "baseline" and any("= baseline" in note for note in tuned.notes)
+
+
+def test_stopped_in_every_act_nothing_is_repeated(
+    space: Callable[..., Space], tmp_path: Path, trainer: Any
+) -> None:
+    """Five sessions, of which all but the last end in the midst of a training or an evaluation."""
+    with Ledger(tmp_path / "straight.db") as other:
+        wanted = picture(run_study(space(), ledger=other))  # type: ignore[arg-type]
+    begun = 0
+    for act in ("tuning", "confirm", "test", "ablation", "never"):
+        calls = []
+
+        def stop(job: Job, act: str = act, calls: list[Job] = calls) -> None:
+            if job.act.startswith(act):
+                calls.append(job)
+                if len(calls) == 3:
+                    raise KeyboardInterrupt
+
+        def evaluate(self: Cheap, split: str, stop: Callable[[Job], None] = stop) -> Any:
+            if split == "test":
+                stop(self.job)
+            return EVALUATE(self, split)
+
+        trainer.jobs.clear()
+        with Ledger(tmp_path / "attnsearch.db") as ledger, pytest.MonkeyPatch.context() as patch:
+            rows = [row for study in ledger.studies() for row in ledger.trials(study.id)]
+            patch.setattr(Cheap, "before", staticmethod(stop))
+            patch.setattr(Cheap, "evaluate", evaluate)
+            if act == "never":
+                result = run_study(space(), ledger=ledger)  # type: ignore[arg-type]
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    run_study(space(), ledger=ledger)  # type: ignore[arg-type]
+                assert ledger.studies()[0].state == "interrupted" and len(calls) == 3
+            looks = ledger.looks()
+        begun += len(trained(trainer))
+        ended = {row.id for row in rows if row.state not in ("running", "interrupted")}
+        assert not {job.id for job in trained(trainer)} & ended, "a run was trained again"
+        evaluated = {task.run_id for job in trainer.jobs for task in job.evaluations}
+        tested = {row.id for row in rows if "test_accuracy" in row.metrics}
+        assert not evaluated & tested and (act != "ablation" or tested)
+    assert picture(result) == wanted and [look.number for look in looks] == [1]
+    # Three trainings were interrupted and begun anew; nothing else was trained twice.
+    assert begun == len({row.id for row in result.trials}) + 3
+
+
+def test_ctrl_c_in_confirm_is_an_interrupted_study(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, recorder: Any
+) -> None:
+    asked: list[Job] = []
+
+    def stop(job: Job) -> None:
+        if job.act == "confirm" and not asked:
+            asked.append(job)
+            signal.raise_signal(signal.SIGINT)  # a second one would end the process
+
+    Cheap.before = stop  # type: ignore[method-assign, assignment]
+    result = run_study(space(), ledger=ledger, progress=recorder)
+    assert result.state == "interrupted" and "1 run of confirm" in result.message
+    assert not ledger.looks()
+    Cheap.before = lambda job: None  # type: ignore[method-assign, assignment, misc]
+    assert run_study(space(), ledger=ledger).state == "finished"
+
+
+def test_a_failed_seed_stays_failed(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    """The best candidate loses a seed: it is not repeated, replaced, or the winner."""
+
+    def broken(job: Job) -> bool:
+        best = describe(job.config) == "gc@layer3 eca@layer2"
+        return job.act == "confirm" and best and job.seed == RANGES["confirm"] + 1
+
+    Cheap.broken = broken  # type: ignore[method-assign, assignment]
+    result = run_study(space(), ledger=ledger)
+    assert (result.state, result.winner) == ("finished", "gc@layer3")
+    confirm = result.plans[0]
+    rows = ledger.arm_runs(confirm)["gc@layer3 eca@layer2"]
+    assert [row.state for row in rows if row] == ["finished", "failed", "finished"]
+    assert rows[1] is not None and "it broke" in str(rows[1].error)
+    assert dict(confirm.ranking)["gc@layer3 eca@layer2"] is None
+
+    trainer.jobs.clear()
+    Cheap.broken = lambda job: False  # type: ignore[method-assign, assignment, misc]
+    again = run_study(space(), ledger=ledger)
+    assert not trainer.jobs and picture(again) == picture(result)
+
+
+def test_without_a_whole_candidate_the_test_part_stays_closed(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    Cheap.broken = lambda job: job.act == "confirm" and bool(job.config["insert"])  # type: ignore[method-assign, assignment, misc]
+    result = run_study(space(), ledger=ledger)
+    assert result.state == "failed" and "the test part stays closed" in result.message
+    assert not ledger.looks() and result.winner is None
+
+
+def test_an_edited_plan_is_kept_beside_the_new_one(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    first = run_study(space("ablation=null"), ledger=ledger)
+    (old,) = first.plans
+    trainer.jobs.clear()
+    second = run_study(space("ablation=null", "confirm.seeds=5"), ledger=ledger)
+    assert second.study.id == first.study.id
+    assert not trained(trainer, "tuning") and {job.act for job in trained(trainer)} == {"confirm"}
+    # Seeds that were there are not trained again.
+    assert {job.seed for job in trained(trainer)} == set(second.plans[0].plan.seeds[3:])
+    before, now = ledger.plans(first.study.id)
+    assert (before.id, before.current, now.current) == (old.id, False, True)
+    assert before.plan == old.plan
+    assert ledger.added_seeds(now) == now.plan.seeds[3:] and not ledger.added_seeds(before)
+    assert [look.number for look in ledger.looks()] == [1, 2]
+    assert ledger.confirmatory(before) and not ledger.confirmatory(now)
+    runs = ledger.arm_runs(before)
+    assert all(row is not None for rows in runs.values() for row in rows)
+
+    # Other epochs take the places of the runs; those of the first plan are still to be found.
+    third = run_study(space("ablation=null", "confirm.epochs=3"), ledger=ledger)
+    assert third.state == "finished" and third.plans[0].plan.epochs == 3
+    assert {row.schedule_epochs for row in third.trials if row.role == "confirm"} == {2, 3}
+    before = ledger.plans(first.study.id)[0]
+    assert [[row.id for row in rows if row] for rows in ledger.arm_runs(before).values()] == [
+        [row.id for row in rows if row] for rows in runs.values()
+    ]
+
+
+def test_acts_that_are_added_later_go_on_from_exploring(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    explored = run_study(space("confirm=null", "ablation=null"), ledger=ledger)
+    assert explored.state == "finished" and not explored.plans
+    stopped = run_study(space(), ledger=ledger, until="explore")
+    assert stopped.state == "finished" and not stopped.plans
+    trainer.jobs.clear()
+    confirmed = run_study(space(), ledger=ledger, until="confirm")
+    assert not [job for job in trained(trainer) if job.act == ""], "exploring was repeated"
+    # The ablation is planned before the test part is opened, and trained when it is asked for.
+    assert [row.state for row in confirmed.plans] == ["finished", "planned"]
+    assert not trained(trainer, "ablation")
+    settings = ["alpha=0.01", "margin=0.01", "smallest_effect=0.02"]
+    other = run_study(space(*settings), ledger=ledger)
+    assert other.study.id == explored.study.id
+    assert trained(trainer, "ablation") and other.state == "finished"
+
+
+def test_looks_at_one_test_part_count_in_all_studies(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    run_study(space("ablation=null"), ledger=ledger)
+    trainer.jobs.clear()
+    other = run_study(space("name=other", "ablation=null"), ledger=ledger)
+    # Its runs are the other study's, evaluated before; the look counts all the same. Only what
+    # was stopped early in exploring is not known.
+    assert {job.act for job in trainer.jobs} <= {"", "tuning"} and other.state == "finished"
+    assert [(look.number, look.study_id) for look in ledger.looks()] == [(1, 1), (2, 2)]
+    assert not ledger.confirmatory(other.plans[0])
+
+
+def test_runs_whose_weights_are_gone_are_trained_again_for_the_test_part(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "open_test", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(space("ablation=null"), ledger=ledger)
+    lost = next(row for row in ledger.trials(1) if row.role == "confirm")
+    Path(str(lost.weights_path)).unlink()
+    trainer.jobs.clear()
+    result = run_study(space("ablation=null"), ledger=ledger)
+    assert result.state == "finished"
+    assert [(job.seed, job.config["insert"]) for job in trained(trainer)] == [
+        (lost.seed, lost.config["insert"])
+    ]
+
+
+def test_weights_that_could_not_be_kept_cost_a_run_not_the_study(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, lost = Records._write_weights, []
+
+    def full_disk(self: Records, entry: Entry, *others: Any) -> Any:
+        if entry.role == "confirm" and not lost:
+            lost.append(entry)
+            return None, False
+        return keep(self, entry, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "_write_weights", full_disk)
+        first = run_study(space("ablation=null"), ledger=ledger)
+    assert first.state == "failed" and "1 network could not be scored" in first.message
+    trainer.jobs.clear()
+    again = run_study(space("ablation=null"), ledger=ledger)
+    assert (again.state, again.winner) == ("finished", first.winner)
+    assert [(job.seed, job.act) for job in trained(trainer)] == [(lost[0].seed, "confirm")]
+    assert len(ledger.looks()) == 1
+
+
+def test_the_export_is_the_winners_run_that_validates_best(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, tmp_path: Path
+) -> None:
+    result = run_study(space("ablation=null"), ledger=ledger)
+    folder = export_study(ledger, result.study, tmp_path / "best")
+    record = json.loads((folder / "metrics.json").read_text())
+    runs = [row for row in result.trials if row.arm == result.winner]
+    best = max(runs, key=lambda row: row.metrics["val_accuracy"])
+    assert (record["seed"], record["trial_name"]) == (best.seed, best.name)
+    assert record["confirm"]["winner"] == result.winner and len(record["confirm"]["runs"]) == 3
+    assert "won confirm" in (folder / "README.md").read_text()
+    exported = load_space(folder / "config.yaml")
+    assert not exported.decisions and exported.document["confirm"] is None
+
+    # Its run is known: it is not trained again.
+    trainer.jobs.clear()
+    assert run_study(exported, ledger=ledger).state == "finished" and not trainer.jobs
+
+    # And it can be ablated.
+    done = ablate(folder, plans=["pairwise"], seeds=2, ledger=ledger)
+    assert (done.study.name, done.state) == ("tiny-best", "finished")
+    assert {job.act for job in trained(trainer)} == {"ablation pairwise"}
+    labels = [arm.label for arm in done.plans[0].plan.arms]
+    assert "nothing" in labels and len(labels) == 4
+
+
+def test_given_configs_are_confirmed_without_exploring(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, tmp_path: Path
+) -> None:
+    files = []
+    for block in ("gc", "none"):
+        path = tmp_path / f"{block}.yaml"
+        values = {"layer3.block": block, "layer2.block": "eca", "train.lr": 0.1}
+        config = space("confirm=null", "ablation=null").resolve(values)
+        path.write_text(dump({key: value for key, value in config.items() if key != "search"}))
+        files.append(str(path))
+    result = run_study(space(f"confirm.configs={json.dumps(files)}"), ledger=ledger)
+    assert (result.state, result.winner) == ("finished", "gc@layer3 eca@layer2"), result.message
+    assert not [row for row in result.trials if row.arm is None]
+    candidates = [arm.label for arm in result.plans[0].plan.arms if arm.kind == "candidate"]
+    assert candidates == ["gc@layer3 eca@layer2", "eca@layer2"]
+    assert {job.act for job in trained(trainer)} == {"tuning", "confirm", "ablation loco"}
+
+
+def test_ablations_of_a_study_are_around_its_winner(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    result = run_study(space("ablation=null"), ledger=ledger)
+    trainer.jobs.clear()
+    done = ablate(
+        "tiny", plans=["loco"], seeds=3, overrides=["ablation.reuse=confirm"], ledger=ledger
+    )
+    assert done.study.id == result.study.id and done.winner == result.winner
+    confirm, loco = done.plans
+    assert loco.plan.arms[0].label == result.winner and loco.plan.reuses_confirm
+    # The reference's runs are the confirmation's.
+    assert [row.id for row in ledger.arm_runs(loco)[str(result.winner)] if row] == [
+        row.id for row in ledger.arm_runs(confirm)[str(result.winner)] if row
+    ]
+    # So are those of the arm that was the other candidate there.
+    assert len(trained(trainer)) == 3 and done.study.space_text == result.study.space_text
+    with pytest.raises(StudyError, match="what the trials of tiny/1 depend on"):
+        ablate("tiny", overrides=["train.epochs=7"], ledger=ledger)
+    with pytest.raises(StudyError, match="no file, no exported folder and no study"):
+        ablate("nosuch", ledger=ledger)
+
+
+def test_retuned_arms_have_settings_of_their_own(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any
+) -> None:
+    settings = ["confirm=null", "ablation.retune=true", "ablation.seeds=1"]
+    result = run_study(space(*settings), ledger=ledger)
+    (loco,) = result.plans
+    assert loco.plan.retuned and result.state == "finished"
+    tuned = {row.arm for row in result.trials if row.role == "tuning"}
+    assert tuned == {f"loco: {arm.label}" for arm in loco.plan.arms}
+    assert {arm.config["train"]["lr"] for arm in loco.plan.arms} == {0.1}
+
+
+def test_every_fold_has_its_own_test_part(
+    write_space: Callable[..., Path], ledger: Ledger, trainer: Any
+) -> None:
+    path = write_space(ACTS)
+    settings = ["data.folds=3", "data.development=0.3", "confirm.seeds=2"]
+    result = run_study(load_space(path, settings), ledger=ledger)
+    assert result.state == "finished", result.message
+    confirm = result.plans[0]
+    assert confirm.plan.folds == (0, 1, 2) and confirm.plan.nesting == "development"
+    looks = ledger.looks()
+    assert len({look.fingerprint for look in looks}) == 3
+    assert {look.number for look in looks} == {1} and {look.plan_id for look in looks} == {
+        confirm.id
+    }
+    parts: dict[int | None, set[str]] = {}
+    for row in ledger.arm_runs(confirm)[str(result.winner)]:
+        assert row is not None
+        names = set(map(str, ledger.predictions(row.id)["test"]["names"]))
+        assert parts.setdefault(row.fold, names) == names
+    assert len(parts) == 3 and not parts[0] & parts[1] and not parts[1] & parts[2]
+
+
+def test_an_evaluation_says_what_the_training_said(
+    write_space: Callable[..., Path], in_process: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A network that was built anew and given its stored weights, to the last bit."""
+    space = load_space(write_space())
+    config = space.resolve({"layer3.block": "se"})
+    data = load_data(config["data"])
+    worker = Worker.__new__(Worker)
+    parts = ("val", "test")
+    job = Job(1, config, 7, 1, predictions=parts)
+    config["train"]["epochs"] = 1
+    worker.setup({"job": job}, datasets={"data": data}, need=Need())
+    trained = worker.step()["report"]
+    assert trained.state == "finished", trained.error
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(trained.weights.tobytes())
+    wanted = tuple(Evaluation(1, config, 7, "data", str(path), part) for part in parts)
+    monkeypatch.setattr("attnsearch.search.trainable.ray.get", lambda data: data)
+    # From the driver's disk, and as another machine gets them.
+    for packed in ((), (path.read_bytes(),) * 2):
+        job = Job(-1, config, 7, 2, evaluations=wanted, packed=packed)
+        worker.reset_config({"job": job})
+        for part, state in zip(parts, (None, "finished"), strict=True):
+            report = worker.step()["report"]
+            assert (report.evaluated, report.state) == (1, state)
+            for name, values in trained.predictions[part].items():
+                np.testing.assert_array_equal(report.predictions[part][name], values)
+            if part == "val":
+                assert report.metrics["val_accuracy"] == trained.result["val_accuracy"]
+                assert report.metrics["val_loss"] == trained.result["val_loss"]
+
+
+def test_a_network_that_cannot_be_evaluated_is_told_and_tried_again(
+    space: Callable[..., Space],
+    ledger: Ledger,
+    trainer: Any,
+    recorder: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluate, calls = Cheap.evaluate, iter(range(1000))
+
+    def fails_once(self: Cheap, split: str) -> Any:
+        if split == "test" and next(calls) == 1:
+            raise MemoryError
+        return evaluate(self, split)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cheap, "evaluate", fails_once)
+        first = run_study(space("ablation=null"), ledger=ledger, progress=recorder)
+    assert first.state == "failed" and "1 network could not be scored" in first.message
+    ends = [end for info, end in recorder.of("trial_ended") if info.act == "test"]
+    assert [end.state for end in ends].count("failed") == 1
+    assert first.plans[0].state == "measured"
+    trainer.jobs.clear()
+    again = run_study(space("ablation=null"), ledger=ledger)
+    assert again.state == "finished" and again.plans[0].state == "finished"
+    assert [len(job.evaluations) for job in trainer.jobs] == [1] and len(ledger.looks()) == 1
+
+
+def _interrupt(*_: Any) -> Any:
+    raise KeyboardInterrupt

@@ -1,0 +1,68 @@
+"""How the spread between seeds is read from a ledger, and what is said of it."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.search.outlook import Pilot, outlook, pilot_runs
+from attnsearch.spaces import Space, load_space
+
+
+def ledger_of(scores: np.ndarray[Any, Any], **row: Any) -> Ledger:
+    """A ledger with one study: scores (arms, seeds) of one act."""
+    rows = [
+        SimpleNamespace(
+            **{
+                "role": "confirm", "state": "finished", "arm": f"arm {arm}", "fold": None,
+                "seed": seed, "metrics": {"val_accuracy": score}, **row,
+            }
+        )
+        for arm, seeds in enumerate(scores.tolist())
+        for seed, score in enumerate(seeds)
+    ]  # fmt: skip
+    study = SimpleNamespace(id=1, fingerprint="data")
+    return cast(Ledger, SimpleNamespace(studies=lambda: [study], trials=lambda _: rows))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_spread_and_correlation_come_from_within_arms_alone(correlation: float) -> None:
+    random = np.random.default_rng(1)
+    common = random.normal(0, np.sqrt(correlation), (1, 400))
+    own = random.normal(0, np.sqrt(1 - correlation), (5, 400))
+    levels = np.array([[0.5], [0.7], [0.9], [0.2], [0.1]])  # differences of arms do not matter
+    found = pilot_runs(ledger_of(levels + 0.01 * (common + own)), "data", "accuracy")
+    assert found is not None
+    assert found.spread == pytest.approx(0.01, rel=0.05)
+    assert found.correlation == pytest.approx(correlation, abs=0.06)
+    assert (found.arms, found.runs) == (5, 2000)
+
+
+def test_exploring_other_data_and_single_runs_are_no_pilot() -> None:
+    scores = np.array([[0.5, 0.6, 0.7]])
+    assert pilot_runs(ledger_of(scores), "other", "accuracy") is None
+    assert pilot_runs(ledger_of(scores), "data", "f1") is None
+    assert pilot_runs(ledger_of(scores, role="trial"), "data", "accuracy") is None
+    assert pilot_runs(ledger_of(scores[:, :1]), "data", "accuracy") is None
+
+
+def test_power_is_told_for_the_smallest_effect(tmp_path: Any) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "name: x\ntask: classification\nsmallest_effect: 0.01\n"
+        "data: {source: null, channels: 1, classes: 10}\n"
+        "network: {backbone: resnet20, width: 0.25}\n"
+        "insert: [{at: layer3, block: {choice: [none, gc]}}]\n"
+        "confirm: {seeds: 5, controls: [baseline]}\n"
+    )
+    space: Space = load_space(file)
+    told = outlook(space, None, 1, Pilot(0.006, 0.5, 4, 20)).power
+    # Two-sided paired t with 5 pairs, sd of differences 0.006, level 0.05, power 80 %.
+    assert told[0].startswith(
+        "power: with 5 seeds and a spread of 0.6 points you detect 1.0 points"
+    )
+    assert "from 20 confirmed runs of 4 arms" in told[0]
+    assert told[1].startswith("smallest_effect, 1 points, is found by 5 seeds with a power of ")
+    assert 0.7 < float(told[1].split("power of ")[1].split(" %")[0]) / 100 < 0.85

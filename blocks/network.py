@@ -28,7 +28,7 @@ from attnsearch.blocks.weights import PlainNetwork, load_weights, weights_file
 DEFAULT_AUX_WEIGHT = 0.4
 
 # Maps up to which a block is tried out with numbers: milliseconds, and 10 MB of attention at most.
-SMALL_CHANNELS, SMALL_PIXELS = 256, 1024
+SMALL_CHANNELS, SMALL_PIXELS, SMALL_NUMBERS = 256, 1024, 4_000_000
 
 
 def build_network(
@@ -289,13 +289,16 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
     error but our own is believed only when both have one; then it is the CPU's.
     """
     small = shape[1] <= SMALL_CHANNELS and math.prod(shape[2:]) <= SMALL_PIXELS
-    errors = {}
+    errors: dict[str, Exception] = {}
     for device in ("cpu", "meta") if small else ("meta", "cpu"):
         try:
             with isolated_rng(), torch.no_grad(), torch.device(device):
                 block = construct()
                 if any(is_lazy(parameter) for parameter in block.parameters()):
                     raise BlockError("lazy layers have no shape yet; give the input channels")
+                if device == "cpu" and small and not errors and _numbers(block) > SMALL_NUMBERS:
+                    errors[device] = MemoryError("too large to be tried with numbers")
+                    continue
                 # A constructor may have made constants on the CPU in so many words.
                 block = block.to(device).train()
                 return block, block(torch.zeros(*shape))
@@ -305,6 +308,10 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
             errors[device] = error
     cause = errors["cpu"]
     raise BlockError(f"{type(cause).__name__}: {cause}") from cause
+
+
+def _numbers(block: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in [*block.parameters(), *block.buffers()])
 
 
 def side_outputs(network: nn.Module) -> list[tuple[str, int, nn.Module]]:

@@ -10,10 +10,12 @@ from attnsearch.blocks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from attnsearch.runs.data import DataSet, load_data
+    from attnsearch.runs.explain import explain_images
     from attnsearch.runs.export import export_study, load_export
     from attnsearch.runs.key import run_key
     from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow
     from attnsearch.runs.mirror import Mirror
+    from attnsearch.runs.predict import predict_images
     from attnsearch.runs.reporting import report
     from attnsearch.runs.tables import leaderboard, trials_frame
     from attnsearch.runs.train import Training
@@ -27,10 +29,12 @@ _HOMES = {
     "StudyRow": "ledger",
     "Training": "train",
     "TrialRow": "ledger",
+    "explain_images": "explain",
     "export_study": "export",
     "leaderboard": "tables",
     "load_data": "data",
     "load_export": "export",
+    "predict_images": "predict",
     "report": "reporting",
     "run_key": "key",
     "trials_frame": "tables",
@@ -45,10 +49,12 @@ __all__ = [
     "StudyRow",
     "Training",
     "TrialRow",
+    "explain_images",
     "export_study",
     "leaderboard",
     "load_data",
     "load_export",
+    "predict_images",
     "report",
     "run_key",
     "trials_frame",

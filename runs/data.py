@@ -120,6 +120,8 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     Raises:
         DataError: If the data cannot be used as asked; the message says where and what to do.
     """
+    if task not in ("classification", "segmentation"):
+        raise DataError(f"task: {task!r} has no data reader; use classification or segmentation")
     source = _read(config) if task == "classification" else _read_masks(config)
     class_names = (
         _name_classes(source, config.get("classes"))

@@ -15,8 +15,8 @@ and as a distance of the image's diagonal. Precision where nothing was predicted
 nothing is there, follow the same rule.
 
 HD95, the Hausdorff distance in pixels of the original image, is the larger of two 95th
-percentiles: of the distances from one mask's border pixels to the other's nearest, and the other way round.
-Borders and distances are scipy's (`binary_erosion`, `distance_transform_edt`).
+percentiles: of the distances from one mask's border pixels to the other's nearest, and the other
+way round. Borders and distances are scipy's (`binary_erosion`, `distance_transform_edt`).
 """
 
 import math

@@ -27,7 +27,9 @@ def new_patients_interval(
 
     With the mean squares S of n seeds, C of p patients and E of what is left, the variance of the
     mean is (S + max(C - E, 0)) / (n p), never below that over seeds alone, and its degrees of
-    freedom are Satterthwaite's (Biometrics Bulletin 2, 1946).
+    freedom are Satterthwaite's (Biometrics Bulletin 2, 1946), but never below the n - 1 over
+    seeds alone: where C is just above E and S is small they fall towards 0, and the interval
+    would be of any length.
 
     Args:
         differences: (..., n, p), arm less reference, of every seed on every patient; n, p > 1.
@@ -47,7 +49,7 @@ def new_patients_interval(
     total = s + np.where(crossed, c - e, 0)
     spread = s**2 / (n - 1) + np.where(crossed, c**2 / (p - 1) + e**2 / ((n - 1) * (p - 1)), 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where(spread > 0, total**2 / spread, n - 1)
+        df = np.maximum(np.where(spread > 0, total**2 / spread, n - 1), n - 1)
     half = stats.t.isf((1 - level) / 2, df) * np.sqrt(total / (n * p))
     return mean, mean - half, mean + half, df
 

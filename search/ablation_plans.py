@@ -34,6 +34,7 @@ from attnsearch.search.ablation_changes import (
 )
 from attnsearch.search.arms import (
     Config,
+    NothingToVary,
     PlanError,
     arm_config,
     entry_name,
@@ -124,7 +125,7 @@ def ablation_plan(
         raise PlanError(f"{name!r} is no ablation plan; there are {', '.join(ABLATIONS)}")
     full = arm_config(config, settings.epochs)
     if not insertions(full):
-        raise PlanError(
+        raise NothingToVary(
             f"{name} varies what is inserted, and nothing is: the network is plain; give a config "
             "with a block"
         )
@@ -137,7 +138,7 @@ def ablation_plan(
         raise PlanError(_too_many(name, len(arms), full))
     if len(arms) == 1:
         why = f": {'; '.join(told)}" if told else ""
-        raise PlanError(f"{name} has nothing to compare {arms[0].label} with{why}")
+        raise NothingToVary(f"{name} has nothing to compare {arms[0].label} with{why}")
     if messages is not None:
         messages += told
     marked = with_equals(arms)
@@ -207,7 +208,7 @@ def _subsets(name: str, full: Config, told: list[str]) -> tuple[list[Arm], list[
     entries = insertions(full)
     names = [_name(entry) for entry in entries]
     if len(entries) < 2:
-        raise PlanError(
+        raise NothingToVary(
             f"{name} needs two insertions or more, and there is {names[0]} alone; take loco"
         )
     largest = 2 if name == "pairwise" else len(entries)

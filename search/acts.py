@@ -28,7 +28,7 @@ from attnsearch.search.act_sources import (
     TestWork,
     job_numbers,
 )
-from attnsearch.search.arms import PlanError, network_text
+from attnsearch.search.arms import NothingToVary, PlanError, network_text
 from attnsearch.search.confirm_plan import Ranked, confirm_plan, given_configs, needs_tuning
 from attnsearch.search.controls import plain_config, tuning_space
 from attnsearch.search.events import ActInfo
@@ -172,6 +172,9 @@ class StudyActs:
                 plan = ablation_plan(
                     name, config, space=stage.space, settings=settings, messages=messages
                 )
+            except NothingToVary as error:
+                stage.note(f"ablation {name} is left out: {error}")
+                continue
             except PlanError as error:
                 self._give_up(str(error))
                 continue

@@ -36,6 +36,10 @@ class PlanError(AttnsearchError):
     """What is asked for cannot be planned."""
 
 
+class NothingToVary(PlanError):
+    """A plan does not apply to a network: what it would vary is not there."""
+
+
 def arm_config(config: Mapping[str, Any], epochs: int) -> Config:
     """The config of an arm: a resolved config without what says how the study is done.
 

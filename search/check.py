@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.data import DataSet, Split, load_data
+from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.duplicates import duplicates_in
-from attnsearch.runs.masks import IGNORED
+from attnsearch.search.data_text import data_text
 from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
 from attnsearch.search.outlook import Outlook, outlook, outlook_text, pilot_of
 from attnsearch.search.published import published_text
@@ -182,7 +180,7 @@ def plan_text(plan: Plan, path: str, overrides: Sequence[str] = ()) -> str:
     parts = [
         f"{path} is sound: study {space.name}, {space.task}.",
         _list("Warnings", space.warnings),
-        _data_text(plan),
+        data_text(plan.images, plan.data, plan.data_note, plan.duplicates),
         _decisions_text(space),
         _networks_text(plan),
         published_text(space.document["published"], plan.examples[0]),
@@ -264,50 +262,6 @@ def _data_fields(data: DataSet | None) -> dict[str, Any] | None:
         "fingerprint": data.fingerprint,
         "notes": list(data.notes),
     }
-
-
-def _data_text(plan: Plan) -> str:
-    data = plan.data
-    if data is None:
-        images = plan.images
-        return paragraph(
-            f"Data: {plan.data_note}. Networks below are for {images.channels} x "
-            f"{images.size[0]} x {images.size[1]} images and {images.classes} classes."
-        )
-    counts = ", ".join(
-        f"{len(getattr(data, key).labels):,} {name}"
-        for key, name in (("train", "training"), ("val", "validation"), ("test", "test"))
-    )
-    out = [
-        f"Data: {counts} images of {data.channels} x {data.image_size[0]} x "
-        f"{data.image_size[1]}; {len(data.class_names)} classes"
-    ]
-    counted = _pixel_shares if data.task == "segmentation" else _class_counts
-    columns = [counted(getattr(data, part), data.classes) for part in _PARTS]
-    rows = list(zip(data.class_names, *columns, strict=True))
-    shown = rows if len(rows) <= 20 else rows[:20]
-    headers = ["pixels of class" if data.task == "segmentation" else "class", *_PARTS]
-    out.append(table(headers, shown, right=set(_PARTS), indent="  "))
-    if len(rows) > len(shown):
-        out.append(f"  and {len(rows) - len(shown)} more classes")
-    notes = [*data.notes, *(f"warning: {note}" for note in plan.duplicates)]
-    out += [paragraph(note, indent="  * ", hanging="    ") for note in notes]
-    return "\n".join(out)
-
-
-def _class_counts(part: Split, classes: int) -> list[int]:
-    return [int(count) for count in np.bincount(part.labels, minlength=classes)]
-
-
-def _pixel_shares(part: Split, classes: int) -> list[str]:
-    """The share of each class in the pixels that count, at the network's size."""
-    if part.masks is None or not len(part):
-        return ["-"] * classes
-    counts = np.bincount(part.masks.resized.ravel(), minlength=IGNORED + 1)[:classes]
-    return [f"{share:.1%}" for share in counts / max(1, counts.sum())]
-
-
-_PARTS = ("train", "val", "test")
 
 
 def _decisions_text(space: Space) -> str:

@@ -281,13 +281,13 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
 
 
 @cli.command()
-@click.argument("export_folder", metavar="EXPORT")
+@click.argument("export")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 @click.option("--probabilities", is_flag=True, help="Segmentation: those of each pixel too.")
 @click.option("--overlays", is_flag=True, help="Segmentation: each mask over its image too.")
 def predict(
-    export_folder: str,
+    export: str,
     images: tuple[str, ...],
     folder: str,
     probabilities: bool,
@@ -312,17 +312,17 @@ def predict(
     from attnsearch.search.apply import predict_text
 
     text, complete = predict_text(
-        export_folder, images, folder, probabilities=probabilities, overlays=overlays
+        export, images, folder, probabilities=probabilities, overlays=overlays
     )
     click.echo(text)
     return DONE if complete else FAILED
 
 
 @cli.command()
-@click.argument("export_folder", metavar="EXPORT")
+@click.argument("export")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
-def explain(export_folder: str, images: tuple[str, ...], folder: str) -> int:
+def explain(export: str, images: tuple[str, ...], folder: str) -> int:
     """Draw where an exported network looks in IMAGES, files or folders.
 
     One PNG an image: the image, the predicted mask, and the attention map of
@@ -336,7 +336,7 @@ def explain(export_folder: str, images: tuple[str, ...], folder: str) -> int:
     """
     from attnsearch.search.apply import explain_text
 
-    text, complete = explain_text(export_folder, images, folder)
+    text, complete = explain_text(export, images, folder)
     click.echo(text)
     return DONE if complete else FAILED
 

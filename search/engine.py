@@ -29,6 +29,7 @@ from attnsearch.search.objectives import Objectives
 from attnsearch.search.outcome import StudyResult, outcome_text
 from attnsearch.search.records import LateMirror
 from attnsearch.search.stage import Stage, dataset_name
+from attnsearch.search.survey import loaded_weights
 from attnsearch.spaces import Space
 from attnsearch.spaces.checks import TASK_OF_BUILT_IN
 
@@ -198,6 +199,8 @@ class Session:
             explorers=self.explorers,
             note=self._note,
         )
+        if self.space.document["network"]["weights"] is not None:
+            self.progress.note(loaded_weights(self.space, stage.images()))
         self.records = stage.records("best")
         explorer = None
         if self.explore:
@@ -255,7 +258,7 @@ class Session:
             state = "finished" if whole and not acts.unfinished else "failed"
         frozen = acts.frozen()
         winner = frozen.winner if frozen is not None else None
-        verdicts = self._verdicts(study) if self.until != UNTIL[0] else []
+        verdicts, report_file = self._report(study) if self.until != UNTIL[0] else ([], None)
         self.ledger.set_study_state(study.id, state)
         report = mirror.close(timeout=5 if state == "interrupted" else 30)
         if report.problem or report.missing:
@@ -282,17 +285,23 @@ class Session:
             plans=self.ledger.plans(study.id, superseded=False),
             winner=winner,
             verdicts=verdicts,
+            report=report_file,
         )
         self.progress.study_ended(StudyEnd(state, ended, best, message, result.seconds))
         return result
 
-    def _verdicts(self, study: StudyRow) -> list[str]:
-        """What the comparisons say, where there are any."""
+    def _report(self, study: StudyRow) -> tuple[list[str], Path | None]:
+        """What the comparisons say, where there are any, and where the report of it lies."""
         if not self.ledger.plans(study.id):
-            return []
-        from attnsearch.runs.reporting import verdict_lines
+            return [], None
+        from attnsearch.runs.reporting import ReportError, verdict_lines, write_report
 
-        return list(verdict_lines(self.ledger, study.id))
+        try:
+            written = write_report(self.ledger, study.id)
+        except ReportError as error:
+            self._note(str(error))
+            return list(verdict_lines(self.ledger, study.id)), None
+        return list(written.verdicts), written.folder
 
     def _load(self) -> tuple[dict[str, DataSet], dict[str, Any]]:
         document = self.space.document

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from attnsearch.runs.plans import PlanRow
 from attnsearch.runs.rows import StudyRow, TrialRow
@@ -29,6 +30,7 @@ class StudyResult:
         plans: What confirm and ablations compare, superseded plans left out.
         winner: Label of the arm that confirm froze as the winner.
         verdicts: What the comparisons say, one sentence each.
+        report: The folder of the report, where it was written.
     """
 
     study: StudyRow
@@ -43,6 +45,7 @@ class StudyResult:
     plans: list[PlanRow] = field(default_factory=list)
     winner: str | None = None
     verdicts: list[str] = field(default_factory=list)
+    report: Path | None = None
 
 
 def outcome_text(

@@ -259,6 +259,7 @@ def _power(space: Space, pilot: Pilot | None) -> list[str]:
     seeds = confirm["seeds"]
     families = set(confirm["controls"])
     tests = confirm["top"] * max(len(families - {"baseline"}), 1)
+    tests *= 1 if document["margin"] is None else 2  # equivalence is tested in the same family
     if statistics_of(document)["folds"] != (None,):
         return ["power: with folds it depends on how the folds differ, which is not known"]
     if seeds < 2:

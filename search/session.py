@@ -139,7 +139,8 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
         out.append(f"Continue: {again}")
     out.append(f"Look:     attnsearch show {name}")
     if result.plans:
-        out.append(f"Report:   attnsearch report {name} --to report")
+        written = f"{result.report}/report.html" if result.report else None
+        out.append(f"Report:   {written or f'attnsearch report {name} --to report'}")
     if ranked:
         out.append(f"Take:     attnsearch export {name} --to best")
     out.append("Browse:   attnsearch ui")

@@ -10,6 +10,7 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
+from attnsearch.runs.weights_folder import panel_file, weights_folder
 from attnsearch.search.arms_text import act_of, arm_fields, arms_text
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.text import duration, paragraph, plural, quantity, score, table, value_text
@@ -122,6 +123,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
     with open_ledger() as ledger:
         study = ledger.find_study(address)
         trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
+        folder = weights_folder(ledger)
     trial = next((trial for trial in trials if trial.number == number), None)
     if trial is None:
         have = ", ".join(str(trial.number) for trial in trials) or "none yet"
@@ -149,6 +151,8 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
     out += ["", f"MLflow run:  {trial.mlflow_run_id or 'not yet'}"]
     if trial.weights_path:
         out.append(f"Weights:     {trial.weights_path}")
+    if (panel := panel_file(folder, trial.key)).is_file():
+        out.append(f"Picture:     {panel}")
     out.append(f"Its config:  attnsearch show {study.label} {number} --json")
     return "\n".join(out)
 

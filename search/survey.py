@@ -108,6 +108,13 @@ def examples(space: Space, images: Images) -> list[Example]:
     ]
 
 
+def loaded_weights(space: Space, images: Images) -> str:
+    """What the file of `network.weights` gives to the default network, and what it does not."""
+    config = space.resolve(space.defaults())
+    network = build_network(config, images.channels, images.classes, images.size)
+    return str(network.weights_report)
+
+
 def fits(space: Space, images: Images) -> list[Fit]:
     """Tries every block at every site where it may stand, with all its hyperparameters."""
     found = []

@@ -19,6 +19,7 @@ ALL: dict[str, Any] = {
     "brightness": 0.3,
     "contrast": 0.3,
     "noise": 0.05,
+    "elastic": 0.05,
     "erase": 0.3,
 }
 

@@ -164,6 +164,7 @@ def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
     assert "run_epoch" in str(crash.traceback)
 
 
+@pytest.mark.slow  # a Ray of its own
 def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
     ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
     assert source.outcomes[0].state == "interrupted"
 
 
+@pytest.mark.slow  # workers are started again and again
 def test_workers_that_cannot_start_end_the_execution_instead_of_failing_every_job(
     ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
 ) -> None:

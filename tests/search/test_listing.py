@@ -160,7 +160,9 @@ def test_list(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["list"]) == DONE
     told = capsys.readouterr().out
     assert re.search(
-        r"^digits/1 +interrupted +5/8 +val_accuracy 0.8750 +001 gc@layer4 ", told, re.MULTILINE
+        r"^digits/1 +interrupted +explore +5/8 +val_accuracy 0.8750 +001 gc@layer4 ",
+        told,
+        re.MULTILINE,
     )
 
 

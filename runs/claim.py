@@ -83,7 +83,14 @@ def _sentence(
             f"{winner} may help: against {controls} the differences are suggestive "
             f"({_listed(sorted({c.reason for c in still}))})."
         )
-    reasons = [f"against {_named(c.against)}: {c.verdict} ({c.reason})" for c in still]
+    # Controls with the same outcome share a phrase.
+    outcomes = dict.fromkeys((c.verdict, c.reason) for c in still)
+    reasons = []
+    for verdict, reason in outcomes:
+        alike = [c for c in still if (c.verdict, c.reason) == (verdict, reason)]
+        reasons.append(
+            f"against {_listed([_named(c.against) for c in alike])}: {verdict} ({reason})"
+        )
     reasons += [f"never compared with {_named(kind)}" for kind in missing]
     said = "No verdict on" if state == NO_VERDICT else "It is not shown that"
     rest = "" if state == NO_VERDICT else " helps"

@@ -86,7 +86,7 @@ def _cost_figure(
         return None
     times = factor(metric)
     front = pareto_front([(point.cost, point.score) for point in found], goal)
-    title = f"{metric_name(metric)} against {COSTS[cost].lower().replace('macs', 'MACs')}"
+    title = f"{metric_name(metric)} against {_in_title(COSTS[cost])}"
     title = title[:1].upper() + title[1:]
     label = "; ".join(
         f"{p.name}: {cost_text(cost, p.cost)}, {value_text(metric, p.score)}" for p in found
@@ -172,3 +172,8 @@ def name_points(
                 taken.append(box)
                 canvas.text(left, top + 11, words, "small halo")
                 break
+
+
+def _in_title(cost: str) -> str:
+    """A cost's name within a sentence: words in lower case, units as they are."""
+    return cost if cost.startswith("MACs") else cost[0].lower() + cost[1:]

@@ -258,8 +258,8 @@ class Session:
             state = "finished" if whole and not acts.unfinished else "failed"
         frozen = acts.frozen()
         winner = frozen.winner if frozen is not None else None
-        verdicts, report_file = self._report(study) if self.until != UNTIL[0] else ([], None)
         self.ledger.set_study_state(study.id, state)
+        verdicts, report_file = self._report(study) if self.until != UNTIL[0] else ([], None)
         report = mirror.close(timeout=5 if state == "interrupted" else 30)
         if report.problem or report.missing:
             self._note(str(report))

@@ -16,20 +16,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from attnsearch.runs.folders import PART_NAMES
 from attnsearch.runs.images import SUFFIXES
 from attnsearch.runs.source import NO_PART, PARTS, DataError, listing
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "labelcol", "gt")
-PART_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 SAME = "{}"
 VOTERS = 50  # images that are asked which rule may hold; it is then tried on all
 
@@ -95,7 +87,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
                     f"{side}: no images; expected files that end in {' '.join(sorted(SUFFIXES))}"
                 )
         matched, said = match_masks(images, masks, root, mask_name)
-        part = PARTS.index(PART_FOLDERS[root.name.lower()]) if name else NO_PART
+        part = PARTS.index(PART_NAMES[root.name.lower()]) if name else NO_PART
         pairs += [
             Pair(image.relative_to(folder).as_posix(), image, mask, part)
             for image, mask in matched
@@ -226,7 +218,7 @@ def _shown(rule: str) -> str:
 def _part_folders(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for child in sorted(p for p in folder.iterdir() if p.is_dir()):
-        part = PART_FOLDERS.get(child.name.lower())
+        part = PART_NAMES.get(child.name.lower())
         if part is None:
             continue
         if part in found:

@@ -257,6 +257,8 @@ def _legend(
     names = dict(ERRORS)
     if len(class_names) == 2:
         del names["another class"]
+    if len(scored_classes(class_names)) == len(class_names):  # there is no background
+        del names["found, not there"], names["missed"]
     if not any(case.truth is not None and (case.truth == IGNORED).any() for case in cases):
         del names["ignored"]
     told = [

@@ -15,12 +15,18 @@ SMALL = ["network.width=0.125", "data.image_size=32", "data.classes=5"]
 
 
 def trained(network: nn.Module) -> nn.Module:
-    """The network as after some training: no statistic and no branch at its trivial start."""
+    """The network as after some training: no statistic and no branch at its trivial start.
+
+    Residual branches are kept small: at their start the maps of SCNet-101 grow to 1e8, where
+    single precision itself is 15 % from double.
+    """
     with torch.no_grad():
         for number, (name, tensor) in enumerate(network.state_dict().items()):
             generator = torch.Generator().manual_seed(number)
             if name.endswith("running_mean"):
                 tensor.uniform_(-0.1, 0.1, generator=generator)
+            elif name.endswith(".bn3.weight"):
+                tensor.mul_(0.2)
             elif tensor.is_floating_point() and not tensor.any():
                 tensor.uniform_(-0.05, 0.05, generator=generator)
     return network.eval()

@@ -19,7 +19,8 @@ to the image's size. After each of its steps there is a site, ``decoder1``, ``de
 Shapes are (B, C, H, W): batch, channels, height, width.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,16 +34,8 @@ DILATION = 6  # of a last stage with a stride of 16
 LOW_LEVEL = 48 / 256  # of the decoder's width: what DeepLabv3+ keeps of stage 1
 
 
-class Decoder(nn.Module):
-    """What turns an encoder's maps into logits (B, classes, H, W) of the image's size.
-
-    Args:
-        maps: Of the encoder.
-        classes: Outputs.
-    """
-
-    def __init__(self, maps: Pyramid, classes: int) -> None:
-        super().__init__()
+class Decoder(nn.Module, ABC):
+    """What turns an encoder's maps into logits (B, classes, H, W) of the image's size."""
 
     def forward(
         self, stem: Tensor, stages: Sequence[Tensor], image: Size, inserted: Inserted
@@ -57,16 +50,16 @@ class Decoder(nn.Module):
         """
         return enlarge(self.logits(stem, stages, inserted), image)
 
+    @abstractmethod
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
         """Logits (B, classes, h, w) at the decoder's largest size."""
-        raise NotImplementedError
 
 
 class UNet(Decoder):
     """As the module says; its convolutions have the width of the stage whose size they reach."""
 
     def __init__(self, maps: Pyramid, classes: int) -> None:
-        super().__init__(maps, classes)
+        super().__init__()
         channels = maps.stages[-1].channels
         self.has_stem = maps.stem is not None
         self.steps = nn.ModuleList()
@@ -93,7 +86,7 @@ class FPN(Decoder):
     """As the module says; the sum has half the pyramid's channels, as in the paper."""
 
     def __init__(self, maps: Pyramid, classes: int) -> None:
-        super().__init__(maps, classes)
+        super().__init__()
         width = maps.width
         self.lateral = nn.ModuleList(nn.Conv2d(stage.channels, width, 1) for stage in maps.stages)
         self.smooth = nn.ModuleList(_unit(width, width // 2, 3) for _ in maps.stages)
@@ -119,7 +112,7 @@ class FCN(Decoder):
     """As the module says; a 3x3 convolution stands for the fully connected layers of the paper."""
 
     def __init__(self, maps: Pyramid, classes: int) -> None:
-        super().__init__(maps, classes)
+        super().__init__()
         last = maps.stages[-1]
         self.conv = _unit(last.channels, last.planes, 3)
         self.head = nn.Conv2d(last.planes, classes, 1)
@@ -142,7 +135,7 @@ class ASPP(Decoder):
     """
 
     def __init__(self, maps: Pyramid, classes: int) -> None:
-        super().__init__(maps, classes)
+        super().__init__()
         last, first, width = maps.stages[-1], maps.stages[0], maps.width
         stride = max(1, round(maps.image[0] / last.size[0]))
         dilation = max(1, round(DILATION * 16 / stride))
@@ -172,7 +165,12 @@ class ASPP(Decoder):
         return logits
 
 
-_CLASSES: dict[str, type[Decoder]] = {"unet": UNet, "fpn": FPN, "fcn": FCN, "aspp": ASPP}
+_CLASSES: dict[str, Callable[[Pyramid, int], Decoder]] = {
+    "unet": UNet,
+    "fpn": FPN,
+    "fcn": FCN,
+    "aspp": ASPP,
+}
 
 
 def make_decoder(name: str, maps: Pyramid, classes: int) -> Decoder:

@@ -8,6 +8,7 @@ without gradients and changes nothing in the block. Of the blocks here it is
 * `ecrm`: the region that its prototypes are the mean of;
 * `axial`: how much attention a position receives, the mean over heads, queries and both axes.
 
+Of hosts that are made of axial attention, the last block of each stage has its map likewise.
 A user's own block takes part by having the method.
 """
 
@@ -17,16 +18,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks.axial_block import AxialBlock
 from attnsearch.blocks.evaluating import evaluating
 from attnsearch.blocks.table import BLOCKS
 
 
 def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
-    """The blocks of a network that have an attention map, by name and site, as `gc@layer4`.
+    """What has an attention map in a network, by name and site, as `gc@layer4`.
+
+    Blocks; of the host's own axial blocks the last of each stage.
 
     Two of one name at one site are told apart by their place: `gc@layer4`, `gc@layer4 (2)`.
     """
-    names = {block: name for name, block in BLOCKS.items()}
+    names = {block: name for name, block in BLOCKS.items()} | {AxialBlock: "axial"}
     found: dict[str, nn.Module] = {}
     taken: list[str] = []
     for path, module in network.named_modules():
@@ -34,6 +38,8 @@ def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
         if inside or not callable(getattr(module, "attention_map", None)):
             continue
         taken.append(path)
+        if isinstance(module, AxialBlock) and not _is_last(network, path):
+            continue
         site = f"{names.get(type(module), type(module).__name__)}@{_site(path)}"
         count = 1 + sum(name.partition(" (")[0] == site for name in found)
         found[site if count == 1 else f"{site} ({count})"] = module
@@ -55,7 +61,7 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
     def look(site: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            maps[site] = block.attention_map(inputs[0])  # type: ignore[operator]
+            maps[site] = block.attention_map(*inputs)  # type: ignore[operator]
 
         return hook
 
@@ -67,6 +73,12 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
         for handle in hooks:
             handle.remove()
     return {site: maps[site] for site in blocks if site in maps}
+
+
+def _is_last(network: nn.Module, path: str) -> bool:
+    """Whether a block is the last one of its stage."""
+    stage, _, place = path.rpartition(".")
+    return int(place) + 1 == len(list(network.get_submodule(stage).children()))
 
 
 def _site(path: str) -> str:

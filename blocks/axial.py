@@ -356,10 +356,23 @@ class Axial(nn.Module):
             x: The input (B, C, H, W).
         """
         with evaluating(self):
-            columns = self.hight_block.received(x)
-            rows = self.width_block.received(self.hight_block(x))
-        _, height, width = columns.shape
-        return (columns / width + rows / height) / 2
+            return received_along_both(self.hight_block, self.width_block, x)
+
+
+def received_along_both(columns: AxialAttention, rows: AxialAttention, x: Tensor) -> Tensor:
+    """Return how much attention each position receives, (B, H, W), 1 in sum.
+
+    The mean of what it receives in its column and, after that, in its row.
+
+    Args:
+        columns: Attention along the height.
+        rows: Attention along the width, of what the first one gives.
+        x: The first one's input (B, C, H, W).
+    """
+    in_columns = columns.received(x)
+    in_rows = rows.received(columns(x))
+    _, height, width = in_columns.shape
+    return (in_columns / width + in_rows / height) / 2
 
 
 def _check_heads(out: int, heads: int) -> None:

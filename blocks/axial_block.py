@@ -11,16 +11,19 @@ with p = int(planes * base_width / 64). The attention is `attnsearch.blocks.axia
 a stride is an average pooling after it.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks import checks
-from attnsearch.blocks.axial import AxialAttention
+from attnsearch.blocks.axial import AxialAttention, received_along_both
+from attnsearch.blocks.evaluating import evaluating
 from attnsearch.blocks.host import Inserted
-from attnsearch.blocks.patches import Folding, PatchAxialAttention, PatchBatchNorm
+from attnsearch.blocks.patches import Folding, PatchAxialAttention, PatchBatchNorm, join
 
 NEVER_RUN = "is in published checkpoints, but the published forward pass never runs it"
 
@@ -71,6 +74,7 @@ class AxialBlock(nn.Module):
         height, width = (size, size) if isinstance(size, int) else checks.map_size("axial", size)
         self.stride = checks.integer("axial", "stride", stride)
         self.site = site
+        self.folding = folding
         inner = int(planes * (base_width / 64))
         out_channels = self.expansion * planes
 
@@ -102,10 +106,7 @@ class AxialBlock(nn.Module):
 
     def forward(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
         """(B, channels, H, W) to (B, 2 planes, H / stride, W / stride), rounded up."""
-        y = self.relu(self.bn1(self.conv_down(x)))
-        if inserted is not None:
-            y = inserted.at(f"{self.site}_after_conv1", y)
-        y = self.width_block(self.hight_block(y))
+        y = self.width_block(self.hight_block(self._narrow(x, inserted)))
         if self.stride > 1:
             y = F.avg_pool2d(y, self.stride, ceil_mode=True)
         y = self.relu(y)
@@ -119,6 +120,30 @@ class AxialBlock(nn.Module):
         # Not in place: an inserted block may need its output for the backward pass.
         y = self.relu(y + passed)
         return y if inserted is None else inserted.at(self.site, y)
+
+    @torch.no_grad()
+    def attention_map(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
+        """Return how much attention each position receives, (B, H, W), 1 in sum.
+
+        As of `attnsearch.blocks.axial.Axial`. Of patches that are folded into the batch, the map
+        of the whole image: every patch receives as much.
+
+        Args:
+            x: The input (B, channels, H, W), or (B P, channels, h, w) of patches.
+            inserted: As for `forward`.
+        """
+        with evaluating(self):
+            y = self._narrow(x, inserted)
+            gained = received_along_both(self.hight_block, self.width_block, y)
+        if self.folding is None:
+            return gained
+        patches = self.folding.patches
+        return join(gained.unsqueeze(1), math.isqrt(patches)).squeeze(1) / patches
+
+    def _narrow(self, x: Tensor, inserted: Inserted | None) -> Tensor:
+        """What the attention is given, (B, p, H, W)."""
+        y: Tensor = self.relu(self.bn1(self.conv_down(x)))
+        return y if inserted is None else inserted.at(f"{self.site}_after_conv1", y)
 
 
 def normalisation(channels: int, folding: Folding | None = None) -> nn.BatchNorm2d:

@@ -10,7 +10,7 @@ A block may have a method `start_as_convolution()`, which draws its weights anew
 place of a convolution. Two class attributes are optional: `dead_parameters`, a mapping from names
 of parameters that get no gradient to the reason, and `side_loss`, the name of the weight of a loss
 on the side outputs (`side`, a dict of tensors set by every forward in training mode and empty in
-evaluation).
+evaluation). So is a method `attention_map(x)`, see `attnsearch.blocks.attention_maps`.
 """
 
 import copy
@@ -298,6 +298,35 @@ def _side_outputs(subject: _Subject) -> Iterator[str]:
         yield "a forward in evaluation mode leaves side outputs"
 
 
+def _attention_map(subject: _Subject) -> Iterator[str]:
+    """An attention map, where there is one: a share of each position, in either mode."""
+    block = subject.warm()
+    attention_map: Any = getattr(block, "attention_map", None)
+    if attention_map is None:
+        return
+    x = subject.images()
+    shape = (len(x), *SIZE)
+    for mode in (True, False):
+        block.train(mode)
+        before = {name: value.clone() for name, value in block.state_dict().items()}
+        found = attention_map(x)
+        where = f"in {_mode(mode)} attention_map"
+        if not isinstance(found, Tensor) or found.shape != shape:
+            said = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            yield f"{where} gives {said}; it must be {shape}"
+            continue
+        if found.requires_grad:
+            yield f"{where} has a gradient; it must be computed without (torch.no_grad)"
+        if not (found >= 0).all():
+            yield f"{where} has values below 0"
+        sums = found.detach().double().sum((1, 2))
+        if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+            yield f"{where} sums to {sums.tolist()}; it must be 1 for each image"
+        changed = [n for n, v in block.state_dict().items() if not torch.equal(v, before[n])]
+        if changed or any(part.training is not mode for part in block.modules()):
+            yield f"{where} changes {', '.join(changed) or 'the mode of the block'}"
+
+
 def _meta(subject: _Subject) -> Iterator[str]:
     """The meta device, where networks are checked and counted without computing."""
     block = subject.build().to("meta")
@@ -319,6 +348,7 @@ CHECKS: dict[str, Callable[[_Subject], Iterator[str]]] = {
     "two forwards": _two_forwards,
     "state": _state,
     "side outputs": _side_outputs,
+    "attention map": _attention_map,
     "meta device": _meta,
 }
 

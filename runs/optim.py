@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.patches import PatchBatchNorm
 
 # Smith and Topin, "Super-Convergence" (arXiv:1708.07120): the rate starts at a 25th of its peak,
 # peaks after 30% of the steps, and ends far below the start.
@@ -126,13 +127,17 @@ def quicken_statistics(network: nn.Module, steps_per_epoch: int) -> None:
     the statistics of its batches scores 0.10, as chance, with these. So m is raised until no more
     than 5% is older than an epoch. From 29 steps an epoch on, every layer keeps its own.
 
+    Of folded patches each moves the statistics by itself, and a larger m would leave only those of
+    the last ones, a corner of the image.
+
     Args:
         network: Its batch normalisations are changed in place.
         steps_per_epoch: Optimizer steps in one epoch.
     """
-    least = 1 - OLDER_THAN_AN_EPOCH ** (1 / steps_per_epoch)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            patches = module.folding.patches if isinstance(module, PatchBatchNorm) else 1
+            least = 1 - OLDER_THAN_AN_EPOCH ** (1 / (patches * steps_per_epoch))
             module.momentum = max(module.momentum, least)
 
 

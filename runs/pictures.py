@@ -29,7 +29,7 @@ SIDES = (
 PANEL_BYTES = 300_000
 GAP, LINE = 6, 15  # pixels between pictures, and of a line of text
 TEXT = 11
-MAPS_MAX = 4  # attention maps in a row
+MAPS_MAX = 6  # attention maps in a row
 CLASSES_MAX = 16  # that the legend names
 
 ERRORS = {

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.cost import costs
 from attnsearch.blocks.errors import AttnsearchError
@@ -157,6 +157,20 @@ class Training:
         self._keep_best(metrics)
         return dict(metrics)
 
+    def batch(self, index: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        """What the network is given in a step: some training examples, augmented and normalised.
+
+        Args:
+            index: Which examples (B,), on the device.
+            draws: Of the augmentations.
+
+        Returns:
+            The network's input (B, C, H, W) and the targets, on the device.
+        """
+        images = self.normalisation.scale(self._images["train"][index])
+        images, targets = self._task.augment(images, self._task.targets(index), draws)
+        return self.normalisation.normalise(images), targets
+
     def predictions(self, split: str = "val") -> dict[str, Any]:
         """What the network of the epoch that counts says about every image of a split.
 
@@ -276,9 +290,8 @@ class Training:
         has_auxiliary = False
         for index in torch.split(order.to(self.device), self._batches):
             rate = self._rate(step)
-            images = self.normalisation.scale(self._images["train"][index])
-            images, targets = self._task.augment(images, self._task.targets(index), draws)
-            logits, auxiliary = self._forward(self.normalisation.normalise(images), targets)
+            images, targets = self.batch(index, draws)
+            logits, auxiliary = self._forward(images, targets)
             loss = self._task.loss(logits, targets)
             total = loss if auxiliary is None else loss + auxiliary
             set_learning_rate(self._optimizer, rate)

@@ -110,3 +110,47 @@ def test_maps_of_a_network_come_by_name_and_change_nothing() -> None:
         torch.testing.assert_close(found.sum((1, 2)), torch.ones(3))
     assert all(torch.equal(before[name], value) for name, value in built.state_dict().items())
     assert all(module.training for module in built.modules())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "sites"),
+    [
+        ("axial_unet", 32, ["layer1.0", "layer2.1", "layer3.3", "layer4.0"]),
+        ("axial_resnet26", 32, ["layer1.0", "layer2.1", "layer3.3", "layer4.0"]),
+    ],
+)
+def test_of_an_axial_network_the_last_block_of_each_stage_is_shown(
+    backbone: str, size: int, sites: list[str]
+) -> None:
+    classifies = backbone.startswith("axial_resnet")
+    config = {
+        "task": "classification" if classifies else "segmentation",
+        "network": {"backbone": backbone},
+        "insert": [{"at": "layer2.1.after_conv1", "block": "gc", "params": {}}],
+    }
+    built = build_network(config, 3, 2, (size, size))
+    maps = attention_maps(built, torch.randn(2, 3, size, size))
+    assert set(maps) == {*(f"axial@{site}" for site in sites), "gc@layer2.1.after_conv1"}
+    for found in maps.values():
+        torch.testing.assert_close(found.sum((1, 2)), torch.ones(2))
+
+
+def test_the_maps_of_patches_are_put_together() -> None:
+    """Each patch of the local branch by itself, against the map of the whole image."""
+    network = {"backbone": "medt"}
+    config = {"task": "segmentation", "network": network, "insert": []}
+    built = build_network(config, 3, 2, (128, 128))
+    built.eval()
+    seen: list[Tensor] = []
+    block: Any = built.get_submodule("layer2_p.1")
+    block.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    found = attention_maps(built, torch.randn(2, 3, 128, 128))["axial@layer2_p.1"]
+    folded, block.folding = block.folding, None
+    apart = torch.cat([block.attention_map(part[None]) for part in seen[0]]) / 16
+    block.folding = folded
+    h, w = apart.shape[1:]
+    assert len(apart) == 2 * 16 and found.shape == (2, 4 * h, 4 * w)
+    for number, patch in enumerate(apart):
+        image, row, column = number // 16, number % 16 // 4, number % 4
+        there = found[image, row * h : (row + 1) * h, column * w : (column + 1) * w]
+        torch.testing.assert_close(there, patch)

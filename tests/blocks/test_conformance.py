@@ -269,6 +269,16 @@ class NamelessSideLoss(Broken):
     side: dict[str, Tensor] = {}  # noqa: RUF012
 
 
+class AttendsInLogits(Broken):
+    def attention_map(self, x):
+        return self.conv(x).mean(1).detach()
+
+
+class MapOfAnotherShape(Broken):
+    def attention_map(self, x):
+        return torch.full_like(x[:, :1], 1 / x[0, 0].numel())
+
+
 class ReturnsPair(Broken):
     def forward(self, x):
         return self.conv(x), x
@@ -296,6 +306,7 @@ FAULTS = {
     "two forwards": OverwritesWhatBackwardNeeds,
     "state": ForgetsOnSaving,
     "side outputs": NamelessSideLoss,
+    "attention map": AttendsInLogits,
     "meta device": ReadsValues,
 }
 
@@ -316,6 +327,7 @@ def test_every_check_is_tried() -> None:
         ("evaluation", RandomInEvaluation),
         ("evaluation", CountsForwards),
         ("construction", TakesNoChannels),
+        ("attention map", MapOfAnotherShape),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

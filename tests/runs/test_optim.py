@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from attnsearch.blocks.patches import Folding, PatchBatchNorm
 from attnsearch.runs.optim import (
     TrainError,
     make_optimizer,
@@ -168,6 +169,18 @@ def test_long_epochs_and_quicker_layers_keep_their_statistics() -> None:
     quicken_statistics(network, 4)
     assert network[0].momentum > 0.5
     assert [layer.momentum for layer in network[1:]] == [0.9, None]
+
+
+def test_of_patches_the_statistics_are_not_those_of_the_last_one() -> None:
+    folding = Folding(16)
+    layer = PatchBatchNorm(1, folding)
+    quicken_statistics(layer, 2)
+    patches = torch.arange(16.0).view(16, 1, 1, 1).expand(16, 1, 4, 4)
+    for _ in range(2):
+        folding.start()
+        layer(patches.repeat(3, 1, 1, 1))
+        folding.finish()
+    assert 7.5 <= float(layer.running_mean) < 11  # their mean is 7.5, the last is 15
 
 
 def test_the_rate_is_set_in_every_group() -> None:

@@ -400,6 +400,60 @@ def test_folds_are_averaged_over_seeds(ledger: Ledger, tmp_path: Path) -> None:
     assert "Images of one group never stand in two parts of the data." in page
 
 
+def test_the_dice_of_each_image_widens_the_scope_to_new_patients(ledger: Ledger) -> None:
+    """Three images a patient: with as many each, a patient's value is the mean of its images."""
+    plan = small_plan(seeds=made.CONFIRM_SEEDS[:3], metric="dice")
+    plan = replace(plan, arms=plan.arms[:2], contrasts=plan.contrasts[:1])
+    study = made.open_study(ledger, task="segmentation")
+    row = ledger.store_plan(study.id, plan)
+    draws = np.random.default_rng(0)
+    names = np.array([f"test/{i:02d}.png" for i in range(60)])
+    groups = np.array([f"p{i // 3:02d}" for i in range(60)])
+    patient = draws.normal(0, 0.05, 20).repeat(3)  # how much each gains by the block
+    dice = {}
+    for arm in plan.arms:
+        role, name = plan.place(arm.label)
+        gain = 0.03 + patient if arm.label == "gc@layer4" else 0
+        for number, seed in enumerate(plan.seeds):
+            said = (0.7 + gain + draws.normal(0, 0.02, 60)).clip(0, 1)
+            dice[arm.label, seed] = said
+            claimed = ledger.claim(
+                f"{name} {seed}",
+                config=arm.config,
+                seed=seed,
+                epochs=plan.epochs,
+                study_id=study.id,
+            )
+            ledger.attach(study.id, claimed.run_id, number=number, role=role, arm=name)
+            arrays = {"names": names, "dice": said, "groups": groups}
+            ledger.finish(
+                claimed.run_id,
+                "finished",
+                metrics={"val_dice": float(said.mean())},
+                predictions={"val": arrays},
+            )
+            ledger.add_test(claimed.run_id, {"test_dice": float(said.mean())}, arrays)
+    ledger.freeze_winner(row.id, "gc@layer4", [("gc@layer4", 0.73)])
+    ledger.open_test("test1", row.id)
+    ledger.set_plan_state(row.id, "finished")
+    page, tables = told(ledger, study.id)
+    (contrast,) = tables["contrasts"].to_dict("records")
+    gains = np.array([dice["gc@layer4", seed] - dice["baseline", seed] for seed in plan.seeds])
+    gains = gains.reshape(3, 20, 3).mean(2)
+    means = gains.mean(1)
+    assert contrast["difference"] == pytest.approx(means.mean())
+    seeds, patients = 20 * means.var(ddof=1), 3 * gains.mean(0).var(ddof=1)
+    rest = gains - means[:, None] - gains.mean(0) + gains.mean()
+    rest = (rest**2).sum() / (2 * 19)
+    spread = math.sqrt((seeds + patients - rest) / 60)
+    half = stats.t.ppf(0.975, contrast["new_patients_df"]) * spread
+    assert contrast["new_patients_cases"] == 20
+    assert contrast["new_patients_low"] == pytest.approx(means.mean() - half)
+    assert contrast["new_patients_high"] == pytest.approx(means.mean() + half)
+    assert half > (contrast["high"] - contrast["low"]) / 2
+    assert "Dice" in page and "For new patients (20 here) and other seeds" in page
+
+
 # ---- command line ----
 
 

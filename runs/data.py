@@ -20,6 +20,7 @@ from attnsearch.runs.digits import read_digits
 from attnsearch.runs.folders import read_folder
 from attnsearch.runs.groups import read_groups
 from attnsearch.runs.mask_folder import read_mask_folder
+from attnsearch.runs.mask_metrics import scored_classes
 from attnsearch.runs.masks import IGNORED
 from attnsearch.runs.npz import read_npz
 from attnsearch.runs.scenes import SCENES, read_scenes
@@ -154,7 +155,7 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     ]
     if source.masks is not None:
         notes += _check_pixels(splits, source.name, class_names)
-    mean, std = _statistics(splits[0].images)
+    mean, std = _statistics(splits[0])
     _, height, width, channels = source.images.shape
     test = np.flatnonzero(parts == PARTS.index("test"))
     return DataSet(
@@ -315,6 +316,16 @@ def _check_pixels(splits: Sequence[Split], name: str, class_names: Sequence[str]
                 f"data.image_size); add images, or change data.classes, data.image_size, or "
                 f"data.seed where it made the split"
             )
+        scored = [class_names[k] for k in scored_classes(class_names)]
+        if part == "val" and (
+            not counts[: len(class_names)].any()
+            or (len(class_names) > 2 and set(scored) <= set(lacking))
+        ):
+            raise DataError(
+                f"{name}: no validation mask has a pixel that counts, of the classes "
+                f"{listing(scored)}: nothing could be measured; change data.seed or data.splits, "
+                f"or see data.ignore_index"
+            )
         if lacking:
             notes.append(f"no pixels of class {listing(lacking)} in {part}")
     return notes
@@ -363,9 +374,11 @@ def _masked_split(
     )
 
 
-def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel in 0..1, from exact sums of whole numbers."""
-    count, channels = images[..., 0].size, images.shape[3]
+    images, channels = split.images, split.images.shape[3]
+    # What a tile has beyond its image is 0 and adds nothing to the sums.
+    count = int(images[..., 0].size if split.masks is None else split.masks.cut.prod(1).sum())
     flat = images.reshape(len(images), -1)  # summed over images first: long rows are fast
     sums = np.zeros((2, flat.shape[1]), dtype=np.uint64)
     step = max(1, SUM_BYTES // flat.shape[1])

@@ -73,11 +73,20 @@ def find_duplicates(splits: Mapping[str, Split]) -> list[Pair]:
         splits: By part: `train`, `val`, `test`; all of one size and number of channels.
     """
     parts = [part for part in PARTS if part in splits and len(splits[part])]
-    hashes = {part: hashes_of(splits[part].images) for part in parts}
+    hashes = {part: _hashes(splits[part]) for part in parts}
     found = []
     for index, second in enumerate(parts):
         for first in parts[:index]:
             found += _pairs(first, second, splits, hashes)
+    return found
+
+
+def _hashes(split: Split) -> Floats:
+    """The hashes of a part's examples; of a tile that is padded, that of one without content."""
+    found = hashes_of(split.images)
+    if split.masks is not None:
+        whole = (split.masks.cut == split.images.shape[1:3]).all(1)
+        found[~whole] = 0
     return found
 
 
@@ -136,19 +145,28 @@ def _averages(pixels: int) -> Floats:
 def _pairs(
     first: str, second: str, splits: Mapping[str, Split], hashes: Mapping[str, Floats]
 ) -> list[Pair]:
+    """Pairs of images; of several tiles of one image that are like others, the likest."""
     one, other = splits[first], splits[second]
-    found = []
+    owners, others = _owners(one), _owners(other)
+    found: dict[int, tuple[bool, float, Pair]] = {}
     for start in range(0, len(other), _AT_ONCE):
         likeness = hashes[second][start : start + _AT_ONCE] @ hashes[first].T
         nearest = likeness.argmax(1)
         for row in np.flatnonzero(likeness.max(1) >= NEAR).tolist():
             here, there = start + row, int(nearest[row])
-            found.append(
-                Pair(
-                    (first, second),
-                    (one.names[there], other.names[here]),
-                    bool((one.images[there] == other.images[here]).all()),
-                    bool(np.array_equal(one.labels[there], other.labels[here])),
-                )
+            image, like = int(others[here]), int(owners[there])
+            pair = Pair(
+                (first, second),
+                (one.names[like], other.names[image]),
+                bool((one.images[there] == other.images[here]).all()),
+                bool(np.array_equal(one.labels[like], other.labels[image])),
             )
-    return found
+            rank = (pair.exact, float(likeness[row, nearest[row]]))
+            if image not in found or rank > found[image][:2]:
+                found[image] = (*rank, pair)
+    return [pair for _, _, pair in found.values()]
+
+
+def _owners(split: Split) -> NDArray[np.int64]:
+    """The image that each example of a part shows or is cut from."""
+    return np.arange(len(split.images)) if split.masks is None else split.masks.image

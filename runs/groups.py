@@ -13,8 +13,9 @@ def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str
     """The group of each example.
 
     Args:
-        spec: `{"pattern": ...}`, a regular expression searched in each name, whose first group is
-            the example's group; a name that it does not fit is a group of its own. Or
+        spec: `{"pattern": ...}`, a regular expression searched in the last part of each name (the
+            file's), or, where it fits none of these, in the whole names; its first group is the
+            example's group, and a name that it does not fit is a group of its own. Or
             `{"csv": ...}`, a table with the columns `name` and `group`, where a name is an
             example's name, or its last part or that without its ending where those are unique.
         names: One per example.
@@ -41,7 +42,11 @@ def _by_pattern(pattern: str, names: Sequence[str]) -> tuple[list[str], list[str
             f"data.groups: {pattern!r} has no group; put round brackets around the part that "
             f"names the patient, such as patient(\\d+)"
         )
-    found = [expression.search(name) for name in names]
+    # The file's name first: folders come before it, and "^" would mean them.
+    files = [name.rpartition("/")[2] for name in names]
+    found = [expression.search(name) for name in files]
+    if not any(match and match[1] for match in found):
+        found = [expression.search(name) for name in names]
     if not any(match and match[1] for match in found):
         raise DataError(
             f"data.groups: {pattern!r} fits none of {len(names)} names, such as "

@@ -94,7 +94,7 @@ def pixel_loss(
     known = torch.where(counted, target, 0)
     scale = counted.to(logits.dtype)
     if boundary:
-        scale = scale * (1 + boundary * border(known, logits.shape[1]))
+        scale = scale * (1 + boundary * border(known, counted, logits.shape[1]))
     total = scale if weights is None else scale * weights[known]
     if focal:
         right = logits.softmax(1).gather(1, known[:, None])[:, 0]
@@ -120,12 +120,20 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (dice[1] if classes == 2 else dice.mean())
 
 
-def border(target: Tensor, classes: int) -> Tensor:
-    """How far each pixel (B, H, W) is from its surroundings' class: 0 inside, up to 1 alone."""
+def border(target: Tensor, counted: Tensor, classes: int) -> Tensor:
+    """How far each pixel (B, H, W) is from its surroundings' class: 0 inside, up to 1 alone.
+
+    Args:
+        target: The class of each pixel (B, H, W).
+        counted: Which pixels count (B, H, W); others are no surroundings.
+        classes: Their number.
+    """
     side = max(3, round(WINDOW * min(target.shape[1:])) // 2 * 2 + 1)
-    own = F.one_hot(target, classes).permute(0, 3, 1, 2).float()
-    around = F.avg_pool2d(own, side, stride=1, padding=side // 2, count_include_pad=False)
-    return 1 - around.gather(1, target[:, None])[:, 0]
+    present = counted[:, None].float()
+    own = F.one_hot(target, classes).permute(0, 3, 1, 2) * present
+    shares = F.avg_pool2d(torch.cat([own, present], 1), side, stride=1, padding=side // 2)
+    same = shares.gather(1, target[:, None])[:, 0]
+    return torch.where(counted, 1 - same / shares[:, -1].clamp(min=1e-9), 0)
 
 
 def pixel_weights(given: Any, data: DataSet) -> Tensor | None:

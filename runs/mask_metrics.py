@@ -68,6 +68,8 @@ def shares(counts: Counts) -> dict[str, Floats]:
 def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
     """Each share of each image, (N,), the mean over the classes that count; NaN without any.
 
+    With two classes an image has one unless all of its pixels are ignored.
+
     Args:
         counts: Confusions (N, K, K).
         class_names: One per class.
@@ -77,7 +79,8 @@ def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
     for name, values in shares(counts).items():
         chosen = values[:, scored]
         if len(class_names) == 2:
-            chosen = np.nan_to_num(chosen, nan=1.0)
+            empty = np.isnan(chosen) & (counts.sum((-2, -1)) > 0)[:, None]
+            chosen = np.where(empty, 1.0, chosen)
         found[name] = _mean(chosen, axis=1)
     return found
 
@@ -98,12 +101,12 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
         name: float(_mean(values, axis=0))
         for name, values in per_image(counts, class_names).items()
     }
-    pooled = shares(counts.sum(0))
+    pooled, total = shares(counts.sum(0)), counts.sum()
     scored = scored_classes(class_names)
     for name in ("dice", "iou"):
         value = float(_mean(pooled[name][scored], axis=0))
-        found[f"{name}_pooled"] = 1.0 if math.isnan(value) and len(class_names) == 2 else value
-    total = counts.sum()
+        empty = math.isnan(value) and len(class_names) == 2 and total > 0
+        found[f"{name}_pooled"] = 1.0 if empty else value
     found["accuracy"] = float(counts.sum(0).trace() / total) if total else math.nan
     if len(class_names) > 2:
         each = shares(counts)
@@ -119,8 +122,8 @@ def hd95(
 ) -> float:
     """The Hausdorff distance of one image in pixels, the mean over the classes that count.
 
-    Ignored pixels belong to no class. NaN where no class that counts is in either mask, with more
-    than two classes.
+    Ignored pixels belong to no class. NaN where no pixel counts, and, with more than two classes,
+    where no class that counts is in either mask.
 
     Args:
         predicted: (h, w), the class of each pixel.
@@ -132,7 +135,7 @@ def hd95(
     for k in scored_classes(class_names):
         ours, theirs = (predicted == k) & counted, truth == k
         if not ours.any() and not theirs.any():
-            if len(class_names) == 2:
+            if len(class_names) == 2 and counted.any():
                 distances.append(0.0)
         elif not ours.any() or not theirs.any():
             distances.append(math.hypot(*truth.shape))

@@ -56,6 +56,17 @@ class Masks:
         start = int(self.starts[image])
         return self.flat[start : start + height * width].reshape(height, width)
 
+    @property
+    def cut(self) -> NDArray[np.int64]:
+        """(N, 2) how much of each example lies in its image; beyond are black pixels.
+
+        Height and width in pixels. Of whole images all of it, whatever their own size.
+        """
+        sides = np.array(self.resized.shape[1:], dtype=np.int64)
+        if self.corners is None:
+            return np.broadcast_to(sides, (len(self.image), 2))
+        return np.minimum(sides, self.sizes[self.image] - self.corners)
+
     def take(self, images: NDArray[np.int64], *, keep_original: bool) -> "Masks":
         """The masks of some of the images, in ascending order."""
         number = np.full(self.images, -1)
@@ -63,9 +74,10 @@ class Masks:
         rows = np.flatnonzero(number[self.image] >= 0)
         flat, starts = None, np.zeros(len(images), dtype=np.int64)
         if keep_original and self.flat is not None:
-            lengths = self.sizes[images].prod(1)
-            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-            flat = np.concatenate([self.original(image).ravel() for image in images.tolist()])
+            starts = np.cumsum([0, *self.sizes[images].prod(1)])[: len(images)].astype(np.int64)
+            # An empty part has masks too: of no image.
+            originals = [self.original(image).ravel() for image in images.tolist()]
+            flat = np.concatenate([*originals, np.zeros(0, np.uint8)])
             flat.flags.writeable = False
         resized = self.resized[rows]
         resized.flags.writeable = False

@@ -347,8 +347,7 @@ class Training:
 
     def _keep_best(self, metrics: Mapping[str, float]) -> None:
         name = self._task.chosen_by
-        best = self.history[self.best_epoch - 1][name] if self.best_epoch else -np.inf
-        if metrics[name] > best:
+        if not self.best_epoch or metrics[name] > self.history[self.best_epoch - 1][name]:
             self.best_epoch = self.epoch
             self.best_state = _copy(self.network.state_dict())
 

@@ -15,6 +15,8 @@ from attnsearch.spaces.parameters import side_loss
 _DATA = ("image_size", "channels", "seed", "folds", "fold", "splits", "ignore_index")
 _SGD_ONLY = ("momentum", "nesterov")
 _SEGMENTATION_ONLY = ("loss", "boundary_weight")
+OF_PIXEL_LOSSES = ("class_weights", "boundary_weight", "label_smoothing")
+"""Settings of cross-entropy and focal loss, which Dice alone does not have."""
 _STEP_ONLY = ("step_epochs", "step_factor")
 
 
@@ -45,7 +47,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": config["task"],
         "network": network,
-        "data": _data(config["data"]),
+        "data": _data(config["data"], config["task"]),
         "train": _train(config["train"], sides, config["task"]),
         "checkpoint": config.get("checkpoint", "last"),
     }
@@ -61,10 +63,12 @@ def _weights(setting: Any) -> str | dict[str, Any] | None:
     return {"content": marker, "rename": [*rename.items()]} if rename else marker
 
 
-def _data(data: Mapping[str, Any]) -> dict[str, Any]:
+def _data(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     kept = {key: data.get(key) for key in _DATA}
     classes = data.get("classes")
-    kept["classes"] = len(classes) if isinstance(classes, list) else classes
+    # The name `background` and the metrics' names count where masks have more than two classes.
+    named = task == "segmentation" and isinstance(classes, list) and len(classes) > 2
+    kept["classes"] = len(classes) if isinstance(classes, list) and not named else classes
     groups = data.get("groups") or {}
     kept["groups"] = {key: value for key, value in groups.items() if key == "pattern"}
     kept["augment"] = {key: value for key, value in data.get("augment", {}).items() if value}
@@ -86,6 +90,8 @@ def _train(train: Mapping[str, Any], sides: set[str | None], task: str) -> dict[
     kept = {key: value for key, value in train.items() if key not in dropped}
     if task == "segmentation":
         kept["loss"] = kept.get("loss") or "ce_dice"
+        if kept["loss"] == "dice":
+            kept |= dict.fromkeys(OF_PIXEL_LOSSES)
     kept["aux_weight"] = {
         key: value for key, value in train.get("aux_weight", {}).items() if key in sides
     }

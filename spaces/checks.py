@@ -11,6 +11,7 @@ from typing import Any
 
 from attnsearch.blocks.backbones import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.blocks.errors import SiteError
+from attnsearch.spaces.canonical_form import OF_PIXEL_LOSSES
 from attnsearch.spaces.decisions import is_spec
 from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
 from attnsearch.spaces.model import GroupsPattern, SpaceFile, Train
@@ -260,6 +261,9 @@ def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
     if "step" not in members(train.schedule):
         yield "step_epochs", "schedule: step"
         yield "step_factor", "schedule: step"
+    if members(train.loss) == ["dice"]:
+        for key in OF_PIXEL_LOSSES:
+            yield key, "a loss of pixels: ce, ce_dice or focal"
 
 
 def _differs(train: Train, key: str) -> bool:

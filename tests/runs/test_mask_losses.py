@@ -71,5 +71,8 @@ def test_a_perfect_answer_costs_next_to_nothing_and_ignored_pixels_have_no_gradi
 def test_borders_weigh_more_than_the_inside() -> None:
     target = torch.zeros(1, 64, 64, dtype=torch.long)
     target[:, :, 32:] = 1
-    weight = border(target, 2)[0]
+    everywhere = torch.ones_like(target, dtype=torch.bool)
+    weight = border(target, everywhere, 2)[0]
     assert float(weight[32, 4]) == 0 and float(weight[32, 32]) > 0.3
+    # What does not count makes no border.
+    assert float(border(target, target == 1, 2).max()) == 0

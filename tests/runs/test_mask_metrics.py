@@ -70,6 +70,11 @@ def test_empty_masks_follow_the_stated_convention() -> None:
         assert values.tolist() == [1.0, 0.0]
     assert hd95(empty, empty, TWO) == 0
     assert hd95(full, empty, TWO) == math.hypot(6, 8)
+    ignored = np.full((6, 8), 255, np.uint8)
+    unknown = np.stack([confusion(full, ignored, 2)])
+    assert math.isnan(per_image(unknown, TWO)["dice"][0]) and math.isnan(hd95(full, ignored, TWO))
+    found = summary(np.concatenate([counts, unknown]), TWO)
+    assert found["dice"] == 0.5 and math.isnan(summary(unknown, TWO)["dice_pooled"])
     three = ["background", "a", "b"]
     only_a = np.stack([confusion(full, full, 3)])
     assert per_image(only_a, three)["dice"].tolist() == [1.0]

@@ -209,6 +209,13 @@ def test_a_pattern_finds_groups_in_names() -> None:
     assert any("1 images (dog/extra.png)" in note for note in notes)
 
 
+def test_a_pattern_means_the_files_name_and_the_folders_only_if_it_fits_none() -> None:
+    names = ["train/images/p1_a.png", "val/images/p1_b.png", "val/images/site_b/p2_a.png"]
+    assert read_groups({"pattern": "^([^_]+)_"}, names)[0] == ["p1", "p1", "p2"]
+    assert read_groups({"pattern": "^(p[0-9]+)_"}, names)[0] == ["p1", "p1", "p2"]
+    assert read_groups({"pattern": "^([a-z]+)/"}, names)[0] == ["train", "val", "val"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [

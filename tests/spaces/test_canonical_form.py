@@ -124,6 +124,22 @@ def test_settings_without_effect_are_dropped(load):
     assert canonical(changed(steps, "train.step_factor", 0.5)) != canonical(steps)
 
 
+def test_the_names_of_classes_matter_where_the_background_is_known_by_its_name(load):
+    text = TEXT.replace("classification", "segmentation").replace("digits", "scenes")
+    config = load(text).resolve(VALUES)
+    three = changed(config, "data.classes", ["normal", "a", "b"])
+    assert canonical(changed(three, "data.classes", ["background", "a", "b"])) != canonical(three)
+    two = changed(config, "data.classes", ["normal", "a"])
+    assert canonical(changed(two, "data.classes", ["background", "a"])) == canonical(two)
+
+
+def test_dice_alone_has_no_weights_of_pixels(load):
+    text = TEXT.replace("classification", "segmentation").replace("digits", "scenes")
+    config = changed(load(text).resolve(VALUES), "train.loss", "dice")
+    assert canonical(changed(config, "train.boundary_weight", 5.0)) == canonical(config)
+    assert canonical(changed(config, "train.weight_decay", 0.5)) != canonical(config)
+
+
 def test_the_weight_of_a_side_output_matters_where_there_is_one(load):
     config = load(TEXT).resolve({**VALUES, "layer4.block": "ecrm"})
     assert canonical(changed(config, "train.aux_weight", {"ecrm": 0.9})) != canonical(config)

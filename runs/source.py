@@ -65,7 +65,8 @@ class Masks:
         sides = np.array(self.resized.shape[1:], dtype=np.int64)
         if self.corners is None:
             return np.broadcast_to(sides, (len(self.image), 2))
-        return np.minimum(sides, self.sizes[self.image] - self.corners)
+        within: NDArray[np.int64] = np.minimum(sides, self.sizes[self.image] - self.corners)
+        return within
 
     def take(self, images: NDArray[np.int64], *, keep_original: bool) -> "Masks":
         """The masks of some of the images, in ascending order."""

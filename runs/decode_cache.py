@@ -2,30 +2,37 @@
 
 An entry is a folder of `.npy` files, mapped into memory when it is read: processes of one machine
 share its pages. Its name is a hash of what it was made from: the settings, and the path, size and
-time of change of every file. It is written beside its place and renamed into it, so a half-written
-entry is never read and two writers cannot harm each other. Entries that were not used for longest
-are deleted where all together exceed `ATTNSEARCH_CACHE_GB` (20). `ATTNSEARCH_CACHE` names the
-folder; empty switches the cache off.
+time of change of every image, links followed. It is written beside its place and renamed into it,
+so a half-written entry is never read and two writers cannot harm each other. A damaged entry is
+made again. Entries that were not used for longest are deleted where all together exceed
+`ATTNSEARCH_CACHE_GB` (20). `ATTNSEARCH_CACHE` names the folder; empty switches the cache off.
 
 Within a study the decoded arrays lie in Ray's shared memory once per machine, for all trials.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attnsearch.runs.source import Masks, Source
+from attnsearch.runs.images import SUFFIXES
+from attnsearch.runs.source import DataError, Masks, Source
+from attnsearch.runs.walk import walk
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is stored, or how files are decoded, changes."""
 
+GB = 20.0
+LEFT_BEHIND = 24 * 3600  # seconds after which nobody writes a partial entry any more
 SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept
 ARRAYS = ("images", "labels", "parts")
 MASK_ARRAYS = ("resized", "image", "corners", "sizes", "flat", "starts")
@@ -40,22 +47,35 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
         folder: What is read.
         settings: Everything else that the result depends on, as plain JSON values.
         read: Reads it.
+
+    Raises:
+        DataError: If `ATTNSEARCH_CACHE_GB` is no size.
     """
     place = cache_folder()
     if place is None:
         return read()
-    entry = place / _key(folder, settings)
+    most = _most_bytes()
+    try:
+        entry = place / _key(folder, settings)
+    except OSError:  # whether a folder that cannot be listed matters is the reader's to say
+        return read()
     try:
         found = _load(entry)
-        os.utime(entry)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        # Another error of the system, such as too many open files, says nothing about the entry.
+        if not isinstance(error, OSError) or isinstance(
+            error, FileNotFoundError | NotADirectoryError
+        ):
+            _discard(entry)
+    else:
+        with contextlib.suppress(OSError):
+            os.utime(entry)
         return found
-    except (OSError, ValueError, KeyError, EOFError):
-        pass
     source = read()
     try:
         if source.images.nbytes > SMALLEST_MB * 2**20:
             _store(source, entry)
-            _prune(place, entry)
+            _prune(place, entry, most)
     except OSError:
         pass
     return source
@@ -70,32 +90,59 @@ def cache_folder() -> Path | None:
     return (Path(base) if base else Path.home() / ".cache") / "attnsearch" / "decoded"
 
 
+def _most_bytes() -> float:
+    given = os.environ.get("ATTNSEARCH_CACHE_GB") or str(GB)
+    try:
+        most = float(given)
+    except ValueError:
+        most = math.nan
+    if not most >= 0:
+        raise DataError(
+            f"ATTNSEARCH_CACHE_GB is {given}, expected a number of gigabytes without a unit, 0 or "
+            f"more; correct or unset this environment variable"
+        )
+    return most * 2**30
+
+
 def _key(folder: Path, settings: dict[str, Any]) -> str:
     listed = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
-    listed.update(folder.name.encode())
-    for path, status in sorted(_files(folder)):
-        listed.update(f"{path}\0{status}\n".encode("utf-8", "surrogateescape"))
+    listed.update(json.dumps(folder.name).encode())
+    for entry in _entries(folder):
+        listed.update(json.dumps(entry).encode())
     return listed.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    for place, _, files in os.walk(folder):
+def _entries(folder: Path) -> Iterator[list[str | int]]:
+    """All folders and files; of others than images the names alone, which notes may count."""
+    for place, _, files in walk(folder):
+        inside = place.relative_to(folder)
+        yield [inside.as_posix(), os.path.realpath(place)]
         for file in files:
-            path = Path(place) / file
-            status = path.stat()
-            yield str(path.relative_to(folder)), f"{status.st_size} {status.st_mtime_ns}"
+            path = place / file
+            yield [file, *(_state(path) if path.suffix.lower() in SUFFIXES else ())]
+
+
+def _state(path: Path) -> list[str | int]:
+    """What changes with the content of a file; nothing of one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    # Stores of content give all files one time: there the target's name tells them apart.
+    target = os.path.realpath(path) if path.is_symlink() else ""
+    return [status.st_size, status.st_mtime_ns, target]
 
 
 def _store(source: Source, entry: Path) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent))
+    absent = [name for name in MASK_ARRAYS if getattr(source.masks, name, None) is None]
     try:
         for name in ARRAYS:
             np.save(partial / f"{name}.npy", getattr(source, name))
         for name in MASK_ARRAYS if source.masks is not None else ():
-            array = getattr(source.masks, name)
-            if array is not None:
-                np.save(partial / f"mask-{name}.npy", array)
+            if name not in absent:
+                np.save(partial / f"mask-{name}.npy", getattr(source.masks, name))
         described = {
             "name": source.name,
             "names": source.names,
@@ -103,6 +150,7 @@ def _store(source: Source, entry: Path) -> None:
             "digests": [digest.hex() for digest in source.digests],
             "notes": source.notes,
             "masks": source.masks is not None,
+            "absent": absent,
         }
         (partial / "source.json").write_text(json.dumps(described))
         partial.rename(entry)
@@ -115,7 +163,9 @@ def _load(entry: Path) -> Source:
     described = json.loads((entry / "source.json").read_text())
     masks = None
     if described["masks"]:
-        masks = Masks(**{name: _array(entry / f"mask-{name}.npy") for name in MASK_ARRAYS})
+        stored = [name for name in MASK_ARRAYS if name not in described["absent"]]
+        arrays: dict[str, Any] = dict.fromkeys(MASK_ARRAYS)
+        masks = Masks(**arrays | {name: _array(entry / f"mask-{name}.npy") for name in stored})
     return Source(
         name=described["name"],
         **{name: _array(entry / f"{name}.npy") for name in ARRAYS},
@@ -128,22 +178,32 @@ def _load(entry: Path) -> Source:
 
 
 def _array(path: Path) -> Any:
-    if not path.exists():
-        return None
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _prune(place: Path, keep: Path) -> None:
-    most = float(os.environ.get("ATTNSEARCH_CACHE_GB") or 20) * 2**30
-    entries = sorted(
-        (entry for entry in place.iterdir() if entry != keep and not entry.name.startswith(".")),
-        key=lambda entry: entry.stat().st_mtime,
-    )
+def _discard(entry: Path) -> None:
+    """Remove an entry, if there is one: renamed first, so that none is read half removed."""
+    if not entry.exists():
+        return
+    with contextlib.suppress(OSError):
+        removed = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent))
+        entry.rename(removed / entry.name)
+        shutil.rmtree(removed, ignore_errors=True)
+
+
+def _prune(place: Path, keep: Path, most: float) -> None:
+    entries = []
+    for entry in place.iterdir():
+        if not entry.name.startswith("."):
+            entries.append(entry)
+        elif entry.stat().st_mtime < time.time() - LEFT_BEHIND:
+            shutil.rmtree(entry, ignore_errors=True)
+    used = {entry: entry.stat().st_mtime for entry in entries if entry != keep and entry.is_dir()}
     sizes = {
-        entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in [*entries, keep]
+        entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in [*used, keep]
     }
     total = sum(sizes.values())
-    for entry in entries:
+    for entry in sorted(used, key=lambda entry: used[entry]):
         if total <= most:
             return
         shutil.rmtree(entry, ignore_errors=True)

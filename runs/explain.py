@@ -1,5 +1,6 @@
 """Pictures of where a trained network looks, for any image: `attnsearch explain`."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attnsearch.runs.decoding import attempt_all
 from attnsearch.runs.evaluate import predict
 from attnsearch.runs.export import load_export
 from attnsearch.runs.inputs import ImageFile, Inputs, find_images, read_inputs, read_picture
 from attnsearch.runs.mask_metrics import confusion, per_image
-from attnsearch.runs.mask_pairs import IMAGE_FOLDERS, find_pairs
+from attnsearch.runs.mask_pairs import IMAGE_FOLDERS, masks_beside
 from attnsearch.runs.masks import decode_mask, find_coding
 from attnsearch.runs.panels import whole_maps
 from attnsearch.runs.pictures import Case, panel
 from attnsearch.runs.predict import Predicted, check_free, normalisation_of, output_names
 from attnsearch.runs.segment import classes_of, enlarged_logits
-from attnsearch.runs.source import DataError
+from attnsearch.runs.source import DataError, listing
 from attnsearch.runs.weights import ExportError
 
 SIDE = 256  # pixels of one picture
@@ -30,6 +32,7 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
     One PNG an image: the image, its mask and the predicted one with the errors, and the map of
     each block that has one. The mask is found where the image lies in a folder `images/` beside
     `masks/`, as in a data set; else there is none. Of a classification the label is told.
+    Where masks are there but an image's is missing or of no use, a note says so.
 
     Args:
         export: What `attnsearch export` wrote.
@@ -41,7 +44,8 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
             give the same file, a file exists, or the folder cannot be written.
     """
     network = load_export(export)
-    files = find_images(images)
+    notes: list[str] = []
+    files = find_images(images, notes)
     folder = Path(to)
     names = dict(zip((file.path for file in files), output_names(files), strict=True))
     check_free(folder, [f"{name}.png" for name in names.values()])
@@ -59,7 +63,8 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
                 done += 1
     except OSError as error:
         raise ExportError(f"{folder}: cannot be written ({error})") from error
-    return Predicted(folder, done, faults, ["NAME.png"] if done else [])
+    written = ["NAME.png"] if done else []
+    return Predicted(folder, done, faults, written, [*notes, *truths.notes()])
 
 
 class Truths:
@@ -73,34 +78,75 @@ class Truths:
         self._data: dict[str, Any] = network.config["data"]
         self._segments = network.config["task"] == "segmentation"
         self._class_names: list[str] = list(network.class_names)
-        self._known: dict[Path, dict[Path, Path]] = {}
+        self._known: dict[Path, dict[str, Path]] = {}
+        self._unpaired: dict[str, None] = {}
+        self._missing: list[str] = []
+        self._unusable: list[str] = []
 
     def of(self, image: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
         """The mask (h, w) of an image; None where there is none, or none that fits it."""
-        image = image.resolve()
-        roots = [parent.parent for parent in image.parents if parent.name.lower() in IMAGE_FOLDERS]
-        if not self._segments or not roots:
-            return None
-        mask = self._pairs(roots[0]).get(image)
+        mask = self._mask(image) if self._segments else None
         if mask is None:
             return None
         try:
-            file = decode_mask(mask)
-            given = (self._data.get("ignore_index"), self._data.get("mask_values"))
-            coding, _ = find_coding({mask.name: file}, self._class_names, *given)
-            truth = coding.index(file, mask.name)
-        except (DataError, OSError):
+            truth = self._read(mask)
+        except DataError as error:
+            self._unusable.append(f"{mask} ({error})")
             return None
-        return truth if truth.shape == shape else None
+        if truth.shape == shape:
+            return truth
+        (height, width), (rows, columns) = truth.shape, shape
+        self._unusable.append(f"{mask} (is {width}x{height}, {image.name} is {columns}x{rows})")
+        return None
 
-    def _pairs(self, root: Path) -> dict[Path, Path]:
-        if root not in self._known:
+    def notes(self) -> list[str]:
+        """Why images have no mask that lie beside some."""
+        missing, unusable = self._missing, self._unusable
+        return [
+            *self._unpaired,
+            *([f"no mask, {len(missing)}: {listing(missing)}"] if missing else []),
+            *([f"masks not used, {len(unusable)}: {listing(unusable)}"] if unusable else []),
+        ]
+
+    def _mask(self, image: Path) -> Path | None:
+        """The mask beside an image: where its path says that it lies, else where links lead."""
+        searched = False
+        for place in dict.fromkeys([image.absolute(), Path(os.path.realpath(image))]):
+            sides = [parent for parent in place.parents if parent.name.lower() in IMAGE_FOLDERS]
+            if not sides:
+                continue
+            masks = self._masks(sides[0])
+            searched = searched or bool(masks)
+            mask = masks.get(place.relative_to(sides[0]).with_suffix("").as_posix())
+            if mask is not None:
+                return mask
+        if searched:
+            self._missing.append(str(image))
+        return None
+
+    def _masks(self, side: Path) -> dict[str, Path]:
+        if side not in self._known:
+            self._known[side] = {}
             try:
-                pairs, _ = find_pairs(root, self._data.get("mask_name"))
-            except (DataError, OSError):
-                pairs = []
-            self._known[root] = {pair.image.resolve(): pair.mask for pair in pairs}
-        return self._known[root]
+                self._known[side] = masks_beside(side, self._data.get("mask_name"))
+            except (DataError, OSError) as error:
+                self._unpaired[f"no masks of {side}: {error}"] = None
+        return self._known[side]
+
+    def _read(self, mask: Path) -> NDArray[np.uint8]:
+        file = attempt_all(decode_mask, [mask])[0]
+        if isinstance(file, str):
+            raise DataError(file)
+        # Two classes may have any two values; which, one mask says as well as all of them.
+        classes = self._data.get("classes") if len(self._class_names) == 2 else self._class_names
+        given = (self._data.get("ignore_index"), self._data.get("mask_values"))
+        coding, _ = find_coding({mask.name: file}, classes, *given)
+        if len(coding.values) != len(self._class_names):
+            raise DataError(
+                f"has the classes {listing([str(value) for value in coding.values])}, the network "
+                f"has {listing(self._class_names)}"
+            )
+        return coding.index(file, mask.name)
 
 
 def _cases(network: nn.Module, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case, ImageFile]]:

@@ -9,7 +9,6 @@ the names, so it does not depend on the file system. Files that cannot be read a
 named in the notes, where they are at most 1 in 100; otherwise they are an error.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from attnsearch.runs.decoding import attempt_all, note_conversions, to_common
 from attnsearch.runs.images import SUFFIXES, Decoded, decode
 from attnsearch.runs.source import NO_PART, PARTS, DataError, Source, listing
+from attnsearch.runs.walk import ARCHIVED, walk
 
 PART_NAMES = {
     "train": "train",
@@ -87,21 +87,18 @@ def read_folder(
 
 def _subfolders(folder: Path) -> list[Path]:
     """Visible folders in the order of their names; archives leave `__MACOSX` behind."""
-    children = (p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
+    children = (p for p in folder.iterdir() if not p.name.startswith((".", ARCHIVED)))
     return sorted((p for p in children if p.is_dir()), key=lambda p: p.name)
 
 
 def _images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
     """Image files in `folder` at any depth; the endings of others are counted."""
     found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+    for place, _, files in walk(folder):
         for file in files:
             suffix = Path(file).suffix.lower()
-            if file.startswith("."):
-                continue
             if suffix in SUFFIXES:
-                found.append(Path(place) / file)
+                found.append(place / file)
             elif others is not None:
                 others[suffix or "(no ending)"] += 1
     return found
@@ -167,7 +164,8 @@ def _files(
     files = []
     for part, root in roots.items():
         for label, name in enumerate(names):
-            paths = _images_in(root / name, others)
+            # A part may lack a class.
+            paths = _images_in(root / name, others) if (root / name).is_dir() else []
             files += [_File(p, p.relative_to(folder).as_posix(), label, part) for p in paths]
     if not files:
         raise DataError(_no_images(folder, others))

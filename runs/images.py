@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from attnsearch.runs.source import DataError
 
@@ -41,6 +41,7 @@ class Decoded:
         digest: SHA-256 of the file.
         transparent: Whether it was laid over black.
         frames: How many the file has.
+        orientation: The EXIF tag that was followed; 1 is upright.
         low: The least pixel value of a file of more than 8 bits.
         peak: The largest.
         integer: Whether its values are whole numbers.
@@ -51,6 +52,7 @@ class Decoded:
     digest: bytes
     transparent: bool
     frames: int
+    orientation: int
     low: float
     peak: float
     integer: bool
@@ -70,7 +72,7 @@ def decode(path: Path, size: int | None) -> Decoded:
     content = path.read_bytes()
     with Image.open(io.BytesIO(content)) as file:
         frames = getattr(file, "n_frames", 1)
-        stored = file.size
+        stored, tag = file.size, orientation(file)
         if size is not None:
             file.draft(None, (2 * size, 2 * size))
         upright = ImageOps.exif_transpose(file)
@@ -85,10 +87,17 @@ def decode(path: Path, size: int | None) -> Decoded:
         digest=hashlib.sha256(content).digest(),
         transparent=transparent,
         frames=frames,
+        orientation=tag,
         low=float(pixels.min()) if deep else 0,
         peak=float(pixels.max()) if deep else 255,
         integer=not upright.mode.startswith("F"),
     )
+
+
+def orientation(image: Image.Image) -> int:
+    """What the EXIF tag says of an image's orientation: 1 is upright, 2..8 mirrored or turned."""
+    tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return tag if tag in range(2, 9) else 1
 
 
 def _shallow(image: Image.Image) -> tuple[NDArray[Any], bool]:

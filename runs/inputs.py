@@ -15,7 +15,9 @@ from attnsearch.runs.decoding import attempt_all
 from attnsearch.runs.evaluate import EVALUATION_BATCH
 from attnsearch.runs.images import SUFFIXES, Decoded, decode, to_channels
 from attnsearch.runs.mask_folder import tile
-from attnsearch.runs.source import Masks
+from attnsearch.runs.mask_pairs import IMAGE_FOLDERS, MASK_FOLDERS
+from attnsearch.runs.source import Masks, listing
+from attnsearch.runs.walk import walk
 from attnsearch.runs.weights import ExportError
 
 TILED_AT_ONCE = 8  # images that are held at their own size
@@ -49,23 +51,28 @@ class Inputs:
     masks: Masks
 
 
-def find_images(paths: Sequence[str | Path]) -> list[ImageFile]:
+def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> list[ImageFile]:
     """The image files that are meant by files and folders, in the order given.
 
-    Of a folder all images count, those in its folders too, in the order of their names; hidden
-    files do not.
+    Of a folder all images count, those in its folders and linked folders too, in the order of
+    their names; hidden files do not, nor do folders of masks beside one of images.
 
     Args:
         paths: At least one.
+        notes: What was left out is added to it.
 
     Raises:
-        ExportError: If a path does not exist, or a folder holds no image.
+        ExportError: If a path does not exist, or a folder holds no image or cannot be listed.
     """
     found: dict[Path, ImageFile] = {}
+    masks: list[str] = []
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = sorted(_images_in(path), key=lambda item: item.name)
+            try:
+                inside = sorted(_images_in(path, masks), key=lambda item: item.name)
+            except OSError as error:
+                raise ExportError(f"{path}: cannot be read ({error})") from error
             if not inside:
                 raise ExportError(f"{path}: holds no image ({', '.join(sorted(SUFFIXES))})")
         elif path.exists():
@@ -73,7 +80,10 @@ def find_images(paths: Sequence[str | Path]) -> list[ImageFile]:
         else:
             raise ExportError(f"{path}: there is no such image or folder")
         for item in inside:
-            found.setdefault(item.path.resolve(), item)
+            # Two links to one file are two images: a store of content keeps equal files once.
+            found.setdefault(Path(os.path.realpath(item.path.parent), item.path.name), item)
+    if masks and notes is not None:
+        notes.append(f"left out, masks beside images: {listing(masks)}")
     return list(found.values())
 
 
@@ -158,10 +168,13 @@ def _places(shapes: Iterable[tuple[int, int]]) -> Masks:
     )
 
 
-def _images_in(folder: Path) -> Iterator[ImageFile]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+def _images_in(folder: Path, masks: list[str]) -> Iterator[ImageFile]:
+    for place, folders, names in walk(folder):
+        if any(name.lower() in IMAGE_FOLDERS for name in folders):
+            beside = [name for name in folders if name.lower() in MASK_FOLDERS]
+            folders[:] = [name for name in folders if name not in beside]
+            masks += [f"{place / name}" for name in beside]
         for name in names:
-            path = Path(place, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+            path = place / name
+            if path.suffix.lower() in SUFFIXES:
                 yield ImageFile(path, path.relative_to(folder).as_posix())

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.decoding import attempt_all, note_conversions, to_common
 from attnsearch.runs.images import Decoded, decode
+from attnsearch.runs.mask_files import MaskFile, decode_mask
+from attnsearch.runs.mask_metrics import class_key, scored_classes
 from attnsearch.runs.mask_pairs import Pair, find_pairs
-from attnsearch.runs.masks import IGNORED, Coding, MaskFile, decode_mask, find_coding, shrink
+from attnsearch.runs.masks import IGNORED, Coding, check_found, find_coding, shrink
 from attnsearch.runs.source import DataError, Masks, Source, listing
 
 Result = TypeVar("Result")
@@ -59,10 +61,11 @@ def read_mask_folder(
     files = _readable(attempt_all(decode_mask, [pair.mask for pair in pairs]), mask_names, "masks")
     _check_sizes(decoded, files, names, mask_names)
     note_conversions(decoded, names, notes, resized=whole)
-    coding, said = find_coding(
-        dict(zip(mask_names, files, strict=True)), classes, ignored, mask_values
-    )
-    notes += said
+    _note_masks(decoded, files, names, mask_names, notes)
+    named = dict(zip(mask_names, files, strict=True))
+    coding, said = find_coding(named, classes, ignored, mask_values)
+    check_found(named, coding)
+    notes += [*said, _scored(coding.class_names, given=isinstance(classes, list | tuple))]
     originals = [coding.index(file, name) for file, name in zip(files, mask_names, strict=True)]
     pixels = to_common(decoded, names, channels, notes)
     if whole:
@@ -182,14 +185,94 @@ def _check_sizes(
     names: Sequence[str],
     mask_names: Sequence[str],
 ) -> None:
-    faults = [
-        f"{mask_name} is {file.levels.shape[1]}x{file.levels.shape[0]}, {name} is "
-        f"{image.shape[1]}x{image.shape[0]}"
+    pairs = [
+        (image, file, name, mask_name)
         for image, file, name, mask_name in zip(decoded, files, names, mask_names, strict=True)
         if image.shape != file.levels.shape
     ]
-    if faults:
-        raise DataError(
-            f"{len(faults)} of {len(names)} masks do not have the size of their image (width x "
-            f"height): {listing(faults)}; export them at the image's size"
+    if not pairs:
+        return
+    faults = [
+        f"{mask_name} is {file.levels.shape[1]}x{file.levels.shape[0]}, {name} is "
+        f"{image.shape[1]}x{image.shape[0]}"
+        for image, file, name, mask_name in pairs
+    ]
+    turned = sum(
+        image.orientation != file.orientation and image.shape == file.levels.shape[::-1]
+        for image, file, *_ in pairs
+    )
+    raise DataError(
+        f"{len(faults)} of {len(names)} masks do not have the size of their image (width x "
+        f"height): {listing(faults)}; "
+        + (
+            f"{turned} of these images are turned by their EXIF orientation and the masks are "
+            f"not: turn the masks, or remove the tag from the images"
+            if turned
+            else "export them at the image's size"
         )
+    )
+
+
+def _note_masks(
+    decoded: Sequence[Decoded],
+    files: Sequence[MaskFile],
+    names: Sequence[str],
+    mask_names: Sequence[str],
+    notes: list[str],
+) -> None:
+    """Note what a person may not expect of mask files."""
+    if several := [n for file, n in zip(files, mask_names, strict=True) if file.frames > 1]:
+        notes.append(
+            f"several frames, the first was taken: {len(several)} of {len(files)} masks, such as "
+            f"{several[0]}"
+        )
+    turned = [
+        name
+        for image, file, name in zip(decoded, files, names, strict=True)
+        if image.orientation != file.orientation
+    ]
+    if turned:
+        notes.append(
+            f"turned or mirrored by the EXIF orientation, which their masks do not have: "
+            f"{len(turned)} of {len(names)} images, such as {turned[0]}; see whether these masks "
+            f"fit"
+        )
+
+
+def _scored(class_names: Sequence[str], *, given: bool) -> str:
+    """Which classes the mean Dice is over, in words.
+
+    Args:
+        class_names: One per class.
+        given: Whether the space file names them.
+
+    Raises:
+        DataError: If two metrics would have the same name, or of two classes the second is called
+            background.
+    """
+    counted = [class_names[k] for k in scored_classes(class_names)]
+    if len(class_names) == 2:
+        if counted[0].lower() == "background":
+            raise DataError(
+                f"data.classes: {list(class_names)}; of two classes the first is the background; "
+                f"turn them round, with data.mask_values where the background is not 0"
+            )
+        return f"Dice is that of {counted[0]}"
+    keys = [class_key(name) for name in counted]
+    for key, name in zip(keys, counted, strict=True):
+        alike = [other for own, other in zip(keys, counted, strict=True) if own == key]
+        if len(alike) > 1 or key == "pooled":
+            why = "two classes have the metric" if len(alike) > 1 else "all classes together have"
+            raise DataError(
+                f"data.classes: {listing(alike)}: {why} val_dice_{key}; rename "
+                f"{'one' if len(alike) > 1 else name}"
+            )
+    left_out = [name for name in class_names if name not in counted]
+    if not left_out:
+        return (
+            f"Dice is the mean over all {len(counted)} classes; one called background would be "
+            f"left out"
+        )
+    return f"Dice is the mean over {listing(counted)}; {listing(left_out)} is left out" + (
+        "" if given else ", by its name: where it is a class to find, give data.classes"
+    )

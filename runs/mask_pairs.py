@@ -9,7 +9,6 @@ image exactly one mask. Where several do (two annotators, `_1stHO` and `_2ndHO`)
 user's, by `data.mask_name: "{}_1stHO"`.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from attnsearch.runs.folders import PART_NAMES
 from attnsearch.runs.images import SUFFIXES
 from attnsearch.runs.source import NO_PART, PARTS, DataError, listing
+from attnsearch.runs.walk import walk
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "labelcol", "gt")
@@ -64,6 +64,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
     """
     parts = _part_folders(folder)
     roots = {name: root for name, root in parts.items() if _sides(root) is not None}
+    notes = _left_out(folder, parts, roots)
     if not roots:
         roots = {"": folder}
     elif "train" not in roots:
@@ -72,7 +73,6 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
             f"no train/; add it, or put images/ and masks/ directly into {folder.name}/"
         )
     pairs: list[Pair] = []
-    notes: list[str] = []
     for name, root in roots.items():
         sides = _sides(root)
         if sides is None:
@@ -80,7 +80,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
                 f"{root}: expected the folders images/ and masks/, themselves or in train/, val/ "
                 f"and test/; found {listing(sorted(p.name for p in root.iterdir())) or 'nothing'}"
             )
-        images, masks = (_files(side) for side in sides)
+        images, masks = (_single(side) for side in sides)
         for side, files in zip(sides, (images, masks), strict=True):
             if not files:
                 raise DataError(
@@ -110,6 +110,69 @@ def match_masks(
     Raises:
         DataError: If an image has no mask, or more than one.
     """
+    rule, found = _choose(images, masks, root, mask_name)
+    both = list(zip(images.values(), found, strict=True))
+    pairs = [(image, mask) for image, mask in both if mask]
+    if len(pairs) < len(images):
+        missing = [image.name for image, mask in both if not mask]
+        ending = Path(rule).suffix.lower()
+        if mask_name is not None and ending in SUFFIXES:
+            raise DataError(
+                f'data.mask_name: "{mask_name}" ends in {ending}; it is about names without their '
+                f'ending: "{rule[: -len(ending)]}"'
+            )
+        raise DataError(
+            f"{root}: {len(missing)} of {len(images)} images have no mask (looked for "
+            f"{_shown(rule)}): {listing(missing)}; add the masks, remove the images, or say how "
+            f"masks are called by data.mask_name"
+        )
+    notes = [] if rule == SAME else [f"masks are paired with images as {_shown(rule)}"]
+    used = {mask for _, mask in pairs}
+    if len(used) < len(pairs):
+        twice = [mask.name for mask, count in Counter(m for _, m in pairs).items() if count > 1]
+        raise DataError(f"{root}: masks that belong to several images: {listing(twice)}")
+    if unused := sorted(path.name for path in masks.values() if path not in used):
+        notes.append(f"masks without an image were left out ({len(unused)}): {listing(unused)}")
+    return pairs, notes
+
+
+def masks_beside(side: Path, mask_name: str | None = None) -> dict[str, Path]:
+    """The masks of those images of a folder that have one, whatever the others lack.
+
+    Args:
+        side: The folder of the images, such as images/ beside masks/.
+        mask_name: As in `find_pairs`.
+
+    Returns:
+        Masks by their images' paths below `side`, without the ending; none where no folder of
+        masks is there.
+
+    Raises:
+        DataError: If it cannot be told how masks are named.
+        OSError: If a folder cannot be listed.
+    """
+    mask_side = _child(side.parent, MASK_FOLDERS)
+    if mask_side is None:
+        return {}
+    images, masks = (
+        {key: paths[0] for key, paths in _files(folder).items() if len(paths) == 1}
+        for folder in (side, mask_side)
+    )
+    if not images or not masks:
+        return {}
+    _, found = _choose(images, masks, side.parent, mask_name)
+    owners = Counter(found)
+    return {
+        key: mask
+        for key, mask in zip(images, found, strict=True)
+        if mask is not None and owners[mask] == 1
+    }
+
+
+def _choose(
+    images: Mapping[str, Path], masks: Mapping[str, Path], root: Path, mask_name: str | None
+) -> tuple[str, list[Path | None]]:
+    """The rule that holds for most images, and each one's mask by it."""
     rules = [mask_name] if mask_name is not None else _rules(images, masks)
     if not rules:
         raise DataError(
@@ -129,24 +192,7 @@ def match_masks(
             f"named {listing([_shown(name) for name in (rule, *others)])}; choose one by "
             f'data.mask_name: "{rule}"'
         )
-    pairs = [
-        (image, mask) for image, mask in zip(images.values(), found[rule], strict=True) if mask
-    ]
-    if len(pairs) < len(images):
-        missing = [p.name for p, m in zip(images.values(), found[rule], strict=True) if not m]
-        raise DataError(
-            f"{root}: {len(missing)} of {len(images)} images have no mask (looked for "
-            f"{_shown(rule)}): {listing(missing)}; add the masks, remove the images, or say how "
-            f"masks are called by data.mask_name"
-        )
-    notes = [] if rule == SAME else [f"masks are paired with images as {_shown(rule)}"]
-    used = {mask for _, mask in pairs}
-    if len(used) < len(pairs):
-        twice = [mask.name for mask, count in Counter(m for _, m in pairs).items() if count > 1]
-        raise DataError(f"{root}: masks that belong to several images: {listing(twice)}")
-    if unused := sorted(path.name for path in masks.values() if path not in used):
-        notes.append(f"masks without an image were left out ({len(unused)}): {listing(unused)}")
-    return pairs, notes
+    return rule, found[rule]
 
 
 def _rules(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
@@ -230,27 +276,70 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _left_out(folder: Path, parts: Mapping[str, Path], roots: Mapping[str, Path]) -> list[str]:
+    """Notes on images that are in no pair.
+
+    Raises:
+        DataError: If a part has images and something else that may be their masks.
+    """
+    notes = []
+    for name, part in parts.items():
+        count = 0 if name in roots else _count(part)
+        if not count:
+            continue
+        inside = next(walk(part))[1]
+        if any(
+            child.lower() not in IMAGE_FOLDERS and any(files for _, _, files in walk(part / child))
+            for child in inside
+        ):
+            raise DataError(
+                f"{part}: found {listing([f'{child}/' for child in inside])}, expected images in "
+                f"one of {listing(IMAGE_FOLDERS)} and masks in one of {listing(MASK_FOLDERS, 9)}; "
+                f"rename the folders, or move {part.name}/ elsewhere to do without it"
+            )
+        notes.append(f"{part.name}/ has no masks and was left out ({count} images)")
+    beside = {
+        name: _count(folder / name)
+        for name in (next(walk(folder))[1] if roots else ())
+        if folder / name not in parts.values()
+    }
+    if shown := [f"{name}/ ({count} images)" for name, count in beside.items() if count]:
+        notes.append(f"left out beside the parts: {listing(shown)}")
+    return notes
+
+
+def _count(folder: Path) -> int:
+    return sum(
+        Path(file).suffix.lower() in SUFFIXES for _, _, files in walk(folder) for file in files
+    )
+
+
 def _sides(root: Path) -> tuple[Path, Path] | None:
     """The folders of images and of masks."""
-    children = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
-    image = next((children[name] for name in IMAGE_FOLDERS if name in children), None)
-    mask = next((children[name] for name in MASK_FOLDERS if name in children), None)
+    image, mask = _child(root, IMAGE_FOLDERS), _child(root, MASK_FOLDERS)
     return None if image is None or mask is None else (image, mask)
 
 
-def _files(side: Path) -> dict[str, Path]:
+def _child(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder with the first of some names, however capitalised."""
+    children = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    return next((children[name] for name in names if name in children), None)
+
+
+def _single(side: Path) -> dict[str, Path]:
+    """As `_files`, where no two differ in their endings only."""
+    found = _files(side)
+    if several := [paths for paths in found.values() if len(paths) > 1]:
+        first, second = (path.name for path in several[0][:2])
+        raise DataError(f"{side}: {first} and {second} have the same stem; keep one")
+    return {key: paths[0] for key, paths in found.items()}
+
+
+def _files(side: Path) -> dict[str, list[Path]]:
     """Image files at any depth, by their paths below `side` without the ending."""
-    found: dict[str, Path] = {}
-    for place, folders, files in os.walk(side):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for file in sorted(files):
-            path = Path(place) / file
-            if file.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                continue
-            key = path.relative_to(side).with_suffix("").as_posix()
-            if key in found:
-                raise DataError(
-                    f"{side}: {found[key].name} and {path.name} have the same stem; keep one"
-                )
-            found[key] = path
+    found: dict[str, list[Path]] = defaultdict(list)
+    for place, _, files in walk(side):
+        for path in (place / file for file in files):
+            if path.suffix.lower() in SUFFIXES:
+                found[path.relative_to(side).with_suffix("").as_posix()].append(path)
     return found

@@ -8,45 +8,44 @@ What a pixel of a mask says is found from the values that occur in all masks tog
 * grey images with small values: the class index;
 * any other values need `data.mask_values`, which lists them in the order of the classes.
 
-A mask that was saved as JPEG has values beside its own: where these gather at both ends it is read
-as black and white, cut at 128, and a note says so.
+Files of a lossy kind, JPEG above all, do not keep values. They are read only where two classes are
+asked for and the picture is black and white, cut at 128, whatever the other files hold.
 """
 
-import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from attnsearch.runs.images import PHOTOGRAPHS
+from attnsearch.runs.mask_files import MaskFile, decode_mask
 from attnsearch.runs.source import DataError, listing
+
+__all__ = [
+    "IGNORED",
+    "Coding",
+    "IgnoreIndexError",
+    "MaskFile",
+    "check_found",
+    "decode_mask",
+    "find_coding",
+    "shrink",
+]
 
 IGNORED = 255
 """What an ignored pixel holds in every mask that this package keeps."""
 
 CLASSES_MAX = 255
-NEAR = 40  # levels from black or white within which a JPEG's values are those
+LISTED = 12  # values that a message shows; more than these are seldom classes
+BLENDED = (
+    "so many values mean that the masks were blended (resized with smooth edges, or once saved as "
+    "JPEG): export them anew without that, or threshold them"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class MaskFile:
-    """A decoded mask, before its values are understood.
-
-    Attributes:
-        levels: (h, w) of uint8 or uint16.
-        values: The values that occur, ascending.
-        photograph: Whether the file is of a lossy kind.
-        digest: SHA-256 of the file.
-    """
-
-    levels: NDArray[np.unsignedinteger]
-    values: tuple[int, ...]
-    photograph: bool
-    digest: bytes
+class IgnoreIndexError(DataError):
+    """Masks hold class indices and 255, as where 255 marks pixels that do not count."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,11 @@ class Coding:
         values: Of the classes, in their order.
         ignored: The value of ignored pixels, or None.
         class_names: One per class.
-        cut: Whether lossy masks are cut into black and white at 128.
     """
 
     values: tuple[int, ...]
     ignored: int | None
     class_names: tuple[str, ...]
-    cut: bool = False
 
     def index(self, mask: MaskFile, name: str) -> NDArray[np.uint8]:
         """The class of each pixel (h, w), `IGNORED` where none counts.
@@ -72,64 +69,36 @@ class Coding:
             DataError: For a value that is no class; it names the file.
         """
         levels = mask.levels
-        if self.cut:
-            levels = np.where(levels < 128, np.uint8(self.values[0]), np.uint8(self.values[1]))
-        table = np.full(2**16 if levels.dtype == np.uint16 else 2**8, -1, dtype=np.int16)
+        if mask.lossy:
+            dark, bright = np.argsort(self.values).astype(np.uint8)
+            black_and_white: NDArray[np.uint8] = np.where(levels < 128, dark, bright)
+            return black_and_white
+        known = (*self.values, self.ignored or 0)
+        table = np.full(max(int(levels.max()), *known) + 1, -1, dtype=np.int16)
         table[list(self.values)] = np.arange(len(self.values))
         if self.ignored is not None:
             table[self.ignored] = IGNORED
         found = table[levels]
         if found.min() < 0:
-            unknown = [str(value) for value in np.unique(levels[found < 0])]
+            unknown = np.unique(levels[found < 0]).tolist()
             raise DataError(
-                f"{name}: the mask holds {listing(unknown)}, which is no class: classes have the "
-                f"values {listing([str(value) for value in self.values], 12)}"
+                f"{name}: the mask holds {_shown(unknown, 5)}, which is no class: classes have "
+                f"the values {_shown(self.values)}"
                 + (f", {self.ignored} is ignored" if self.ignored is not None else "")
-                + "; repair the mask, or name all values in data.mask_values, or the one to leave "
-                "out in data.ignore_index"
+                + f"; {self._way_out(unknown)}"
             )
         index: NDArray[np.uint8] = found.astype(np.uint8)
         return index
 
-
-def decode_mask(path: Path) -> MaskFile:
-    """Read a mask, upright, with the values as they stand in the file.
-
-    Raises:
-        DataError: If it is a colour image; its name is left to the caller.
-        OSError, or whatever else Pillow raises on a file that it cannot decode.
-    """
-    content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as file:
-        image = ImageOps.exif_transpose(file)
-        image.load()
-    if image.mode in ("RGBA", "LA", "RGB", "CMYK", "YCbCr"):
-        channels = np.asarray(image.convert("RGB"))
-        if (channels != channels[..., :1]).any():
-            raise DataError(
-                "is a colour image; a mask has one value per pixel: save it as a grey or palette "
-                "PNG whose values are the class indices"
-            )
-        levels = channels[..., 0]
-    elif image.mode == "1":
-        levels = np.asarray(image).astype(np.uint8)
-    elif image.mode in ("L", "P"):
-        levels = np.asarray(image)
-    else:
-        wide = np.asarray(image)
-        if not np.isfinite(wide).all() or wide.min() < 0 or wide.max() >= 2**16:
-            raise DataError(f"has values from {wide.min():g} to {wide.max():g}, expected 0..65535")
-        if (wide != np.rint(wide)).any():
-            raise DataError("has values that are not whole numbers; a mask holds class indices")
-        levels = wide.astype(np.uint16)
-    bins = 2**16 if levels.dtype == np.uint16 else 2**8
-    values = np.flatnonzero(np.bincount(levels.ravel(), minlength=bins))
-    return MaskFile(
-        levels,
-        tuple(values.tolist()),
-        path.suffix.lower() in PHOTOGRAPHS,
-        hashlib.sha256(content).digest(),
-    )
+    def _way_out(self, unknown: Sequence[int]) -> str:
+        if len(unknown) > LISTED:
+            return BLENDED
+        if self.ignored is None and list(unknown) == [IGNORED]:
+            return "if 255 marks pixels that do not count, say data.ignore_index: 255"
+        return (
+            "repair the mask, or name all values in data.mask_values, or the one to leave out in "
+            "data.ignore_index"
+        )
 
 
 def find_coding(
@@ -139,6 +108,9 @@ def find_coding(
     mask_values: Sequence[int] | None,
 ) -> tuple[Coding, list[str]]:
     """What the values of all masks together mean.
+
+    With the same `classes` one mask of a source alone gives what the whole source gave, as far as
+    that mask's own values go.
 
     Args:
         masks: By name.
@@ -150,43 +122,67 @@ def find_coding(
         The coding, and notes on what was concluded.
 
     Raises:
+        IgnoreIndexError: If 255 seems to be a value that does not count.
         DataError: If no rule fits; it names the values, a file and what to say in the space file.
     """
     names = [str(name) for name in classes] if isinstance(classes, list | tuple) else None
     count = len(names) if names is not None else classes if isinstance(classes, int) else None
-    values, cut, notes = _values(masks, ignored)
+    _check_count(count, names, mask_values)
+    lossy = [name for name, mask in masks.items() if mask.lossy]
+    exact = {name: mask for name, mask in masks.items() if not mask.lossy}
+    values = sorted({value for mask in exact.values() for value in mask.values} - {ignored})
     if mask_values is not None:
         coded = tuple(mask_values)
-        if count is not None and count != len(coded):
-            raise DataError(
-                f"data.mask_values has {len(coded)} values and data.classes {count} classes; give "
-                f"one value per class"
-            )
-    elif count in (None, 2) and (set(values) <= {0, 255} or (count and _black_and_white(values))):
-        coded = (0, 255)
-    elif count is not None:
+    elif count is not None and count > 2:
         coded = tuple(range(count))
-    elif len(values) <= 2 and 0 in values:
-        coded = (0, max(values) or 1)
     else:
-        coded = tuple(range(max(values, default=0) + 1))
-        if len(coded) > CLASSES_MAX or len(coded) > 2 * len(values):
-            example = next(name for name, mask in masks.items() if max(mask.values) == max(values))
-            raise DataError(
-                f"the masks' values are {listing([str(value) for value in values], 12)} (such as "
-                f"in {example}), which are no class indices counted from 0; list them in the "
-                f"order of the classes, data.mask_values: [{', '.join(map(str, values[:12]))}]"
-            )
-    if len(coded) < 2:
-        raise DataError(
-            f"the masks hold nothing but {listing([str(value) for value in values])}: there is no "
-            f"class to find; is this the folder of the masks, and is data.ignore_index right?"
-        )
+        coded = _found_values(exact, values, ignored, count, white=bool(lossy))
+    if lossy:
+        _check_lossy(masks, lossy, coded, ignored)
     names = names or _default_names(len(coded))
-    coding = Coding(coded, ignored, tuple(names), cut)
-    said = ", ".join(f"{value} {name}" for value, name in zip(coded[:12], names[:12], strict=True))
+    if ignored in coded:
+        raise DataError(
+            f"data.ignore_index: {ignored} is the value of the class "
+            f"{names[coded.index(ignored)]} (classes are counted from 0); remove it"
+            + (
+                f", or give each class's value, data.mask_values: [{_shown(values)}]"
+                if len(values) > 1
+                else ""
+            )
+        )
+    notes = []
+    if lossy:
+        notes.append(
+            f"masks saved as JPEG or the like were cut into black and white at 128: {len(lossy)} "
+            f"of {len(masks)}"
+        )
+    said = ", ".join(
+        f"{value} {name}" for value, name in zip(coded[:LISTED], names[:LISTED], strict=True)
+    )
     notes.append(f"mask values: {said}" + (f", {ignored} ignored" if ignored is not None else ""))
-    return coding, notes
+    return Coding(coded, ignored, tuple(names)), notes
+
+
+def check_found(masks: Mapping[str, MaskFile], coding: Coding) -> None:
+    """See that the masks of a whole source hold more than one class.
+
+    Raises:
+        DataError: If they do not, with what may be the reason.
+    """
+    found: set[int] = set()
+    for mask in masks.values():
+        # What a lossy file holds lies around its classes' values.
+        found |= {255 * (value >= 128) for value in mask.values} if mask.lossy else {*mask.values}
+    rest = found - {coding.ignored}
+    if len(rest) > 1:
+        return
+    only = f"the masks hold nothing but {_shown(sorted(rest)) or 'ignored pixels'}"
+    if found > rest:
+        raise DataError(
+            f"{only} beside the value of data.ignore_index, {coding.ignored}: if that is a class, "
+            f"remove data.ignore_index"
+        )
+    raise DataError(f"{only}: there is no class to find; is this the folder of the masks?")
 
 
 def shrink(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -197,33 +193,124 @@ def shrink(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
 
 
-def _values(
-    masks: Mapping[str, MaskFile], ignored: int | None
-) -> tuple[tuple[int, ...], bool, list[str]]:
-    """All values that occur but the ignored one, whether to cut, and a note on that."""
-    values = sorted({value for mask in masks.values() for value in mask.values} - {ignored})
-    lossy = [name for name, mask in masks.items() if mask.photograph]
-    if lossy and len(values) > 2:
-        inner = ends = 0
-        for name in lossy:
-            levels = masks[name].levels
-            between = int(np.count_nonzero((levels > NEAR) & (levels < 255 - NEAR)))
-            inner, ends = inner + between, ends + levels.size - between
-        if max(values) > 255 - NEAR and inner < 0.1 * ends:
-            note = (
-                f"masks saved as JPEG were cut into black and white at 128: {len(lossy)} of "
-                f"{len(masks)}"
-            )
-            return (0, 255), True, [note]
-    return tuple(values), False, []
+def _check_count(
+    count: int | None, names: Sequence[str] | None, mask_values: Sequence[int] | None
+) -> None:
+    """See that so many classes can be, and that their names differ."""
+    if count == 1:
+        only = names[0] if names else "foreground"
+        raise DataError(
+            f"data.classes counts the background too: give two, classes: [background, {only}]"
+        )
+    if count is not None and not 2 <= count <= CLASSES_MAX:
+        raise DataError(f"data.classes: {count} classes; masks can have 2 to {CLASSES_MAX}")
+    if names and (twice := sorted({name for name in names if names.count(name) > 1})):
+        raise DataError(f"data.classes: two classes are called {listing(twice)}; rename one")
+    if mask_values is None:
+        return
+    if not 2 <= len(mask_values) <= CLASSES_MAX or len({*mask_values}) < len(mask_values):
+        raise DataError(
+            f"data.mask_values: {_shown(mask_values)}; give 2 to {CLASSES_MAX} different values"
+        )
+    if count is not None and count != len(mask_values):
+        raise DataError(
+            f"data.mask_values has {len(mask_values)} values and data.classes {count} classes; "
+            f"give one value per class"
+        )
 
 
-def _black_and_white(values: Sequence[int]) -> bool:
-    """Whether two classes are black and white, whatever else was found."""
-    return {0, 255} <= set(values) and 1 not in values
+def _found_values(
+    masks: Mapping[str, MaskFile],
+    values: Sequence[int],
+    ignored: int | None,
+    count: int | None,
+    *,
+    white: bool,
+) -> tuple[int, ...]:
+    """The values of two classes, or of as many as there are, by what occurs in the masks.
+
+    Args:
+        masks: Those of no lossy kind.
+        values: All that occur in them but the ignored one.
+        ignored: The ignored value.
+        count: 2 or None.
+        white: Whether there are lossy ones as well.
+    """
+    above = [value for value in values if value]
+    if len(above) < 2 and (count or 0 in values or not above):
+        blank = 255 if white and ignored != 255 else 1
+        return (0, *(above or [blank]))
+    if ignored == 0:  # refused: class 0 is nowhere
+        return (0, *above)
+    if (count and len(above) == 2) or above == [1, 255]:
+        _check_mixed(masks, above)
+    if count:
+        return (0, 255) if {0, 255} <= {*values} and 1 not in values else (0, 1)
+    if [*values] == [*range(len(values))] and len(values) <= CLASSES_MAX:
+        return tuple(values)
+    example = next(name for name, mask in masks.items() if max(mask.values) >= max(values))
+    said = f"the masks' values are {_shown(values)} (such as in {example})"
+    rest = [value for value in values if value != IGNORED]
+    if len(rest) < len(values) and len(rest) > 1 and rest == [*range(len(rest))]:
+        raise IgnoreIndexError(
+            f"{said}: if 255 marks pixels that do not count, say data.ignore_index: 255; if it is "
+            f"a class, data.mask_values: [{', '.join(map(str, values))}]"
+        )
+    said += ", which are no class indices counted from 0"
+    if len(values) > LISTED:
+        raise DataError(
+            f"{said}; {BLENDED}; if all of them are classes, list them in data.mask_values, or "
+            f"give data.classes where indices are missing"
+        )
+    raise DataError(
+        f"{said}; list them in the order of the classes, data.mask_values: "
+        f"[{', '.join(map(str, values))}], or give data.classes where indices are missing"
+        + ("" if ignored is not None else ", and data.ignore_index for one that does not count")
+    )
+
+
+def _check_mixed(masks: Mapping[str, MaskFile], above: Sequence[int]) -> None:
+    """See that two values of the foreground are not those of two kinds of files."""
+    holders = [[name for name, mask in masks.items() if value in mask.values] for value in above]
+    if not {*holders[0]} & {*holders[1]}:
+        counted = " and ".join(
+            f"{len(names)} hold {value} (such as {names[0]})"
+            for value, names in zip(above, holders, strict=True)
+        )
+        raise DataError(
+            f"the masks do not agree on the value of what is not 0: {counted}; save all with the "
+            f"same"
+            + (", or say data.ignore_index: 255 if 255 does not count" if 255 in above else "")
+        )
+
+
+def _check_lossy(
+    masks: Mapping[str, MaskFile],
+    lossy: Sequence[str],
+    coded: Sequence[int],
+    ignored: int | None,
+) -> None:
+    """See that lossy masks can be cut into black and white without a mistake."""
+    wrong = [name for name in lossy if not masks[name].black_and_white]
+    if wrong:
+        reason = f"{len(wrong)} of {len(lossy)} are not black and white"
+    elif len(coded) != 2 or 0 not in coded:
+        reason = f"there are {len(coded)} classes, with the values {_shown(coded)}"
+    elif ignored in (0, 255):
+        reason = f"data.ignore_index is {ignored}"
+    else:
+        return
+    raise DataError(
+        f"{listing(wrong or lossy, 3)}: JPEG and other lossy files do not keep class values, and "
+        f"{reason}; save the masks as PNG, from their source if possible"
+    )
+
+
+def _shown(values: Sequence[int], most: int = LISTED) -> str:
+    return listing([str(value) for value in values], most)
 
 
 def _default_names(count: int) -> list[str]:
     if count == 2:
         return ["background", "foreground"]
-    return [f"class {index}" for index in range(count)]
+    return ["background", *(f"class {index}" for index in range(1, count))]

@@ -6,9 +6,10 @@ table.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 
 from attnsearch.runs.evaluate import Normalisation, predict
 from attnsearch.runs.export import load_export
+from attnsearch.runs.images import SUFFIXES
 from attnsearch.runs.inputs import ImageFile, find_images, read_inputs, read_picture
 from attnsearch.runs.pictures import mask_image, mask_palette, overlay
 from attnsearch.runs.segment import classes_of, enlarged_logits
@@ -37,12 +39,14 @@ class Predicted:
         images: Of how many images.
         faults: For each image that could not be read its name and the reason.
         files: What there is now, in words.
+        notes: What a reader should know of how, one sentence each.
     """
 
     folder: Path
     images: int
     faults: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def predict_images(
@@ -69,19 +73,21 @@ def predict_images(
             give the same file, a file exists, or the folder cannot be written.
     """
     network: Any = load_export(export)
-    files = find_images(images)
+    notes: list[str] = []
+    files = find_images(images, notes)
     folder = Path(to)
     try:
         if network.config["task"] == "segmentation":
-            return _write_masks(
+            done = _write_masks(
                 network, files, folder, probabilities=probabilities, overlays=overlays
             )
+            return replace(done, notes=notes)
         if probabilities or overlays:
             raise ExportError(
                 f"{export} tells the class of an image: {TABLE} has its probabilities anyway, and "
                 f"there is no mask to lay over; leave out --probabilities and --overlays"
             )
-        return _write_table(network, files, folder)
+        return replace(_write_table(network, files, folder), notes=notes)
     except OSError as error:
         raise ExportError(f"{folder}: cannot be written ({error})") from error
 
@@ -124,18 +130,22 @@ def output_names(files: Sequence[ImageFile]) -> list[str]:
     Raises:
         ExportError: If two images have the same name.
     """
-    stems = [file.name.rpartition(".")[0] for file in files]
-    doubled = {stem for stem in stems if stems.count(stem) > 1} if len(stems) > 1 else set()
+    stems = [_stem(PurePosixPath(file.name)) for file in files]
+    counts = Counter(stems)
     names = [
-        file.name if stem in doubled else stem for file, stem in zip(files, stems, strict=True)
+        file.name if counts[stem] > 1 else stem for file, stem in zip(files, stems, strict=True)
     ]
-    if len(set(names)) < len(names):
-        same = sorted({name for name in names if names.count(name) > 1})
+    if same := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ExportError(
             f"two images are called {listing(same, 3)}; give the folder that holds them all, or "
             f"a folder of their own to each with --to"
         )
     return names
+
+
+def _stem(name: PurePosixPath) -> str:
+    """A name without the ending of an image; the dots of an identifier are no ending."""
+    return str(name.with_suffix("") if name.suffix.lower() in SUFFIXES else name)
 
 
 def check_free(folder: Path, targets: Sequence[str]) -> None:

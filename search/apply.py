@@ -21,7 +21,7 @@ def predict_text(
     from attnsearch.runs.predict import predict_images
 
     done = predict_images(export, images, folder, probabilities=probabilities, overlays=overlays)
-    return _told(done.images, done.files, done.faults, folder)
+    return _told(done.images, done.files, done.faults, done.notes, folder)
 
 
 def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, bool]:
@@ -33,13 +33,14 @@ def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, 
     from attnsearch.runs.explain import explain_images
 
     done = explain_images(export, images, folder)
-    return _told(done.images, done.files, done.faults, folder)
+    return _told(done.images, done.files, done.faults, done.notes, folder)
 
 
 def _told(
-    count: int, files: Sequence[str], faults: Sequence[str], folder: str
+    count: int, files: Sequence[str], faults: Sequence[str], notes: Sequence[str], folder: str
 ) -> tuple[str, bool]:
     out = [f"Wrote {', '.join(files)} of {plural(count, 'image')} to {folder}."] if files else []
+    out += [f"Note: {note}" for note in notes]
     if faults:
         out.append(f"Could not be read, and left out: {plural(len(faults), 'image')}")
         out += [f"  {fault}" for fault in faults]

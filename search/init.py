@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.images import SUFFIXES
 from attnsearch.runs.mask_pairs import is_mask_folder
+from attnsearch.runs.masks import IGNORED, IgnoreIndexError
 from attnsearch.runs.scenes import SCENES, SIDE
+from attnsearch.runs.walk import walk
 from attnsearch.search.text import plural
 from attnsearch.spaces import load_space
 
@@ -41,6 +44,7 @@ class Proposal:
         name: Of the study.
         source: As `data.source` says it.
         data: The data set at `image_size`.
+        ignore_index: The mask value that seems not to count, or None.
         native: Median of the shorter sides of the images, in pixels.
         image_size: Pixels.
         stem: `small` or `imagenet`.
@@ -55,6 +59,7 @@ class Proposal:
     name: str
     source: str
     data: DataSet
+    ignore_index: int | None
     native: int
     image_size: int
     stem: str
@@ -128,7 +133,7 @@ def propose(data: str, target: Path) -> Proposal:
     native = _BUILT_IN[data] if builtin else _native_size(path)
     largest = _LARGEST[task][gpus]
     image_size = _image_size(native, largest, exact=not path.is_dir())
-    section = {
+    section: dict[str, Any] = {
         "source": data if builtin else str(path.absolute()),
         "image_size": image_size,
         "channels": None,
@@ -141,7 +146,11 @@ def propose(data: str, target: Path) -> Proposal:
         "augment": {},
         "ignore_index": None,
     }
-    found = load_data(section, task)
+    try:
+        found = load_data(section, task)
+    except IgnoreIndexError:
+        section["ignore_index"] = IGNORED
+        found = load_data(section, task)
     count = len(found.train.images)
     shares = np.bincount(found.train.labels, minlength=found.classes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -149,6 +158,7 @@ def propose(data: str, target: Path) -> Proposal:
         name=_name(data),
         source=data if builtin else _source(path, target),
         data=found,
+        ignore_index=section["ignore_index"],
         native=native,
         image_size=image_size,
         stem="small" if image_size <= 48 else "imagenet",
@@ -268,10 +278,10 @@ def _native_size(path: Path) -> int:
 def _some_images(folder: Path) -> Iterator[Path]:
     """Image files from all over a folder, at most `_LOOKED_AT`."""
     files = sorted(
-        Path(place) / name
-        for place, _, names in os.walk(folder)
+        place / name
+        for place, _, names in walk(folder)
         for name in names
-        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        if Path(name).suffix.lower() in SUFFIXES
     )
     yield from files[:: max(1, len(files) // _LOOKED_AT)]
 

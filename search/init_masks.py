@@ -1,5 +1,7 @@
 """`attnsearch init` for images with masks: the space file of a segmentation."""
 
+from collections.abc import Sequence
+
 from attnsearch.search.init import (
     Proposal,
     comment,
@@ -35,8 +37,11 @@ def mask_space_text(proposal: Proposal) -> str:
         f"  image_size: {p.image_size}  # {size_reason(p)}",
         "  # Metrics count at the images' own size all the same.",
         "  # tile_overlap: 0.25  # cuts large images into tiles of image_size instead of resizing",
+        *([] if two else _background_lines(data.class_names)),
         f"  classes: [{', '.join(quoted(name) for name in data.class_names)}]",
-        "  # ignore_index: 255  # a mask value that does not count",
+        "  # ignore_index: 255  # a mask value that does not count"
+        if p.ignore_index is None
+        else f"  ignore_index: {p.ignore_index}  # it seems to mark pixels that do not count",
         "  seed: 0  # fixes the split for all runs",
         "  # Several images of one patient must not stand in two splits. If names begin with the",
         '  # patient, as in p12_scan3.png:  groups: "^([^_]+)_"',
@@ -97,3 +102,13 @@ def mask_space_text(proposal: Proposal) -> str:
         resources_line(p),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _background_lines(class_names: Sequence[str]) -> list[str]:
+    """What to know of the first class's name, where there are more than two."""
+    if "background" not in class_names:
+        return []
+    return [
+        "  # A class called `background` does not count in the mean Dice. If the first is a class",
+        "  # to find, give it another name.",
+    ]

@@ -79,6 +79,16 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert (source.parts == NO_PART).all()
 
 
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere/b/0.png", noise(9))
+    for label in ("cat", "dog"):
+        save(tmp_path / f"set/{label}/0.png", noise(ord(label[0])))
+    (tmp_path / "set/cat/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "elsewhere")
+    source = read_folder(tmp_path / "set", 8)
+    assert source.names == ["cat/0.png", "cat/more/b/0.png", "dog/0.png"]
+
+
 def test_images_deep_in_a_class_folder_are_found(tmp_path: Path) -> None:
     fill(tmp_path)
     save(tmp_path / "a" / "patient7" / "visit 2" / "x.png", noise(0))

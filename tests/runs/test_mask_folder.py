@@ -1,5 +1,7 @@
 """Folders of images and masks: what is found, what is read, and what is refused."""
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,14 @@ def test_missing_masks_are_listed(tmp_path: Path, save: Save) -> None:
     save("images/78.jpg", photo())
     with pytest.raises(DataError, match=r"2 of 6 images have no mask.*77\.jpg, 78\.jpg"):
         load(tmp_path)
+    with pytest.raises(DataError, match=r"names without their ending: \"\{\}_mask\""):
+        load(tmp_path, mask_name="{}_mask.PNG")
+
+
+def test_of_two_classes_the_second_is_no_background(tmp_path: Path, save: Save) -> None:
+    fill(save)
+    with pytest.raises(DataError, match="turn them round"):
+        load(tmp_path, classes=["polyp", "background"])
 
 
 def test_masks_without_an_image_are_left_out_and_named(tmp_path: Path, save: Save) -> None:
@@ -279,20 +289,30 @@ def test_tiles_cover_every_pixel_and_know_their_place(tmp_path: Path, save: Save
             assert seen.all()
 
 
-def test_a_second_start_reads_the_cache_and_a_change_does_not(
-    tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The images that were decoded since it was last cleared, with a cache of its own."""
     from attnsearch.runs import decode_cache, mask_folder
 
     monkeypatch.setenv("ATTNSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(decode_cache, "SMALLEST_MB", 0)
-    fill(save)
-    first = load(tmp_path)
-    decoded = []
+    paths: list[Path] = []
     decode = mask_folder.decode
     monkeypatch.setattr(
-        mask_folder, "decode", lambda path, size: decoded.append(path) or decode(path, size)
+        mask_folder, "decode", lambda path, size: paths.append(path) or decode(path, size)
     )
+    return paths
+
+
+def test_a_second_start_reads_the_cache_and_a_change_does_not(
+    tmp_path: Path, save: Save, decoded: list[Path]
+) -> None:
+    fill(save)
+    (tmp_path / "set/README.md").write_text("hello")
+    first = load(tmp_path)
+    decoded.clear()
+    (tmp_path / "set/README.md").write_text("hello again")
+    (tmp_path / "set/images/.#1.jpg").symlink_to("user@host.1234:5678")
     second = load(tmp_path)
     assert not decoded
     assert (second.fingerprint, second.test_fingerprint) == (
@@ -303,6 +323,116 @@ def test_a_second_start_reads_the_cache_and_a_change_does_not(
     save("masks/2.png", blob(13, 7)[::-1].copy())
     third = load(tmp_path)
     assert decoded and third.fingerprint != first.fingerprint
+
+
+def test_the_cache_sees_what_lies_behind_links(
+    tmp_path: Path, save: Save, decoded: list[Path]
+) -> None:
+    """Stores of content, and archives, give files of one size and one time."""
+    for store, value in (("a", 10), ("b", 200)):
+        for number in range(4):
+            save(f"../{store}/images/{number}.bmp", np.full((11, 7, 3), value + number, np.uint8))
+            save(f"../{store}/masks/{number}.bmp", blob())
+        for file in (tmp_path / store).rglob("*.bmp"):
+            os.utime(file, (0, 0))
+        (tmp_path / f"of {store}/set").mkdir(parents=True)
+        for side in ("images", "masks"):
+            (tmp_path / f"of {store}/set" / side).symlink_to(tmp_path / store / side)
+    assert load(tmp_path / "of a").train.images.max() < 20
+    assert load(tmp_path / "of b").train.images.min() >= 200
+    decoded.clear()
+    assert load(tmp_path / "of a").train.images.max() < 20 and not decoded
+    save("../a/masks/2.bmp", blob(value=254))
+    with pytest.raises(DataError, match="254"):
+        load(tmp_path / "of a")
+
+    for number in range(4):
+        save(f"masks/{number}.bmp", blob())
+        link = tmp_path / f"set/images/{number}.bmp"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / f"a/images/{number}.bmp")
+    assert load(tmp_path).train.images.max() < 20
+    for number in range(4):
+        link = tmp_path / f"set/images/{number}.bmp"
+        link.unlink()
+        link.symlink_to(tmp_path / f"b/images/{number}.bmp")
+    assert load(tmp_path).train.images.min() >= 200
+
+
+@pytest.mark.parametrize("lost", ["images.npy", "mask-flat.npy", "source.json", "{}", "all"])
+def test_a_damaged_entry_is_made_again(
+    tmp_path: Path, save: Save, decoded: list[Path], lost: str
+) -> None:
+    fill(save)
+    first = load(tmp_path)
+    entry = next((tmp_path / "cache/decoded").iterdir())
+    if lost == "{}":
+        (entry / "source.json").write_text("[]")
+    for file in entry.iterdir():
+        if lost in (file.name, "all"):
+            file.unlink()
+    decoded.clear()
+    assert load(tmp_path).fingerprint == first.fingerprint and decoded
+    decoded.clear()
+    assert load(tmp_path).fingerprint == first.fingerprint and not decoded
+    assert list((tmp_path / "cache/decoded").iterdir()) == [entry]
+
+
+def test_the_cache_keeps_to_its_size(
+    tmp_path: Path, save: Save, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(save)
+    load(tmp_path)
+    left, written = (tmp_path / "cache/decoded" / name for name in (".left", ".written"))
+    for partial in (left, written):
+        partial.mkdir()
+        (partial / "images.npy").write_bytes(b"half")
+    os.utime(left, (0, 0))
+    load(tmp_path, image_size=9)
+    entries = set((tmp_path / "cache/decoded").iterdir())
+    assert len(entries) == 3 and written in entries
+    monkeypatch.setenv("ATTNSEARCH_CACHE_GB", "0")
+    load(tmp_path, image_size=10)
+    kept = set((tmp_path / "cache/decoded").iterdir()) - {written}
+    assert len(kept) == 1 and not kept & entries
+    for given in ("20GB", "nan", "-1"):
+        monkeypatch.setenv("ATTNSEARCH_CACHE_GB", given)
+        with pytest.raises(DataError, match=f"ATTNSEARCH_CACHE_GB is {given}, expected a number"):
+            load(tmp_path)
+
+
+def test_a_part_whose_masks_are_not_found_is_an_error(tmp_path: Path, save: Save) -> None:
+    for part, masks in (("train", "masks"), ("val", "masks"), ("test", "groundtruth")):
+        for number in range(4):
+            save(f"{part}/images/{number}.png", photo(seed=number))
+            save(f"{part}/{masks}/{number}.png", blob())
+    with pytest.raises(DataError, match=r"test: found groundtruth/, images/, .* labelcol, gt;"):
+        load(tmp_path)
+    shutil.rmtree(tmp_path / "set/test/groundtruth")
+    save("masks/9.png", blob())
+    save("images/9.png", blob())
+    data = load(tmp_path)
+    assert "test/ has no masks and was left out (4 images)" in data.notes
+    assert "left out beside the parts: images/ (1 images), masks/ (1 images)" in data.notes
+    assert len(data.val) == 4 and len(data.train) + len(data.test) == 4
+
+
+def test_linked_folders_are_read_and_loops_are_not(tmp_path: Path, save: Save) -> None:
+    fill(save)
+    for number in range(3):
+        save(f"../store/images/deep/{number}.png", photo(seed=10 + number))
+        save(f"../store/masks/deep/{number}.png", blob())
+    for side in ("images", "masks"):
+        (tmp_path / "set" / side / "site").symlink_to(tmp_path / "store" / side)
+        (tmp_path / "set" / side / "again").symlink_to(".")
+        (tmp_path / "set" / side / "up").symlink_to("..")
+        (tmp_path / "store" / side / "back").symlink_to(tmp_path / "set" / side)
+    data = load(tmp_path)
+    names = {name for part in (data.train, data.val, data.test) for name in part.names}
+    assert names == {
+        *(f"images/{number}.jpg" for number in range(4)),
+        *(f"images/site/deep/{number}.png" for number in range(3)),
+    }
 
 
 def test_the_built_in_scenes_are_the_same_every_time_and_their_parts_differ() -> None:

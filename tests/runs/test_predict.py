@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 
 from attnsearch.runs.data import load_data
-from attnsearch.runs.explain import explain_images
+from attnsearch.runs.explain import Truths, explain_images
 from attnsearch.runs.export import load_export, save_export
+from attnsearch.runs.inputs import ImageFile
 from attnsearch.runs.mask_metrics import confusion, summary
 from attnsearch.runs.panels import chosen_cases
 from attnsearch.runs.pictures import (
@@ -26,10 +28,11 @@ from attnsearch.runs.pictures import (
     panel,
     panel_bytes,
 )
-from attnsearch.runs.predict import normalisation_of, predict_images
+from attnsearch.runs.predict import normalisation_of, output_names, predict_images
 from attnsearch.runs.segment import predicted_masks
 from attnsearch.runs.train import Training
 from attnsearch.runs.weights import ExportError, Interface
+from attnsearch.search.apply import explain_text, predict_text
 from attnsearch.spaces import load_space
 
 SIDE = 24
@@ -185,6 +188,106 @@ def test_nothing_is_overwritten(export: Path, discs: Path, tmp_path: Path) -> No
     with pytest.raises(ExportError, match="two images are called 00"):
         predict_images(export, both, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_what_is_written(tmp_path: Path) -> None:
+    def named(*names: str) -> list[str]:
+        return output_names([ImageFile(tmp_path / name, name) for name in names])
+
+    assert named("IM0001", "a.b/IM0002", "1.2.840.11", "x.y.JPG") == [
+        "IM0001",
+        "a.b/IM0002",
+        "1.2.840.11",
+        "x.y",
+    ]
+    assert named("a.png", "a.jpg", "b.png") == ["a.png", "a.jpg", "b"]
+    begun = time.perf_counter()
+    assert len(set(named(*(f"case_{number:06d}.png" for number in range(20_000))))) == 20_000
+    assert time.perf_counter() - begun < 5  # seconds; a fraction of one where it is not squared
+
+
+def test_of_a_data_set_the_images_are_predicted_and_not_the_masks(
+    export: Path, discs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "set"
+    for part in ("train", "test"):
+        for side in ("images", "masks"):
+            (root / part / side).mkdir(parents=True)
+            shutil.copy(discs / side / "00.png", root / part / side / "0.png")
+    shutil.copy(discs / "images/01.png", tmp_path / "IM0001")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    shutil.copytree(discs / "images", tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/loop").symlink_to(root)
+    for name in ("first", "second"):  # equal files of a store of content are one file
+        (root / f"{name}.png").symlink_to(discs / "images/02.png")
+    told, fine = predict_text(
+        str(export), [str(root), str(tmp_path / "IM0001")], str(tmp_path / "out")
+    )
+    made = {
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")
+    }
+    assert made == {
+        "train/images/0.png",
+        "test/images/0.png",
+        "first.png",
+        "second.png",
+        "IM0001.png",
+        *(f"linked/{number:02d}.png" for number in range(16)),
+    }
+    left = ", ".join(str(root / part / "masks") for part in ("test", "train"))
+    assert fine and f"Note: left out, masks beside images: {left}" in told.splitlines()
+    masks = predict_images(export, [root / "train/masks"], tmp_path / "masks")
+    assert (masks.images, masks.notes) == (1, [])
+
+
+def test_the_truth_of_an_image_needs_no_other_and_no_place_of_its_own(
+    export: Path, discs: Path, tmp_path: Path
+) -> None:
+    shape = np.asarray(Image.open(discs / "masks/00.png")).shape
+    truth = np.asarray(Image.open(discs / "masks/00.png")) > 0
+    root, store = tmp_path / "set", tmp_path / "store"
+    store.mkdir()
+    for side in ("images", "masks"):
+        (root / side).mkdir(parents=True)
+        for number in range(4):
+            shutil.copy(discs / side / f"0{number}.png", store / f"{side}{number}")
+            (root / side / f"{number}.png").symlink_to(store / f"{side}{number}")
+    (root / "masks/1.png").unlink()
+    (root / "masks/2.png").unlink()
+    (root / "masks/2.png").write_bytes((store / "masks2").read_bytes()[:60])
+    shutil.copy(discs / "images/03.png", root / "images/3.jpg")  # one mask, two images
+    (tmp_path / "chosen.png").symlink_to(discs / "images/00.png")
+    truths = Truths(load_export(export))
+    for image in (root / "images/0.png", tmp_path / "chosen.png"):
+        found = truths.of(image, shape)
+        assert found is not None and (found == truth).all()
+    assert truths.notes() == []
+    assert truths.of(discs / "images/00.png", (9, 8)) is None
+    height, width = shape
+    assert f"(is {width}x{height}, 00.png is 8x9)" in truths.notes()[0]
+
+    told, fine = explain_text(str(export), [str(root / "images")], str(tmp_path / "pictures"))
+    assert fine
+    missing = ", ".join(str(root / "images" / name) for name in ("1.png", "3.jpg", "3.png"))
+    assert f"Note: no mask, 3: {missing}" in told.splitlines()
+    assert f"Note: masks not used, 1: {root / 'masks/2.png'} (" in told
+    widths = [
+        Image.open(tmp_path / "pictures" / name).width for name in ("0.png", "1.png", "2.png")
+    ]
+    assert widths[0] > widths[1] == widths[2]
+
+
+def test_two_annotators_are_said_where_no_mask_is_drawn(
+    export: Path, discs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(discs / "images", tmp_path / "images")
+    (tmp_path / "masks").mkdir()
+    for file in (discs / "masks").iterdir():
+        for who in ("ann", "bob"):
+            shutil.copy(file, tmp_path / f"masks/{file.stem}_{who}.png")
+    done = explain_images(export, [tmp_path / "images/00.png"], tmp_path / "pictures")
+    assert (done.images, done.faults) == (1, [])
+    assert len(done.notes) == 1 and 'data.mask_name: "{}_ann"' in done.notes[0]
 
 
 def test_a_picture_of_any_image(export: Path, discs: Path, tmp_path: Path) -> None:

@@ -71,6 +71,37 @@ def test_images_with_masks_get_a_file_for_segmentation(
 
 
 @pytest.mark.parametrize(
+    ("values", "classes", "ignored"),
+    [
+        ((0, 128), ["background", "foreground"], None),
+        ((0, 1, 2, 255), ["background", "class 1", "class 2"], 255),
+    ],
+)
+def test_what_init_writes_for_unusual_mask_values_passes_check(
+    values: tuple[int, ...],
+    classes: list[str],
+    ignored: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = folder(tmp_path / "polyps", {"images": 12})
+    (data / "masks").mkdir()
+    mask = np.repeat(np.array(values, np.uint8), 40 // len(values))[:, None].repeat(30, 1)
+    for index in range(12):
+        Image.fromarray(mask).save(data / "masks" / f"{index}.png")
+    file = tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    section = load_space(file).document["data"]
+    assert (section["classes"], section.get("ignore_index")) == (classes, ignored)
+    assert ("`background` does not count in the mean" in file.read_text()) == (len(classes) > 2)
+    capsys.readouterr()
+    assert call(["check", str(file)]) == DONE
+    told = capsys.readouterr().out
+    assert "Cannot be built" not in told and "Warnings" not in told
+    assert "Dice is" in told
+
+
+@pytest.mark.parametrize(
     ("side", "image_size", "stem"), [(9, 16, "small"), (20, 20, "small"), (300, 64, "imagenet")]
 )
 def test_sizes_follow_the_images(

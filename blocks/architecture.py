@@ -102,7 +102,8 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         ``{"backbone", "stem", "width", "insert": [{"site", "block", "params"}, ...]}``, plain
         values throughout; an insertion has ``pretrained_safe`` too where that is so, and the
-        whole ``learn_gates`` where the host's gates are trained.
+        whole ``learn_gates`` where the host's gates are trained and ``joint_patches`` where its
+        patches are normalised together.
 
     Raises:
         SiteError: As `expand`.
@@ -116,6 +117,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         "stem": find_stem(backbone, network.get("stem")),
         "width": list(factors) if len(set(factors)) > 1 else factors[0],
         **({"learn_gates": True} if backbone.gated and network.get("learn_gates") else {}),
+        **({"joint_patches": True} if backbone.patches and network.get("joint_patches") else {}),
         "insert": [
             {"site": insertion.site, "block": insertion.block, "params": dict(insertion.params)}
             | ({"pretrained_safe": True} if insertion.pretrained_safe else {})

@@ -11,7 +11,6 @@ with p = int(planes * base_width / 64). The attention is `attnsearch.blocks.axia
 a stride is an average pooling after it.
 """
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -44,8 +43,9 @@ class AxialBlock(nn.Module):
         position: Whether there are position terms. Without them there is, as in the published
             code, a 1x1 convolution ``conv1`` with bias that nothing runs.
         learn_gates: Whether the gates are trained.
-        folding: What the normalisations share where patches are folded into the batch, see
-            `attnsearch.blocks.patches`; None for whole images.
+        folding: What the normalisations share where patches in the batch are to be normalised
+            one after another, see `attnsearch.blocks.patches`; None for ordinary ones.
+        rows: Patches along each side of an image, where the input is patches; 1 for images.
         site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
     """
 
@@ -68,13 +68,14 @@ class AxialBlock(nn.Module):
         position: bool = True,
         learn_gates: bool = False,
         folding: Folding | None = None,
+        rows: int = 1,
         site: str = "",
     ) -> None:
         super().__init__()
         height, width = (size, size) if isinstance(size, int) else checks.map_size("axial", size)
         self.stride = checks.integer("axial", "stride", stride)
         self.site = site
-        self.folding = folding
+        self.rows = rows
         inner = int(planes * (base_width / 64))
         out_channels = self.expansion * planes
 
@@ -125,8 +126,8 @@ class AxialBlock(nn.Module):
     def attention_map(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
         """Return how much attention each position receives, (B, H, W), 1 in sum.
 
-        As of `attnsearch.blocks.axial.Axial`. Of patches that are folded into the batch, the map
-        of the whole image: every patch receives as much.
+        As of `attnsearch.blocks.axial.Axial`. Of patches, the map of the whole image: every patch
+        receives as much.
 
         Args:
             x: The input (B, channels, H, W), or (B P, channels, h, w) of patches.
@@ -135,10 +136,7 @@ class AxialBlock(nn.Module):
         with evaluating(self):
             y = self._narrow(x, inserted)
             gained = received_along_both(self.hight_block, self.width_block, y)
-        if self.folding is None:
-            return gained
-        patches = self.folding.patches
-        return join(gained.unsqueeze(1), math.isqrt(patches)).squeeze(1) / patches
+        return join(gained.unsqueeze(1), self.rows).squeeze(1) / self.rows**2
 
     def _narrow(self, x: Tensor, inserted: Inserted | None) -> Tensor:
         """What the attention is given, (B, p, H, W)."""

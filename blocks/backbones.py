@@ -72,6 +72,11 @@ class Backbone:
         return "segmentation" if segments else "classification"
 
     @property
+    def patches(self) -> bool:
+        """Whether a second branch sees the patches of an image."""
+        return self.family == "medt"
+
+    @property
     def usual_size(self) -> int:
         """Side in pixels of the images that it was published with."""
         return 128 if self.task == "segmentation" else 32 if self.stems[0] == "small" else 224

@@ -67,9 +67,10 @@ def host_constructor(
     stem, width = settings.get("stem"), settings.get("width", 1.0)
     backbone.check_size(size, stem)
     if backbone.task == "segmentation":
-        segmenter = MedT if backbone.family == "medt" else AxialUNet
-        learn_gates = settings.get("learn_gates", False)
-        return lambda: segmenter(backbone, in_channels, classes, width, size, learn_gates)
+        given = (backbone, in_channels, classes, width, size, settings.get("learn_gates", False))
+        if not backbone.patches:
+            return lambda: AxialUNet(*given)
+        return lambda: MedT(*given, settings.get("joint_patches", False))
     kinds = {"scnet": SCNet, "axial_resnet": AxialResNet}
     kind: type[ResNet] = kinds.get(backbone.family, ResNet)
     decoder = settings.get("decoder")

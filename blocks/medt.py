@@ -22,7 +22,9 @@ What the published code settles, and what is different here:
 * It cuts 32-pixel patches whatever the image; here a patch is a quarter of each side, which is the
   same at 128 pixels, its only size that works. Sides are multiples of 32 for the U-Nets, whose
   stride-2 decoder needs even maps, and so of 128 for MedT and LoGo.
-* The patches pass at once, with the statistics that one after another gives (`patches`).
+* The patches pass at once, with the statistics that one after another gives (`patches`). So each
+  is normalised by itself in training and by the average of all in evaluation: on few images the
+  two differ much. ``network.joint_patches: true`` normalises the patches of a batch together.
 * The gates start at 0.1 and 1 and are frozen. The published trainer releases them, with all other
   parameters, after ten epochs: `AxialUNet.learn_gates`, or from the start by
   ``network.learn_gates: true``.
@@ -66,6 +68,7 @@ class _Encoding(Host):
         depths: tuple[int, ...],
         size: Size,
         folding: patches.Folding | None = None,
+        rows: int = 1,
         **attention: bool,
     ) -> int:
         """Add stem, stages and decoder of a branch.
@@ -77,7 +80,8 @@ class _Encoding(Host):
             widths: Of the stages.
             depths: Blocks in each stage.
             size: (H, W) of the image or patch.
-            folding: Of patches that are folded into the batch.
+            folding: Of patches that are normalised one after another.
+            rows: Patches along each side of an image; 1 for images.
             attention: Settings of the axial blocks.
 
         Returns:
@@ -106,6 +110,7 @@ class _Encoding(Host):
                     HEADS,
                     size,
                     folding=folding,
+                    rows=rows,
                     site=f"layer{stage}_{index}",
                     **attention,
                 )
@@ -215,6 +220,8 @@ class MedT(_Encoding):
         width: Multiplier of all widths, a whole number.
         size: Height and width of the images in pixels, multiples of 128.
         learn_gates: Whether gates are trained from the start; published ones are not.
+        joint_patches: Whether the patches of a training batch are normalised together, with the
+            statistics that evaluation has the average of; the published ones one after another.
 
     Raises:
         SiteError: The size or the width does not fit.
@@ -233,6 +240,7 @@ class MedT(_Encoding):
         width: Width = 1.0,
         size: Size = (128, 128),
         learn_gates: bool = False,
+        joint_patches: bool = False,
     ) -> None:
         super().__init__()
         backbone.check_size(size)
@@ -248,7 +256,7 @@ class MedT(_Encoding):
             learn_gates=learn_gates,
         )
         self.stages = len(widths)
-        self.folding = patches.Folding(ROWS**2)
+        self.folding = None if joint_patches else patches.Folding(ROWS**2)
         self._add_branch(
             "_p",
             in_channels,
@@ -257,6 +265,7 @@ class MedT(_Encoding):
             LOCAL_DEPTHS,
             (size[0] // ROWS, size[1] // ROWS),
             self.folding,
+            ROWS,
             position=not backbone.gated,
         )
         self.decoderf = nn.Conv2d(widths[0], widths[0], 3, padding=1)
@@ -266,10 +275,10 @@ class MedT(_Encoding):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) to logits (B, classes, H, W)."""
         y = self._run_branch(x, "", self.stages)
-        if self.training:
+        if self.training and self.folding is not None:
             self.folding.start()
         local = self._run_branch(patches.split(x, ROWS), "_p", len(LOCAL_DEPTHS))
-        if self.training:
+        if self.training and self.folding is not None:
             self.folding.finish()
         y = F.relu(self.decoderf(y + patches.join(local, ROWS)), inplace=True)
         logits: Tensor = self.adjust(y)

@@ -127,9 +127,8 @@ def quicken_statistics(network: nn.Module, steps_per_epoch: int) -> None:
     the statistics of its batches scores 0.10, as chance, with these. So m is raised until no more
     than 5% is older than an epoch. From 29 steps an epoch on, every layer keeps its own.
 
-    Of P folded patches each moves the statistics by itself. They take m' with (1 - m')^P = 1 - m,
-    so that a step moves as much as one on whole images: at m itself the statistics would be those
-    of the last patches of the last batch, a corner of a few images.
+    Of patches that are normalised one after another each moves the statistics by itself, and a
+    larger m would leave only those of the last ones, a corner of the image.
 
     Args:
         network: Its batch normalisations are changed in place.
@@ -137,10 +136,9 @@ def quicken_statistics(network: nn.Module, steps_per_epoch: int) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
-            momentum = max(module.momentum, 1 - OLDER_THAN_AN_EPOCH ** (1 / steps_per_epoch))
-            if isinstance(module, PatchBatchNorm):
-                momentum = 1 - (1 - momentum) ** (1 / module.folding.patches)
-            module.momentum = momentum
+            patches = module.folding.patches if isinstance(module, PatchBatchNorm) else 1
+            least = 1 - OLDER_THAN_AN_EPOCH ** (1 / (patches * steps_per_epoch))
+            module.momentum = max(module.momentum, least)
 
 
 def _after_warmup(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:

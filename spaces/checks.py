@@ -126,6 +126,10 @@ def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
         problems.add(
             ("network", "learn_gates"), f"{backbone.name} has no gates; remove it", at_key=True
         )
+    if network.joint_patches and not backbone.patches:
+        problems.add(
+            ("network", "joint_patches"), f"{backbone.name} has no patches; remove it", at_key=True
+        )
     if backbone.task == "segmentation":
         if file.task != "segmentation" and not problems.wrong(("task",)):
             problems.add(

@@ -214,6 +214,11 @@ class Network(Section):
         description="medt, gated_axial_unet: train the gates of the attention from the start; "
         "published ones are frozen until the trainer releases them.",
     )
+    joint_patches: bool = Field(
+        False,
+        description="medt, logo: normalise the patches of a training batch together rather than "
+        "one after another as published; evaluation then sees the statistics of training.",
+    )
     weights: Weights | None = Field(
         None,
         description="A .safetensors or .pth with the network's names (torchvision's for a "

@@ -145,9 +145,9 @@ def test_the_maps_of_patches_are_put_together() -> None:
     block: Any = built.get_submodule("layer2_p.1")
     block.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
     found = attention_maps(built, torch.randn(2, 3, 128, 128))["axial@layer2_p.1"]
-    folded, block.folding = block.folding, None
+    rows, block.rows = block.rows, 1
     apart = torch.cat([block.attention_map(part[None]) for part in seen[0]]) / 16
-    block.folding = folded
+    block.rows = rows
     h, w = apart.shape[1:]
     assert len(apart) == 2 * 16 and found.shape == (2, 4 * h, 4 * w)
     for number, patch in enumerate(apart):

@@ -554,6 +554,34 @@ def test_whole_networks_agree_with_patches_one_after_another(backbone: str) -> N
     assert_agrees(network, naive_hosts.segmenter, (2, 3, 128, 128))
 
 
+@torch.no_grad()
+def test_joint_patches_are_seen_in_evaluation_as_in_training() -> None:
+    """With running statistics that are the last batch's, the two modes agree; published, not."""
+    x = torch.randn(2, 3, 128, 128)
+    x[:, :, :32, :32] *= 9  # patches that differ, as those of a picture do
+    differences, weights = {}, {}
+    for joint in (False, True):
+        torch.manual_seed(0)
+        network = MedT(BACKBONES["medt"], 3, 2, joint_patches=joint)
+        weights[joint] = {name: t.clone() for name, t in network.state_dict().items()}
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = 1.0
+        trained = network.train()(x)
+        seen = network.eval()(x)
+        differences[joint] = float((trained - seen).norm() / trained.norm())
+    assert differences[True] < 0.05 < 0.2 < differences[False]
+    assert weights[True].keys() == weights[False].keys()
+    assert all(torch.equal(weights[True][name], t) for name, t in weights[False].items())
+
+
+def test_joint_patches_are_a_setting_of_the_network(tmp_path: Path) -> None:
+    joint = config(tmp_path, "medt", 128, network={"backbone": "medt", "joint_patches": True})
+    built = build_network(joint, 3, 2, 128)
+    assert isinstance(built, MedT) and built.folding is None
+    assert architecture(joint) != architecture(config(tmp_path, "medt", 128))
+
+
 @pytest.mark.slow  # tracing whole networks: minutes
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(

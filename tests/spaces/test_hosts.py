@@ -39,6 +39,7 @@ def text(backbone: str, setting: str = "weights: null", size: int = 128, task: s
         ),
         (text("axial_resnet26", "width: xl"), "6:10: network.width", ["xl", "s, m, l"]),
         (text("logo", "learn_gates: true"), "6:3: network.learn_gates", ["no gates"]),
+        (text("axial_unet", "joint_patches: true"), "network.joint_patches", ["no patches"]),
         (text("scnet50", "stem: deep"), "6:9: network.stem", ["imagenet, small"]),
     ],
 )

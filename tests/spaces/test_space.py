@@ -224,6 +224,7 @@ class TestResolve:
             "width": 0.5,
             "weights": None,
             "learn_gates": False,
+            "joint_patches": False,
             "decoder": None,
             "aux_heads": [],
         }

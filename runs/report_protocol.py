@@ -15,6 +15,8 @@ from attnsearch.runs.report_numbers import (
     value_text,
 )
 from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.scenes import NAME as SCENES_NAME
+from attnsearch.runs.scenes import SCENES
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12
@@ -40,6 +42,9 @@ def _data(result: StudyResult) -> list[str]:
     network = result.setting("network") or {}
     source = data.get("source")
     name = PurePath(str(source)).name if source else "an unnamed source"
+    segments = result.setting("task") == "segmentation"
+    if source == SCENES and segments:
+        name = SCENES_NAME
     size = data.get("image_size")
     shape = size if isinstance(size, list) else [size, size]
     at = f" at {shape[0]} x {shape[1]} pixels" if size else ""
@@ -47,6 +52,8 @@ def _data(result: StudyResult) -> list[str]:
         f"Data: {name}{at}, fingerprint {result.study.fingerprint[:12]}, with one split for all "
         f"runs (split seed {data.get('seed', 0)})."
     ]
+    if segments:
+        found.append("Masks are compared at the images' own size.")
     sized = next((act for act in result.acts if act.cases), None)
     if sized is not None:
         part = "test" if sized.plan.part == "test" else "validation"

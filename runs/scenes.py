@@ -23,6 +23,8 @@ from attnsearch.runs.mask_folder import whole_masks
 from attnsearch.runs.source import PARTS, Source
 
 SCENES = "scenes"
+NAME = "scenes (semi-synthetic)"
+"""What people are told: nobody shall take the scenes for photographs of something."""
 COUNTS = {"train": 160, "val": 80, "test": 120}
 STRIPS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 SIDE = 96  # pixels of a scene
@@ -59,7 +61,7 @@ def read_scenes(size: int, seed: int, channels: int | None = None) -> Source:
         for p in pictures
     ]
     return Source(
-        name=SCENES,
+        name=NAME,
         images=to_channels(np.stack(resized), channels or 3),
         labels=np.zeros(len(parts), dtype=np.int64),
         names=[f"{PARTS[part]}/{row:04d}" for row, part in enumerate(parts)],

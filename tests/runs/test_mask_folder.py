@@ -442,6 +442,7 @@ def test_the_built_in_scenes_are_the_same_every_time_and_their_parts_differ() ->
     assert first.test_fingerprint == second.test_fingerprint
     assert first.fingerprint != second.fingerprint
     assert any("semi-synthetic" in note for note in first.notes)
+    assert "semi-synthetic" in first.describe()
     shares = [(part.masks.resized == 1).mean() for part in (first.train, first.val, first.test)]
     assert all(0.02 < share < 0.2 for share in shares)
 

@@ -452,6 +452,7 @@ def test_the_dice_of_each_image_widens_the_scope_to_new_patients(ledger: Ledger)
     assert contrast["new_patients_high"] == pytest.approx(means.mean() + half)
     assert half > (contrast["high"] - contrast["low"]) / 2
     assert "Dice" in page and "For new patients (20 here) and other seeds" in page
+    assert "Masks are compared at the images' own size." in page
 
 
 # ---- command line ----

@@ -43,14 +43,16 @@ def train(source: Path, tmp_path: Path, epochs: int = 1, **keys: Any) -> Trainin
     file = tmp_path / "space.yaml"
     insert = keys.pop("insert", "[]")
     extra = "".join(f"\n  {key}: {value}" for key, value in keys.pop("data", {}).items())
+    more = "".join(f", {key}: {value}" for key, value in keys.pop("train", {}).items())
     file.write_text(
         f"name: discs\ntask: segmentation\ndata:\n  source: {source}\n  image_size: {SIDE}\n"
         f"  splits: [0.6, 0.2, 0.2]{extra}\n"
         f"network: {{backbone: resnet20, width: 0.5, aux_heads: [layer2]}}\ninsert: {insert}\n"
-        f"train: {{epochs: {epochs}, batch_size: 4, lr: 0.05, warmup_epochs: 0}}\n"
+        f"train: {{epochs: {epochs}, batch_size: 4, lr: 0.05, warmup_epochs: 0{more}}}\n"
     )
     config = load_space(file).resolve({})
-    return Training(config, load_data(config["data"], "segmentation"), 0, threads=1)
+    data = load_data(config["data"], "segmentation")
+    return Training(config, data, 0, keys.pop("device", "cpu"), threads=1)
 
 
 def test_a_training_learns_and_keeps_figures_of_every_image(discs: Path, tmp_path: Path) -> None:
@@ -140,6 +142,27 @@ def test_images_and_masks_move_together() -> None:
     assert float(same) > 0.93 and not torch.equal(found, masks)
     alone = augment(images, torch.Generator().manual_seed(0))
     assert torch.equal(alone, moved)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_masks_are_learnt_on_a_gpu_in_every_precision(
+    precision: str, discs: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "insert": "[{at: layer3, block: ecrm}, {at: decoder1, block: gc}]",
+        "data": {"augment": "{flip: true, rotate: 20, elastic: 0.02, brightness: 0.1}"},
+        "train": {"precision": precision, "boundary_weight": 2},
+    }
+    training = train(discs, tmp_path, epochs=8, device="cuda", **settings)
+    while not training.done:
+        training.run_epoch()
+    assert training.history[-1]["val_dice"] > 0.8
+    on_cpu = train(discs, tmp_path, epochs=8, **{**settings, "train": {}})
+    on_cpu.load_state({**training.state(), "scaler": {}})
+    found, expected = on_cpu.predictions("val"), training.predictions("val")
+    np.testing.assert_allclose(found["dice"], expected["dice"], atol=0.01)
 
 
 def known_by_heart(source: str, network: str, size: int, train: str, folder: Path) -> float:

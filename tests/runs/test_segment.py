@@ -185,7 +185,7 @@ def known_by_heart(source: str, network: str, size: int, train: str, folder: Pat
     starts = np.arange(8) * size * size
     flat, sizes = chosen.resized.reshape(-1), np.full((8, 2), size)
     known = replace(eight, masks=replace(chosen, sizes=sizes, flat=flat, starts=starts))
-    training = Training(config, replace(data, train=eight, val=known), 0, threads=2)
+    training = Training(config, replace(data, train=eight, val=known), 0, threads=1)
     best = 0.0
     while not training.done and best <= 0.95:
         best = max(best, training.run_epoch()["val_dice"])

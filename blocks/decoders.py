@@ -69,7 +69,7 @@ class UNet(Decoder):
                 nn.Sequential(_unit(joined, skip.planes, 3), _unit(skip.planes, skip.planes, 3))
             )
             channels = skip.planes
-        self.head = nn.Conv2d(channels, classes, 1)
+        self.head = _scores(channels, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
         """Logits (B, classes, h, w) at the size of the largest skip."""
@@ -90,7 +90,7 @@ class FPN(Decoder):
         width = maps.width
         self.lateral = nn.ModuleList(nn.Conv2d(stage.channels, width, 1) for stage in maps.stages)
         self.smooth = nn.ModuleList(_unit(width, width // 2, 3) for _ in maps.stages)
-        self.head = nn.Conv2d(width // 2, classes, 1)
+        self.head = _scores(width // 2, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
         """Logits (B, classes, h, w) at the size of stage 1."""
@@ -115,9 +115,9 @@ class FCN(Decoder):
         super().__init__()
         last = maps.stages[-1]
         self.conv = _unit(last.channels, last.planes, 3)
-        self.head = nn.Conv2d(last.planes, classes, 1)
+        self.head = _scores(last.planes, classes)
         skips = maps.stages[-2:-4:-1]
-        self.scores = nn.ModuleList(nn.Conv2d(skip.channels, classes, 1) for skip in skips)
+        self.scores = nn.ModuleList(_scores(skip.channels, classes) for skip in skips)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
         """Logits (B, classes, h, w) at the size of the third last stage."""
@@ -152,7 +152,7 @@ class ASPP(Decoder):
         low = max(1, round(LOW_LEVEL * width))
         self.low = _unit(first.channels, low, 1)
         self.fuse = nn.Sequential(_unit(width + low, width, 3), _unit(width, width, 3))
-        self.head = nn.Conv2d(width, classes, 1)
+        self.head = _scores(width, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
         """Logits (B, classes, h, w) at the size of stage 1."""
@@ -192,7 +192,7 @@ def make_heads(stages: Sequence[str], maps: Pyramid, classes: int) -> dict[str, 
     for stage in stages:
         channels = maps.stages[int(stage.removeprefix("layer")) - 1].channels
         inner = max(1, channels // 4)
-        heads[stage] = nn.Sequential(_unit(channels, inner, 3), nn.Conv2d(inner, classes, 1))
+        heads[stage] = nn.Sequential(_unit(channels, inner, 3), _scores(inner, classes))
     return heads
 
 
@@ -210,3 +210,17 @@ def _unit(channels: int, out: int, kernel: int, dilation: int = 1) -> nn.Sequent
     )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+def _scores(channels: int, classes: int) -> nn.Conv2d:
+    """A 1x1 convolution to the logits of the classes.
+
+    It starts without a bias and with the weights of Glorot and Bengio 2010. With PyTorch's start
+    the bias, or a few weights on maps that are never negative, can put one class ahead in every
+    pixel, and a narrow network with a rare class may stay there.
+    """
+    conv = nn.Conv2d(channels, classes, 1)
+    nn.init.xavier_uniform_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv

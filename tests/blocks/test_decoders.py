@@ -41,6 +41,16 @@ def test_logits_have_the_images_size_and_every_part_is_trained(
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+def test_no_class_is_ahead_where_there_is_nothing(decoder: str) -> None:
+    built = build_network(config(decoder, aux_heads=["layer3"]), 3, 3, 48)
+    scores = [m for m in built.modules() if isinstance(m, nn.Conv2d) and m.out_channels == 3]
+    assert len(scores) >= 2
+    for conv in scores:
+        assert (conv(torch.zeros(1, conv.in_channels, 2, 2)) == 0).all()
+        assert float(conv.weight.detach().std()) > 0.05
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 def test_a_block_can_stand_at_each_step(decoder: str) -> None:
     places = [
         place

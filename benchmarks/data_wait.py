@@ -87,7 +87,7 @@ def measure(path: Path, settings: list[str], device: str) -> None:
     """Prints the figures of one space file."""
     space = load_space(path, overrides=settings)
     config = space.resolve(space.plain() or space.defaults())
-    config["train"]["epochs"] = 2 * (EPOCHS + 1)
+    config["train"]["epochs"] = EPOCHS + 1
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ATTNSEARCH_CACHE"] = cache
         seconds = []

@@ -56,7 +56,7 @@ class Decoder(nn.Module, ABC):
 
 
 class UNet(Decoder):
-    """As the module says; its convolutions have the width of the stage whose size they reach."""
+    """As the module says; its steps have the width of the stage whose size they reach, or 16."""
 
     def __init__(self, maps: Pyramid, classes: int) -> None:
         super().__init__()
@@ -66,9 +66,9 @@ class UNet(Decoder):
         for skip in maps.skips:
             joined = channels + skip.channels
             self.steps.append(
-                nn.Sequential(_unit(joined, skip.planes, 3), _unit(skip.planes, skip.planes, 3))
+                nn.Sequential(_unit(joined, skip.step, 3), _unit(skip.step, skip.step, 3))
             )
-            channels = skip.planes
+            channels = skip.step
         self.head = _scores(channels, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:

@@ -15,6 +15,9 @@ DECODERS: tuple[str, ...] = get_args(DecoderName)
 HEADS = "heads"
 """The name of the weight of the auxiliary heads' loss, beside those of blocks' side losses."""
 
+NARROWEST = 16
+"""Channels of a U-Net's step at the least: with fewer a narrow one may never see a rare class."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -22,13 +25,18 @@ class Level:
 
     Attributes:
         channels: Of the map.
-        planes: Of a stage, the width inside its blocks; what decoders have at its size.
+        planes: Of a stage, the width inside its blocks.
         size: (height, width).
     """
 
     channels: int
     planes: int
     size: Size
+
+    @property
+    def step(self) -> int:
+        """Channels of a U-Net's step that reaches its size."""
+        return max(NARROWEST, self.planes)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def decoder_steps(decoder: str, maps: Pyramid) -> list[Level]:
     """
     last = maps.stages[-1]
     if decoder == "unet":
-        return [Level(skip.planes, skip.planes, skip.size) for skip in maps.skips]
+        return [Level(skip.step, skip.step, skip.size) for skip in maps.skips]
     if decoder == "fpn":
         return [Level(maps.width, maps.width, stage.size) for stage in reversed(maps.stages)]
     if decoder == "fcn":

@@ -14,7 +14,7 @@ from attnsearch.blocks import BLOCKS
 from attnsearch.blocks.catalog import find_block, source_hash
 from attnsearch.spaces import canonical
 
-NUMERICS_REVISION = 4
+NUMERICS_REVISION = 5
 """Raised by one when a change of attnsearch changes the numbers that a config trains to.
 
 It makes every earlier run unequal to every later one. Only the blocks of users are hashed by

@@ -50,6 +50,15 @@ def test_no_class_is_ahead_where_there_is_nothing(decoder: str) -> None:
         assert float(conv.weight.detach().std()) > 0.05
 
 
+def test_a_narrow_unet_keeps_a_width_that_learns() -> None:
+    narrow = network_sites(config("unet")["network"], 48)
+    steps = {place.name: place.channels for place in narrow if place.name.startswith("decoder")}
+    assert list(steps.values()) == [32, 16, 16, 16]
+    assert build_network(config("unet"), 3, 2, 48).decoder.head.in_channels == 16
+    wide = network_sites(config("unet", width=1.0)["network"], 48)
+    assert [p.channels for p in wide if p.name.startswith("decoder")] == [256, 128, 64, 32]
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_block_can_stand_at_each_step(decoder: str) -> None:
     places = [

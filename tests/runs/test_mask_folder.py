@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnsearch.runs.data import DataError, DataSet, load_data
+from tests.runs.mask_sets import whole
 
 Pixels = NDArray[Any]
 Save = Callable[[str, Pixels], None]
@@ -48,16 +49,6 @@ def fill(save: Save, masks: str = "{}.png", count: int = 4, images: str = "{}.jp
     for number in range(count):
         save(f"images/{images.format(number)}", photo(11 + number, 7, seed=number))
         save(f"masks/{masks.format(number)}", blob(11 + number, 7))
-
-
-def whole(data: DataSet) -> dict[str, Pixels]:
-    """Masks at the images' own size, by the image's name, of the parts that keep them."""
-    return {
-        name: part.masks.original(row)
-        for part in (data.val, data.test)
-        for row, name in enumerate(part.names)
-        if part.masks is not None
-    }
 
 
 @pytest.mark.parametrize(

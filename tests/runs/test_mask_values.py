@@ -14,6 +14,7 @@ from attnsearch.runs.data import DataError, DataSet, load_data
 from attnsearch.runs.mask_files import MaskFile, decode_mask
 from attnsearch.runs.mask_metrics import confusion, summary
 from attnsearch.runs.masks import IgnoreIndexError, find_coding
+from tests.runs.mask_sets import whole
 
 Pixels = NDArray[Any]
 SIDE = 40
@@ -58,15 +59,6 @@ def load(folder: Path, **data: Any) -> DataSet:
     return load_data(config, "segmentation")
 
 
-def originals(data: DataSet) -> dict[str, Pixels]:
-    return {
-        name: part.masks.original(row)
-        for part in (data.val, data.test)
-        for row, name in enumerate(part.names)
-        if part.masks is not None
-    }
-
-
 def decoded(folder: Path) -> dict[str, MaskFile]:
     return {path.name: decode_mask(path) for path in sorted((folder / "masks").iterdir())}
 
@@ -84,7 +76,7 @@ def test_a_jpeg_among_the_masks_changes_nothing_for_the_others(tmp_path: Path) -
     }
     data = load(files(tmp_path, ones))
     assert data.train.masks is not None
-    parts = [*data.train.masks.resized, *originals(data).values()]
+    parts = [*data.train.masks.resized, *whole(data).values()]
     shares = [(mask == 1).mean() for mask in parts]
     assert min(shares) > 0.3 and max(shares) < 0.4
 
@@ -151,7 +143,7 @@ def test_two_classes_are_zero_and_any_other_value(tmp_path: Path, value: int) ->
     eight(tmp_path, disc(value), disc(0))
     for classes in (None, 2, ["background", "polyp"]):
         data = load(tmp_path, classes=classes)
-        for name, mask in originals(data).items():
+        for name, mask in whole(data).items():
             assert (mask == disc(1 - int(Path(name).stem) % 2)).all()
 
 
@@ -159,7 +151,7 @@ def test_wide_masks_and_a_narrow_one_go_together(tmp_path: Path) -> None:
     wide = disc(1).astype(np.uint16) * 1000
     files(tmp_path, {f"{n}.png": wide if n else disc(0) for n in range(8)})
     data = load(tmp_path)
-    assert {int(mask.max()) for mask in originals(data).values()} == {1}
+    assert {int(mask.max()) for mask in whole(data).values()} == {1}
     found = decoded(tmp_path)
     coding, _ = find_coding(found, None, None, None)
     assert not coding.index(found["0.png"], "0.png").any()

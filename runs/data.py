@@ -308,7 +308,9 @@ def _check_pixels(splits: Sequence[Split], name: str, class_names: Sequence[str]
     for part, split in zip(PARTS, splits, strict=True):
         if split.masks is None or not len(split):
             continue
-        counts = np.bincount(split.masks.resized.ravel(), minlength=IGNORED + 1)
+        # At the images' size, where metrics count, but for train: small things may be lost before.
+        shown = split.masks.resized if split.masks.flat is None else split.masks.flat
+        counts = np.bincount(shown.ravel(), minlength=IGNORED + 1)
         lacking = [label for k, label in enumerate(class_names) if not counts[k]]
         if lacking and part == "train":
             raise DataError(

@@ -6,7 +6,7 @@ The names below load on first use, so that importing a module of this package wh
 
 from typing import TYPE_CHECKING
 
-from attnsearch.blocks.lazy import lazy_names
+from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.blocks.axial import Axial, AxialAttention
@@ -29,58 +29,4 @@ if TYPE_CHECKING:
     from attnsearch.blocks.simam import SimAM
     from attnsearch.blocks.table import BLOCKS
 
-_HOMES = {
-    "AttnsearchError": "errors",
-    "Axial": "axial",
-    "AxialAttention": "axial",
-    "AxialBlock": "axial_block",
-    "BLOCKS": "table",
-    "BlockError": "errors",
-    "Bottleneck1x1": "bottleneck1x1",
-    "CBAM": "cbam",
-    "Conv1x1": "conv1x1",
-    "CoordinateAttention": "coordinate",
-    "ECA": "eca",
-    "ECRM": "ecrm",
-    "GlobalContext": "global_context",
-    "Identity": "identity",
-    "NonLocal": "nonlocal_block",
-    "PSA": "psa",
-    "SCBottleneck": "scnet",
-    "SCConv": "scconv",
-    "SE": "se",
-    "SimAM": "simam",
-    "SiteError": "errors",
-    "WeightsError": "errors",
-    "build_network": "network",
-    "build_plain": "network",
-}
-
-__all__ = [
-    "BLOCKS",
-    "CBAM",
-    "ECA",
-    "ECRM",
-    "PSA",
-    "SE",
-    "AttnsearchError",
-    "Axial",
-    "AxialAttention",
-    "AxialBlock",
-    "BlockError",
-    "Bottleneck1x1",
-    "Conv1x1",
-    "CoordinateAttention",
-    "GlobalContext",
-    "Identity",
-    "NonLocal",
-    "SCBottleneck",
-    "SCConv",
-    "SimAM",
-    "SiteError",
-    "WeightsError",
-    "build_network",
-    "build_plain",
-]
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+face(__name__)

@@ -6,7 +6,7 @@ MLflow before it is needed.
 
 from typing import TYPE_CHECKING
 
-from attnsearch.blocks.lazy import lazy_names
+from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.data import DataSet, load_data
@@ -20,44 +20,4 @@ if TYPE_CHECKING:
     from attnsearch.runs.tables import leaderboard, trials_frame
     from attnsearch.runs.train import Training
 
-_HOMES = {
-    "DataSet": "data",
-    "Ledger": "ledger",
-    "LedgerError": "ledger",
-    "Mirror": "mirror",
-    "RunRow": "ledger",
-    "StudyRow": "ledger",
-    "Training": "train",
-    "TrialRow": "ledger",
-    "explain_images": "explain",
-    "export_study": "export",
-    "leaderboard": "tables",
-    "load_data": "data",
-    "load_export": "export",
-    "predict_images": "predict",
-    "report": "reporting",
-    "run_key": "key",
-    "trials_frame": "tables",
-}
-
-__all__ = [
-    "DataSet",
-    "Ledger",
-    "LedgerError",
-    "Mirror",
-    "RunRow",
-    "StudyRow",
-    "Training",
-    "TrialRow",
-    "explain_images",
-    "export_study",
-    "leaderboard",
-    "load_data",
-    "load_export",
-    "predict_images",
-    "report",
-    "run_key",
-    "trials_frame",
-]
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+face(__name__)

@@ -5,14 +5,10 @@ Names are imported when first used, so that `attnsearch --help` need not wait fo
 
 from typing import TYPE_CHECKING
 
-from attnsearch.blocks.lazy import lazy_names
+from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.search.ablation import ablate
     from attnsearch.search.engine import run_study
 
-_HOMES = {"ablate": "ablation", "run_study": "engine"}
-
-__all__ = ["ablate", "run_study"]
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+face(__name__)

@@ -10,7 +10,7 @@ reader, `canonical_form` says when two configs train alike, `writing` writes one
 
 from typing import TYPE_CHECKING
 
-from attnsearch.blocks.lazy import lazy_names
+from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.spaces.canonical_form import canonical, canonical_text
@@ -22,32 +22,4 @@ if TYPE_CHECKING:
     from attnsearch.spaces.space import Space
     from attnsearch.spaces.writing import dump
 
-_HOMES = {
-    "Decision": "decisions",
-    "DecisionError": "errors",
-    "Problem": "errors",
-    "Space": "space",
-    "SpaceError": "errors",
-    "canonical": "canonical_form",
-    "canonical_text": "canonical_form",
-    "dump": "writing",
-    "load_space": "load",
-    "schema": "json_schema",
-    "shipped": "shipped_files",
-}
-
-__all__ = [
-    "Decision",
-    "DecisionError",
-    "Problem",
-    "Space",
-    "SpaceError",
-    "canonical",
-    "canonical_text",
-    "dump",
-    "load_space",
-    "schema",
-    "shipped",
-]
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+face(__name__)

@@ -45,7 +45,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.blocks import BLOCKS, build_network
-from attnsearch.blocks.axial import AxialAttention
+from attnsearch.blocks.mechanisms.axial import AxialAttention
 
 NOT_COUNTED = ("aten::detach", "aten::empty", "aten::new_empty", "aten::empty_like")
 READS_BACK = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique", "is_nonzero")

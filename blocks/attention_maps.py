@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.axial_block import AxialBlock
 from attnsearch.blocks.evaluating import evaluating
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms import BLOCKS
 
 
 def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:

@@ -7,7 +7,7 @@ Valanarasu et al.: Medical Transformer, MICCAI 2021, https://arxiv.org/abs/2102.
     h = relu(BN(conv1x1(x)))                                  p channels
     y = relu(BN(conv1x1(relu(pool(axial_W(axial_H(h)))))) + shortcut(x))      2 planes channels
 
-with p = int(planes * base_width / 64). The attention is `attnsearch.blocks.axial.AxialAttention`;
+with p = int(planes * base_width / 64). The attention is `attnsearch.blocks.AxialAttention`;
 a stride is an average pooling after it.
 """
 
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks import checks
-from attnsearch.blocks.axial import AxialAttention, received_along_both
 from attnsearch.blocks.evaluating import evaluating
 from attnsearch.blocks.host import Inserted
+from attnsearch.blocks.mechanisms import AxialAttention, received_along_both
 from attnsearch.blocks.patches import Folding, PatchAxialAttention, PatchBatchNorm, join
 
 NEVER_RUN = "is in published checkpoints, but the published forward pass never runs it"
@@ -126,7 +126,7 @@ class AxialBlock(nn.Module):
     def attention_map(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
         """Return how much attention each position receives, (B, H, W), 1 in sum.
 
-        As of `attnsearch.blocks.axial.Axial`. Of patches, the map of the whole image: every patch
+        As of `attnsearch.blocks.Axial`. Of patches, the map of the whole image: every patch
         receives as much.
 
         Args:

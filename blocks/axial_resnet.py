@@ -7,7 +7,7 @@ The published code has the position tables of 224 pixels alone; here they are bu
 of the images at hand, and equal the published ones at 224. Other sizes at run time are an error.
 
 Initialisation: convolutions normal by fan-out, the attention's transform and tables as
-`attnsearch.blocks.axial` has them, and zero for the scale of each block's last normalisation, so
+`AxialAttention` has them, and zero for the scale of each block's last normalisation, so
 that every block starts as its shortcut.
 """
 

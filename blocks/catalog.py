@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import nn
 
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms import BLOCKS
 
 ENTRY_POINTS = "attnsearch.blocks"
 SUPPLIED = frozenset({"out_channels", "stride", "size"})

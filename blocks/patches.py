@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.axial import AxialAttention
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.mechanisms import AxialAttention
 
 
 def split(x: Tensor, rows: int) -> Tensor:

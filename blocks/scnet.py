@@ -23,8 +23,8 @@ from attnsearch.blocks import checks
 from attnsearch.blocks.backbones import Backbone, Size, Width
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.host import Inserted
+from attnsearch.blocks.mechanisms import SCConv
 from attnsearch.blocks.resnet import ResNet, shortcut
-from attnsearch.blocks.scconv import SCConv
 
 
 class SCBottleneck(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.search.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space

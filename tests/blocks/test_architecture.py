@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.architecture import Insertion, architecture, complete, describe, expand
 from attnsearch.blocks.errors import BlockError, SiteError
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 
 class Probe(nn.Module):

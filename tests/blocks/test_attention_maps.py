@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks import Axial, GlobalContext, build_network
 from attnsearch.blocks.attention_maps import attention_maps, mapped_blocks
-from attnsearch.blocks.ecrm import ECRM
+from attnsearch.blocks.mechanisms.ecrm import ECRM
 
 
 def shaken(block: nn.Module) -> nn.Module:

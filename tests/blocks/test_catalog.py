@@ -22,8 +22,8 @@ from attnsearch.blocks.catalog import (
     takes_size,
 )
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.se import SE
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms.se import SE
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 MODULE = '''
 """A user's module."""

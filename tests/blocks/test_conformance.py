@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from attnsearch.blocks.conformance import CHECKS, check_block
 from attnsearch.blocks.errors import AttnsearchError, BlockError
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 NAMES = [
     *("ecrm", "axial", "psa", "gc", "scconv", "se", "eca", "cbam", "coordinate", "simam"),

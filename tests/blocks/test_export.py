@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("ecrm", {"bank_size": 3}),

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.axial import AxialAttention
-from attnsearch.blocks.ecrm import ECRM
-from attnsearch.blocks.global_context import GlobalContext
-from attnsearch.blocks.psa import PSA
-from attnsearch.blocks.scconv import SCConv
+from attnsearch.blocks.mechanisms.axial import AxialAttention
+from attnsearch.blocks.mechanisms.ecrm import ECRM
+from attnsearch.blocks.mechanisms.global_context import GlobalContext
+from attnsearch.blocks.mechanisms.psa import PSA
+from attnsearch.blocks.mechanisms.scconv import SCConv
 
 SHARED = Path(os.environ.get("ATTNSEARCH_SHARED", Path(__file__).parents[3] / "shared"))
 BOTTLENECKS = ("psa_epsablock",)

@@ -22,10 +22,10 @@ from attnsearch.blocks.backbones import BACKBONES, Backbone
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.host import Host
 from attnsearch.blocks.hosts import host_constructor
+from attnsearch.blocks.mechanisms.psa import PSA
 from attnsearch.blocks.medt import ROWS, AxialUNet, MedT
 from attnsearch.blocks.network import build_network
 from attnsearch.blocks.patches import Folding, join, split
-from attnsearch.blocks.psa import PSA
 from attnsearch.blocks.resnet import Bottleneck
 from attnsearch.blocks.scnet import SCBottleneck, SCNet
 from attnsearch.spaces import load_space

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.initialise import isolated_rng, seeded, tensor_seed
+from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.blocks.network import build_network
-from attnsearch.blocks.table import BLOCKS
 
 
 def states(module: nn.Module) -> dict[str, Tensor]:

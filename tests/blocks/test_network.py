@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.blocks.network import (
     auxiliary_loss,
     build_network,
@@ -20,7 +21,6 @@ from attnsearch.blocks.network import (
 )
 from attnsearch.blocks.resnet import ResNet
 from attnsearch.blocks.sites import BACKBONES, Backbone, match, sites
-from attnsearch.blocks.table import BLOCKS
 
 ADDITIONS = ("stem", "layer*", "layer*.*", "layer*.*.residual", "layer*.*.after_conv*")
 FEW: dict[str, Any] = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.scconv import SCConv
+from attnsearch.blocks.mechanisms.scconv import SCConv
 
 
 def test_a_map_smaller_than_the_window_is_refused_with_the_nearest_rate() -> None:

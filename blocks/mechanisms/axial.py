@@ -22,7 +22,7 @@ Without position terms only the first of each sum is left. What the published co
   here they learn from the start unless `learn_gates=False`.
 * A stride is an average pooling after the attention.
 
-How it is computed, and why that is exact, is in `attnsearch.blocks.axial_core`.
+How it is computed, and why that is exact, is in `attnsearch.blocks.mechanisms.axial_core`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks import checks
-from attnsearch.blocks.axial_core import PositionAttention, product_moments
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.evaluating import evaluating
+from attnsearch.blocks.mechanisms.axial_core import PositionAttention, product_moments
 
 AXES = ("height", "width")
 GATE_POSITIONS = ("pre_bn", "post_bn")

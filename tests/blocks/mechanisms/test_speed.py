@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.axial import AxialAttention
-from attnsearch.blocks.axial_core import product_moments
 from attnsearch.blocks.cost import macs
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms.axial import AxialAttention
+from attnsearch.blocks.mechanisms.axial_core import product_moments
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 
 class HostReads(TorchDispatchMode):
@@ -117,7 +117,7 @@ def test_products_in_place_and_fused_are_counted(position: bool) -> None:
 
 
 def test_the_benchmark_measures_and_writes(tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "blocks.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "blocks.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_blocks", path)
     assert spec is not None and spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attnsearch.blocks.axial import Axial, AxialAttention
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.mechanisms.axial import Axial, AxialAttention
 
 
 def test_another_length_is_an_error_that_names_both() -> None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.axial import Axial, AxialAttention
-from attnsearch.blocks.eca import ECA
-from attnsearch.blocks.ecrm import ECRM
-from attnsearch.blocks.simam import SimAM
-from attnsearch.blocks.table import BLOCKS
+from attnsearch.blocks.mechanisms.axial import Axial, AxialAttention
+from attnsearch.blocks.mechanisms.eca import ECA
+from attnsearch.blocks.mechanisms.ecrm import ECRM
+from attnsearch.blocks.mechanisms.simam import SimAM
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 RELATIVE = 1e-9
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.psa import PSA
+from attnsearch.blocks.mechanisms.psa import PSA
 
 
 def test_has_the_published_number_of_parameters() -> None:

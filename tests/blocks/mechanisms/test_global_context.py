@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.global_context import GlobalContext
+from attnsearch.blocks.mechanisms.global_context import GlobalContext
 
 
 def test_has_the_published_number_of_parameters() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.ecrm import ECRM
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.mechanisms.ecrm import ECRM
 
 
 def images(batch: int, seed: int = 0, channels: int = 8) -> Tensor:

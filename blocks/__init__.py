@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.blocks.axial_block import AxialBlock
     from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError, WeightsError
+    from attnsearch.blocks.hosts import AxialBlock, SCBottleneck
     from attnsearch.blocks.mechanisms import (
         BLOCKS,
         CBAM,
@@ -30,6 +30,5 @@ if TYPE_CHECKING:
         SimAM,
     )
     from attnsearch.blocks.network import build_network, build_plain
-    from attnsearch.blocks.scnet import SCBottleneck
 
 face(__name__)

@@ -18,8 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.axial_block import AxialBlock
 from attnsearch.blocks.evaluating import evaluating
+from attnsearch.blocks.hosts import AxialBlock
 from attnsearch.blocks.mechanisms import BLOCKS
 
 

@@ -18,11 +18,16 @@ from attnsearch.blocks.architecture import Insertion, complete, expand
 from attnsearch.blocks.catalog import can_replace, find_block
 from attnsearch.blocks.chain import Chain, starts_as_identity
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
-from attnsearch.blocks.host import Host
-from attnsearch.blocks.hosts import check_task, host_constructor
+from attnsearch.blocks.hosts import (
+    Host,
+    PlainNetwork,
+    check_task,
+    host_constructor,
+    load_weights,
+    weights_file,
+)
 from attnsearch.blocks.initialise import isolated_rng, seeded
 from attnsearch.blocks.sites import Site, as_size, find_backbone, match, network_sites
-from attnsearch.blocks.weights import PlainNetwork, load_weights, weights_file
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4

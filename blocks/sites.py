@@ -27,21 +27,23 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from attnsearch.blocks.backbones import (
+from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.hosts import (
     BACKBONES,
+    DECODERS,
     Backbone,
     Size,
     Width,
     as_size,
     as_width,
     blocks_per_stage,
+    decoder_steps,
     find_backbone,
     find_stem,
     halved,
     nearest,
+    pyramid,
 )
-from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.pyramid import DECODERS, decoder_steps, pyramid
 
 __all__ = [
     "BACKBONES",

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.patches import PatchBatchNorm
+from attnsearch.blocks.hosts import PatchBatchNorm
 
 # Smith and Topin, "Super-Convergence" (arXiv:1708.07120): the rate starts at a 25th of its peak,
 # peaks after 30% of the steps, and ends far below the start.

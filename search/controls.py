@@ -13,9 +13,8 @@ from torch import nn
 from attnsearch.blocks import build_network, cost
 from attnsearch.blocks.architecture import expand
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.hosts import host_constructor
+from attnsearch.blocks.hosts import host_constructor, weights_file
 from attnsearch.blocks.sites import as_size, as_width, find_backbone, match, network_sites
-from attnsearch.blocks.weights import weights_file
 from attnsearch.search.arms import Config, insertions, values_of
 from attnsearch.search.seeds import fresh_seeds
 from attnsearch.search.survey import Images

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.architecture import architecture
-from attnsearch.blocks.pyramid import HEADS
-from attnsearch.blocks.weights import weights_file
+from attnsearch.blocks.hosts import HEADS, weights_file
 from attnsearch.spaces.parameters import side_loss
 
 _DATA = ("image_size", "channels", "seed", "folds", "fold", "splits", "ignore_index")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.backbones import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.spaces.canonical_form import OF_PIXEL_LOSSES
 from attnsearch.spaces.decisions import is_spec
 from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown

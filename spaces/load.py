@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.hosts import HEADS, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
-from attnsearch.blocks.pyramid import HEADS
 from attnsearch.blocks.sites import BACKBONES, Site, find_backbone, find_stem, sites
-from attnsearch.blocks.weights import rename_fault
 from attnsearch.spaces.checks import (
     check_sections,
     members,

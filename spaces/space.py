@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.hosts import HEADS
 from attnsearch.blocks.network import DEFAULT_AUX_WEIGHT
-from attnsearch.blocks.pyramid import HEADS
 from attnsearch.blocks.sites import as_width
 from attnsearch.spaces.counting import count_architectures
 from attnsearch.spaces.decisions import Decision, plain

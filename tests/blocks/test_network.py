@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.hosts.resnet import ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.blocks.network import (
     auxiliary_loss,
@@ -19,7 +20,6 @@ from attnsearch.blocks.network import (
     check_fit,
     side_outputs,
 )
-from attnsearch.blocks.resnet import ResNet
 from attnsearch.blocks.sites import BACKBONES, Backbone, match, sites
 
 ADDITIONS = ("stem", "layer*", "layer*.*", "layer*.*.residual", "layer*.*.after_conv*")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.host import Inserted
-from attnsearch.blocks.hosts import host_constructor
+from attnsearch.blocks.hosts.construct import host_constructor
+from attnsearch.blocks.hosts.host import Inserted
 from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.blocks.network import build_network
 from attnsearch.blocks.sites import BACKBONES, Site, blocks_per_stage, match, sites

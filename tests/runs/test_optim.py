@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attnsearch.blocks.patches import Folding, PatchBatchNorm
+from attnsearch.blocks.hosts.patches import Folding, PatchBatchNorm
 from attnsearch.runs.optim import (
     TrainError,
     make_optimizer,

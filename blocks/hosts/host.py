@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attnsearch.blocks.weights import WeightsReport
+from attnsearch.blocks.hosts.weights import WeightsReport
 
 
 class Inserted(nn.ModuleDict):

@@ -13,9 +13,9 @@ that every block starts as its shortcut.
 
 from torch import nn
 
-from attnsearch.blocks.axial_block import AxialBlock
-from attnsearch.blocks.backbones import HEADS, Backbone, Size, Width
-from attnsearch.blocks.resnet import ResNet, shortcut
+from attnsearch.blocks.hosts.axial_block import AxialBlock
+from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size, Width
+from attnsearch.blocks.hosts.resnet import ResNet, shortcut
 
 
 class AxialResNet(ResNet):

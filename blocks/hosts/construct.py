@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attnsearch.blocks.axial_resnet import AxialResNet
-from attnsearch.blocks.backbones import Backbone, Size, find_backbone
-from attnsearch.blocks.decoders import make_decoder, make_heads
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.host import Host
-from attnsearch.blocks.medt import AxialUNet, MedT
-from attnsearch.blocks.pyramid import DECODERS, check_heads, decoder_steps, pyramid
-from attnsearch.blocks.resnet import ResNet
-from attnsearch.blocks.scnet import SCNet
+from attnsearch.blocks.hosts.axial_resnet import AxialResNet
+from attnsearch.blocks.hosts.backbones import Backbone, Size, find_backbone
+from attnsearch.blocks.hosts.decoders import make_decoder, make_heads
+from attnsearch.blocks.hosts.host import Host
+from attnsearch.blocks.hosts.medt import AxialUNet, MedT
+from attnsearch.blocks.hosts.pyramid import DECODERS, check_heads, decoder_steps, pyramid
+from attnsearch.blocks.hosts.resnet import ResNet
+from attnsearch.blocks.hosts.scnet import SCNet
 
 
 def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:

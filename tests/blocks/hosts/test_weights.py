@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attnsearch.blocks.errors import WeightsError
+from attnsearch.blocks.hosts.weights import load_weights
 from attnsearch.blocks.network import build_network
-from attnsearch.blocks.weights import load_weights
 
 CONFIG = {"network": {"backbone": "resnet18", "width": 0.125}}
 

@@ -41,10 +41,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks import patches
-from attnsearch.blocks.axial_block import NEVER_RUN, AxialBlock, normalisation, projection
-from attnsearch.blocks.backbones import HEADS, Backbone, Size, Width, halved
-from attnsearch.blocks.host import Host
+from attnsearch.blocks.hosts import patches
+from attnsearch.blocks.hosts.axial_block import NEVER_RUN, AxialBlock, normalisation, projection
+from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size, Width, halved
+from attnsearch.blocks.hosts.host import Host
 
 STEM_WIDTH = 128  # of the stem's middle convolution, whatever the width
 ROWS = 4  # patches along each side of an image

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks import checks
-from attnsearch.blocks.backbones import Backbone, Size, Width
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.host import Inserted
+from attnsearch.blocks.hosts.backbones import Backbone, Size, Width
+from attnsearch.blocks.hosts.host import Inserted
+from attnsearch.blocks.hosts.resnet import ResNet, shortcut
 from attnsearch.blocks.mechanisms import SCConv
-from attnsearch.blocks.resnet import ResNet, shortcut
 
 
 class SCBottleneck(nn.Module):

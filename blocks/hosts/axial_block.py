@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.evaluating import evaluating
-from attnsearch.blocks.host import Inserted
+from attnsearch.blocks.hosts.host import Inserted
+from attnsearch.blocks.hosts.patches import Folding, PatchAxialAttention, PatchBatchNorm, join
 from attnsearch.blocks.mechanisms import AxialAttention, received_along_both
-from attnsearch.blocks.patches import Folding, PatchAxialAttention, PatchBatchNorm, join
 
 NEVER_RUN = "is in published checkpoints, but the published forward pass never runs it"
 
@@ -44,7 +44,7 @@ class AxialBlock(nn.Module):
             code, a 1x1 convolution ``conv1`` with bias that nothing runs.
         learn_gates: Whether the gates are trained.
         folding: What the normalisations share where patches in the batch are to be normalised
-            one after another, see `attnsearch.blocks.patches`; None for ordinary ones.
+            one after another, see `attnsearch.blocks.hosts.construct.patches`; None for ordinary ones.
         rows: Patches along each side of an image, where the input is patches; 1 for images.
         site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
     """

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnsearch.blocks.hosts.resnet import HostConv2d, PaddedShortcut, ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.blocks.network import build_network
-from attnsearch.blocks.resnet import HostConv2d, PaddedShortcut, ResNet
 from attnsearch.blocks.sites import BACKBONES, Backbone, sites
 
 IMAGENET = {

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.backbones import Backbone, Size, Width, find_stem, halved
-from attnsearch.blocks.decoders import Decoder
-from attnsearch.blocks.host import Host, Inserted
+from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.hosts.decoders import Decoder
+from attnsearch.blocks.hosts.host import Host, Inserted
 
 
 class HostConv2d(nn.Conv2d):

@@ -15,7 +15,7 @@ from attnsearch.blocks.mechanisms.global_context import GlobalContext
 from attnsearch.blocks.mechanisms.psa import PSA
 from attnsearch.blocks.mechanisms.scconv import SCConv
 
-SHARED = Path(os.environ.get("ATTNSEARCH_SHARED", Path(__file__).parents[3] / "shared"))
+SHARED = Path(os.environ.get("ATTNSEARCH_SHARED", Path(__file__).parents[4] / "shared"))
 BOTTLENECKS = ("psa_epsablock",)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from attnsearch.blocks.backbones import Backbone, Size, Width, find_stem, halved, nearest
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved, nearest
 
 DecoderName = Literal["unet", "fpn", "fcn", "aspp"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)

@@ -16,22 +16,22 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.blocks.architecture import architecture
-from attnsearch.blocks.axial_block import AxialBlock
-from attnsearch.blocks.axial_resnet import AxialResNet
-from attnsearch.blocks.backbones import BACKBONES, Backbone
 from attnsearch.blocks.errors import BlockError, SiteError
-from attnsearch.blocks.host import Host
-from attnsearch.blocks.hosts import host_constructor
+from attnsearch.blocks.hosts.axial_block import AxialBlock
+from attnsearch.blocks.hosts.axial_resnet import AxialResNet
+from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone
+from attnsearch.blocks.hosts.construct import host_constructor
+from attnsearch.blocks.hosts.host import Host
+from attnsearch.blocks.hosts.medt import ROWS, AxialUNet, MedT
+from attnsearch.blocks.hosts.patches import Folding, join, split
+from attnsearch.blocks.hosts.resnet import Bottleneck
+from attnsearch.blocks.hosts.scnet import SCBottleneck, SCNet
 from attnsearch.blocks.mechanisms.psa import PSA
-from attnsearch.blocks.medt import ROWS, AxialUNet, MedT
 from attnsearch.blocks.network import build_network
-from attnsearch.blocks.patches import Folding, join, split
-from attnsearch.blocks.resnet import Bottleneck
-from attnsearch.blocks.scnet import SCBottleneck, SCNet
 from attnsearch.spaces import load_space
 from tests import naive_hosts
 
-SHARED = Path(os.environ.get("ATTNSEARCH_SHARED", Path(__file__).parents[3] / "shared"))
+SHARED = Path(os.environ.get("ATTNSEARCH_SHARED", Path(__file__).parents[4] / "shared"))
 SEGMENTS = ("medt", "logo", "axial_unet", "gated_axial_unet")
 GATES = ("f_qr", "f_kr", "f_sve", "f_sv")
 

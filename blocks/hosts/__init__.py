@@ -1,0 +1,55 @@
+"""The networks that can hold blocks: their sites, shapes, decoders and pretrained weights.
+
+backbones     The host networks: what tells one from another, and which sizes and widths each can
+              take
+host          What every host network has: sites with chains of added blocks, and where it came
+              from
+construct     From the settings of a host network to what constructs it
+resnet        ResNets with named sites
+scnet         SCNet: bottlenecks with a self-calibrated path beside a plain one
+axial_block   The residual block of axial networks: attention along both axes between 1x1
+              convolutions
+axial_resnet  The axial ResNet for classification: a ResNet whose 3x3 convolutions are axial
+              attention
+medt          MedT, LoGo and the axial U-Nets for segmentation
+patches       Training on the patches of an image at once, as if they came one after another
+pyramid       The maps that pass between a ResNet and a decoder: their shapes, and which decoders
+              there are
+decoders      Decoders: from the maps of a ResNet's stem and stages to a mask of the image's size
+weights       Pretrained weights: a state dict under torchvision's names, or a published one, into
+              a network
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.blocks.hosts.axial_block import AxialBlock
+    from attnsearch.blocks.hosts.backbones import (
+        BACKBONES,
+        Backbone,
+        Size,
+        Width,
+        as_size,
+        as_width,
+        blocks_per_stage,
+        find_backbone,
+        find_stem,
+        halved,
+        nearest,
+    )
+    from attnsearch.blocks.hosts.construct import check_task, host_constructor
+    from attnsearch.blocks.hosts.decoders import enlarge
+    from attnsearch.blocks.hosts.host import Host
+    from attnsearch.blocks.hosts.patches import PatchBatchNorm
+    from attnsearch.blocks.hosts.pyramid import DECODERS, HEADS, decoder_steps, pyramid
+    from attnsearch.blocks.hosts.scnet import SCBottleneck
+    from attnsearch.blocks.hosts.weights import (
+        PlainNetwork,
+        load_weights,
+        rename_fault,
+        weights_file,
+    )
+
+face(__name__)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.catalog import can_replace, takes_size
+from attnsearch.blocks.build import can_replace, takes_size
 from attnsearch.blocks.errors import BlockError
 
 CHANNELS = 64

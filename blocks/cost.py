@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
-from attnsearch.blocks.initialise import isolated_rng
+from attnsearch.blocks.build import isolated_rng
 
 # State that an optimiser keeps for each parameter: momentum; first and second moment.
 OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2}

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.architecture import describe
-from attnsearch.blocks.catalog import find_block
-from attnsearch.blocks.network import build_network
+from attnsearch.blocks.build import build_network, describe, find_block
 from attnsearch.runs.onnx import export_onnx
 from attnsearch.runs.preprocess import Preprocess
 from attnsearch.runs.weights import ExportError, Interface, pack_weights, read_weights

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnsearch.blocks import BLOCKS
-from attnsearch.blocks.catalog import find_block, source_hash
+from attnsearch.blocks.build import find_block, source_hash
 from attnsearch.spaces import canonical
 
 NUMERICS_REVISION = 5

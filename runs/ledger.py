@@ -376,7 +376,7 @@ def _place_name(connection: Connection, run_id: int, number: int, arm: str | Non
     run = connection.execute(select(Run.config, Run.seed, Run.fold).where(Run.id == run_id)).one()
     if arm is None:
         # Imported here: it brings torch, which listing a ledger does not need.
-        from attnsearch.blocks.architecture import describe
+        from attnsearch.blocks.build import describe
 
         return f"{number:03d} {textwrap.shorten(describe(run.config), 200, placeholder=' ...')}"
     fold = "" if run.fold is None else f" fold {run.fold}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from attnsearch.blocks.initialise import isolated_rng
+from attnsearch.blocks.build import isolated_rng
 
 
 def derive_seed(seed: int, *key: str | int) -> int:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
-from attnsearch.blocks.network import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.runs.augment import Augment
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.evaluate import EVALUATION_BATCH, Normalisation

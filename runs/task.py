@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from attnsearch.blocks.network import auxiliary_loss
+from attnsearch.blocks.build import auxiliary_loss
 from attnsearch.runs.augment import Augment
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.evaluate import Normalisation, predict

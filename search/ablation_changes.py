@@ -17,12 +17,19 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any
 
-from attnsearch.blocks.architecture import complete, expand
-from attnsearch.blocks.catalog import can_replace, find_block, hyperparameters
+from attnsearch.blocks.build import (
+    can_replace,
+    check_fit,
+    complete,
+    expand,
+    find_backbone,
+    find_block,
+    hyperparameters,
+    match,
+    network_sites,
+)
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.mechanisms import BLOCKS
-from attnsearch.blocks.network import check_fit
-from attnsearch.blocks.sites import find_backbone, match, network_sites
 from attnsearch.search.arms import Config, entry_name, insertions, values_of
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Decision, DecisionError, Space

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnsearch.blocks.architecture import describe
+from attnsearch.blocks.build import describe
 from attnsearch.runs.protocol import Arm, Contrast, Plan
 from attnsearch.search.ablation_changes import (
     Change,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from attnsearch.blocks.architecture import architecture, describe
+from attnsearch.blocks.build import architecture, describe
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.protocol import Arm
 from attnsearch.search.text import value_text

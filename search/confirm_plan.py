@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from attnsearch.blocks.architecture import expand
+from attnsearch.blocks.build import expand
 from attnsearch.runs.protocol import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.search.arms import (
     Config,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.network import auxiliary_loss
+from attnsearch.blocks.build import auxiliary_loss
 from attnsearch.runs.train import AUTOCAST
 from attnsearch.search.survey import Images
 from attnsearch.spaces.model_search import default_grace

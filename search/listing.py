@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from attnsearch.blocks.catalog import (
+from attnsearch.blocks.build import (
     block_names,
     can_replace,
     find_block,

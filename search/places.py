@@ -1,8 +1,8 @@
 """Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once."""
 
+from attnsearch.blocks.build import Site, match, sites
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, find_backbone
-from attnsearch.blocks.sites import Site, match, sites
 from attnsearch.search.text import paragraph, table
 
 _KINDS = {

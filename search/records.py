@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.blocks.architecture import describe
+from attnsearch.blocks.build import describe
 from attnsearch.runs.lease import HEARTBEAT_SECONDS
 from attnsearch.runs.ledger import Claim, LeaseLost, Ledger, LedgerError
 from attnsearch.runs.rows import RunRow, StudyRow

@@ -11,11 +11,17 @@ from typing import Any
 import torch
 
 from attnsearch.blocks import build_network, cost
-from attnsearch.blocks.architecture import Insertion, complete, describe
-from attnsearch.blocks.catalog import SUPPLIED, find_block
+from attnsearch.blocks.build import (
+    SUPPLIED,
+    Insertion,
+    Site,
+    complete,
+    describe,
+    find_block,
+    has_gate,
+    network_sites,
+)
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.network import has_gate
-from attnsearch.blocks.sites import Site, network_sites
 from attnsearch.spaces import Decision, Space
 from attnsearch.spaces.insertions import NONE, Group
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.architecture import architecture
+from attnsearch.blocks.build import architecture
 from attnsearch.blocks.hosts import HEADS, weights_file
 from attnsearch.spaces.parameters import side_loss
 
@@ -32,7 +32,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
         config: As `Space.resolve` returns it.
 
     Raises:
-        SiteError: As `attnsearch.blocks.architecture.architecture`.
+        SiteError: As `attnsearch.blocks.build.architecture.architecture`.
         BlockError: Likewise.
     """
     built = architecture(config)

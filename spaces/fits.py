@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from attnsearch.blocks.build import Site, check_fit, sites
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.network import check_fit
-from attnsearch.blocks.sites import Site, sites
 from attnsearch.spaces.decisions import Decision
 from attnsearch.spaces.errors import KeyPath, Problems
 from attnsearch.spaces.insertions import NONE, Group, Option

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnsearch.blocks.sites import BACKBONES, as_width
+from attnsearch.blocks.build import BACKBONES, as_width
 from attnsearch.spaces.checks import members, warn
 from attnsearch.spaces.decisions import decision, is_spec
 from attnsearch.spaces.errors import KeyPath, Problems

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from attnsearch.blocks.build import Site, match
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.sites import Site, match
 from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, block_label, decision, is_spec
 from attnsearch.spaces.errors import KeyPath, Problems, shown
 from attnsearch.spaces.model import Entry, SpaceFile

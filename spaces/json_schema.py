@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from attnsearch.blocks.catalog import (
+from attnsearch.blocks.build import (
     block_names,
     find_block,
     hyperparameters,

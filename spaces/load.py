@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.build import BACKBONES, Site, find_backbone, find_stem, sites
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import HEADS, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
-from attnsearch.blocks.sites import BACKBONES, Site, find_backbone, find_stem, sites
 from attnsearch.spaces.checks import (
     check_sections,
     members,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from attnsearch.blocks.sites import BACKBONES
+from attnsearch.blocks.build import BACKBONES
 from attnsearch.spaces.model_published import Published
 from attnsearch.spaces.model_search import Ablation, Confirm, Limits, Resources, Search
 from attnsearch.spaces.model_weights import Weights

@@ -12,8 +12,7 @@ from typing import Any, Union
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
-from attnsearch.blocks.architecture import complete
-from attnsearch.blocks.catalog import find_block, hyperparameters
+from attnsearch.blocks.build import complete, find_block, hyperparameters
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.spaces.decisions import NAME_CHARACTERS, block_label, is_spec, plain
 from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, as_width
 from attnsearch.blocks.hosts import HEADS
-from attnsearch.blocks.network import DEFAULT_AUX_WEIGHT
-from attnsearch.blocks.sites import as_width
 from attnsearch.spaces.counting import count_architectures
 from attnsearch.spaces.decisions import Decision, plain
 from attnsearch.spaces.errors import DecisionError, KeyPath, Place, Problem, SpaceError, nearest

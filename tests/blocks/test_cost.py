@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks import cost
+from attnsearch.blocks.build.network import auxiliary_loss, build_network
 from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.blocks.network import auxiliary_loss, build_network
 
 
 def config(backbone: str, *insert: tuple[str, str], **network: object) -> dict[str, object]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from attnsearch.blocks.catalog import block_names, can_replace, find_block, hyperparameters
-from attnsearch.blocks.sites import BACKBONES, match, sites
+from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters
+from attnsearch.blocks.build.sites import BACKBONES, match, sites
 from attnsearch.runs.ledger import Ledger
 from attnsearch.search import studies
 from attnsearch.search.cli import DONE, WRONG_INPUT, call

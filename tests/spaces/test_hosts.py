@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnsearch.blocks.architecture import architecture
+from attnsearch.blocks.build.architecture import architecture
 from attnsearch.spaces import SpaceError
 from tests.spaces.conftest import Load
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks import WeightsError, build_network, cost
-from attnsearch.blocks import network as network_module
+from attnsearch.blocks.build import network as network_module
 from attnsearch.spaces import canonical, dump, load_space, shipped
 from attnsearch.spaces.shipped_files import published
 from tests.spaces.conftest import Load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.blocks.catalog import block_names
+from attnsearch.blocks.build.catalog import block_names
 from attnsearch.spaces import load_space, schema, shipped
 
 FOLDER = Path(__file__).parents[2] / "spaces"

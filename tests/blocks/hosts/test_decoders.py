@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from attnsearch.blocks import build_network
+from attnsearch.blocks.build.sites import DECODERS, network_sites
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.sites import DECODERS, network_sites
 
 
 def config(

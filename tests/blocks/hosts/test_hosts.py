@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.architecture import architecture
+from attnsearch.blocks.build.architecture import architecture
+from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.hosts.axial_block import AxialBlock
 from attnsearch.blocks.hosts.axial_resnet import AxialResNet
@@ -27,7 +28,6 @@ from attnsearch.blocks.hosts.patches import Folding, join, split
 from attnsearch.blocks.hosts.resnet import Bottleneck
 from attnsearch.blocks.hosts.scnet import SCBottleneck, SCNet
 from attnsearch.blocks.mechanisms.psa import PSA
-from attnsearch.blocks.network import build_network
 from attnsearch.spaces import load_space
 from tests import naive_hosts
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnsearch.blocks.build.network import build_network
+from attnsearch.blocks.build.sites import BACKBONES, Backbone, sites
 from attnsearch.blocks.hosts.resnet import HostConv2d, PaddedShortcut, ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.blocks.network import build_network
-from attnsearch.blocks.sites import BACKBONES, Backbone, sites
 
 IMAGENET = {
     "resnet18": 11_689_512,

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.errors import WeightsError
 from attnsearch.blocks.hosts.weights import load_weights
-from attnsearch.blocks.network import build_network
 
 CONFIG = {"network": {"backbone": "resnet18", "width": 0.125}}
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
-from attnsearch.blocks.catalog import find_block, hyperparameters
+from attnsearch.blocks.build.catalog import find_block, hyperparameters
+from attnsearch.blocks.build.sites import find_backbone, find_stem, match, network_sites
 from attnsearch.blocks.errors import BlockError, SiteError
-from attnsearch.blocks.sites import find_backbone, find_stem, match, network_sites
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
@@ -20,7 +20,7 @@ class Insertion:
 
     Attributes:
         site: A concrete site, such as ``layer2.0.conv2``.
-        block: Its name, as `attnsearch.blocks.catalog.find_block` takes it.
+        block: Its name, as `attnsearch.blocks.build.catalog.find_block` takes it.
         params: All its hyperparameters, defaults included, as JSON knows them.
         pretrained_safe: Whether it starts as the identity; only where it is added.
     """

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from attnsearch.blocks import BLOCKS, build_network, build_plain
-from attnsearch.blocks.architecture import architecture
-from attnsearch.blocks.sites import sites
+from attnsearch.blocks.build.architecture import architecture
+from attnsearch.blocks.build.sites import sites
 
 HOSTS = {
     "resnet18": {"backbone": "resnet18", "stem": "small", "width": 0.25},

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from attnsearch.blocks import catalog
-from attnsearch.blocks.catalog import (
+from attnsearch.blocks.build import catalog
+from attnsearch.blocks.build.catalog import (
     block_names,
     can_replace,
     find_block,

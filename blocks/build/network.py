@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from attnsearch.blocks.architecture import Insertion, complete, expand
-from attnsearch.blocks.catalog import can_replace, find_block
-from attnsearch.blocks.chain import Chain, starts_as_identity
+from attnsearch.blocks.build.architecture import Insertion, complete, expand
+from attnsearch.blocks.build.catalog import can_replace, find_block
+from attnsearch.blocks.build.chain import Chain, starts_as_identity
+from attnsearch.blocks.build.initialise import isolated_rng, seeded
+from attnsearch.blocks.build.sites import Site, as_size, find_backbone, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts import (
     Host,
@@ -26,8 +28,6 @@ from attnsearch.blocks.hosts import (
     load_weights,
     weights_file,
 )
-from attnsearch.blocks.initialise import isolated_rng, seeded
-from attnsearch.blocks.sites import Site, as_size, find_backbone, match, network_sites
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4

@@ -4,7 +4,13 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from attnsearch.blocks.architecture import Insertion, architecture, complete, describe, expand
+from attnsearch.blocks.build.architecture import (
+    Insertion,
+    architecture,
+    complete,
+    describe,
+    expand,
+)
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.mechanisms.table import BLOCKS
 

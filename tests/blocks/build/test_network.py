@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
-from attnsearch.blocks.hosts.resnet import ResNet
-from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.blocks.network import (
+from attnsearch.blocks.build.network import (
     auxiliary_loss,
     build_network,
     build_plain,
     check_fit,
     side_outputs,
 )
-from attnsearch.blocks.sites import BACKBONES, Backbone, match, sites
+from attnsearch.blocks.build.sites import BACKBONES, Backbone, match, sites
+from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.hosts.resnet import ResNet
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 ADDITIONS = ("stem", "layer*", "layer*.*", "layer*.*.residual", "layer*.*.after_conv*")
 FEW: dict[str, Any] = {

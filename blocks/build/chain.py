@@ -16,7 +16,7 @@ The gate stands beside the block and not around it, so the block's state-dict na
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.initialise import isolated_rng
+from attnsearch.blocks.build.initialise import isolated_rng
 
 IDENTITY = 1e-6
 """Largest difference to the input, relative to its largest value, of what counts as identity."""

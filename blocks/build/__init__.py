@@ -1,0 +1,56 @@
+"""From a resolved config to a network.
+
+architecture  What is inserted where, as one plain dict
+catalog       Finds blocks by name, and reads what a block's class says about itself
+sites         The backbones, and the sites in them where a block can stand
+chain         The blocks that are added at one site, and how they can start as the identity
+initialise    Initial weights that depend on the seed and the tensor's state-dict name alone
+network       From a resolved config to a network
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.blocks.build.architecture import (
+        Insertion,
+        architecture,
+        complete,
+        describe,
+        expand,
+    )
+    from attnsearch.blocks.build.catalog import (
+        SUPPLIED,
+        block_names,
+        can_replace,
+        find_block,
+        hyperparameters,
+        parameter_docs,
+        source_hash,
+        summary,
+        takes_size,
+    )
+    from attnsearch.blocks.build.initialise import isolated_rng
+    from attnsearch.blocks.build.network import (
+        DEFAULT_AUX_WEIGHT,
+        auxiliary_loss,
+        build_network,
+        build_plain,
+        check_fit,
+        has_gate,
+        side_outputs,
+    )
+    from attnsearch.blocks.build.sites import (
+        BACKBONES,
+        Site,
+        as_size,
+        as_width,
+        find_backbone,
+        find_stem,
+        match,
+        network_sites,
+        sites,
+    )
+
+face(__name__)

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attnsearch.blocks.attention_maps import attention_maps, mapped_blocks
 from attnsearch.blocks.hosts import enlarge
+from attnsearch.blocks.measure import attention_maps, mapped_blocks
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.evaluate import Normalisation
 from attnsearch.runs.pictures import Case, Map, panel_bytes

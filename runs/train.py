@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.build import build_network
-from attnsearch.blocks.cost import costs
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.measure import costs
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.evaluate import Normalisation
 from attnsearch.runs.optim import (

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnsearch.blocks import build_network, cost
+from attnsearch.blocks import build_network
 from attnsearch.blocks.build import as_size, as_width, expand, find_backbone, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import host_constructor, weights_file
+from attnsearch.blocks.measure import cost
 from attnsearch.search.arms import Config, insertions, values_of
 from attnsearch.search.seeds import fresh_seeds
 from attnsearch.search.survey import Images

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attnsearch.blocks import build_network, cost
+from attnsearch.blocks import build_network
 from attnsearch.blocks.build import (
     SUPPLIED,
     Insertion,
@@ -22,6 +22,7 @@ from attnsearch.blocks.build import (
     network_sites,
 )
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.measure import cost
 from attnsearch.spaces import Decision, Space
 from attnsearch.spaces.insertions import NONE, Group
 

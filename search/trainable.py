@@ -23,8 +23,8 @@ import torch
 from ray.tune import Trainable
 from torch import Tensor, nn
 
-from attnsearch.blocks.cost import macs, params
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.measure import macs, params
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.train import Training
 from attnsearch.runs.weights import Interface, pack_weights, read_weights, unpack_weights

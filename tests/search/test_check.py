@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.cost import macs, params
+from attnsearch.blocks.measure.cost import macs, params
 from attnsearch.search import check as check_module
 from attnsearch.search.check import make_plan
 from attnsearch.search.cli import DONE, WRONG_INPUT, call

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.cost import params
+from attnsearch.blocks.measure.cost import params
 from attnsearch.runs.data import DataError
 from attnsearch.runs.ledger import Ledger, LedgerError
 from attnsearch.runs.weights import read_weights

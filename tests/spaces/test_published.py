@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks import WeightsError, build_network, cost
+from attnsearch.blocks import WeightsError, build_network
 from attnsearch.blocks.build import network as network_module
+from attnsearch.blocks.measure import cost
 from attnsearch.spaces import canonical, dump, load_space, shipped
 from attnsearch.spaces.shipped_files import published
 from tests.spaces.conftest import Load

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.cost import macs
+from attnsearch.blocks.measure.cost import macs
 from attnsearch.blocks.mechanisms.axial import AxialAttention
 from attnsearch.blocks.mechanisms.axial_core import product_moments
 from attnsearch.blocks.mechanisms.table import BLOCKS

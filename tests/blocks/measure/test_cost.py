@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks import cost
 from attnsearch.blocks.build.network import auxiliary_loss, build_network
+from attnsearch.blocks.measure import cost
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
 

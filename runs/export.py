@@ -22,7 +22,7 @@ from attnsearch.runs.onnx import export_onnx
 from attnsearch.runs.preprocess import Preprocess
 from attnsearch.runs.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.spaces import dump, load_space
-from attnsearch.spaces.document import parse, read_text
+from attnsearch.spaces.file import parse, read_text
 
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger

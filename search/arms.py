@@ -11,8 +11,8 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.protocol import Arm
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Space, canonical_text
+from attnsearch.spaces.file import primary_metrics
 from attnsearch.spaces.insertions import NONE
-from attnsearch.spaces.model_search import primary_metrics
 
 Config = dict[str, Any]
 

@@ -14,7 +14,7 @@ from attnsearch.blocks import build_network
 from attnsearch.blocks.build import auxiliary_loss
 from attnsearch.runs.train import AUTOCAST
 from attnsearch.search.survey import Images
-from attnsearch.spaces.model_search import default_grace
+from attnsearch.spaces.file import default_grace
 
 _PROBE_SECONDS = 1.0  # the longest batch that is timed
 _SETTLE = 2  # steps before the clock counts: memory is laid out, kernels are chosen

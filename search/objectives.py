@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from attnsearch.search.proposals import Told
-from attnsearch.spaces.model_search import COSTS
+from attnsearch.spaces.file import COSTS
 
 
 class Objectives:

@@ -18,8 +18,8 @@ from attnsearch.search.confirm_plan import needs_tuning
 from attnsearch.search.plan_text import plan_runs
 from attnsearch.search.text import duration, paragraph, plural
 from attnsearch.spaces import Space
+from attnsearch.spaces.file import is_share
 from attnsearch.spaces.insertions import NONE
-from attnsearch.spaces.model_search import is_share
 
 _WANTED_POWER = 0.8
 _CONTROLS = 2  # the family of the other controls has two tests a candidate: capacity and tuned

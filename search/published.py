@@ -5,7 +5,7 @@ from typing import Any
 
 from attnsearch.search.survey import Example
 from attnsearch.search.text import paragraph, table
-from attnsearch.spaces.shipped_files import published
+from attnsearch.spaces.file import published
 
 _ROUNDED = 5  # digits; a figure with more is exact
 

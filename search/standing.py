@@ -11,7 +11,7 @@ from attnsearch.search.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
 from attnsearch.spaces.decisions import decision
-from attnsearch.spaces.errors import Problems
+from attnsearch.spaces.file import Problems
 from attnsearch.spaces.fits import Host
 from attnsearch.spaces.insertions import NONE, Group, Option
 from attnsearch.spaces.parameters import read_settings

@@ -15,11 +15,8 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.spaces.canonical_form import canonical, canonical_text
     from attnsearch.spaces.decisions import Decision
-    from attnsearch.spaces.errors import DecisionError, Problem, SpaceError
-    from attnsearch.spaces.json_schema import schema
+    from attnsearch.spaces.file import DecisionError, Problem, SpaceError, dump, schema, shipped
     from attnsearch.spaces.load import load_space
-    from attnsearch.spaces.shipped_files import shipped
     from attnsearch.spaces.space import Space
-    from attnsearch.spaces.writing import dump
 
 face(__name__)

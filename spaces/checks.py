@@ -13,16 +13,21 @@ from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.spaces.canonical_form import OF_PIXEL_LOSSES
 from attnsearch.spaces.decisions import is_spec
-from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
-from attnsearch.spaces.model import GroupsPattern, SpaceFile, Train
-from attnsearch.spaces.model_search import (
+from attnsearch.spaces.file import (
     CLASSIFICATION_METRICS,
     COSTS,
     MEASURED,
     SEGMENTATION_METRICS,
+    GroupsPattern,
+    KeyPath,
+    Problems,
     Scheduler,
+    SpaceFile,
+    Train,
     is_share,
+    nearest,
     primary_metrics,
+    shown,
 )
 
 TASK_OF_BUILT_IN = {"digits": "classification", "scenes": "segmentation"}

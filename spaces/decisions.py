@@ -7,8 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from attnsearch.spaces.errors import DecisionError, nearest, shown
-from attnsearch.spaces.values import Choice, FloatRange, IntRange, label, same
+from attnsearch.spaces.file import (
+    Choice,
+    DecisionError,
+    FloatRange,
+    IntRange,
+    label,
+    nearest,
+    same,
+    shown,
+)
 
 #: What the name of a decision is made of, in Optuna, MLflow and reports alike.
 NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_.-]+")

@@ -6,10 +6,9 @@ from typing import Any
 from attnsearch.blocks.build import BACKBONES, as_width
 from attnsearch.spaces.checks import members, warn
 from attnsearch.spaces.decisions import decision, is_spec
-from attnsearch.spaces.errors import KeyPath, Problems
+from attnsearch.spaces.file import KeyPath, Problems, SpaceFile
 from attnsearch.spaces.fits import Host
 from attnsearch.spaces.insertions import NONE, Group
-from attnsearch.spaces.model import SpaceFile
 
 Hosts = Sequence[tuple[Mapping[str, Any], Host]]
 

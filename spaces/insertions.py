@@ -8,8 +8,7 @@ from typing import Any
 from attnsearch.blocks.build import Site, match
 from attnsearch.blocks.errors import SiteError
 from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, block_label, decision, is_spec
-from attnsearch.spaces.errors import KeyPath, Problems, shown
-from attnsearch.spaces.model import Entry, SpaceFile
+from attnsearch.spaces.file import Entry, KeyPath, Problems, SpaceFile, shown
 from attnsearch.spaces.parameters import Blocks, Settings, missing_parameters, read_settings
 
 NONE = "none"

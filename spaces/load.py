@@ -18,8 +18,23 @@ from attnsearch.spaces.checks import (
     warn,
 )
 from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, decision, is_spec
-from attnsearch.spaces.document import parse, read_text
-from attnsearch.spaces.errors import KeyPath, Place, Problems, SpaceError, dotted, nearest
+from attnsearch.spaces.file import (
+    MEASURED,
+    GroupsPattern,
+    GroupsTable,
+    KeyPath,
+    Place,
+    Problems,
+    SpaceError,
+    SpaceFile,
+    apply_overrides,
+    dotted,
+    find_space_file,
+    nearest,
+    parse,
+    read_text,
+    validate,
+)
 from attnsearch.spaces.fits import Fits, Survey
 from attnsearch.spaces.hosts import (
     check_pretrained_safe,
@@ -28,14 +43,9 @@ from attnsearch.spaces.hosts import (
     possible_hosts,
 )
 from attnsearch.spaces.insertions import NONE, Group, other_names, read_groups
-from attnsearch.spaces.model import GroupsPattern, GroupsTable, SpaceFile
-from attnsearch.spaces.model_search import MEASURED
-from attnsearch.spaces.overrides import apply_overrides
 from attnsearch.spaces.parameters import Blocks, side_loss
 from attnsearch.spaces.rules import Rule, double_replacements, fixed_names, read_rules
-from attnsearch.spaces.shipped_files import find_space_file
 from attnsearch.spaces.space import Setting, Space
-from attnsearch.spaces.validate import validate
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:

@@ -15,9 +15,20 @@ from torch import nn
 from attnsearch.blocks.build import complete, find_block, hyperparameters
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.spaces.decisions import NAME_CHARACTERS, block_label, is_spec, plain
-from attnsearch.spaces.errors import KeyPath, Problems, nearest, shown
-from attnsearch.spaces.validate import explain, locate
-from attnsearch.spaces.values import Choice, FloatRange, IntRange, SearchableAny, kind_of, same
+from attnsearch.spaces.file import (
+    Choice,
+    FloatRange,
+    IntRange,
+    KeyPath,
+    Problems,
+    SearchableAny,
+    explain,
+    kind_of,
+    locate,
+    nearest,
+    same,
+    shown,
+)
 
 
 @dataclass

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.spaces.decisions import Decision, block_label
-from attnsearch.spaces.errors import DecisionError, KeyPath, Problems, nearest
+from attnsearch.spaces.file import DecisionError, KeyPath, Problems, label, nearest, same
 from attnsearch.spaces.insertions import NONE, Group
-from attnsearch.spaces.values import label, same
 
 
 @dataclass(frozen=True)

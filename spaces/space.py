@@ -10,7 +10,7 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, as_width
 from attnsearch.blocks.hosts import HEADS
 from attnsearch.spaces.counting import count_architectures
 from attnsearch.spaces.decisions import Decision, plain
-from attnsearch.spaces.errors import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
+from attnsearch.spaces.file import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
 from attnsearch.spaces.fits import Fits, Host, Infeasible
 from attnsearch.spaces.insertions import NONE, Group
 from attnsearch.spaces.parameters import complete_parameters, side_loss

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnsearch.spaces import SpaceError, dump, load_space, shipped
-from attnsearch.spaces.document import parse
+from attnsearch.spaces.file.document import parse
 
 FUZZ = settings(
     deadline=None,

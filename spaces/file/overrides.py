@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from attnsearch.spaces.document import Document, parse_value
-from attnsearch.spaces.errors import KeyPath, Place, Problems, SpaceError, shown
+from attnsearch.spaces.file.document import Document, parse_value
+from attnsearch.spaces.file.errors import KeyPath, Place, Problems, SpaceError, shown
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from attnsearch.spaces.errors import KeyPath, Place, Problems, SpaceError, shown
+from attnsearch.spaces.file.errors import KeyPath, Place, Problems, SpaceError, shown
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from attnsearch.spaces.errors import shown
+from attnsearch.spaces.file.errors import shown
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from attnsearch.blocks import WeightsError, build_network
 from attnsearch.blocks.build import network as network_module
 from attnsearch.blocks.measure import cost
 from attnsearch.spaces import canonical, dump, load_space, shipped
-from attnsearch.spaces.shipped_files import published
+from attnsearch.spaces.file.shipped import published
 from tests.spaces.conftest import Load
 
 # Names of the counts recorded from the authors' code.

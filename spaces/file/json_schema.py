@@ -12,7 +12,7 @@ from attnsearch.blocks.build import (
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.spaces.decisions import plain
-from attnsearch.spaces.model import SpaceFile
+from attnsearch.spaces.file.keys import SpaceFile
 
 _SPECS = ("Choice", "IntRange", "FloatRange")
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from attnsearch.blocks.build import BACKBONES
-from attnsearch.spaces.model_published import Published
-from attnsearch.spaces.model_search import Ablation, Confirm, Limits, Resources, Search
-from attnsearch.spaces.model_weights import Weights
-from attnsearch.spaces.values import (
+from attnsearch.spaces.file.keys_published import Published
+from attnsearch.spaces.file.keys_search import Ablation, Confirm, Limits, Resources, Search
+from attnsearch.spaces.file.keys_weights import Weights
+from attnsearch.spaces.file.values import (
     Count,
     Positive,
     Searchable,

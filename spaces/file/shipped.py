@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parents[1]
 
 
 def shipped() -> dict[str, Path]:
@@ -13,7 +13,7 @@ def shipped() -> dict[str, Path]:
 
 def published() -> dict[str, dict[str, Any]]:
     """Returns the `published` section of the shipped files that have one, by name."""
-    from attnsearch.spaces.document import parse, read_text
+    from attnsearch.spaces.file.document import parse, read_text
 
     found = {}
     for name, path in shipped().items():

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
-from attnsearch.spaces.values import Count, Positive, Section, Seed, by_type
+from attnsearch.spaces.file.values import Count, Positive, Section, Seed, by_type
 
 CLASSIFICATION_METRICS = {
     "val_accuracy": "max",

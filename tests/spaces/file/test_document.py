@@ -2,8 +2,8 @@
 
 import pytest
 
-from attnsearch.spaces.document import MAX_BYTES, parse, read_text
-from attnsearch.spaces.errors import SpaceError
+from attnsearch.spaces.file.document import MAX_BYTES, parse, read_text
+from attnsearch.spaces.file.errors import SpaceError
 
 
 def value_of(text):

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from attnsearch.spaces.document import install_scalars
+from attnsearch.spaces.file.document import install_scalars
 
 _FLOW_WIDTH = 60
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnsearch.spaces import dump
-from attnsearch.spaces.document import MAX_INTEGER, parse
+from attnsearch.spaces.file.document import MAX_INTEGER, parse
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 scalars = (

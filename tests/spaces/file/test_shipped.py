@@ -9,7 +9,7 @@ import pytest
 from attnsearch.blocks.build.catalog import block_names
 from attnsearch.spaces import load_space, schema, shipped
 
-FOLDER = Path(__file__).parents[2] / "spaces"
+FOLDER = Path(__file__).parents[3] / "spaces"
 
 
 def test_every_file_of_the_folder_is_shipped():

@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field, Tag
 
-from attnsearch.spaces.values import Section, by_type
+from attnsearch.spaces.file.values import Section, by_type
 
 
 class WeightsFile(Section):

@@ -7,9 +7,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from attnsearch.spaces.errors import KeyPath, Problems, dotted, nearest, shown
-from attnsearch.spaces.model import SpaceFile
-from attnsearch.spaces.values import kind_of
+from attnsearch.spaces.file.errors import KeyPath, Problems, dotted, nearest, shown
+from attnsearch.spaces.file.keys import SpaceFile
+from attnsearch.spaces.file.values import kind_of
 
 #: What stands in for a required value that is wrong, so that the rest can still be checked.
 _STAND_INS: dict[KeyPath, Any] = {

@@ -1,0 +1,63 @@
+"""The space file: from text to a checked document, and from a config back to text.
+
+document        YAML text to plain data, with the place of every key and value
+values          The grammar of a value that may be searched: fixed, or a choice or a range
+errors          What is wrong with a space file: every problem with its place, all of them in one
+                error
+keys            The keys of a space file: types, bounds, defaults and what each is for
+keys_search     The keys of a space file that say what is done with the space: search, confirm,
+                ablation
+keys_weights    The `network.weights` key: a file, or a file and a key map
+keys_published  The `published` section: what the authors of a network state, beside which `check`
+                counts
+validate        Checks a document against the model, with messages in the words of a space file
+overrides       `--set KEY=VALUE`: changes to a document before it is checked
+json_schema     The JSON Schema of space files, for editors and for reading
+writing         A config as YAML that a person can read and `load_space` loads again
+shipped         The space files that come with attnsearch
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.spaces.file.document import parse, read_text
+    from attnsearch.spaces.file.errors import (
+        DecisionError,
+        KeyPath,
+        Place,
+        Problem,
+        Problems,
+        SpaceError,
+        dotted,
+        nearest,
+        shown,
+    )
+    from attnsearch.spaces.file.json_schema import schema
+    from attnsearch.spaces.file.keys import Entry, GroupsPattern, GroupsTable, SpaceFile, Train
+    from attnsearch.spaces.file.keys_search import (
+        CLASSIFICATION_METRICS,
+        COSTS,
+        MEASURED,
+        SEGMENTATION_METRICS,
+        Scheduler,
+        default_grace,
+        is_share,
+        primary_metrics,
+    )
+    from attnsearch.spaces.file.overrides import apply_overrides
+    from attnsearch.spaces.file.shipped import find_space_file, published, shipped
+    from attnsearch.spaces.file.validate import explain, locate, validate
+    from attnsearch.spaces.file.values import (
+        Choice,
+        FloatRange,
+        IntRange,
+        SearchableAny,
+        kind_of,
+        label,
+        same,
+    )
+    from attnsearch.spaces.file.writing import dump
+
+face(__name__)

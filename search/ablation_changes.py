@@ -33,10 +33,8 @@ from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.search.arms import Config, entry_name, insertions, values_of
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Decision, DecisionError, Space
-from attnsearch.spaces.decisions import block_label
 from attnsearch.spaces.file import same
-from attnsearch.spaces.insertions import NONE, Group
-from attnsearch.spaces.space import complete_train
+from attnsearch.spaces.space import NONE, Group, block_label, complete_train
 
 _MOST_VALUES = 5  # of a range: more, and its ends and what lies evenly between stand for it
 

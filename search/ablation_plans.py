@@ -44,7 +44,7 @@ from attnsearch.search.arms import (
 )
 from attnsearch.search.seeds import fresh_seeds
 from attnsearch.spaces import Space
-from attnsearch.spaces.decisions import block_label
+from attnsearch.spaces.space import block_label
 
 ABLATIONS = ("loco", "positions", "blocks", "ofat", "pairwise", "factorial")
 MOST_ARMS = 64

@@ -12,7 +12,7 @@ from attnsearch.runs.protocol import Arm
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Space, canonical_text
 from attnsearch.spaces.file import primary_metrics
-from attnsearch.spaces.insertions import NONE
+from attnsearch.spaces.space import NONE
 
 Config = dict[str, Any]
 

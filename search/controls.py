@@ -20,9 +20,7 @@ from attnsearch.search.seeds import fresh_seeds
 from attnsearch.search.survey import Images
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import same
-from attnsearch.spaces.insertions import Group, Option
-from attnsearch.spaces.parameters import side_loss
-from attnsearch.spaces.rules import Rule
+from attnsearch.spaces.space import Group, Option, Rule, side_loss
 
 TOLERANCE = 0.01
 """How far a capacity control may be from its candidate, relative to the candidate."""

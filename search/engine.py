@@ -31,7 +31,7 @@ from attnsearch.search.records import LateMirror
 from attnsearch.search.stage import Stage, dataset_name
 from attnsearch.search.survey import loaded_weights
 from attnsearch.spaces import Space
-from attnsearch.spaces.checks import TASK_OF_BUILT_IN
+from attnsearch.spaces.space import TASK_OF_BUILT_IN
 
 __all__ = ["Session", "StudyError", "StudyResult", "device_kind", "run_study"]
 

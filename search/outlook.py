@@ -19,7 +19,7 @@ from attnsearch.search.plan_text import plan_runs
 from attnsearch.search.text import duration, paragraph, plural
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import is_share
-from attnsearch.spaces.insertions import NONE
+from attnsearch.spaces.space import NONE
 
 _WANTED_POWER = 0.8
 _CONTROLS = 2  # the family of the other controls has two tests a candidate: capacity and tuned

@@ -39,7 +39,7 @@ from attnsearch.search.samplers import (
     quiet,
     sampler_notes,
 )
-from attnsearch.spaces.decisions import Decision
+from attnsearch.spaces.space import Decision
 
 GRID_MAX = 20_000  # combinations; to list so many takes seconds
 

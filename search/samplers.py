@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.spaces.decisions import Decision
+from attnsearch.spaces.space import Decision
 
 REPLAYED = ("nsga2", "cmaes")  # those that keep state with the trials that they asked for
 GP_SLOW = 300  # proposals from which fitting the GP takes most of a second

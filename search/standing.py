@@ -10,11 +10,8 @@ from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.search.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
-from attnsearch.spaces.decisions import decision
 from attnsearch.spaces.file import Problems
-from attnsearch.spaces.fits import Host
-from attnsearch.spaces.insertions import NONE, Group, Option
-from attnsearch.spaces.parameters import read_settings
+from attnsearch.spaces.space import NONE, Group, Host, Option, decision, read_settings
 
 _MOST_SITES = 6  # named in one line
 

@@ -24,7 +24,7 @@ from attnsearch.blocks.build import (
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.measure import cost
 from attnsearch.spaces import Decision, Space
-from attnsearch.spaces.insertions import NONE, Group
+from attnsearch.spaces.space import NONE, Group
 
 _MAX_VALUES = 8  # of one hyperparameter: more, and the ends and the default stand for all
 _MAX_COMBINATIONS = 512  # of the hyperparameters of one block

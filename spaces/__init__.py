@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.canonical_form import canonical, canonical_text
-    from attnsearch.spaces.decisions import Decision
     from attnsearch.spaces.file import DecisionError, Problem, SpaceError, dump, schema, shipped
-    from attnsearch.spaces.load import load_space
-    from attnsearch.spaces.space import Space
+    from attnsearch.spaces.space import Decision, Space, canonical, canonical_text, load_space
 
 face(__name__)

@@ -11,8 +11,8 @@ from attnsearch.blocks.build import (
     summary,
 )
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.spaces.decisions import plain
 from attnsearch.spaces.file.keys import SpaceFile
+from attnsearch.spaces.space import plain
 
 _SPECS = ("Choice", "IntRange", "FloatRange")
 

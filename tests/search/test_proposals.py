@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from attnsearch.search.proposals import Proposals, Told
 from attnsearch.search.samplers import ProposalError
-from attnsearch.spaces.decisions import Decision
+from attnsearch.spaces.space.decisions import Decision
 
 SAMPLERS = ["tpe", "random", "gp", "nsga2", "cmaes"]
 X = ("a.block", frozenset({"x"}))

@@ -10,14 +10,6 @@ from attnsearch.blocks.build import BACKBONES, Site, find_backbone, find_stem, s
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import HEADS, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
-from attnsearch.spaces.checks import (
-    check_sections,
-    members,
-    place_file,
-    place_source,
-    warn,
-)
-from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, decision, is_spec
 from attnsearch.spaces.file import (
     MEASURED,
     GroupsPattern,
@@ -35,17 +27,19 @@ from attnsearch.spaces.file import (
     read_text,
     validate,
 )
-from attnsearch.spaces.fits import Fits, Survey
-from attnsearch.spaces.hosts import (
+from attnsearch.spaces.space.checks import check_sections, members, place_file, place_source, warn
+from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, decision, is_spec
+from attnsearch.spaces.space.fits import Fits, Survey
+from attnsearch.spaces.space.hosts import (
     check_pretrained_safe,
     check_single_images,
     decoder_of,
     possible_hosts,
 )
-from attnsearch.spaces.insertions import NONE, Group, other_names, read_groups
-from attnsearch.spaces.parameters import Blocks, side_loss
-from attnsearch.spaces.rules import Rule, double_replacements, fixed_names, read_rules
-from attnsearch.spaces.space import Setting, Space
+from attnsearch.spaces.space.insertions import NONE, Group, other_names, read_groups
+from attnsearch.spaces.space.parameters import Blocks, side_loss
+from attnsearch.spaces.space.rules import Rule, double_replacements, fixed_names, read_rules
+from attnsearch.spaces.space.space import Setting, Space
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:

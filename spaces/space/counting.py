@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.spaces.decisions import Decision
-from attnsearch.spaces.insertions import Group
+from attnsearch.spaces.space.decisions import Decision
+from attnsearch.spaces.space.insertions import Group
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.space import Space
+    from attnsearch.spaces.space.space import Space
 
 _MAX_WALKED = 200_000
 _MAX_OPTIONS = 4096

@@ -7,9 +7,15 @@ from typing import Any
 
 from attnsearch.blocks.build import Site, match
 from attnsearch.blocks.errors import SiteError
-from attnsearch.spaces.decisions import NAME_CHARACTERS, Decision, block_label, decision, is_spec
 from attnsearch.spaces.file import Entry, KeyPath, Problems, SpaceFile, shown
-from attnsearch.spaces.parameters import Blocks, Settings, missing_parameters, read_settings
+from attnsearch.spaces.space.decisions import (
+    NAME_CHARACTERS,
+    Decision,
+    block_label,
+    decision,
+    is_spec,
+)
+from attnsearch.spaces.space.parameters import Blocks, Settings, missing_parameters, read_settings
 
 NONE = "none"
 _MAX_STARS = 6

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnsearch.blocks.build import architecture
 from attnsearch.blocks.hosts import HEADS, weights_file
-from attnsearch.spaces.parameters import side_loss
+from attnsearch.spaces.space.parameters import side_loss
 
 _DATA = ("image_size", "channels", "seed", "folds", "fold", "splits", "ignore_index")
 _SGD_ONLY = ("momentum", "nesterov")

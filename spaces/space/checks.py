@@ -11,8 +11,6 @@ from typing import Any
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
-from attnsearch.spaces.canonical_form import OF_PIXEL_LOSSES
-from attnsearch.spaces.decisions import is_spec
 from attnsearch.spaces.file import (
     CLASSIFICATION_METRICS,
     COSTS,
@@ -29,6 +27,8 @@ from attnsearch.spaces.file import (
     primary_metrics,
     shown,
 )
+from attnsearch.spaces.space.canonical import OF_PIXEL_LOSSES
+from attnsearch.spaces.space.decisions import is_spec
 
 TASK_OF_BUILT_IN = {"digits": "classification", "scenes": "segmentation"}
 BUILT_IN = tuple(TASK_OF_BUILT_IN)

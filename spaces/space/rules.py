@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnsearch.spaces.decisions import Decision, block_label
 from attnsearch.spaces.file import DecisionError, KeyPath, Problems, label, nearest, same
-from attnsearch.spaces.insertions import NONE, Group
+from attnsearch.spaces.space.decisions import Decision, block_label
+from attnsearch.spaces.space.insertions import NONE, Group
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any
 
 from attnsearch.blocks.build import Site, check_fit, sites
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.spaces.decisions import Decision
 from attnsearch.spaces.file import KeyPath, Problems, label
-from attnsearch.spaces.insertions import NONE, Group, Option
+from attnsearch.spaces.space.decisions import Decision
+from attnsearch.spaces.space.insertions import NONE, Group, Option
 
 #: Values tried of one searched hyperparameter, combinations of them, and blocks built in all.
 _MAX_VALUES = 16

@@ -14,7 +14,6 @@ from torch import nn
 
 from attnsearch.blocks.build import complete, find_block, hyperparameters
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.spaces.decisions import NAME_CHARACTERS, block_label, is_spec, plain
 from attnsearch.spaces.file import (
     Choice,
     FloatRange,
@@ -29,6 +28,7 @@ from attnsearch.spaces.file import (
     same,
     shown,
 )
+from attnsearch.spaces.space.decisions import NAME_CHARACTERS, block_label, is_spec, plain
 
 
 @dataclass

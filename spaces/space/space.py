@@ -8,13 +8,13 @@ from typing import Any
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, as_width
 from attnsearch.blocks.hosts import HEADS
-from attnsearch.spaces.counting import count_architectures
-from attnsearch.spaces.decisions import Decision, plain
 from attnsearch.spaces.file import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
-from attnsearch.spaces.fits import Fits, Host, Infeasible
-from attnsearch.spaces.insertions import NONE, Group
-from attnsearch.spaces.parameters import complete_parameters, side_loss
-from attnsearch.spaces.rules import Rule
+from attnsearch.spaces.space.counting import count_architectures
+from attnsearch.spaces.space.decisions import Decision, plain
+from attnsearch.spaces.space.fits import Fits, Host, Infeasible
+from attnsearch.spaces.space.insertions import NONE, Group
+from attnsearch.spaces.space.parameters import complete_parameters, side_loss
+from attnsearch.spaces.space.rules import Rule
 
 _SGD_LR, _ADAMW_LR = 0.1, 0.001
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnsearch.blocks.build import BACKBONES, as_width
-from attnsearch.spaces.checks import members, warn
-from attnsearch.spaces.decisions import decision, is_spec
 from attnsearch.spaces.file import KeyPath, Problems, SpaceFile
-from attnsearch.spaces.fits import Host
-from attnsearch.spaces.insertions import NONE, Group
+from attnsearch.spaces.space.checks import members, warn
+from attnsearch.spaces.space.decisions import decision, is_spec
+from attnsearch.spaces.space.fits import Host
+from attnsearch.spaces.space.insertions import NONE, Group
 
 Hosts = Sequence[tuple[Mapping[str, Any], Host]]
 

@@ -1,0 +1,32 @@
+"""What may be searched: from a checked document to decisions, and from their values to a config.
+
+load        From a space file to a `Space`: read, override, check everything, name the decisions
+space       A space: what may be searched, and how decision values become a config
+decisions   What a sampler decides: one named choice or range, active only where it matters
+insertions  The entries of `insert`: which sites they name, how their decisions are called
+parameters  Hyperparameters of blocks, checked against the constructors that declare them
+rules       Combinations that are never tried: the `forbid` rules, and double replacements
+fits        Whether blocks can stand where a space file puts them
+hosts       The networks that a file can make, before anything is inserted, and what they must
+            allow
+counting    How many different networks a space holds
+canonical   What of a config determines the result of training it
+checks      Keys of a space file that contradict each other, or that have no effect
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.spaces.space.canonical import canonical, canonical_text
+    from attnsearch.spaces.space.checks import TASK_OF_BUILT_IN
+    from attnsearch.spaces.space.decisions import Decision, block_label, decision, plain
+    from attnsearch.spaces.space.fits import Host
+    from attnsearch.spaces.space.insertions import NONE, Group, Option
+    from attnsearch.spaces.space.load import load_space
+    from attnsearch.spaces.space.parameters import read_settings, side_loss
+    from attnsearch.spaces.space.rules import Rule
+    from attnsearch.spaces.space.space import Space, complete_train
+
+face(__name__)

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.provenance import gpu_names
+from attnsearch.runs.machine import gpu_names
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what

@@ -13,7 +13,7 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.key import run_key
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.provenance import gpu_names, provenance
+from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.rows import StudyRow
 from attnsearch.runs.tracking import tracking_uri
 from attnsearch.search.act_sources import ENDED, Acts

@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from attnsearch.runs import provenance
+from attnsearch.runs import machine as provenance
 
 
 def test_it_names_what_a_result_depends_on() -> None:

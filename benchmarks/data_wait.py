@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.images import decode
+from attnsearch.runs.readers.images import decode
 from attnsearch.runs.train import Training, batch_sizes
 from attnsearch.spaces import load_space
 

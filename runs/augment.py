@@ -39,7 +39,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from attnsearch.runs.source import DataError
+from attnsearch.runs.readers import DataError
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.decode_cache import cached
-from attnsearch.runs.digits import read_digits
-from attnsearch.runs.folders import read_folder
 from attnsearch.runs.groups import read_groups
-from attnsearch.runs.mask_folder import read_mask_folder
 from attnsearch.runs.mask_metrics import scored_classes
-from attnsearch.runs.masks import IGNORED
-from attnsearch.runs.npz import read_npz
-from attnsearch.runs.scenes import SCENES, read_scenes
-from attnsearch.runs.source import NO_PART, PARTS, DataError, Masks, Source, listing
+from attnsearch.runs.readers import (
+    IGNORED,
+    NO_PART,
+    PARTS,
+    SCENES,
+    DataError,
+    Masks,
+    Source,
+    cached,
+    listing,
+    read_digits,
+    read_folder,
+    read_mask_folder,
+    read_npz,
+    read_scenes,
+)
 from attnsearch.runs.splits import assign_parts
 
 __all__ = ["DataError", "DataSet", "Split", "load_data"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.data import DataSet, Split, load_data
-from attnsearch.runs.source import PARTS, listing
+from attnsearch.runs.readers import PARTS, listing
 
 SIDE = 8
 NEAR = 0.98

@@ -9,18 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attnsearch.runs.decoding import attempt_all
 from attnsearch.runs.evaluate import predict
 from attnsearch.runs.export import load_export
 from attnsearch.runs.inputs import ImageFile, Inputs, find_images, read_inputs, read_picture
 from attnsearch.runs.mask_metrics import confusion, per_image
-from attnsearch.runs.mask_pairs import IMAGE_FOLDERS, masks_beside
-from attnsearch.runs.masks import decode_mask, find_coding
 from attnsearch.runs.panels import whole_maps
 from attnsearch.runs.pictures import Case, panel
 from attnsearch.runs.predict import Predicted, check_free, normalisation_of, output_names
+from attnsearch.runs.readers import (
+    IMAGE_FOLDERS,
+    DataError,
+    attempt_all,
+    decode_mask,
+    find_coding,
+    listing,
+    masks_beside,
+)
 from attnsearch.runs.segment import classes_of, enlarged_logits
-from attnsearch.runs.source import DataError, listing
 from attnsearch.runs.weights import ExportError
 
 SIDE = 256  # pixels of one picture

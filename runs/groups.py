@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from attnsearch.runs.source import DataError, listing
+from attnsearch.runs.readers import DataError, listing
 
 
 def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -11,13 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnsearch.runs.decoding import attempt_all
 from attnsearch.runs.evaluate import EVALUATION_BATCH
-from attnsearch.runs.images import SUFFIXES, Decoded, decode, to_channels
-from attnsearch.runs.mask_folder import tile
-from attnsearch.runs.mask_pairs import IMAGE_FOLDERS, MASK_FOLDERS
-from attnsearch.runs.source import Masks, listing
-from attnsearch.runs.walk import walk
+from attnsearch.runs.readers import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    SUFFIXES,
+    Decoded,
+    Masks,
+    attempt_all,
+    decode,
+    listing,
+    tile,
+    to_channels,
+    walk,
+)
 from attnsearch.runs.weights import ExportError
 
 TILED_AT_ONCE = 8  # images that are held at their own size

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.losses import check_class_weights
-from attnsearch.runs.masks import IGNORED
+from attnsearch.runs.readers import IGNORED
 
 LOSSES = ("ce", "dice", "ce_dice", "focal")
 WINDOW = 31 / 352  # of the side

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.masks import IGNORED
+from attnsearch.runs.readers import IGNORED
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]

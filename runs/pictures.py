@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from attnsearch.runs.mask_metrics import scored_classes
-from attnsearch.runs.masks import IGNORED
+from attnsearch.runs.readers import IGNORED
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from attnsearch.runs.evaluate import Normalisation
-from attnsearch.runs.images import GREY_MODES, resize, to_channels
+from attnsearch.runs.readers import GREY_MODES, resize, to_channels
 from attnsearch.runs.weights import ExportError, Interface
 
 Picture = Image.Image | NDArray[np.uint8]

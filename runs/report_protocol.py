@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from attnsearch.runs.readers import NAME as SCENES_NAME
+from attnsearch.runs.readers import SCENES
 from attnsearch.runs.report_layout import act_title, cases_name, scope_of
 from attnsearch.runs.report_model import ActResult, StudyResult
 from attnsearch.runs.report_numbers import (
@@ -15,8 +17,6 @@ from attnsearch.runs.report_numbers import (
     value_text,
 )
 from attnsearch.runs.rows import TrialRow
-from attnsearch.runs.scenes import NAME as SCENES_NAME
-from attnsearch.runs.scenes import SCENES
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12

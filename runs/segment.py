@@ -24,8 +24,7 @@ from attnsearch.runs.mask_metrics import (
     shares,
     summary,
 )
-from attnsearch.runs.masks import IGNORED
-from attnsearch.runs.source import Masks
+from attnsearch.runs.readers import IGNORED, Masks
 
 EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from attnsearch.runs.dealing import Indices, deal, deal_folds
-from attnsearch.runs.source import NO_PART, PARTS, DataError, listing
+from attnsearch.runs.readers import NO_PART, PARTS, DataError, listing
 
 TRAIN, VAL, TEST = range(3)
 DEVELOPMENT = 3  # in the keys of draws

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.masks import IGNORED
-from attnsearch.runs.source import PARTS
+from attnsearch.runs.readers import IGNORED, PARTS
 from attnsearch.search.survey import Images
 from attnsearch.search.text import paragraph, table
 

@@ -16,11 +16,15 @@ from PIL import Image
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.images import SUFFIXES
-from attnsearch.runs.mask_pairs import is_mask_folder
-from attnsearch.runs.masks import IGNORED, IgnoreIndexError
-from attnsearch.runs.scenes import SCENES, SIDE
-from attnsearch.runs.walk import walk
+from attnsearch.runs.readers import (
+    IGNORED,
+    SCENES,
+    SIDE,
+    SUFFIXES,
+    IgnoreIndexError,
+    is_mask_folder,
+    walk,
+)
 from attnsearch.search.text import plural
 from attnsearch.spaces import load_space
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnsearch.runs.augment import AUGMENTATIONS, Augment
-from attnsearch.runs.source import DataError
+from attnsearch.runs.readers.source import DataError
 
 ALL: dict[str, Any] = {
     "crop": 2,

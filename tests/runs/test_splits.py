@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.dealing import deal_folds
 from attnsearch.runs.groups import read_groups
-from attnsearch.runs.source import NO_PART, PARTS, DataError
+from attnsearch.runs.readers.source import NO_PART, PARTS, DataError
 from attnsearch.runs.splits import assign_parts
 
 FRACTIONS = (0.7, 0.15, 0.15)

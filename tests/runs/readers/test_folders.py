@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from attnsearch.runs.data import load_data
-from attnsearch.runs.folders import read_folder
-from attnsearch.runs.source import NO_PART, PARTS, DataError, Source
+from attnsearch.runs.readers.folders import read_folder
+from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source
 
 RED = (200, 30, 40)
 

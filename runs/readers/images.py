@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from attnsearch.runs.source import DataError
+from attnsearch.runs.readers.source import DataError
 
 PHOTOGRAPHS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
 BITMAPS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from attnsearch.runs.decoding import attempt_all, note_conversions, to_common
-from attnsearch.runs.images import SUFFIXES, Decoded, decode
-from attnsearch.runs.source import NO_PART, PARTS, DataError, Source, listing
-from attnsearch.runs.walk import ARCHIVED, walk
+from attnsearch.runs.readers.decoding import attempt_all, note_conversions, to_common
+from attnsearch.runs.readers.images import SUFFIXES, Decoded, decode
+from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
+from attnsearch.runs.readers.walk import ARCHIVED, walk
 
 PART_NAMES = {
     "train": "train",

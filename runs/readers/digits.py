@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attnsearch.runs.images import resize, to_channels
-from attnsearch.runs.source import NO_PART, PARTS, Source
+from attnsearch.runs.readers.images import resize, to_channels
+from attnsearch.runs.readers.source import NO_PART, PARTS, Source
 
 COUNTS = {"train": 160, "val": 400, "test": 500}
 FULL = 16  # the brightest pixel value

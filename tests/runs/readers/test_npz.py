@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from attnsearch.runs.data import load_data
-from attnsearch.runs.npz import read_npz
-from attnsearch.runs.source import PARTS, DataError
+from attnsearch.runs.readers.npz import read_npz
+from attnsearch.runs.readers.source import PARTS, DataError
 
 
 def arrays(

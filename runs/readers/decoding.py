@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.images import Decoded, depth_factor, to_channels, to_uint8
-from attnsearch.runs.source import DataError
+from attnsearch.runs.readers.images import Decoded, depth_factor, to_channels, to_uint8
+from attnsearch.runs.readers.source import DataError
 
 Result = TypeVar("Result")
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from attnsearch.runs.images import orientation
-from attnsearch.runs.source import DataError
+from attnsearch.runs.readers.images import orientation
+from attnsearch.runs.readers.source import DataError
 
 # In black and white pictures saved as JPEG (quality 20 to 95, sharp, antialiased or enlarged up to
 # 8 times) no 3x3 pixels are as even as this and as far from both ends; 3 pixels of a grey are.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnsearch.runs.data import DataError, DataSet, load_data
-from attnsearch.runs.mask_files import MaskFile, decode_mask
 from attnsearch.runs.mask_metrics import confusion, summary
-from attnsearch.runs.masks import IgnoreIndexError, find_coding
+from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
+from attnsearch.runs.readers.masks import IgnoreIndexError, find_coding
 from tests.runs.mask_sets import whole
 
 Pixels = NDArray[Any]

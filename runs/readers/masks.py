@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.mask_files import MaskFile, decode_mask
-from attnsearch.runs.source import DataError, listing
+from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
+from attnsearch.runs.readers.source import DataError, listing
 
 __all__ = [
     "IGNORED",

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.images import depth_factor, resize, to_channels, to_uint8
-from attnsearch.runs.source import PARTS, DataError, Source, listing
+from attnsearch.runs.readers.images import depth_factor, resize, to_channels, to_uint8
+from attnsearch.runs.readers.source import PARTS, DataError, Source, listing
 
 KEYS = {f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")} | {"class_names"}
 # What zipfile, zlib and numpy raise on damaged files. RuntimeError: encrypted or unknown methods.

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.digits import FULL, load_pixels
-from attnsearch.runs.images import to_channels
-from attnsearch.runs.mask_folder import whole_masks
-from attnsearch.runs.source import PARTS, Source
+from attnsearch.runs.readers.digits import FULL, load_pixels
+from attnsearch.runs.readers.images import to_channels
+from attnsearch.runs.readers.mask_folder import whole_masks
+from attnsearch.runs.readers.source import PARTS, Source
 
 SCENES = "scenes"
 NAME = "scenes (semi-synthetic)"

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.readers.images import decode
 from attnsearch.runs.train import Training, batch_sizes
 from attnsearch.spaces import load_space

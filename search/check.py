@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.duplicates import duplicates_in
+from attnsearch.runs.data import DataSet, duplicates_in, load_data
 from attnsearch.search.data_text import data_text
 from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
 from attnsearch.search.outlook import Outlook, outlook, outlook_text, pilot_of

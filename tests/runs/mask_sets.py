@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.data import DataSet
+from attnsearch.runs.data.data import DataSet
 
 
 def whole(data: DataSet) -> dict[str, NDArray[np.uint8]]:

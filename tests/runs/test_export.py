@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from attnsearch.blocks import build_network
-from attnsearch.runs.data import load_data
+from attnsearch.runs.data.data import load_data
 from attnsearch.runs.export import export_study, is_export, load_export, save_export
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.train import Training

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attnsearch.runs.data import load_data
+from attnsearch.runs.data.data import load_data
 from attnsearch.runs.explain import Truths, explain_images
 from attnsearch.runs.export import load_export, save_export
 from attnsearch.runs.inputs import ImageFile

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.augment import Augment
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.evaluate import Normalisation
 from attnsearch.runs.segment import predicted_masks
 from attnsearch.runs.train import Training

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.losses import class_weights, classification_loss
 from attnsearch.runs.optim import TrainError
 from attnsearch.runs.train import Diverged, Training, batch_sizes

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.mirror import MirrorReport
 from attnsearch.runs.train import Diverged
 from attnsearch.search.cluster import Cluster, Need, cluster

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.build.architecture import describe
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.export import export_study
 from attnsearch.runs.ledger import Ledger
 from attnsearch.search import ablate

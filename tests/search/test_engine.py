@@ -9,7 +9,7 @@ import pytest
 
 from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.measure.cost import params
-from attnsearch.runs.data import DataError
+from attnsearch.runs.data.data import DataError
 from attnsearch.runs.ledger import Ledger, LedgerError
 from attnsearch.runs.weights import read_weights
 from attnsearch.search import engine

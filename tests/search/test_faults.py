@@ -16,7 +16,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from attnsearch.runs.data import DataSet
+from attnsearch.runs.data.data import DataSet
 from attnsearch.runs.ledger import Ledger
 from attnsearch.search.cluster import FOLDER_PREFIX, Cluster, ClusterError
 from attnsearch.search.engine import run_study

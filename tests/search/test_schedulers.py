@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from attnsearch.runs.data import DataSet
+from attnsearch.runs.data.data import DataSet
 from attnsearch.search.cluster import Cluster
 from attnsearch.search.executor import execute
 from attnsearch.search.job import Job

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attnsearch.runs.data import load_data
+from attnsearch.runs.data.data import load_data
 from attnsearch.runs.export import export_study, load_export
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.mask_metrics import confusion, summary

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from attnsearch.blocks.errors import BlockError
-from attnsearch.runs.data import DataSet
+from attnsearch.runs.data.data import DataSet
 from attnsearch.search.cluster import Need
 from attnsearch.search.job import Job, Report, excess
 from attnsearch.search.trainable import Worker, describe

@@ -2,7 +2,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
 
 
 def load(**options: object) -> DataSet:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnsearch.runs.data import load_data
+from attnsearch.runs.data.data import load_data
 from attnsearch.runs.readers.folders import read_folder
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.data import DataError, DataSet, load_data
+from attnsearch.runs.data.data import DataError, DataSet, load_data
 from attnsearch.runs.mask_metrics import confusion, summary
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
 from attnsearch.runs.readers.masks import IgnoreIndexError, find_coding

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnsearch.runs.data import load_data
+from attnsearch.runs.data.data import load_data
 from attnsearch.runs.readers.npz import read_npz
 from attnsearch.runs.readers.source import PARTS, DataError
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnsearch.runs.data import DataError, DataSet, load_data
-from attnsearch.runs.duplicates import find_duplicates
+from attnsearch.runs.data.data import DataError, DataSet, load_data
+from attnsearch.runs.data.duplicates import find_duplicates
 
 SIDE = 20
 

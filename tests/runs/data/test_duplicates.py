@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from attnsearch.runs.data import DataSet, Split, load_data
-from attnsearch.runs.duplicates import Pair, duplicate_notes, duplicates_in, find_duplicates
+from attnsearch.runs.data.data import DataSet, Split, load_data
+from attnsearch.runs.data.duplicates import Pair, duplicate_notes, duplicates_in, find_duplicates
 
-CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10_small.npz"
+CIFAR = Path(__file__).parents[4] / "shared" / "data" / "cifar10_small.npz"
 Images = NDArray[np.uint8]
 
 

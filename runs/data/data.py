@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.groups import read_groups
+from attnsearch.runs.data.groups import read_groups
+from attnsearch.runs.data.splits import assign_parts
 from attnsearch.runs.mask_metrics import scored_classes
 from attnsearch.runs.readers import (
     IGNORED,
@@ -33,7 +34,6 @@ from attnsearch.runs.readers import (
     read_npz,
     read_scenes,
 )
-from attnsearch.runs.splits import assign_parts
 
 __all__ = ["DataError", "DataSet", "Split", "load_data"]
 

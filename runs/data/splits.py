@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attnsearch.runs.dealing import Indices, deal, deal_folds
+from attnsearch.runs.data.dealing import Indices, deal, deal_folds
 from attnsearch.runs.readers import NO_PART, PARTS, DataError, listing
 
 TRAIN, VAL, TEST = range(3)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.dealing import deal_folds
-from attnsearch.runs.groups import read_groups
+from attnsearch.runs.data.data import DataSet, load_data
+from attnsearch.runs.data.dealing import deal_folds
+from attnsearch.runs.data.groups import read_groups
+from attnsearch.runs.data.splits import assign_parts
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError
-from attnsearch.runs.splits import assign_parts
 
 FRACTIONS = (0.7, 0.15, 0.15)
 Array = np.ndarray[Any, Any]

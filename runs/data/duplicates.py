@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.data import DataSet, Split, load_data
+from attnsearch.runs.data.data import DataSet, Split, load_data
 from attnsearch.runs.readers import PARTS, listing
 
 SIDE = 8

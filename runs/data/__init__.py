@@ -1,0 +1,21 @@
+"""From a `Source` to a `DataSet`: who is in which part, and what stands in two of them.
+
+data        A data set as training needs it: all images in memory as 8-bit arrays, split and
+            described
+splits      Which example goes where: deterministic, stratified, and never one group in two parts
+dealing     Dealing examples out to parts of given sizes: stratified by class, whole groups
+            together
+groups      Which examples belong together: one patient's images are one group
+duplicates  Images that stand in two parts of a data set, exactly or nearly: what training saw is
+            tested
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.runs.data.data import DataSet, Split, load_data
+    from attnsearch.runs.data.duplicates import duplicates_in
+
+face(__name__)

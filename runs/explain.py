@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attnsearch.runs.evaluate import predict
 from attnsearch.runs.export import load_export
 from attnsearch.runs.inputs import ImageFile, Inputs, find_images, read_inputs, read_picture
-from attnsearch.runs.mask_metrics import confusion, per_image
+from attnsearch.runs.metrics import confusion, per_image
 from attnsearch.runs.panels import whole_maps
 from attnsearch.runs.pictures import Case, panel
 from attnsearch.runs.predict import Predicted, check_free, normalisation_of, output_names

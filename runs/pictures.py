@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from attnsearch.runs.mask_metrics import scored_classes
+from attnsearch.runs.metrics import scored_classes
 from attnsearch.runs.readers import IGNORED
 
 Pixels = NDArray[np.uint8]

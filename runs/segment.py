@@ -16,14 +16,7 @@ from attnsearch.runs.augment import Augment
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.evaluate import EVALUATION_BATCH, Normalisation
 from attnsearch.runs.mask_losses import mask_loss
-from attnsearch.runs.mask_metrics import (
-    confusion,
-    hd95,
-    per_image,
-    scored_classes,
-    shares,
-    summary,
-)
+from attnsearch.runs.metrics import confusion, hd95, per_image, scored_classes, shares, summary
 from attnsearch.runs.readers import IGNORED, Masks
 
 EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.data.groups import read_groups
 from attnsearch.runs.data.splits import assign_parts
-from attnsearch.runs.mask_metrics import scored_classes
+from attnsearch.runs.metrics import scored_classes
 from attnsearch.runs.readers import (
     IGNORED,
     NO_PART,

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.mask_metrics import class_key, scored_classes
+from attnsearch.runs.metrics import class_key, scored_classes
 from attnsearch.runs.readers.decoding import attempt_all, note_conversions, to_common
 from attnsearch.runs.readers.images import Decoded, decode
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask

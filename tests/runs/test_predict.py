@@ -16,7 +16,7 @@ from attnsearch.runs.data.data import load_data
 from attnsearch.runs.explain import Truths, explain_images
 from attnsearch.runs.export import load_export, save_export
 from attnsearch.runs.inputs import ImageFile
-from attnsearch.runs.mask_metrics import confusion, summary
+from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.panels import chosen_cases
 from attnsearch.runs.pictures import (
     ERRORS,

@@ -11,7 +11,7 @@ from PIL import Image
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.export import export_study, load_export
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.mask_metrics import confusion, summary
+from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.predict import normalisation_of
 from attnsearch.runs.segment import predicted_masks
 from attnsearch.runs.weights_folder import panel_file, weights_folder

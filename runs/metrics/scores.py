@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_curve
 
-from attnsearch.runs.metrics import auroc, balanced_accuracy, confusion_matrix, macro_f1
+from attnsearch.runs.metrics.classification import (
+    auroc,
+    balanced_accuracy,
+    confusion_matrix,
+    macro_f1,
+)
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attnsearch.runs.mask_metrics import confusion, hd95, per_image, summary
+from attnsearch.runs.metrics.masks import confusion, hd95, per_image, summary
 
 TWO = ["background", "polyp"]
 Mask = NDArray[np.uint8]

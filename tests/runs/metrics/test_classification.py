@@ -12,7 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from attnsearch.runs.metrics import classification_metrics
+from attnsearch.runs.metrics.classification import classification_metrics
 
 
 def sample(images: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

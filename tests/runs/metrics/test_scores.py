@@ -9,7 +9,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from attnsearch.runs.scores import calibration_error, choose_threshold, secondary_metrics
+from attnsearch.runs.metrics.scores import calibration_error, choose_threshold, secondary_metrics
 
 
 def predictions(images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.readers.images import decode
-from attnsearch.runs.train import Training, batch_sizes
+from attnsearch.runs.training.train import Training, batch_sizes
 from attnsearch.spaces import load_space
 
 EPOCHS = 3

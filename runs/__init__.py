@@ -18,6 +18,6 @@ if TYPE_CHECKING:
     from attnsearch.runs.predict import predict_images
     from attnsearch.runs.reporting import report
     from attnsearch.runs.tables import leaderboard, trials_frame
-    from attnsearch.runs.train import Training
+    from attnsearch.runs.training import Training
 
 face(__name__)

@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attnsearch.runs.evaluate import predict
 from attnsearch.runs.export import load_export
 from attnsearch.runs.inputs import ImageFile, Inputs, find_images, read_inputs, read_picture
 from attnsearch.runs.metrics import confusion, per_image
-from attnsearch.runs.panels import whole_maps
-from attnsearch.runs.pictures import Case, panel
 from attnsearch.runs.predict import Predicted, check_free, normalisation_of, output_names
 from attnsearch.runs.readers import (
     IMAGE_FOLDERS,
@@ -25,7 +22,7 @@ from attnsearch.runs.readers import (
     listing,
     masks_beside,
 )
-from attnsearch.runs.segment import classes_of, enlarged_logits
+from attnsearch.runs.training import Case, classes_of, enlarged_logits, panel, predict, whole_maps
 from attnsearch.runs.weights import ExportError
 
 SIDE = 256  # pixels of one picture

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnsearch.runs.evaluate import EVALUATION_BATCH
 from attnsearch.runs.readers import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -25,6 +24,7 @@ from attnsearch.runs.readers import (
     to_channels,
     walk,
 )
+from attnsearch.runs.training import EVALUATION_BATCH
 from attnsearch.runs.weights import ExportError
 
 TILED_AT_ONCE = 8  # images that are held at their own size

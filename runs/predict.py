@@ -17,12 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attnsearch.runs.evaluate import Normalisation, predict
 from attnsearch.runs.export import load_export
 from attnsearch.runs.inputs import ImageFile, find_images, read_inputs, read_picture
-from attnsearch.runs.pictures import mask_image, mask_palette, overlay
 from attnsearch.runs.readers import SUFFIXES, listing
-from attnsearch.runs.segment import classes_of, enlarged_logits
+from attnsearch.runs.training import (
+    Normalisation,
+    classes_of,
+    enlarged_logits,
+    mask_image,
+    mask_palette,
+    overlay,
+    predict,
+)
 from attnsearch.runs.weights import ExportError
 
 TABLE, CLASSES = "predictions.csv", "classes.csv"

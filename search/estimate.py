@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import auxiliary_loss
-from attnsearch.runs.train import AUTOCAST
+from attnsearch.runs.training import AUTOCAST
 from attnsearch.search.survey import Images
 from attnsearch.spaces.file import default_grace
 

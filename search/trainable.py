@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import macs, params
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.train import Training
+from attnsearch.runs.training import Training
 from attnsearch.runs.weights import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.search.cluster import Need
 from attnsearch.search.job import Job, Report, excess
@@ -36,7 +36,7 @@ MEASURED = ("latency_ms", "memory_mb")  # costs that take a forward or backward 
 
 
 class Trainee(Protocol):
-    """What a worker needs of a training; `attnsearch.runs.train.Training` is the one."""
+    """What a worker needs of a training; `attnsearch.runs.training.train.Training` is the one."""
 
     network: nn.Module
     history: list[dict[str, float]]

@@ -17,7 +17,7 @@ from attnsearch.blocks import build_network
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.export import export_study, is_export, load_export, save_export
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.train import Training
+from attnsearch.runs.training.train import Training
 from attnsearch.runs.weights import ExportError, Interface, pack_weights
 from attnsearch.spaces import load_space
 

@@ -17,8 +17,9 @@ from attnsearch.runs.explain import Truths, explain_images
 from attnsearch.runs.export import load_export, save_export
 from attnsearch.runs.inputs import ImageFile
 from attnsearch.runs.metrics.masks import confusion, summary
-from attnsearch.runs.panels import chosen_cases
-from attnsearch.runs.pictures import (
+from attnsearch.runs.predict import normalisation_of, output_names, predict_images
+from attnsearch.runs.training.panels import chosen_cases
+from attnsearch.runs.training.pictures import (
     ERRORS,
     PANEL_BYTES,
     Case,
@@ -28,9 +29,8 @@ from attnsearch.runs.pictures import (
     panel,
     panel_bytes,
 )
-from attnsearch.runs.predict import normalisation_of, output_names, predict_images
-from attnsearch.runs.segment import predicted_masks
-from attnsearch.runs.train import Training
+from attnsearch.runs.training.segment import predicted_masks
+from attnsearch.runs.training.train import Training
 from attnsearch.runs.weights import ExportError, Interface
 from attnsearch.search.apply import explain_text, predict_text
 from attnsearch.spaces import load_space

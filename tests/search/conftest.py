@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.mirror import MirrorReport
-from attnsearch.runs.train import Diverged
+from attnsearch.runs.training.train import Diverged
 from attnsearch.search.cluster import Cluster, Need, cluster
 from attnsearch.search.job import Job, Outcome, Report, Source
 from attnsearch.search.trainable import Worker, make_training

@@ -13,7 +13,7 @@ from attnsearch.runs.export import export_study, load_export
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.predict import normalisation_of
-from attnsearch.runs.segment import predicted_masks
+from attnsearch.runs.training.segment import predicted_masks
 from attnsearch.runs.weights_folder import panel_file, weights_folder
 from attnsearch.search.cli import DONE, FAILED, WRONG_INPUT, call
 from attnsearch.search.engine import run_study
@@ -60,7 +60,7 @@ def test_a_study_of_masks_from_end_to_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # What the networks cost is told elsewhere, and takes longer to measure than these to train.
-    monkeypatch.setattr("attnsearch.runs.train.costs", lambda *_, **__: {"params": 1.0})
+    monkeypatch.setattr("attnsearch.runs.training.train.costs", lambda *_, **__: {"params": 1.0})
     space = load_space(space_file)
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         result = run_study(space, ledger=ledger)
@@ -110,7 +110,7 @@ def test_a_picture_that_fails_fails_no_run(
     def fails(*_: Any) -> bytes:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("attnsearch.runs.panels.validation_panel", fails)
+    monkeypatch.setattr("attnsearch.runs.training.panels.validation_panel", fails)
     space = load_space(space_file)
     config = space.resolve(space.defaults())
     config["train"]["epochs"] = 1

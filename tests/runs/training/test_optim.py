@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attnsearch.blocks.hosts.patches import Folding, PatchBatchNorm
-from attnsearch.runs.optim import (
+from attnsearch.runs.training.optim import (
     TrainError,
     make_optimizer,
     make_schedule,

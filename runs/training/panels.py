@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from attnsearch.blocks.hosts import enlarge
 from attnsearch.blocks.measure import attention_maps, mapped_blocks
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.evaluate import Normalisation
-from attnsearch.runs.pictures import Case, Map, panel_bytes
 from attnsearch.runs.readers import Masks
-from attnsearch.runs.segment import predicted_masks
+from attnsearch.runs.training.evaluate import Normalisation
+from attnsearch.runs.training.pictures import Case, Map, panel_bytes
+from attnsearch.runs.training.segment import predicted_masks
 
 WORST, MEDIAN = 3, 3
 TILES_AT_ONCE = 16

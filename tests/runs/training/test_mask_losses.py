@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attnsearch.runs.mask_losses import border, dice_loss, pixel_loss
+from attnsearch.runs.training.mask_losses import border, dice_loss, pixel_loss
 
 
 def case(classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,15 +8,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.build import auxiliary_loss
-from attnsearch.runs.augment import Augment
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.evaluate import Normalisation, predict
-from attnsearch.runs.losses import classification_loss
 from attnsearch.runs.metrics import classification_metrics
+from attnsearch.runs.training.augment import Augment
+from attnsearch.runs.training.evaluate import Normalisation, predict
+from attnsearch.runs.training.losses import classification_loss
 
 
 class Task(Protocol):
-    """What `attnsearch.runs.train.Training` asks of a task.
+    """What `attnsearch.runs.training.train.Training` asks of a task.
 
     Attributes:
         chosen_by: The metric that the best epoch has most of.

@@ -17,9 +17,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
-from attnsearch.runs.losses import class_weights, classification_loss
-from attnsearch.runs.optim import TrainError
-from attnsearch.runs.train import Diverged, Training, batch_sizes
+from attnsearch.runs.training.losses import class_weights, classification_loss
+from attnsearch.runs.training.optim import TrainError
+from attnsearch.runs.training.train import Diverged, Training, batch_sizes
 
 SIZE, CLASSES = 8, 3
 TIMES = ("images_per_s", "epoch_s")

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
-from attnsearch.runs.augment import Augment
 from attnsearch.runs.data.data import DataSet, load_data
-from attnsearch.runs.evaluate import Normalisation
-from attnsearch.runs.segment import predicted_masks
-from attnsearch.runs.train import Training
+from attnsearch.runs.training.augment import Augment
+from attnsearch.runs.training.evaluate import Normalisation
+from attnsearch.runs.training.segment import predicted_masks
+from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
 
 SIDE = 24

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnsearch.runs.augment import AUGMENTATIONS, Augment
 from attnsearch.runs.readers.source import DataError
+from attnsearch.runs.training.augment import AUGMENTATIONS, Augment
 
 ALL: dict[str, Any] = {
     "crop": 2,

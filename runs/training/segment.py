@@ -12,12 +12,12 @@ from torch import Generator, Tensor, nn
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
-from attnsearch.runs.augment import Augment
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.evaluate import EVALUATION_BATCH, Normalisation
-from attnsearch.runs.mask_losses import mask_loss
 from attnsearch.runs.metrics import confusion, hd95, per_image, scored_classes, shares, summary
 from attnsearch.runs.readers import IGNORED, Masks
+from attnsearch.runs.training.augment import Augment
+from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation
+from attnsearch.runs.training.mask_losses import mask_loss
 
 EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit
 

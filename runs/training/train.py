@@ -22,17 +22,17 @@ from attnsearch.blocks.build import build_network
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.measure import costs
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.evaluate import Normalisation
-from attnsearch.runs.optim import (
+from attnsearch.runs.training.evaluate import Normalisation
+from attnsearch.runs.training.optim import (
     TrainError,
     make_optimizer,
     make_schedule,
     quicken_statistics,
     set_learning_rate,
 )
-from attnsearch.runs.seeding import deterministic, generator, global_draws
-from attnsearch.runs.segment import Segmentation
-from attnsearch.runs.task import Classification, Task
+from attnsearch.runs.training.seeding import deterministic, generator, global_draws
+from attnsearch.runs.training.segment import Segmentation
+from attnsearch.runs.training.task import Classification, Task
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
@@ -206,7 +206,7 @@ class Training:
         Returns:
             The bytes of a PNG, see `panels`.
         """
-        from attnsearch.runs.panels import validation_panel
+        from attnsearch.runs.training.panels import validation_panel
 
         with self._result_weights(), deterministic(self.device):
             images = self._images["val"]

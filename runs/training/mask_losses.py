@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.losses import check_class_weights
 from attnsearch.runs.readers import IGNORED
+from attnsearch.runs.training.losses import check_class_weights
 
 LOSSES = ("ce", "dice", "ce_dice", "focal")
 WINDOW = 31 / 352  # of the side

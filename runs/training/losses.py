@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.optim import TrainError
+from attnsearch.runs.training.optim import TrainError
 
 
 def classification_loss(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import dropout
 
-from attnsearch.runs.seeding import derive_seed, deterministic, generator, global_draws
+from attnsearch.runs.training.seeding import derive_seed, deterministic, generator, global_draws
 
 
 def draw(stream: torch.Generator) -> torch.Tensor:

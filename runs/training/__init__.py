@@ -1,0 +1,32 @@
+"""One training: a config, a data set and a seed to a trained network and its metrics.
+
+train        One training: a config, a data set and a seed to a trained network and its metrics
+task         What a training learns: how classification and segmentation differ for the loop around
+             them
+segment      Segmentation as a task: masks in the loss, and metrics at the size of the original
+             images
+losses       The training loss, as the config's `train` section asks
+mask_losses  Losses of masks: logits (B, K, H, W) against class indices (B, H, W), 255 ignored
+optim        Optimizers, their parameter groups, schedules per step, and the pace of batch
+             statistics
+seeding      What makes a training repeat: keyed random streams and deterministic algorithms
+augment      Random changes of training images, a batch at a time, on the device that trains
+evaluate     From stored images to a network's logits: the one path that validation and exports
+             share
+panels       The panel of a trained network: its worst and median validation images, and where it
+             looks
+pictures     Pictures of what a network sees: images, masks, errors and attention maps side by side
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
+    from attnsearch.runs.training.panels import whole_maps
+    from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
+    from attnsearch.runs.training.segment import classes_of, enlarged_logits
+    from attnsearch.runs.training.train import AUTOCAST, Training
+
+face(__name__)

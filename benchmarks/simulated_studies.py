@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from attnsearch.runs.comparison import Comparison, Measured, compare
-from attnsearch.runs.families import holm
-from attnsearch.runs.fold_variance import nadeau_bengio_factor
-from attnsearch.runs.paired import paired_t, sign_flip_p
-from attnsearch.runs.patients import case_values, new_patients_interval
-from attnsearch.runs.power import achieved_power, detectable, pair_sd
-from attnsearch.runs.protocol import AGAINST_BASELINE, Arm, Contrast, Plan
+from attnsearch.runs.statistics.comparison import Comparison, Measured, compare
+from attnsearch.runs.statistics.families import holm
+from attnsearch.runs.statistics.fold_variance import nadeau_bengio_factor
+from attnsearch.runs.statistics.paired import paired_t, sign_flip_p
+from attnsearch.runs.statistics.patients import case_values, new_patients_interval
+from attnsearch.runs.statistics.plan import AGAINST_BASELINE, Arm, Contrast, Plan
+from attnsearch.runs.statistics.power import achieved_power, detectable, pair_sd
 
 Floats = NDArray[np.float64]
 

@@ -21,10 +21,10 @@ from sqlalchemy.exc import IntegrityError
 
 from attnsearch.runs.arrays import pack
 from attnsearch.runs.database import LedgerError
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.reading import read_places
 from attnsearch.runs.rows import TrialRow, when
 from attnsearch.runs.schema import LookRecord, PlanRecord, Prediction, Run, StudyRun
+from attnsearch.runs.statistics import Plan
 from attnsearch.runs.studies import RACES, Studies, inserted, touch
 
 PLAN_STATES = ("planned", "measured", "finished")

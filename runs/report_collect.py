@@ -9,9 +9,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
-from attnsearch.runs.comparison import Comparison, Measured, compare, summarise
 from attnsearch.runs.ledger import Ledger, PlanRow
-from attnsearch.runs.protocol import Arm, Plan
 from attnsearch.runs.report_model import (
     ActResult,
     ArmResult,
@@ -23,8 +21,17 @@ from attnsearch.runs.report_model import (
 from attnsearch.runs.report_numbers import COSTS, is_number
 from attnsearch.runs.report_predictions import Predictions
 from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.statistics import (
+    BETTER,
+    NO_VERDICT,
+    Arm,
+    Comparison,
+    Measured,
+    Plan,
+    compare,
+    summarise,
+)
 from attnsearch.runs.tables import SEARCH_ROLES
-from attnsearch.runs.verdicts import BETTER, NO_VERDICT
 
 _FAILED = ("failed", "infeasible", "stopped")
 _NOT_COMPARED = ("source", "fold", "folds", "development")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from attnsearch.runs.comparison import Comparison
 from attnsearch.runs.report_model import ActResult, ArmResult
 from attnsearch.runs.report_numbers import (
     difference_text,
@@ -19,6 +18,7 @@ from attnsearch.runs.report_numbers import (
     value_text,
 )
 from attnsearch.runs.report_svg import NARROW, WIDE, Canvas, Scale, shortened, text_width
+from attnsearch.runs.statistics import Comparison
 
 STYLES = {"better": ("good", "d"), "worse": ("bad", "s")}
 """Verdict -> colour class and shape; all other verdicts are neutral circles."""

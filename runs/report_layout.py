@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from attnsearch.runs.comparison import INTERACTION, Comparison
 from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult
 from attnsearch.runs.report_numbers import (
     COSTS,
@@ -18,8 +17,15 @@ from attnsearch.runs.report_numbers import (
     points,
     value_text,
 )
+from attnsearch.runs.statistics import (
+    BETTER,
+    INTERACTION,
+    SUGGESTIVE,
+    WORSE,
+    Comparison,
+    verdict_text,
+)
 from attnsearch.runs.tables import best, leaderboard
-from attnsearch.runs.verdicts import BETTER, SUGGESTIVE, WORSE, verdict_text
 
 _MOST_TRIALS = 20
 

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.metrics import choose_threshold, secondary_metrics
-from attnsearch.runs.patients import case_values, mean_case_values
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.report_model import ArmRun
 from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.statistics import Plan, case_values, mean_case_values
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from attnsearch.runs.claim import claim
-from attnsearch.runs.comparison import INTERACTION, Comparison
 from attnsearch.runs.report_layout import act_title, cases_name, scope_of, shown_verdict
 from attnsearch.runs.report_model import ActResult, StudyResult
 from attnsearch.runs.report_numbers import (
@@ -19,8 +17,14 @@ from attnsearch.runs.report_numbers import (
     unit,
     value_text,
 )
+from attnsearch.runs.statistics import (
+    IDENTICAL,
+    INTERACTION,
+    NOT_DISTINGUISHABLE,
+    Comparison,
+    claim,
+)
 from attnsearch.runs.tables import PLAIN_ROLES, best
-from attnsearch.runs.verdicts import IDENTICAL, NOT_DISTINGUISHABLE
 
 
 def verdict_sentences(result: StudyResult) -> list[str]:

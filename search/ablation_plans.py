@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.blocks.build import describe
-from attnsearch.runs.protocol import Arm, Contrast, Plan
+from attnsearch.runs.statistics import Arm, Contrast, Plan
 from attnsearch.search.ablation_changes import (
     Change,
     block_changes,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.rows import RunRow, TrialRow
+from attnsearch.runs.statistics import Plan
 from attnsearch.search.arms import run_config
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.explorer import LOST_MAX, POLL_SECONDS

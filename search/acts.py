@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.statistics import Plan
 from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
 from attnsearch.search.act_sources import (
     ENDED,

@@ -8,7 +8,7 @@ from typing import Any
 
 from attnsearch.blocks.build import architecture, describe
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.protocol import Arm
+from attnsearch.runs.statistics import Arm
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Space, canonical_text
 from attnsearch.spaces.file import primary_metrics

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.statistics import Plan
 from attnsearch.search.text import score, table
 
 _ENDED = ("finished", "failed", "infeasible", "stopped")

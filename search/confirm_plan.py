@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from attnsearch.blocks.build import expand
-from attnsearch.runs.protocol import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
+from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.search.arms import (
     Config,
     PlanError,

@@ -11,7 +11,13 @@ import numpy as np
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.database import LedgerError
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.power import achieved_power, detectable, pair_sd, power_sentence, seeds_needed
+from attnsearch.runs.statistics import (
+    achieved_power,
+    detectable,
+    pair_sd,
+    power_sentence,
+    seeds_needed,
+)
 from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
 from attnsearch.search.arms import PlanError, plan_folds, statistics_of
 from attnsearch.search.confirm_plan import needs_tuning

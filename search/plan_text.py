@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from attnsearch.runs.protocol import Arm, Plan
+from attnsearch.runs.statistics import Arm, Plan
 from attnsearch.search.text import duration, paragraph, plural, table
 
 _KINDS = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.rows import RunRow, StudyRow, TrialRow
+from attnsearch.runs.statistics import Plan
 from attnsearch.search.events import Progress
 from attnsearch.search.explorers import Explorers
 from attnsearch.search.objectives import Objectives

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.ledger import Ledger, PlanRow
-from attnsearch.runs.protocol import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.runs.rows import StudyRow
+from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 CLASSES = 4
 IMAGES = 240

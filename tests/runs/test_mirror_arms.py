@@ -13,8 +13,8 @@ from sqlalchemy import update
 from attnsearch.runs import plots, report, tracking
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.mirror import Mirror
-from attnsearch.runs.protocol import Plan
 from attnsearch.runs.schema import Study, StudyRun
+from attnsearch.runs.statistics.plan import Plan
 from tests.runs import made_studies as made
 
 SEEDS = made.CONFIRM_SEEDS[:3]

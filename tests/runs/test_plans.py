@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import inspect, update
 
 from attnsearch.runs.ledger import Ledger, LedgerError
-from attnsearch.runs.protocol import AGAINST_BASELINE, Arm, Contrast, Plan
 from attnsearch.runs.schema import Base, LookRecord, PlanRecord, Schema
+from attnsearch.runs.statistics.plan import AGAINST_BASELINE, Arm, Contrast, Plan
 from attnsearch.runs.studies import study_digest
 
 GC, PLAIN = {"insert": ["gc"]}, {"insert": []}

@@ -15,11 +15,11 @@ from scipy import stats
 
 from attnsearch.runs import report
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.protocol import Arm, Contrast, Plan
 from attnsearch.runs.report_markdown import markdown_report
 from attnsearch.runs.report_pages import make_report
 from attnsearch.runs.report_tables import frames
 from attnsearch.runs.reporting import ReportError, collect, verdict_lines, write_report
+from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.search.cli import call
 from tests.runs import made_studies as made
 

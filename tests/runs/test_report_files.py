@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.protocol import Arm, Contrast
 from attnsearch.runs.report_latex import escape as latex
 from attnsearch.runs.report_markdown import escape as markdown
 from attnsearch.runs.report_numbers import MINUS
 from attnsearch.runs.reporting import write_report
+from attnsearch.runs.statistics.plan import Arm, Contrast
 from tests.runs import made_studies as made
 
 HOSTILE = r"""a_b%&#$ <script>alert("1")</script> \x{y} ^~ |c| 'q' `z` [k] é 中"""

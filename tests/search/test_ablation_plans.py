@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from attnsearch.runs.protocol import Plan
+from attnsearch.runs.statistics.plan import Plan
 from attnsearch.search.ablation_plans import MOST_ARMS, ablation_plan, ablation_settings
 from attnsearch.search.arms import PlanError
 from attnsearch.search.outlook import outlook, outlook_text

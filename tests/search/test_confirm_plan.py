@@ -8,7 +8,7 @@ import pytest
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.measure import cost
-from attnsearch.runs.protocol import AGAINST_BASELINE, AGAINST_CONTROLS, Plan
+from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Plan
 from attnsearch.search.arms import PlanError, plan_folds, run_config, values_of
 from attnsearch.search.confirm_plan import confirm_plan, needs_tuning
 from attnsearch.search.controls import TOLERANCE, capacity_control, plain_config, tuning_space

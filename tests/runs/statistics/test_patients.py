@@ -6,7 +6,11 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from attnsearch.runs.patients import case_values, mean_case_values, new_patients_interval
+from attnsearch.runs.statistics.patients import (
+    case_values,
+    mean_case_values,
+    new_patients_interval,
+)
 
 
 def predictions(images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

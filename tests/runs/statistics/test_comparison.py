@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnsearch.runs.comparison import Comparison, Measured, compare, summarise
-from attnsearch.runs.power import detectable
-from attnsearch.runs.protocol import Arm, Contrast, Plan
-from attnsearch.runs.verdicts import VERDICTS, verdict_text
+from attnsearch.runs.statistics.comparison import Comparison, Measured, compare, summarise
+from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
+from attnsearch.runs.statistics.power import detectable
+from attnsearch.runs.statistics.verdicts import VERDICTS, verdict_text
 
 pytestmark = pytest.mark.usefixtures("frozen")
 

@@ -7,8 +7,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.measured import Interval, Side, VarianceFactor, is_folded, t_interval
-from attnsearch.runs.paired import (
+from attnsearch.runs.statistics.measured import (
+    Interval,
+    Side,
+    VarianceFactor,
+    is_folded,
+    t_interval,
+)
+from attnsearch.runs.statistics.paired import (
     ROUNDING,
     PairedT,
     paired_t,
@@ -16,9 +22,9 @@ from attnsearch.runs.paired import (
     sign_flip_p,
     varies,
 )
-from attnsearch.runs.patients import new_patients_interval
-from attnsearch.runs.protocol import Contrast, Plan
-from attnsearch.runs.verdicts import LEAST_TESTED
+from attnsearch.runs.statistics.patients import new_patients_interval
+from attnsearch.runs.statistics.plan import Contrast, Plan
+from attnsearch.runs.statistics.verdicts import LEAST_TESTED
 
 Floats = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.fold_variance import nadeau_bengio_factor
-from attnsearch.runs.paired import paired_t
-from attnsearch.runs.protocol import Plan
-from attnsearch.runs.verdicts import LEAST_TESTED
+from attnsearch.runs.statistics.fold_variance import nadeau_bengio_factor
+from attnsearch.runs.statistics.paired import paired_t
+from attnsearch.runs.statistics.plan import Plan
+from attnsearch.runs.statistics.verdicts import LEAST_TESTED
 
 Floats = NDArray[np.float64]
 Place = tuple[int | None, int]  # fold and seed of a run
@@ -45,7 +45,7 @@ class Measured:
         seed: The run's seed; runs of two arms are paired by fold and seed.
         score: The primary metric; None where the run failed.
         cases: (P,) jackknife pseudo-values of the primary metric, one a patient (or image), from
-            `attnsearch.runs.patients.case_values`, in the same order for every arm and seed; None
+            `attnsearch.runs.statistics.patients.case_values`, in the same order for every arm and seed; None
             leaves the scope of new patients out.
         secondary: Other metrics of the same predictions, by name.
     """

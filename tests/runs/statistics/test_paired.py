@@ -5,9 +5,14 @@ import pytest
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
-from attnsearch.runs.families import holm
-from attnsearch.runs.fold_variance import nadeau_bengio_factor
-from attnsearch.runs.paired import paired_t, sign_flip_is_informative, sign_flip_p, varies
+from attnsearch.runs.statistics.families import holm
+from attnsearch.runs.statistics.fold_variance import nadeau_bengio_factor
+from attnsearch.runs.statistics.paired import (
+    paired_t,
+    sign_flip_is_informative,
+    sign_flip_p,
+    varies,
+)
 
 pytestmark = pytest.mark.usefixtures("frozen")
 

@@ -6,9 +6,9 @@ Pure functions of numbers. What is done and why: docs/statistics.md.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attnsearch.runs.differences import Differences
-from attnsearch.runs.families import holm
-from attnsearch.runs.measured import (
+from attnsearch.runs.statistics.differences import Differences
+from attnsearch.runs.statistics.families import holm
+from attnsearch.runs.statistics.measured import (
     ArmSummary,
     Interval,
     Measured,
@@ -17,9 +17,9 @@ from attnsearch.runs.measured import (
     side_of,
     summarise,
 )
-from attnsearch.runs.power import detectable
-from attnsearch.runs.protocol import Plan
-from attnsearch.runs.verdicts import LEAST_TESTED, Evidence, decide
+from attnsearch.runs.statistics.plan import Plan
+from attnsearch.runs.statistics.power import detectable
+from attnsearch.runs.statistics.verdicts import LEAST_TESTED, Evidence, decide
 
 __all__ = [
     "INTERACTION",

@@ -3,8 +3,8 @@ import pytest
 from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
-from attnsearch.runs.paired import paired_t
-from attnsearch.runs.power import (
+from attnsearch.runs.statistics.paired import paired_t
+from attnsearch.runs.statistics.power import (
     achieved_power,
     detectable,
     pair_sd,

@@ -4,15 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnsearch.runs.claim import Claim, claim
-from attnsearch.runs.comparison import Measured, compare
-from attnsearch.runs.protocol import (
-    AGAINST_BASELINE,
-    AGAINST_CONTROLS,
-    Arm,
-    Contrast,
-    Plan,
-)
+from attnsearch.runs.statistics.claim import Claim, claim
+from attnsearch.runs.statistics.comparison import Measured, compare
+from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 pytestmark = pytest.mark.usefixtures("frozen")
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnsearch.runs.comparison import Comparison
-from attnsearch.runs.verdicts import BETTER, NEGLIGIBLE, NO_VERDICT, SUGGESTIVE
+from attnsearch.runs.statistics.comparison import Comparison
+from attnsearch.runs.statistics.verdicts import BETTER, NEGLIGIBLE, NO_VERDICT, SUGGESTIVE
 
 HELPS = "it helps"
 HELPS_NEGLIGIBLY = "it helps, but negligibly"

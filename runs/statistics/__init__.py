@@ -1,0 +1,59 @@
+"""What measured numbers allow to say: plans, tests, intervals and verdicts, as pure functions.
+
+plan           What is planned before it is measured: the arms of an act, and the differences to be
+               tested
+paired         Tests and intervals for paired differences: Student's t, two one-sided tests, sign
+               flips
+measured       What runs of an arm scored, seed by seed or fold by fold, and an arm's own summary
+differences    One contrast's pairs, and everything that follows from them alone
+comparison     The differences that a plan asks for: estimate, intervals, tests and verdict of each
+patients       The scope of new patients: what would hold for other patients, and for other seeds
+power          What a number of seeds can find, before a run is trained: power of the paired t
+verdicts       What may be said of a difference, given how it came about
+claim          The claim that a paper makes of its winner, and what it needs
+families       Families of tests: p-values adjusted together so that the family has one error rate
+fold_variance  Folds of one data set share most of their training images, so their scores are
+               correlated
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.runs.statistics.claim import claim
+    from attnsearch.runs.statistics.comparison import (
+        INTERACTION,
+        ArmSummary,
+        Comparison,
+        Interval,
+        Measured,
+        compare,
+        summarise,
+    )
+    from attnsearch.runs.statistics.patients import case_values, mean_case_values
+    from attnsearch.runs.statistics.plan import (
+        AGAINST_BASELINE,
+        AGAINST_CONTROLS,
+        Arm,
+        Contrast,
+        Plan,
+    )
+    from attnsearch.runs.statistics.power import (
+        achieved_power,
+        detectable,
+        pair_sd,
+        power_sentence,
+        seeds_needed,
+    )
+    from attnsearch.runs.statistics.verdicts import (
+        BETTER,
+        IDENTICAL,
+        NO_VERDICT,
+        NOT_DISTINGUISHABLE,
+        SUGGESTIVE,
+        WORSE,
+        verdict_text,
+    )
+
+face(__name__)

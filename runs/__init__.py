@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.data import DataSet, load_data
     from attnsearch.runs.explain import explain_images
     from attnsearch.runs.export import export_study, load_export
-    from attnsearch.runs.key import run_key
-    from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow
+    from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow, run_key
     from attnsearch.runs.mirror import Mirror
     from attnsearch.runs.predict import predict_images
     from attnsearch.runs.reporting import report

@@ -25,9 +25,7 @@ from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
 
 if TYPE_CHECKING:  # to load an export needs no database
-    from attnsearch.runs.ledger import Ledger
-    from attnsearch.runs.plans import PlanRow
-    from attnsearch.runs.rows import StudyRow, TrialRow
+    from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow
 
 CONFIG, WEIGHTS, METRICS, README, ONNX = (
     "config.yaml",

@@ -24,7 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.runs.ledger import Ledger, LedgerError
+from attnsearch.runs.ledger import (
+    Ledger,
+    LedgerError,
+    StudyRow,
+    TrialRow,
+    panel_file,
+    weights_folder,
+)
 from attnsearch.runs.mirror_arms import arm_run, show_arms
 from attnsearch.runs.mlflow_view import (
     STATUS,
@@ -38,9 +45,7 @@ from attnsearch.runs.mlflow_view import (
     study_tags,
 )
 from attnsearch.runs.positions import MirrorReport, Pending, Positions
-from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.tracking import Tracking, refused, sqlite_path, tracking_uri
-from attnsearch.runs.weights_folder import panel_file, weights_folder
 from attnsearch.spaces import dump
 
 __all__ = ["Mirror", "MirrorReport"]

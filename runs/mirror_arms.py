@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.mlflow_view import (
     RUN_TAG,
     STATE_TAG,
@@ -19,7 +20,6 @@ from attnsearch.runs.mlflow_view import (
     Point,
     flat_params,
 )
-from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.tracking import Tracking
 from attnsearch.spaces import dump
 

@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.positions import Pending
-from attnsearch.runs.rows import StudyRow, TrialRow
 from attnsearch.runs.tables import best
 
 STUDY_TAG = "attnsearch.study"

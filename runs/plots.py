@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.tables import PLAIN_ROLES, SEARCH_ROLES, best
 
 BLUE, ORANGE, RED, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"

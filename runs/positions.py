@@ -10,10 +10,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.reading import read_places
-from attnsearch.runs.rows import TrialRow
-from attnsearch.runs.schema import Epoch, Run, Study, StudyRun
+from attnsearch.runs.ledger import Epoch, Ledger, Run, Study, StudyRun, TrialRow, read_places
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
-from attnsearch.runs.ledger import Ledger, PlanRow
+from attnsearch.runs.ledger import Ledger, PlanRow, TrialRow
 from attnsearch.runs.report_model import (
     ActResult,
     ArmResult,
@@ -20,7 +20,6 @@ from attnsearch.runs.report_model import (
 )
 from attnsearch.runs.report_numbers import COSTS, is_number
 from attnsearch.runs.report_predictions import Predictions
-from attnsearch.runs.rows import TrialRow
 from attnsearch.runs.statistics import (
     BETTER,
     NO_VERDICT,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import spearmanr
 
+from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.report_figures import Figure, drawn
 from attnsearch.runs.report_figures_cost import Point, name_points
 from attnsearch.runs.report_model import ActResult, StudyResult
@@ -16,7 +17,6 @@ from attnsearch.runs.report_numbers import (
     value_text,
 )
 from attnsearch.runs.report_svg import Canvas, Scale, shortened
-from attnsearch.runs.rows import TrialRow
 from attnsearch.runs.tables import PLAIN_ROLES, SEARCH_ROLES, best
 
 _COLOURS = 6

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.statistics import AGAINST_BASELINE, Arm, ArmSummary, Comparison, Plan
 from attnsearch.runs.tables import PLAIN_ROLES, SEARCH_ROLES
 

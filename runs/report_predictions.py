@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ledger, TrialRow
 from attnsearch.runs.metrics import choose_threshold, secondary_metrics
 from attnsearch.runs.report_model import ArmRun
-from attnsearch.runs.rows import TrialRow
 from attnsearch.runs.statistics import Plan, case_values, mean_case_values
 
 Arrays = Mapping[str, NDArray[Any]]

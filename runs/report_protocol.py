@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.readers import NAME as SCENES_NAME
 from attnsearch.runs.readers import SCENES
 from attnsearch.runs.report_layout import act_title, cases_name, scope_of
@@ -16,7 +17,6 @@ from attnsearch.runs.report_numbers import (
     points,
     value_text,
 )
-from attnsearch.runs.rows import TrialRow
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
+from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult
 from attnsearch.runs.report_numbers import COSTS, is_number
-from attnsearch.runs.rows import TrialRow
 from attnsearch.runs.statistics import Comparison, Interval
 from attnsearch.runs.tables import leaderboard
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ledger, StudyRow
 from attnsearch.runs.report_collect import collect
 from attnsearch.runs.report_html import html_report
 from attnsearch.runs.report_latex import latex_report
@@ -21,7 +21,6 @@ from attnsearch.runs.report_model import StudyResult
 from attnsearch.runs.report_pages import Report, make_report
 from attnsearch.runs.report_sentences import verdict_sentences
 from attnsearch.runs.report_tables import frames
-from attnsearch.runs.rows import StudyRow
 
 if TYPE_CHECKING:
     import pandas as pd

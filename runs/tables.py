@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
 
 SEARCH_ROLES = ("trial", "plain")
 """The roles that the search chooses among; ``plain`` is the plain network as trial 0."""

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.runs.export import CONFIG
-from attnsearch.runs.ledger import Ledger, LedgerError
-from attnsearch.runs.rows import StudyRow
-from attnsearch.runs.studies import study_digest
+from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
 from attnsearch.search.engine import Session, StudyError
 from attnsearch.search.events import Progress, Silent
 from attnsearch.search.interrupt import Interrupt

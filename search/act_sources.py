@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.rows import RunRow, TrialRow
+from attnsearch.runs.ledger import PlanRow, RunRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.arms import run_config
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.ledger import PlanRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
 from attnsearch.search.act_sources import (

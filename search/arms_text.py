@@ -5,8 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.ledger import PlanRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.text import score, table
 

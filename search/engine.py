@@ -11,10 +11,8 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.key import run_key
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ledger, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
-from attnsearch.runs.rows import StudyRow
 from attnsearch.runs.tracking import tracking_uri
 from attnsearch.search.act_sources import ENDED, Acts
 from attnsearch.search.acts import StudyActs

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from attnsearch.runs.rows import RunRow, TrialRow
+from attnsearch.runs.ledger import RunRow, TrialRow
 from attnsearch.search.early_stopping import Curve, EarlyStopping
 from attnsearch.search.events import Progress
 from attnsearch.search.job import Job, Outcome, Report, excess

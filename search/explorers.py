@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.ledger import TrialRow
 from attnsearch.search.events import Progress
 from attnsearch.search.explorer import Explorer
 from attnsearch.search.objectives import Objectives

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attnsearch.runs.plans import PlanRow
-from attnsearch.runs.rows import StudyRow, TrialRow
+from attnsearch.runs.ledger import PlanRow, StudyRow, TrialRow
 from attnsearch.search.text import plural
 
 AGAIN = "run it again to go on from there"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.database import LedgerError
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ledger, LedgerError
 from attnsearch.runs.statistics import (
     achieved_power,
     detectable,

@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.build import describe
-from attnsearch.runs.lease import HEARTBEAT_SECONDS
-from attnsearch.runs.ledger import Claim, LeaseLost, Ledger, LedgerError
-from attnsearch.runs.rows import RunRow, StudyRow
-from attnsearch.runs.weights_folder import panel_file, weights_folder
+from attnsearch.runs.ledger import (
+    HEARTBEAT_SECONDS,
+    Claim,
+    LeaseLost,
+    Ledger,
+    LedgerError,
+    RunRow,
+    StudyRow,
+    panel_file,
+    weights_folder,
+)
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.job import Outcome, Report
 from attnsearch.search.objectives import Objectives

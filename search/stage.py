@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.rows import RunRow, StudyRow, TrialRow
+from attnsearch.runs.ledger import Ledger, RunRow, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.events import Progress
 from attnsearch.search.explorers import Explorers

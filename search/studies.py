@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
-from attnsearch.runs.weights_folder import panel_file, weights_folder
+from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow, panel_file, weights_folder
 from attnsearch.search.arms_text import act_of, arm_fields, arms_text
 from attnsearch.search.objectives import Objectives
 from attnsearch.search.text import duration, paragraph, plural, quantity, score, table, value_text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 
 
 @pytest.fixture

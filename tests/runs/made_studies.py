@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.runs.ledger import Ledger, PlanRow
-from attnsearch.runs.rows import StudyRow
+from attnsearch.runs.ledger.ledger import Ledger, PlanRow
+from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 CLASSES = 4

@@ -16,7 +16,7 @@ from torch import nn
 from attnsearch.blocks import build_network
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.export import export_study, is_export, load_export, save_export
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.training.train import Training
 from attnsearch.runs.weights import ExportError, Interface, pack_weights
 from attnsearch.spaces import load_space

@@ -21,11 +21,11 @@ from mlflow.tracking import MlflowClient
 
 from attnsearch.runs import mirror as mirror_module
 from attnsearch.runs import plots, tracking
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.files import panel_file, weights_folder
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.mirror import Mirror
 from attnsearch.runs.positions import Positions
-from attnsearch.runs.rows import StudyRow
-from attnsearch.runs.weights_folder import panel_file, weights_folder
 
 CONFIG: dict[str, Any] = {
     "name": "digits",

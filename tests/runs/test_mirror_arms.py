@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import update
 
 from attnsearch.runs import plots, report, tracking
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.schema import Study, StudyRun
 from attnsearch.runs.mirror import Mirror
-from attnsearch.runs.schema import Study, StudyRun
 from attnsearch.runs.statistics.plan import Plan
 from tests.runs import made_studies as made
 

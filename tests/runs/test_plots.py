@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.plots import pareto_front, plot_importances, study_plots
 
 

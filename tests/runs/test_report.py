@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from attnsearch.runs import report
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.report_markdown import markdown_report
 from attnsearch.runs.report_pages import make_report
 from attnsearch.runs.report_tables import frames

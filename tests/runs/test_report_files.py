@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.report_latex import escape as latex
 from attnsearch.runs.report_markdown import escape as markdown
 from attnsearch.runs.report_numbers import MINUS

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.rows import TrialRow
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import TrialRow
 
 SPACE = """
 name: killed

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from attnsearch.runs.data.data import DataSet
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.cluster import FOLDER_PREFIX, Cluster, ClusterError
 from attnsearch.search.engine import run_study
 from attnsearch.search.executor import execute

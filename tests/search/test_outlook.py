@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.outlook import Pilot, outlook, pilot_runs
 from attnsearch.spaces import Space, load_space
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablation, engine
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call
 from attnsearch.search.engine import StudyResult

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ui
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
 

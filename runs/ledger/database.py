@@ -32,7 +32,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.schema import SCHEMA_VERSION, Base, Schema
+from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
 
 BUSY_SECONDS = 30.0
 """How long, in seconds, a writer waits for another process's transaction."""

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, CursorResult, delete, func, insert, select, u
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
-from attnsearch.runs.database import Database, LedgerError
-from attnsearch.runs.lease import Holder, acquire, held, release
-from attnsearch.runs.reading import is_dead, read_studies, true_state
-from attnsearch.runs.rows import STUDY_STATES, StudyRow
-from attnsearch.runs.schema import Lease, Run, Study, StudyRun, plain
+from attnsearch.runs.ledger.database import Database, LedgerError
+from attnsearch.runs.ledger.lease import Holder, acquire, held, release
+from attnsearch.runs.ledger.reading import is_dead, read_studies, true_state
+from attnsearch.runs.ledger.records import STUDY_STATES, StudyRow
+from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun, plain
 
 RACES = 20
 """Attempts at a write that another process may win; the second all but always holds."""
@@ -60,7 +60,7 @@ def _given(value: Any) -> Any:
 
 
 class Studies:
-    """The studies of a ledger; `attnsearch.runs.ledger.Ledger` adds their runs.
+    """The studies of a ledger; `attnsearch.runs.ledger.ledger.Ledger` adds their runs.
 
     Args:
         url: A file's path or a database URL; without it ``ATTNSEARCH_LEDGER``, else

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sqlalchemy import inspect, update
 
-from attnsearch.runs.ledger import Ledger, LedgerError
-from attnsearch.runs.schema import Base, LookRecord, PlanRecord, Schema
+from attnsearch.runs.ledger.ledger import Ledger, LedgerError
+from attnsearch.runs.ledger.schema import Base, LookRecord, PlanRecord, Schema
+from attnsearch.runs.ledger.studies import study_digest
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, Arm, Contrast, Plan
-from attnsearch.runs.studies import study_digest
 
 GC, PLAIN = {"insert": ["gc"]}, {"insert": []}
 PLAN = Plan(

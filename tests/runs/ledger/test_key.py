@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from attnsearch.runs import key
-from attnsearch.runs.key import run_key
+from attnsearch.runs.ledger import key
+from attnsearch.runs.ledger.key import run_key
 from attnsearch.spaces import load_space
 
 SPACE = """\

@@ -5,7 +5,7 @@ needs it later is given the result. A run that was stopped early, failed or was 
 keeps its row, and a new need of the same key starts a new generation beside it, so that what one
 study recorded never changes under another. An interrupted run is taken up again in its row.
 
-Claims are exclusive between processes, by compare-and-set and a lease (`attnsearch.runs.lease`).
+Claims are exclusive between processes, by compare-and-set and a lease (`attnsearch.runs.ledger.lease`).
 Reads never wait for a lease: a run or study whose driver died is read as ``interrupted``, whether
 or not someone has come by since to write that down.
 
@@ -24,14 +24,14 @@ import numpy as np
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from attnsearch.runs.arrays import pack, unpack
-from attnsearch.runs.database import LedgerError
-from attnsearch.runs.lease import acquire, held, release
-from attnsearch.runs.plans import Look, PlanRow, Plans
-from attnsearch.runs.reading import read_places, read_run
-from attnsearch.runs.rows import FINAL_STATES, Claim, RunRow, StudyRow, TrialRow
-from attnsearch.runs.schema import Epoch, Lease, Prediction, Run, StudyRun
-from attnsearch.runs.studies import RACES, inserted, touch
+from attnsearch.runs.ledger.arrays import pack, unpack
+from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.lease import acquire, held, release
+from attnsearch.runs.ledger.plans import Look, PlanRow, Plans
+from attnsearch.runs.ledger.reading import read_places, read_run
+from attnsearch.runs.ledger.records import FINAL_STATES, Claim, RunRow, StudyRow, TrialRow
+from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
+from attnsearch.runs.ledger.studies import RACES, inserted, touch
 
 __all__ = [
     "Claim",

@@ -19,13 +19,13 @@ import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from attnsearch.runs.arrays import pack
-from attnsearch.runs.database import LedgerError
-from attnsearch.runs.reading import read_places
-from attnsearch.runs.rows import TrialRow, when
-from attnsearch.runs.schema import LookRecord, PlanRecord, Prediction, Run, StudyRun
+from attnsearch.runs.ledger.arrays import pack
+from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.reading import read_places
+from attnsearch.runs.ledger.records import TrialRow, when
+from attnsearch.runs.ledger.schema import LookRecord, PlanRecord, Prediction, Run, StudyRun
+from attnsearch.runs.ledger.studies import RACES, Studies, inserted, touch
 from attnsearch.runs.statistics import Plan
-from attnsearch.runs.studies import RACES, Studies, inserted, touch
 
 PLAN_STATES = ("planned", "measured", "finished")
 """``measured``: all runs ended, and the test part is still to be evaluated."""
@@ -86,7 +86,7 @@ class Look:
 
 
 class Plans(Studies):
-    """The plans and looks of a ledger; `attnsearch.runs.ledger.Ledger` adds the runs."""
+    """The plans and looks of a ledger; `attnsearch.runs.ledger.ledger.Ledger` adds the runs."""
 
     def store_plan(self, study_id: int, plan: Plan) -> PlanRow:
         """Store a plan, once; another one of the same act and name is superseded.

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from attnsearch.runs.lease import Held, held
-from attnsearch.runs.rows import RunRow, StudyRow, TrialRow, run_fields, study_row
-from attnsearch.runs.schema import Epoch, Run, Study, StudyRun
+from attnsearch.runs.ledger.lease import Held, held
+from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow, run_fields, study_row
+from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 
 
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:

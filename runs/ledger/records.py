@@ -71,7 +71,7 @@ class RunRow:
 
     Args:
         id: Its number in the ledger.
-        key: What determines its result (`attnsearch.runs.key.run_key`).
+        key: What determines its result (`attnsearch.runs.ledger.key.run_key`).
         generation: 1, or more where the key was trained anew.
         attempt: How often this generation was started.
         study_id: The study it was trained for.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attnsearch.runs.ledger import Ledger
+    from attnsearch.runs.ledger.ledger import Ledger
 
 
 def weights_folder(ledger: "Ledger") -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import Connection, delete, insert, select, update
 
-from attnsearch.runs.schema import Lease
+from attnsearch.runs.ledger.schema import Lease
 
 LEASE_SECONDS = 120.0
 """Age of the last heartbeat, in seconds, at which a foreign host's lease is void."""

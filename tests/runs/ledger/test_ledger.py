@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, update
 
-from attnsearch.runs import lease
-from attnsearch.runs.database import ledger_url
-from attnsearch.runs.ledger import LeaseLost, Ledger, LedgerError, StudyRow
-from attnsearch.runs.schema import Lease, Schema
+from attnsearch.runs.ledger import lease
+from attnsearch.runs.ledger.database import ledger_url
+from attnsearch.runs.ledger.ledger import LeaseLost, Ledger, LedgerError, StudyRow
+from attnsearch.runs.ledger.schema import Lease, Schema
 
 SPAWN = multiprocessing.get_context("spawn")
 CONFIG = {"insert": [{"at": "layer4", "name": "layer4", "block": "gc", "params": {}}]}

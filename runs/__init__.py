@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.mirror import Mirror
     from attnsearch.runs.predict import predict_images
     from attnsearch.runs.reporting import report
-    from attnsearch.runs.tables import leaderboard, trials_frame
+    from attnsearch.runs.results import leaderboard, trials_frame
     from attnsearch.runs.training import Training
 
 face(__name__)

@@ -333,7 +333,7 @@ class Mirror:
 
     def _show_study(self, tracking: Tracking, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
-        from attnsearch.runs import tables
+        from attnsearch.runs.results import leaderboard as tables
 
         trials = self._ledger.trials(study.id)
         digest = _digest(self._ledger, study, trials, plots=plots)

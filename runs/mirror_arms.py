@@ -24,7 +24,7 @@ from attnsearch.runs.tracking import Tracking
 from attnsearch.spaces import dump
 
 if TYPE_CHECKING:
-    from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult
+    from attnsearch.runs.results import ActResult, ArmResult, StudyResult
 
 ARM_ROLES = ("confirm", "ablation", "tuning")
 """The roles whose runs stand below a run of their arm."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.positions import Pending
-from attnsearch.runs.tables import best
+from attnsearch.runs.results import best
 
 STUDY_TAG = "attnsearch.study"
 RUN_TAG = "attnsearch.run"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from attnsearch.runs.ledger import StudyRow, TrialRow
-from attnsearch.runs.tables import PLAIN_ROLES, SEARCH_ROLES, best
+from attnsearch.runs.results import PLAIN_ROLES, SEARCH_ROLES, best
 
 BLUE, ORANGE, RED, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 GREY, INK = "#9A9A9A", "#222222"

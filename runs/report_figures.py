@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from attnsearch.runs.report_model import ActResult, ArmResult
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.report_svg import NARROW, WIDE, Canvas, Scale, shortened, text_width
+from attnsearch.runs.results import (
+    ActResult,
+    ArmResult,
     difference_text,
     factor,
     interval_text,
@@ -17,7 +19,6 @@ from attnsearch.runs.report_numbers import (
     unit,
     value_text,
 )
-from attnsearch.runs.report_svg import NARROW, WIDE, Canvas, Scale, shortened, text_width
 from attnsearch.runs.statistics import Comparison
 
 STYLES = {"better": ("good", "d"), "worse": ("bad", "s")}

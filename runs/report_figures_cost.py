@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from attnsearch.runs.plots import pareto_front
 from attnsearch.runs.report_figures import Figure, drawn
-from attnsearch.runs.report_model import ActResult, StudyResult
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.report_svg import Canvas, Scale, shortened, text_width
+from attnsearch.runs.results import (
     COSTS,
+    PLAIN_ROLES,
+    ActResult,
+    StudyResult,
     cost_text,
     factor,
     is_number,
@@ -16,8 +19,6 @@ from attnsearch.runs.report_numbers import (
     unit,
     value_text,
 )
-from attnsearch.runs.report_svg import Canvas, Scale, shortened, text_width
-from attnsearch.runs.tables import PLAIN_ROLES
 
 _MOST_NAMES = 10
 

@@ -7,8 +7,13 @@ from scipy.stats import spearmanr
 from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.report_figures import Figure, drawn
 from attnsearch.runs.report_figures_cost import Point, name_points
-from attnsearch.runs.report_model import ActResult, StudyResult
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.report_svg import Canvas, Scale, shortened
+from attnsearch.runs.results import (
+    PLAIN_ROLES,
+    SEARCH_ROLES,
+    ActResult,
+    StudyResult,
+    best,
     factor,
     is_number,
     is_share,
@@ -16,8 +21,6 @@ from attnsearch.runs.report_numbers import (
     plural,
     value_text,
 )
-from attnsearch.runs.report_svg import Canvas, Scale, shortened
-from attnsearch.runs.tables import PLAIN_ROLES, SEARCH_ROLES, best
 
 _COLOURS = 6
 _LONGEST_LEGEND = 44

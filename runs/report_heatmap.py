@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attnsearch.runs.report_figures import Figure, drawn
-from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult, insertions
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.report_svg import Canvas, shortened, text_width
+from attnsearch.runs.results import (
+    ActResult,
+    ArmResult,
+    StudyResult,
     difference_text,
+    insertions,
     is_number,
     plural,
     points,
     value_text,
 )
-from attnsearch.runs.report_svg import Canvas, shortened, text_width
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ r"""A report as LaTeX: tables with booktabs, for ``\input`` or to be compiled by
 import re
 
 from attnsearch.runs.report_layout import Cell, Table
-from attnsearch.runs.report_numbers import MINUS
 from attnsearch.runs.report_pages import Report
+from attnsearch.runs.results import MINUS
 
 _HEAD = r"""% Written by attnsearch. Compiles by itself, or stands in a paper by \input;
 % then the paper's preamble needs \usepackage{booktabs} and \usepackage{graphicx}.

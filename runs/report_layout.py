@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.results import (
     COSTS,
+    ActResult,
+    ArmResult,
+    StudyResult,
+    best,
     cost_text,
     difference_text,
     interval_text,
     is_number,
     is_share,
+    leaderboard,
     metric_name,
     p_text,
     percent,
@@ -25,7 +29,6 @@ from attnsearch.runs.statistics import (
     Comparison,
     verdict_text,
 )
-from attnsearch.runs.tables import best, leaderboard
 
 _MOST_TRIALS = 20
 

@@ -18,10 +18,9 @@ from attnsearch.runs.report_layout import (
     secondary_table,
     trouble_table,
 )
-from attnsearch.runs.report_model import ActResult, StudyResult
-from attnsearch.runs.report_numbers import COSTS, metric_name, plural
 from attnsearch.runs.report_protocol import protocol
 from attnsearch.runs.report_sentences import verdict_sentences
+from attnsearch.runs.results import COSTS, ActResult, StudyResult, metric_name, plural
 
 
 @dataclass(frozen=True)

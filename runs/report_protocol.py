@@ -8,8 +8,9 @@ from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.readers import NAME as SCENES_NAME
 from attnsearch.runs.readers import SCENES
 from attnsearch.runs.report_layout import act_title, cases_name, scope_of
-from attnsearch.runs.report_model import ActResult, StudyResult
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.results import (
+    ActResult,
+    StudyResult,
     listed,
     metric_name,
     percent,

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from attnsearch.runs.report_layout import act_title, cases_name, scope_of, shown_verdict
-from attnsearch.runs.report_model import ActResult, StudyResult
-from attnsearch.runs.report_numbers import (
+from attnsearch.runs.results import (
+    PLAIN_ROLES,
+    ActResult,
+    StudyResult,
+    best,
     difference_text,
     interval_text,
     is_number,
@@ -24,7 +27,6 @@ from attnsearch.runs.statistics import (
     Comparison,
     claim,
 )
-from attnsearch.runs.tables import PLAIN_ROLES, best
 
 
 def verdict_sentences(result: StudyResult) -> list[str]:

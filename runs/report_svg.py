@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from attnsearch.runs.report_numbers import MINUS
+from attnsearch.runs.results import MINUS
 
 WIDE, NARROW = 880, 350
 """Widths of the two drawings of a figure, in CSS pixels."""

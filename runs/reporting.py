@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, StudyRow
-from attnsearch.runs.report_collect import collect
 from attnsearch.runs.report_html import html_report
 from attnsearch.runs.report_latex import latex_report
 from attnsearch.runs.report_markdown import markdown_report
-from attnsearch.runs.report_model import StudyResult
 from attnsearch.runs.report_pages import Report, make_report
 from attnsearch.runs.report_sentences import verdict_sentences
-from attnsearch.runs.report_tables import frames
+from attnsearch.runs.results import StudyResult, collect, frames
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ import sys
 import textwrap
 from collections.abc import Container, Sequence
 
-from attnsearch.runs.report_numbers import plural as plural
-from attnsearch.runs.report_numbers import quantity as quantity
+from attnsearch.runs.results import plural as plural
+from attnsearch.runs.results import quantity as quantity
 
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24

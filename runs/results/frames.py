@@ -5,10 +5,10 @@ from typing import Any
 import pandas as pd
 
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.runs.report_model import ActResult, ArmResult, StudyResult
-from attnsearch.runs.report_numbers import COSTS, is_number
+from attnsearch.runs.results.leaderboard import leaderboard
+from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult
+from attnsearch.runs.results.numbers import COSTS, is_number
 from attnsearch.runs.statistics import Comparison, Interval
-from attnsearch.runs.tables import leaderboard
 
 
 def frames(result: StudyResult) -> dict[str, pd.DataFrame]:

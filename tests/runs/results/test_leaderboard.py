@@ -6,7 +6,14 @@ import pandas as pd
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.tables import best, leaderboard, markdown, summary, trials_frame, write
+from attnsearch.runs.results.leaderboard import (
+    best,
+    leaderboard,
+    markdown,
+    summary,
+    trials_frame,
+    write,
+)
 
 
 def test_the_frame_has_a_row_a_run_and_a_column_a_decision(made_up: Ledger) -> None:

@@ -10,7 +10,8 @@ from statistics import mean, median
 from typing import Any
 
 from attnsearch.runs.ledger import Ledger, PlanRow, TrialRow
-from attnsearch.runs.report_model import (
+from attnsearch.runs.results.leaderboard import SEARCH_ROLES
+from attnsearch.runs.results.model import (
     ActResult,
     ArmResult,
     ArmRun,
@@ -18,8 +19,8 @@ from attnsearch.runs.report_model import (
     insertions,
     row_comparison,
 )
-from attnsearch.runs.report_numbers import COSTS, is_number
-from attnsearch.runs.report_predictions import Predictions
+from attnsearch.runs.results.numbers import COSTS, is_number
+from attnsearch.runs.results.predictions import Predictions
 from attnsearch.runs.statistics import (
     BETTER,
     NO_VERDICT,
@@ -30,7 +31,6 @@ from attnsearch.runs.statistics import (
     compare,
     summarise,
 )
-from attnsearch.runs.tables import SEARCH_ROLES
 
 _FAILED = ("failed", "infeasible", "stopped")
 _NOT_COMPARED = ("source", "fold", "folds", "development")

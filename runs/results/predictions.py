@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.ledger import Ledger, TrialRow
 from attnsearch.runs.metrics import choose_threshold, secondary_metrics
-from attnsearch.runs.report_model import ArmRun
+from attnsearch.runs.results.model import ArmRun
 from attnsearch.runs.statistics import Plan, case_values, mean_case_values
 
 Arrays = Mapping[str, NDArray[Any]]

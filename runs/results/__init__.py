@@ -1,0 +1,50 @@
+"""A study as it was measured, before any word is written.
+
+collect      From the ledger to a report's `StudyResult`: reads, checks and compares; writes
+             nothing
+predictions  What a report takes from the stored predictions of runs
+model        What a report is made of: a study's acts as they were measured, before any word is
+             written
+leaderboard  Tables of a study's runs, as pandas frames and as files
+frames       A report's numbers as pandas frames, in metric units: nothing rounded, a fact a column
+numbers      How a report writes numbers: shares in percent, their differences in points, p-values,
+             costs
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.runs.results.collect import collect
+    from attnsearch.runs.results.frames import frames
+    from attnsearch.runs.results.leaderboard import (
+        PLAIN_ROLES,
+        SEARCH_ROLES,
+        best,
+        leaderboard,
+        trials_frame,
+    )
+    from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult, insertions
+    from attnsearch.runs.results.numbers import (
+        COSTS,
+        MINUS,
+        cost_text,
+        difference_text,
+        factor,
+        interval_text,
+        is_number,
+        is_share,
+        listed,
+        metric_name,
+        p_phrase,
+        p_text,
+        percent,
+        plural,
+        points,
+        quantity,
+        unit,
+        value_text,
+    )
+
+face(__name__)

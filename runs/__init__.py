@@ -10,11 +10,9 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.data import DataSet, load_data
-    from attnsearch.runs.explain import explain_images
-    from attnsearch.runs.export import export_study, load_export
+    from attnsearch.runs.exports import explain_images, export_study, load_export, predict_images
     from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow, run_key
     from attnsearch.runs.mirror import Mirror
-    from attnsearch.runs.predict import predict_images
     from attnsearch.runs.reporting import report
     from attnsearch.runs.results import leaderboard, trials_frame
     from attnsearch.runs.training import Training

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnsearch.runs.export import CONFIG
+from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
 from attnsearch.search.engine import Session, StudyError
 from attnsearch.search.events import Progress, Silent

@@ -16,9 +16,9 @@ def predict_text(
     """Applies an export to images and says what was written, and whether all could be read.
 
     Raises:
-        AttnsearchError: As `attnsearch.runs.predict.predict_images`.
+        AttnsearchError: As `attnsearch.runs.exports.predict.predict_images`.
     """
-    from attnsearch.runs.predict import predict_images
+    from attnsearch.runs.exports import predict_images
 
     done = predict_images(export, images, folder, probabilities=probabilities, overlays=overlays)
     return _told(done.images, done.files, done.faults, done.notes, folder)
@@ -28,9 +28,9 @@ def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, 
     """Draws what an export sees in images and says what was written, and whether all could be.
 
     Raises:
-        AttnsearchError: As `attnsearch.runs.explain.explain_images`.
+        AttnsearchError: As `attnsearch.runs.exports.explain.explain_images`.
     """
-    from attnsearch.runs.explain import explain_images
+    from attnsearch.runs.exports import explain_images
 
     done = explain_images(export, images, folder)
     return _told(done.images, done.files, done.faults, done.notes, folder)

@@ -162,7 +162,7 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
     Raises:
         AttnsearchError: There is no such study or trial, or its weights were not kept.
     """
-    from attnsearch.runs.export import export_study
+    from attnsearch.runs.exports import export_study
 
     with open_ledger() as ledger:
         study = ledger.find_study(address)

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import macs, params
 from attnsearch.runs.data import DataSet
+from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.runs.training import Training
-from attnsearch.runs.weights import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.search.cluster import Need
 from attnsearch.search.job import Job, Report, excess
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.build.architecture import describe
 from attnsearch.runs.data.data import DataSet, load_data
-from attnsearch.runs.export import export_study
+from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.arms_text import act_of, arms_text

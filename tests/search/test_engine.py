@@ -10,8 +10,8 @@ import pytest
 from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.measure.cost import params
 from attnsearch.runs.data.data import DataError
+from attnsearch.runs.exports.weights import read_weights
 from attnsearch.runs.ledger.ledger import Ledger, LedgerError
-from attnsearch.runs.weights import read_weights
 from attnsearch.search import engine
 from attnsearch.search.cluster import Cluster, ClusterError
 from attnsearch.search.engine import StudyError, StudyResult, run_study

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from attnsearch.runs.data.data import load_data
-from attnsearch.runs.export import export_study, load_export
+from attnsearch.runs.exports.export import export_study, load_export
+from attnsearch.runs.exports.predict import normalisation_of
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.metrics.masks import confusion, summary
-from attnsearch.runs.predict import normalisation_of
 from attnsearch.runs.training.segment import predicted_masks
 from attnsearch.search.cli import DONE, FAILED, WRONG_INPUT, call
 from attnsearch.search.engine import run_study

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attnsearch.runs.export import load_export
-from attnsearch.runs.inputs import ImageFile, find_images, read_inputs, read_picture
+from attnsearch.runs.exports.export import load_export
+from attnsearch.runs.exports.inputs import ImageFile, find_images, read_inputs, read_picture
+from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import SUFFIXES, listing
 from attnsearch.runs.training import (
     Normalisation,
@@ -29,7 +30,6 @@ from attnsearch.runs.training import (
     overlay,
     predict,
 )
-from attnsearch.runs.weights import ExportError
 
 TABLE, CLASSES = "predictions.csv", "classes.csv"
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.build import build_network, describe, find_block
-from attnsearch.runs.onnx import export_onnx
-from attnsearch.runs.preprocess import Preprocess
-from attnsearch.runs.weights import ExportError, Interface, pack_weights, read_weights
+from attnsearch.runs.exports.onnx import export_onnx
+from attnsearch.runs.exports.preprocess import Preprocess
+from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
 

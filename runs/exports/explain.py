@@ -9,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attnsearch.runs.export import load_export
-from attnsearch.runs.inputs import ImageFile, Inputs, find_images, read_inputs, read_picture
+from attnsearch.runs.exports.export import load_export
+from attnsearch.runs.exports.inputs import (
+    ImageFile,
+    Inputs,
+    find_images,
+    read_inputs,
+    read_picture,
+)
+from attnsearch.runs.exports.predict import Predicted, check_free, normalisation_of, output_names
+from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.metrics import confusion, per_image
-from attnsearch.runs.predict import Predicted, check_free, normalisation_of, output_names
 from attnsearch.runs.readers import (
     IMAGE_FOLDERS,
     DataError,
@@ -23,7 +30,6 @@ from attnsearch.runs.readers import (
     masks_beside,
 )
 from attnsearch.runs.training import Case, classes_of, enlarged_logits, panel, predict, whole_maps
-from attnsearch.runs.weights import ExportError
 
 SIDE = 256  # pixels of one picture
 

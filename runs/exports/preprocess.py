@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from attnsearch.runs.exports.weights import ExportError, Interface
 from attnsearch.runs.readers import GREY_MODES, resize, to_channels
 from attnsearch.runs.training import Normalisation
-from attnsearch.runs.weights import ExportError, Interface
 
 Picture = Image.Image | NDArray[np.uint8]
 

@@ -15,10 +15,10 @@ from torch import nn
 
 from attnsearch.blocks import build_network
 from attnsearch.runs.data.data import load_data
-from attnsearch.runs.export import export_study, is_export, load_export, save_export
+from attnsearch.runs.exports.export import export_study, is_export, load_export, save_export
+from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.training.train import Training
-from attnsearch.runs.weights import ExportError, Interface, pack_weights
 from attnsearch.spaces import load_space
 
 SPACE = """
@@ -143,7 +143,7 @@ def test_an_export_loads_alone_in_another_process_with_a_user_s_block(tmp_path: 
     export = save(train(source, block="'scale_block:Scale'"), tmp_path / "best")
     shutil.rmtree(source)
     code = (
-        "import sys; from attnsearch.runs.export import load_export; import numpy as np\n"
+        "import sys; from attnsearch.runs.exports.export import load_export; import numpy as np\n"
         "net = load_export(sys.argv[1])\n"
         "print(tuple(net(net.preprocess(np.zeros((2, 8, 8), np.uint8))).shape))"
     )
@@ -249,7 +249,7 @@ class TestFolder:
         def fail(*_: Any, **__: Any) -> None:
             raise OSError("disk full")
 
-        monkeypatch.setattr("attnsearch.runs.export._readme", fail)
+        monkeypatch.setattr("attnsearch.runs.exports.export._readme", fail)
         with pytest.raises(ExportError, match="disk full"):
             save(trained, export)
         assert {file.name: file.read_bytes() for file in export.iterdir()} == before

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -25,7 +26,6 @@ from attnsearch.runs.readers import (
     walk,
 )
 from attnsearch.runs.training import EVALUATION_BATCH
-from attnsearch.runs.weights import ExportError
 
 TILED_AT_ONCE = 8  # images that are held at their own size
 

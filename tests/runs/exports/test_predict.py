@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from attnsearch.runs.data.data import load_data
-from attnsearch.runs.explain import Truths, explain_images
-from attnsearch.runs.export import load_export, save_export
-from attnsearch.runs.inputs import ImageFile
+from attnsearch.runs.exports.explain import Truths, explain_images
+from attnsearch.runs.exports.export import load_export, save_export
+from attnsearch.runs.exports.inputs import ImageFile
+from attnsearch.runs.exports.predict import normalisation_of, output_names, predict_images
+from attnsearch.runs.exports.weights import ExportError, Interface
 from attnsearch.runs.metrics.masks import confusion, summary
-from attnsearch.runs.predict import normalisation_of, output_names, predict_images
 from attnsearch.runs.training.panels import chosen_cases
 from attnsearch.runs.training.pictures import (
     ERRORS,
@@ -31,7 +32,6 @@ from attnsearch.runs.training.pictures import (
 )
 from attnsearch.runs.training.segment import predicted_masks
 from attnsearch.runs.training.train import Training
-from attnsearch.runs.weights import ExportError, Interface
 from attnsearch.search.apply import explain_text, predict_text
 from attnsearch.spaces import load_space
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attnsearch.blocks import build_network
-from attnsearch.runs.onnx import TOLERANCE, export_onnx
+from attnsearch.runs.exports.onnx import TOLERANCE, export_onnx
 from attnsearch.spaces import load_space, shipped
 from attnsearch.spaces.file.shipped import published
 

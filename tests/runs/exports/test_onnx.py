@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks import BLOCKS, build_network
-from attnsearch.runs.onnx import TOLERANCE, OnnxError, export_onnx
+from attnsearch.runs.exports.onnx import TOLERANCE, OnnxError, export_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -1,0 +1,28 @@
+"""The winner leaves the ledger and is used: weights, ONNX, predictions, attention maps.
+
+export      The winner leaves: a folder with one config, one weights file, its scores and a README
+weights     The weights file of a trained network: safetensors with what the network takes and
+            tells
+onnx        Export to ONNX, compared with the network it came from
+preprocess  Images as a user has them to the input of a trained network
+inputs      A user's image files on their way to a trained network, one by one or cut into tiles
+predict     What a trained network says of a user's images, as files: `attnsearch predict`
+explain     Pictures of where a trained network looks, for any image: `attnsearch explain`
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.runs.exports.explain import explain_images
+    from attnsearch.runs.exports.export import CONFIG, export_study, load_export
+    from attnsearch.runs.exports.predict import predict_images
+    from attnsearch.runs.exports.weights import (
+        Interface,
+        pack_weights,
+        read_weights,
+        unpack_weights,
+    )
+
+face(__name__)

@@ -367,7 +367,7 @@ class Mirror:
         self._check_leaving()
         self._drawing = True
         try:
-            from attnsearch.runs.plots import study_plots
+            from attnsearch.runs.figures import study_plots
 
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name, "plots")

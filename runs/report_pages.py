@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from attnsearch.runs import report_figures as figures
-from attnsearch.runs import report_figures_search as search
-from attnsearch.runs.report_figures import Figure
-from attnsearch.runs.report_figures_cost import cost_of_arms, cost_of_trials
-from attnsearch.runs.report_heatmap import explored_cells, heatmap, measured_cells
+from attnsearch.runs.figures import (
+    Figure,
+    cost_of_arms,
+    cost_of_trials,
+    explored_cells,
+    heatmap,
+    measured_cells,
+)
+from attnsearch.runs.figures import arms as figures
+from attnsearch.runs.figures import exploring as search
 from attnsearch.runs.report_layout import (
     Table,
     act_key,

@@ -20,7 +20,8 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from attnsearch.runs import mirror as mirror_module
-from attnsearch.runs import plots, tracking
+from attnsearch.runs import tracking
+from attnsearch.runs.figures import plots
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import StudyRow

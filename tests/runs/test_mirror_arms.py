@@ -10,7 +10,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sqlalchemy import update
 
-from attnsearch.runs import plots, report, tracking
+from attnsearch.runs import report, tracking
+from attnsearch.runs.figures import plots
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.schema import Study, StudyRun
 from attnsearch.runs.mirror import Mirror

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnsearch.runs.plots import pareto_front
-from attnsearch.runs.report_figures import Figure, drawn
-from attnsearch.runs.report_svg import Canvas, Scale, shortened, text_width
+from attnsearch.runs.figures.arms import Figure, drawn
+from attnsearch.runs.figures.plots import pareto_front
+from attnsearch.runs.figures.svg import Canvas, Scale, shortened, text_width
 from attnsearch.runs.results import (
     COSTS,
     PLAIN_ROLES,

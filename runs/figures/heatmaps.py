@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attnsearch.runs.report_figures import Figure, drawn
-from attnsearch.runs.report_svg import Canvas, shortened, text_width
+from attnsearch.runs.figures.arms import Figure, drawn
+from attnsearch.runs.figures.svg import Canvas, shortened, text_width
 from attnsearch.runs.results import (
     ActResult,
     ArmResult,

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import spearmanr
 
+from attnsearch.runs.figures.arms import Figure, drawn
+from attnsearch.runs.figures.cost import Point, name_points
+from attnsearch.runs.figures.svg import Canvas, Scale, shortened
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.runs.report_figures import Figure, drawn
-from attnsearch.runs.report_figures_cost import Point, name_points
-from attnsearch.runs.report_svg import Canvas, Scale, shortened
 from attnsearch.runs.results import (
     PLAIN_ROLES,
     SEARCH_ROLES,

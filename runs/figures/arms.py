@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from attnsearch.runs.report_svg import NARROW, WIDE, Canvas, Scale, shortened, text_width
+from attnsearch.runs.figures.svg import NARROW, WIDE, Canvas, Scale, shortened, text_width
 from attnsearch.runs.results import (
     ActResult,
     ArmResult,

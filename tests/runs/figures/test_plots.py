@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from attnsearch.runs.figures.plots import pareto_front, plot_importances, study_plots
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.plots import pareto_front, plot_importances, study_plots
 
 
 @pytest.fixture

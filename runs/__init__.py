@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.exports import explain_images, export_study, load_export, predict_images
     from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow, run_key
     from attnsearch.runs.mirror import Mirror
-    from attnsearch.runs.reporting import report
+    from attnsearch.runs.reports import report
     from attnsearch.runs.results import leaderboard, trials_frame
     from attnsearch.runs.training import Training
 

@@ -387,7 +387,7 @@ class Mirror:
         self._check_leaving()
         self._drawing = True
         try:
-            from attnsearch.runs.reporting import collect, write_result
+            from attnsearch.runs.reports import collect, write_result
 
             result = collect(self._ledger, study.id)
             with tempfile.TemporaryDirectory() as name:

@@ -292,7 +292,7 @@ class Session:
         """What the comparisons say, where there are any, and where the report of it lies."""
         if not self.ledger.plans(study.id):
             return [], None
-        from attnsearch.runs.reporting import ReportError, verdict_lines, write_report
+        from attnsearch.runs.reports import ReportError, verdict_lines, write_report
 
         try:
             written = write_report(self.ledger, study.id)

@@ -189,7 +189,7 @@ def report_text(address: str, formats: str, folder: str | None) -> str:
     Raises:
         AttnsearchError: There is no such study or format, or the files cannot be written.
     """
-    from attnsearch.runs.reporting import write_report
+    from attnsearch.runs.reports import write_report
 
     with open_ledger() as ledger:
         study = ledger.find_study(address)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, StudyRow
-from attnsearch.runs.report_html import html_report
-from attnsearch.runs.report_latex import latex_report
-from attnsearch.runs.report_markdown import markdown_report
-from attnsearch.runs.report_pages import Report, make_report
-from attnsearch.runs.report_sentences import verdict_sentences
+from attnsearch.runs.reports.html import html_report
+from attnsearch.runs.reports.latex import latex_report
+from attnsearch.runs.reports.markdown import markdown_report
+from attnsearch.runs.reports.pages import Report, make_report
+from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.results import StudyResult, collect, frames
 
 if TYPE_CHECKING:

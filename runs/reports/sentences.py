@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from attnsearch.runs.report_layout import act_title, cases_name, scope_of, shown_verdict
+from attnsearch.runs.reports.tables import act_title, cases_name, scope_of, shown_verdict
 from attnsearch.runs.results import (
     PLAIN_ROLES,
     ActResult,

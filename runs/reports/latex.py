@@ -2,8 +2,8 @@ r"""A report as LaTeX: tables with booktabs, for ``\input`` or to be compiled by
 
 import re
 
-from attnsearch.runs.report_layout import Cell, Table
-from attnsearch.runs.report_pages import Report
+from attnsearch.runs.reports.pages import Report
+from attnsearch.runs.reports.tables import Cell, Table
 from attnsearch.runs.results import MINUS
 
 _HEAD = r"""% Written by attnsearch. Compiles by itself, or stands in a paper by \input;

@@ -2,8 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from attnsearch.runs.report_layout import Cell
-from attnsearch.runs.report_pages import Report
+from attnsearch.runs.reports.pages import Report
+from attnsearch.runs.reports.tables import Cell
 
 TEMPLATE = "report.html.jinja"
 
@@ -17,7 +17,7 @@ def html_report(report: Report) -> str:
     Everything is escaped: names come from users' files.
     """
     environment = Environment(
-        loader=PackageLoader("attnsearch.runs", ""),
+        loader=PackageLoader("attnsearch.runs.reports", ""),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,

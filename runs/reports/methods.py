@@ -7,7 +7,7 @@ from typing import Any
 from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.readers import NAME as SCENES_NAME
 from attnsearch.runs.readers import SCENES
-from attnsearch.runs.report_layout import act_title, cases_name, scope_of
+from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
 from attnsearch.runs.results import (
     ActResult,
     StudyResult,

@@ -2,8 +2,8 @@
 
 import re
 
-from attnsearch.runs.report_layout import Cell, Table
-from attnsearch.runs.report_pages import Report
+from attnsearch.runs.reports.pages import Report
+from attnsearch.runs.reports.tables import Cell, Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#&])")
 

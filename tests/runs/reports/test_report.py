@@ -15,9 +15,9 @@ from scipy import stats
 
 from attnsearch.runs import report
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.report_markdown import markdown_report
-from attnsearch.runs.report_pages import make_report
-from attnsearch.runs.reporting import ReportError, collect, verdict_lines, write_report
+from attnsearch.runs.reports.markdown import markdown_report
+from attnsearch.runs.reports.pages import make_report
+from attnsearch.runs.reports.report import ReportError, collect, verdict_lines, write_report
 from attnsearch.runs.results.frames import frames
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.search.cli import call

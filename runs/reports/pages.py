@@ -13,7 +13,9 @@ from attnsearch.runs.figures import (
 )
 from attnsearch.runs.figures import arms as figures
 from attnsearch.runs.figures import exploring as search
-from attnsearch.runs.report_layout import (
+from attnsearch.runs.reports.methods import protocol
+from attnsearch.runs.reports.sentences import verdict_sentences
+from attnsearch.runs.reports.tables import (
     Table,
     act_key,
     act_title,
@@ -23,8 +25,6 @@ from attnsearch.runs.report_layout import (
     secondary_table,
     trouble_table,
 )
-from attnsearch.runs.report_protocol import protocol
-from attnsearch.runs.report_sentences import verdict_sentences
 from attnsearch.runs.results import COSTS, ActResult, StudyResult, metric_name, plural
 
 

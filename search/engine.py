@@ -13,7 +13,7 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
-from attnsearch.runs.tracking import tracking_uri
+from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.act_sources import ENDED, Acts
 from attnsearch.search.acts import StudyActs
 from attnsearch.search.arms import plan_folds
@@ -33,7 +33,7 @@ from attnsearch.spaces.space import TASK_OF_BUILT_IN
 
 __all__ = ["Session", "StudyError", "StudyResult", "device_kind", "run_study"]
 
-SLOW_IMPORTS = ("attnsearch.search.executor", "attnsearch.runs.mirror")
+SLOW_IMPORTS = ("attnsearch.search.executor", "attnsearch.runs.mirror.mirror")
 UNTIL = ("explore", "confirm", "ablate")
 
 

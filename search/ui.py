@@ -53,8 +53,7 @@ def synchronised() -> tuple[str, dict[str, str]]:
     Returns:
         The store's address, and the studies' MLflow experiments by study name, newest first.
     """
-    from attnsearch.runs.mirror import Mirror
-    from attnsearch.runs.tracking import tracking_uri
+    from attnsearch.runs.mirror import Mirror, tracking_uri
 
     with open_ledger() as ledger:
         studies = ledger.studies()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
-from attnsearch.runs.mirror import MirrorReport
+from attnsearch.runs.mirror.mirror import MirrorReport
 from attnsearch.runs.training.train import Diverged
 from attnsearch.search.cluster import Cluster, Need, cluster
 from attnsearch.search.job import Job, Outcome, Report, Source

@@ -12,15 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.runs.ledger import StudyRow, TrialRow
-from attnsearch.runs.mlflow_view import (
-    RUN_TAG,
-    STATE_TAG,
-    STATUS,
-    STUDY_TAG,
-    Point,
-    flat_params,
-)
-from attnsearch.runs.tracking import Tracking
+from attnsearch.runs.mirror.store import Tracking
+from attnsearch.runs.mirror.view import RUN_TAG, STATE_TAG, STATUS, STUDY_TAG, Point, flat_params
 from attnsearch.spaces import dump
 
 if TYPE_CHECKING:

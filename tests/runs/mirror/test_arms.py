@@ -10,11 +10,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sqlalchemy import update
 
-from attnsearch.runs import report, tracking
+from attnsearch.runs import report
 from attnsearch.runs.figures import plots
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.schema import Study, StudyRun
-from attnsearch.runs.mirror import Mirror
+from attnsearch.runs.mirror import store as tracking
+from attnsearch.runs.mirror.mirror import Mirror
 from attnsearch.runs.statistics.plan import Plan
 from tests.runs import made_studies as made
 

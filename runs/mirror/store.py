@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.runs.mlflow_view import RUN_TAG, STUDY_TAG, Point
+from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, Point
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

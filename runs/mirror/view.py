@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attnsearch.runs.ledger import StudyRow, TrialRow
-from attnsearch.runs.positions import Pending
+from attnsearch.runs.mirror.positions import Pending
 from attnsearch.runs.results import best
 
 STUDY_TAG = "attnsearch.study"

@@ -1,6 +1,6 @@
 """The mirror: shows a ledger's studies in MLflow, and never stands in the way of a study.
 
-The ledger knows what MLflow shows already (`attnsearch.runs.positions`), so `Mirror.sync` can be
+The ledger knows what MLflow shows already (`attnsearch.runs.mirror.mirror.positions`), so `Mirror.sync` can be
 called at any time, by anyone, any number of times: it writes what is missing and nothing twice.
 If the server is away the study goes on, and the records follow at the next try: in the thread of
 `Mirror.follow`, at the next start of the study, or when `attnsearch show` or `ui` looks at it.
@@ -32,8 +32,10 @@ from attnsearch.runs.ledger import (
     panel_file,
     weights_folder,
 )
-from attnsearch.runs.mirror_arms import arm_run, show_arms
-from attnsearch.runs.mlflow_view import (
+from attnsearch.runs.mirror.arms import arm_run, show_arms
+from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
+from attnsearch.runs.mirror.store import Tracking, refused, sqlite_path, tracking_uri
+from attnsearch.runs.mirror.view import (
     STATUS,
     epoch_points,
     findings_tag,
@@ -44,8 +46,6 @@ from attnsearch.runs.mlflow_view import (
     study_points,
     study_tags,
 )
-from attnsearch.runs.positions import MirrorReport, Pending, Positions
-from attnsearch.runs.tracking import Tracking, refused, sqlite_path, tracking_uri
 from attnsearch.spaces import dump
 
 __all__ = ["Mirror", "MirrorReport"]

@@ -19,14 +19,14 @@ import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from attnsearch.runs import mirror as mirror_module
-from attnsearch.runs import tracking
 from attnsearch.runs.figures import plots
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import StudyRow
-from attnsearch.runs.mirror import Mirror
-from attnsearch.runs.positions import Positions
+from attnsearch.runs.mirror import mirror as mirror_module
+from attnsearch.runs.mirror import store as tracking
+from attnsearch.runs.mirror.mirror import Mirror
+from attnsearch.runs.mirror.positions import Positions
 
 CONFIG: dict[str, Any] = {
     "name": "digits",

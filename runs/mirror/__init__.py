@@ -1,0 +1,19 @@
+"""The ledger shown in MLflow.
+
+mirror     The mirror: shows a ledger's studies in MLflow, and never stands in the way of a study
+store      One MLflow store, through `MlflowClient` and its synchronous calls
+view       What MLflow shows of a study: the ledger's records as names, params, metrics and tags
+arms       What MLflow shows of arms: a run for each, above its seeds, with mean, interval and
+           verdict
+positions  What of the ledger an MLflow store already shows, kept in the ledger itself
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.runs.mirror.mirror import Mirror, MirrorReport
+    from attnsearch.runs.mirror.store import tracking_uri
+
+face(__name__)

@@ -23,8 +23,8 @@ from attnsearch.search.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.explorer import Explorer
 from attnsearch.search.explorers import Explorers
 from attnsearch.search.interrupt import Interrupt
-from attnsearch.search.objectives import Objectives
 from attnsearch.search.outcome import StudyResult, outcome_text
+from attnsearch.search.propose import Objectives
 from attnsearch.search.records import LateMirror
 from attnsearch.search.stage import Stage, dataset_name
 from attnsearch.search.survey import loaded_weights

@@ -15,8 +15,7 @@ from attnsearch.runs.ledger import RunRow, TrialRow
 from attnsearch.search.early_stopping import Curve, EarlyStopping
 from attnsearch.search.events import Progress
 from attnsearch.search.job import Job, Outcome, Report, excess
-from attnsearch.search.objectives import Objectives
-from attnsearch.search.proposals import Proposal, Proposals, Told
+from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
 from attnsearch.search.records import BASELINE, Entry, Records
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Space

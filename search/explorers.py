@@ -6,8 +6,7 @@ from typing import Any
 from attnsearch.runs.ledger import TrialRow
 from attnsearch.search.events import Progress
 from attnsearch.search.explorer import Explorer
-from attnsearch.search.objectives import Objectives
-from attnsearch.search.proposals import Proposals
+from attnsearch.search.propose import Objectives, Proposals
 from attnsearch.search.records import BASELINE, Records
 from attnsearch.spaces import Space
 

@@ -26,7 +26,7 @@ from attnsearch.runs.ledger import (
 )
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.job import Outcome, Report
-from attnsearch.search.objectives import Objectives
+from attnsearch.search.propose import Objectives
 
 if TYPE_CHECKING:
     from attnsearch.runs.mirror import Mirror, MirrorReport

@@ -12,7 +12,7 @@ from attnsearch.runs.ledger import Ledger, RunRow, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.events import Progress
 from attnsearch.search.explorers import Explorers
-from attnsearch.search.objectives import Objectives
+from attnsearch.search.propose import Objectives
 from attnsearch.search.records import LateMirror, Records
 from attnsearch.search.survey import Images
 from attnsearch.spaces import Space

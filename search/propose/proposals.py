@@ -30,7 +30,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from attnsearch.search.samplers import (
+from attnsearch.search.propose.samplers import (
     REPLAYED,
     Answered,
     check_sampler,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from attnsearch.search.proposals import Told
+from attnsearch.search.propose.proposals import Told
 from attnsearch.spaces.file import COSTS
 
 

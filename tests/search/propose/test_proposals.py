@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from attnsearch.search.proposals import Proposals, Told
-from attnsearch.search.samplers import ProposalError
+from attnsearch.search.propose.proposals import Proposals, Told
+from attnsearch.search.propose.samplers import ProposalError
 from attnsearch.spaces.space.decisions import Decision
 
 SAMPLERS = ["tpe", "random", "gp", "nsga2", "cmaes"]

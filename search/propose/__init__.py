@@ -1,0 +1,16 @@
+"""The bridge to Optuna: what is tried next.
+
+proposals   The bridge to Optuna: what is tried next, and what Optuna is told of it
+samplers    Optuna's samplers as `search.sampler` names them, and what they cannot do
+objectives  What a study optimises: which values count, and which trials are best by them
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.propose.objectives import Objectives
+    from attnsearch.search.propose.proposals import Proposal, Proposals, Told
+
+face(__name__)

@@ -32,7 +32,6 @@ from attnsearch.search.confirm_plan import Ranked, confirm_plan, given_configs, 
 from attnsearch.search.controls import plain_config, tuning_space
 from attnsearch.search.events import ActInfo
 from attnsearch.search.explorer import Explorer
-from attnsearch.search.job import Evaluation, Source
 from attnsearch.search.plan_text import plan_text
 from attnsearch.search.stage import (
     Stage,
@@ -42,6 +41,7 @@ from attnsearch.search.stage import (
     usable,
 )
 from attnsearch.search.text import plural
+from attnsearch.search.workers import Evaluation, Source
 from attnsearch.spaces import Space
 
 TUNED_BASELINE = "tuned_baseline"

@@ -17,8 +17,6 @@ from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.act_sources import ENDED, Acts
 from attnsearch.search.acts import StudyActs
 from attnsearch.search.arms import plan_folds
-from attnsearch.search.cluster import Cluster, ClusterError, Need, cluster
-from attnsearch.search.early_stopping import scheduler_name
 from attnsearch.search.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.explorer import Explorer
 from attnsearch.search.explorers import Explorers
@@ -28,12 +26,13 @@ from attnsearch.search.propose import Objectives
 from attnsearch.search.records import LateMirror
 from attnsearch.search.stage import Stage, dataset_name
 from attnsearch.search.survey import loaded_weights
+from attnsearch.search.workers import Cluster, ClusterError, Need, cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.space import TASK_OF_BUILT_IN
 
 __all__ = ["Session", "StudyError", "StudyResult", "device_kind", "run_study"]
 
-SLOW_IMPORTS = ("attnsearch.search.executor", "attnsearch.runs.mirror.mirror")
+SLOW_IMPORTS = ("attnsearch.search.workers.executor", "attnsearch.runs.mirror.mirror")
 UNTIL = ("explore", "confirm", "ablate")
 
 
@@ -215,7 +214,7 @@ class Session:
                 if running is None:
                     running = self._start_ray(stack)
                     self._set_workers(stage, explorer, running, left)
-                from attnsearch.search.executor import execute
+                from attnsearch.search.workers import execute
 
                 execute(
                     source,

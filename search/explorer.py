@@ -1,6 +1,6 @@
 """The exploring act: proposes trials, passes over what is known, and takes their outcomes.
 
-A `Source` for `attnsearch.search.executor.execute`. What it knows of earlier sessions it reads
+A `Source` for `attnsearch.search.workers.executor.execute`. What it knows of earlier sessions it reads
 from the ledger when it is made, so that a study goes on as if it had not been interrupted.
 """
 
@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Any
 
 from attnsearch.runs.ledger import RunRow, TrialRow
-from attnsearch.search.early_stopping import Curve, EarlyStopping
 from attnsearch.search.events import Progress
-from attnsearch.search.job import Job, Outcome, Report, excess
 from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
 from attnsearch.search.records import BASELINE, Entry, Records
 from attnsearch.search.text import value_text
+from attnsearch.search.workers import Curve, EarlyStopping, Job, Outcome, Report, excess
 from attnsearch.spaces import Space
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random

@@ -105,7 +105,7 @@ class Explorers:
 
     def schedulers(self) -> Any:
         """The schedulers of the acts so far and of those to come; loads Ray."""
-        from attnsearch.search.schedulers import PerAct
+        from attnsearch.search.workers import PerAct
 
         if self._per_act is None:
             self._per_act = PerAct()
@@ -119,7 +119,7 @@ class Explorers:
         return self._per_act
 
     def _scheduler(self, explorer: Explorer) -> Any:
-        from attnsearch.search.schedulers import make_scheduler
+        from attnsearch.search.workers import make_scheduler
 
         def more_to_come() -> bool:
             return not explorer.exhausted()

@@ -25,8 +25,8 @@ from attnsearch.runs.ledger import (
     weights_folder,
 )
 from attnsearch.search.events import Progress, TrialEnd, TrialInfo
-from attnsearch.search.job import Outcome, Report
 from attnsearch.search.propose import Objectives
+from attnsearch.search.workers import Outcome, Report
 
 if TYPE_CHECKING:
     from attnsearch.runs.mirror import Mirror, MirrorReport

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.mirror.mirror import MirrorReport
 from attnsearch.runs.training.train import Diverged
-from attnsearch.search.cluster import Cluster, Need, cluster
-from attnsearch.search.job import Job, Outcome, Report, Source
-from attnsearch.search.trainable import Worker, make_training
+from attnsearch.search.workers.cluster import Cluster, Need, cluster
+from attnsearch.search.workers.job import Job, Outcome, Report, Source
+from attnsearch.search.workers.worker import Worker, make_training
 
 
 class FakeTraining:
@@ -258,7 +258,7 @@ class _Standin:
 
 
 class InProcess:
-    """Stands for `attnsearch.search.executor`: real trainings, one by one, without Ray."""
+    """Stands for `attnsearch.search.workers.executor`: real trainings, one by one, without Ray."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -313,7 +313,8 @@ class InProcess:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InProcess]:
     """Studies train in this process and show nothing in MLflow."""
-    from attnsearch.search import engine, executor, records
+    from attnsearch.search import engine, records
+    from attnsearch.search.workers import executor
 
     @contextlib.contextmanager
     def no_cluster(

@@ -21,13 +21,13 @@ from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.arms_text import act_of, arms_text
-from attnsearch.search.cluster import Need
 from attnsearch.search.engine import StudyError, run_study
-from attnsearch.search.job import Evaluation, Job
 from attnsearch.search.outcome import StudyResult
 from attnsearch.search.records import Entry, Records
 from attnsearch.search.seeds import RANGES
-from attnsearch.search.trainable import Worker
+from attnsearch.search.workers.cluster import Need
+from attnsearch.search.workers.job import Evaluation, Job
+from attnsearch.search.workers.worker import Worker
 from attnsearch.spaces import Space, dump, load_space
 
 ACTS = """
@@ -587,7 +587,7 @@ def test_an_evaluation_says_what_the_training_said(
     path = tmp_path / "weights.safetensors"
     path.write_bytes(trained.weights.tobytes())
     wanted = tuple(Evaluation(1, config, 7, "data", str(path), part) for part in parts)
-    monkeypatch.setattr("attnsearch.search.trainable.ray.get", lambda data: data)
+    monkeypatch.setattr("attnsearch.search.workers.worker.ray.get", lambda data: data)
     # From the driver's disk, and as another machine gets them.
     for packed in ((), (path.read_bytes(),) * 2):
         job = Job(-1, config, 7, 2, evaluations=wanted, packed=packed)

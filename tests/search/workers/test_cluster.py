@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.search.cluster import (
+from attnsearch.search.workers.cluster import (
     FOLDER_PREFIX,
     LOCK,
     Need,
@@ -77,8 +77,8 @@ def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
     from ray.air._internal import usage
     from ray.tune.execution import class_cache
 
-    from attnsearch.search import cluster as module
-    from attnsearch.search import executor
+    from attnsearch.search.workers import cluster as module
+    from attnsearch.search.workers import executor
 
     def other() -> None:
         """Takes none of the options."""

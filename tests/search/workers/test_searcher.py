@@ -8,8 +8,8 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from attnsearch.search.job import Job, Report
-from attnsearch.search.searcher import Feed, Watch, explain_loss
+from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.searcher import Feed, Watch, explain_loss
 
 
 def trial(job: Job, status: str = Trial.RUNNING) -> Any:

@@ -22,7 +22,7 @@ from ray.tune.schedulers import (
 )
 from ray.tune.schedulers.hyperband import _Bracket
 
-from attnsearch.search.early_stopping import Curve, scheduler_name
+from attnsearch.search.workers.early_stopping import Curve, scheduler_name
 from attnsearch.spaces.file import default_grace
 
 CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP

@@ -17,10 +17,10 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.stopper import Stopper
 
 from attnsearch.runs.data import DataSet
-from attnsearch.search.cluster import Cluster, ClusterError, Need
-from attnsearch.search.job import Job, Outcome, Report, Source
-from attnsearch.search.searcher import Feed, Watch
-from attnsearch.search.trainable import MakeTraining, Worker, fault_file, make_training
+from attnsearch.search.workers.cluster import Cluster, ClusterError, Need
+from attnsearch.search.workers.job import Job, Outcome, Report, Source
+from attnsearch.search.workers.searcher import Feed, Watch
+from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
 
 LOST_IN_A_ROW = 3  # jobs whose workers never began, until it is taken for a fault of the machine
 

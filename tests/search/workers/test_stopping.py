@@ -7,10 +7,10 @@ import pytest
 from ray.tune.experiment import Trial
 
 from attnsearch.runs.data.data import DataSet
-from attnsearch.search.cluster import Cluster
-from attnsearch.search.executor import execute
-from attnsearch.search.job import Job
-from attnsearch.search.schedulers import make_scheduler
+from attnsearch.search.workers.cluster import Cluster
+from attnsearch.search.workers.executor import execute
+from attnsearch.search.workers.job import Job
+from attnsearch.search.workers.stopping import make_scheduler
 
 
 class Standin:

@@ -13,7 +13,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from attnsearch.search.job import Job, Outcome, Report, Source
+from attnsearch.search.workers.job import Job, Outcome, Report, Source
 
 
 class Feed(Searcher):  # type: ignore[misc]

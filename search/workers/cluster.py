@@ -44,7 +44,7 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
-WORKER = "attnsearch.search.trainable"
+WORKER = "attnsearch.search.workers.worker"
 FOLDER_PREFIX = "attnsearch-"
 LOCK = "in-use"
 

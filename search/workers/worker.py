@@ -28,8 +28,8 @@ from attnsearch.blocks.measure import macs, params
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.runs.training import Training
-from attnsearch.search.cluster import Need
-from attnsearch.search.job import Job, Report, excess
+from attnsearch.search.workers.cluster import Need
+from attnsearch.search.workers.job import Job, Report, excess
 
 CHECKPOINT = "training.pt"
 MEASURED = ("latency_ms", "memory_mb")  # costs that take a forward or backward pass to know

@@ -10,9 +10,9 @@ import torch
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet
-from attnsearch.search.cluster import Need
-from attnsearch.search.job import Job, Report, excess
-from attnsearch.search.trainable import Worker, describe
+from attnsearch.search.workers.cluster import Need
+from attnsearch.search.workers.job import Job, Report, excess
+from attnsearch.search.workers.worker import Worker, describe
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ Curve = Sequence[Mapping[str, Any]]
 
 
 class EarlyStopping(Protocol):
-    """What `attnsearch.search.schedulers.make_scheduler` makes, beside being Ray Tune's."""
+    """What `attnsearch.search.workers.stopping.make_scheduler` makes, beside being Ray Tune's."""
 
     def learn(self, curve: Curve, finished: bool) -> None:
         """Takes in an earlier trial, as if it had just run."""

@@ -18,7 +18,6 @@ from typing import Any
 
 from attnsearch.runs.ledger import PlanRow, TrialRow
 from attnsearch.runs.statistics import Plan
-from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
 from attnsearch.search.act_sources import (
     ENDED,
     PlanRuns,
@@ -27,12 +26,22 @@ from attnsearch.search.act_sources import (
     TestWork,
     job_numbers,
 )
-from attnsearch.search.arms import NothingToVary, PlanError, network_text
-from attnsearch.search.confirm_plan import Ranked, confirm_plan, given_configs, needs_tuning
-from attnsearch.search.controls import plain_config, tuning_space
 from attnsearch.search.events import ActInfo
 from attnsearch.search.explorer import Explorer
-from attnsearch.search.plan_text import plan_text
+from attnsearch.search.plans import (
+    NothingToVary,
+    PlanError,
+    Ranked,
+    ablation_plan,
+    ablation_settings,
+    confirm_plan,
+    given_configs,
+    needs_tuning,
+    network_text,
+    plain_config,
+    plan_text,
+    tuning_space,
+)
 from attnsearch.search.stage import (
     Stage,
     act_name,

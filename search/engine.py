@@ -16,12 +16,12 @@ from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.act_sources import ENDED, Acts
 from attnsearch.search.acts import StudyActs
-from attnsearch.search.arms import plan_folds
 from attnsearch.search.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.explorer import Explorer
 from attnsearch.search.explorers import Explorers
 from attnsearch.search.interrupt import Interrupt
 from attnsearch.search.outcome import StudyResult, outcome_text
+from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.records import LateMirror
 from attnsearch.search.stage import Stage, dataset_name

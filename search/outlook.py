@@ -17,10 +17,15 @@ from attnsearch.runs.statistics import (
     power_sentence,
     seeds_needed,
 )
-from attnsearch.search.ablation_plans import ablation_plan, ablation_settings
-from attnsearch.search.arms import PlanError, plan_folds, statistics_of
-from attnsearch.search.confirm_plan import needs_tuning
-from attnsearch.search.plan_text import plan_runs
+from attnsearch.search.plans import (
+    PlanError,
+    ablation_plan,
+    ablation_settings,
+    needs_tuning,
+    plan_folds,
+    plan_runs,
+    statistics_of,
+)
 from attnsearch.search.text import duration, paragraph, plural
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import is_share

@@ -23,8 +23,8 @@ from attnsearch.search import ablate
 from attnsearch.search.arms_text import act_of, arms_text
 from attnsearch.search.engine import StudyError, run_study
 from attnsearch.search.outcome import StudyResult
+from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.records import Entry, Records
-from attnsearch.search.seeds import RANGES
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job
 from attnsearch.search.workers.worker import Worker

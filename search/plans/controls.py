@@ -15,8 +15,8 @@ from attnsearch.blocks.build import as_size, as_width, expand, find_backbone, ma
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import host_constructor, weights_file
 from attnsearch.blocks.measure import cost
-from attnsearch.search.arms import Config, insertions, values_of
-from attnsearch.search.seeds import fresh_seeds
+from attnsearch.search.plans.arms import Config, insertions, values_of
+from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.search.survey import Images
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import same

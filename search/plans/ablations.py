@@ -23,16 +23,7 @@ from typing import Any
 
 from attnsearch.blocks.build import describe
 from attnsearch.runs.statistics import Arm, Contrast, Plan
-from attnsearch.search.ablation_changes import (
-    Change,
-    block_changes,
-    cautions,
-    fault,
-    hyperparameter_changes,
-    place_changes,
-    without,
-)
-from attnsearch.search.arms import (
+from attnsearch.search.plans.arms import (
     Config,
     NothingToVary,
     PlanError,
@@ -42,7 +33,16 @@ from attnsearch.search.arms import (
     statistics_of,
     with_equals,
 )
-from attnsearch.search.seeds import fresh_seeds
+from attnsearch.search.plans.changes import (
+    Change,
+    block_changes,
+    cautions,
+    fault,
+    hyperparameter_changes,
+    place_changes,
+    without,
+)
+from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.spaces import Space
 from attnsearch.spaces.space import block_label
 

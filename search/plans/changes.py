@@ -30,7 +30,7 @@ from attnsearch.blocks.build import (
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.mechanisms import BLOCKS
-from attnsearch.search.arms import Config, entry_name, insertions, values_of
+from attnsearch.search.plans.arms import Config, entry_name, insertions, values_of
 from attnsearch.search.text import value_text
 from attnsearch.spaces import Decision, DecisionError, Space
 from attnsearch.spaces.file import same

@@ -18,7 +18,7 @@ there.
 
 from typing import Literal
 
-from attnsearch.search.arms import PlanError
+from attnsearch.search.plans.arms import PlanError
 
 Purpose = Literal["tuning", "confirm", "ablation"]
 

@@ -9,11 +9,16 @@ import pytest
 from attnsearch.blocks import build_network
 from attnsearch.blocks.measure import cost
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Plan
-from attnsearch.search.arms import PlanError, plan_folds, run_config, values_of
-from attnsearch.search.confirm_plan import confirm_plan, needs_tuning
-from attnsearch.search.controls import TOLERANCE, capacity_control, plain_config, tuning_space
-from attnsearch.search.plan_text import plan_runs, plan_text
-from attnsearch.search.seeds import RANGES, fresh_seeds
+from attnsearch.search.plans.arms import PlanError, plan_folds, run_config, values_of
+from attnsearch.search.plans.confirm import confirm_plan, needs_tuning
+from attnsearch.search.plans.controls import (
+    TOLERANCE,
+    capacity_control,
+    plain_config,
+    tuning_space,
+)
+from attnsearch.search.plans.seeds import RANGES, fresh_seeds
+from attnsearch.search.plans.text import plan_runs, plan_text
 from attnsearch.search.survey import Images
 from attnsearch.spaces import Space, SpaceError, canonical_text, dump, load_space
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from attnsearch.blocks.build import expand
 from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
-from attnsearch.search.arms import (
+from attnsearch.search.plans.arms import (
     Config,
     PlanError,
     arm_config,
@@ -15,8 +15,8 @@ from attnsearch.search.arms import (
     statistics_of,
     with_equals,
 )
-from attnsearch.search.controls import capacity_control, plain_config, tuning_space
-from attnsearch.search.seeds import fresh_seeds
+from attnsearch.search.plans.controls import capacity_control, plain_config, tuning_space
+from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.search.survey import Images
 from attnsearch.spaces import Space, SpaceError, canonical_text, load_space
 

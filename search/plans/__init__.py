@@ -1,0 +1,31 @@
+"""What is compared: the arms of confirm and of ablations, and their seeds.
+
+arms       What confirm and ablation plans share: arms from configs, their labels, and folds
+seeds      Seeds that no act shares with another
+controls   The networks that candidates are compared with: plain, as large as the candidate, and
+           tuned
+confirm    The plan of confirm: which networks are trained again, and what each is compared with
+ablations  Ablation plans: what of a network is taken away, moved, replaced or varied
+changes    What can be changed about a network: its insertions, their places, blocks and settings
+text       A plan in words, before its first run is trained
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.plans.ablations import ablation_plan, ablation_settings
+    from attnsearch.search.plans.arms import (
+        NothingToVary,
+        PlanError,
+        network_text,
+        plan_folds,
+        run_config,
+        statistics_of,
+    )
+    from attnsearch.search.plans.confirm import Ranked, confirm_plan, given_configs, needs_tuning
+    from attnsearch.search.plans.controls import plain_config, tuning_space
+    from attnsearch.search.plans.text import plan_runs, plan_text
+
+face(__name__)

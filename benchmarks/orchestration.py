@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from attnsearch.search.engine import run_study
-from attnsearch.search.events import Silent, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.study.events import Silent, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.study.session import run_study
 from attnsearch.spaces import load_space
 
 SPACE = """

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.search.ablation import ablate
-    from attnsearch.search.engine import run_study
+    from attnsearch.search.study import ablate, run_study
 
 face(__name__)

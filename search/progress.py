@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from attnsearch.search.events import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.study import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.text import duration, plural, quantity, score
 
 _STATES = ("finished", "stopped", "failed", "infeasible")

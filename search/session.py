@@ -8,7 +8,6 @@ import click
 
 from attnsearch.search.arms_text import arms_text
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED
-from attnsearch.search.events import StudyInfo
 from attnsearch.search.progress import open_progress
 from attnsearch.search.studies import (
     BASELINE,
@@ -18,11 +17,12 @@ from attnsearch.search.studies import (
     leaderboard_text,
     states_text,
 )
+from attnsearch.search.study import StudyInfo
 from attnsearch.search.text import paragraph, run_command, table, value_text
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
-    from attnsearch.search.outcome import StudyResult
+    from attnsearch.search.study import StudyResult
 
 _TOP = 5
 _STATUS = {"finished": DONE, "interrupted": INTERRUPTED, "failed": FAILED}
@@ -49,7 +49,7 @@ def run_space(
     for warning in space.warnings:
         click.echo(f"warning: {warning}", err=True)
     with open_progress() as progress:
-        from attnsearch.search.engine import run_study  # Ray: seconds, while the progress waits
+        from attnsearch.search.study import run_study
 
         result = run_study(space, fresh=fresh, progress=progress, until=until)
     assert progress.study is not None, "every session that returns has started its study"
@@ -83,7 +83,7 @@ def ablate_config(
         AttnsearchError: The input is wrong, or nothing can be run here.
     """
     with open_progress() as progress:
-        from attnsearch.search.ablation import ablate  # Ray: seconds, while the progress waits
+        from attnsearch.search.study import ablate
 
         result = ablate(
             config,

@@ -179,7 +179,7 @@ class _StopAll(Stopper):  # type: ignore[misc]
 
 
 class _NoReporter(ProgressReporter):  # type: ignore[misc]
-    """Prints nothing; `attnsearch.search.events` tells what happens."""
+    """Prints nothing; `attnsearch.search.study.events` tells what happens."""
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
         return False

@@ -313,7 +313,8 @@ class InProcess:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InProcess]:
     """Studies train in this process and show nothing in MLflow."""
-    from attnsearch.search import engine, records
+    from attnsearch.search.study import records
+    from attnsearch.search.study import session as engine
     from attnsearch.search.workers import executor
 
     @contextlib.contextmanager

@@ -7,8 +7,15 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from attnsearch.search.events import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.progress import LiveProgress, PlainProgress, open_progress
+from attnsearch.search.study.events import (
+    ActInfo,
+    Progress,
+    StudyEnd,
+    StudyInfo,
+    TrialEnd,
+    TrialInfo,
+)
 
 STUDY = StudyInfo(
     name="digits",
@@ -232,7 +239,7 @@ def test_a_terminal_gets_the_table(variables: dict[str, str], kind: str, coloure
 
     script = (
         "from attnsearch.search.progress import open_progress\n"
-        "from attnsearch.search.events import TrialEnd, TrialInfo\n"
+        "from attnsearch.search.study.events import TrialEnd, TrialInfo\n"
         "with open_progress() as progress:\n"
         "    print(type(progress).__name__)\n"
         "    end = TrialEnd('failed', reason='why')\n"

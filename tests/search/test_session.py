@@ -14,10 +14,11 @@ import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search import ablation, engine
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call
-from attnsearch.search.engine import StudyResult
-from attnsearch.search.events import Progress, StudyEnd, StudyInfo
+from attnsearch.search.study import ablate as ablation
+from attnsearch.search.study import session as engine
+from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
+from attnsearch.search.study.session import StudyResult
 from attnsearch.spaces import Space, load_space
 
 TINY = """\

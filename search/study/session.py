@@ -14,17 +14,17 @@ from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.mirror import tracking_uri
-from attnsearch.search.act_sources import ENDED, Acts
-from attnsearch.search.acts import StudyActs
-from attnsearch.search.events import Progress, Silent, StudyEnd, StudyInfo
-from attnsearch.search.explorer import Explorer
-from attnsearch.search.explorers import Explorers
-from attnsearch.search.interrupt import Interrupt
-from attnsearch.search.outcome import StudyResult, outcome_text
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
-from attnsearch.search.records import LateMirror
-from attnsearch.search.stage import Stage, dataset_name
+from attnsearch.search.study.act_sources import ENDED, Acts
+from attnsearch.search.study.acts import StudyActs
+from attnsearch.search.study.events import Progress, Silent, StudyEnd, StudyInfo
+from attnsearch.search.study.explorers import Explorers
+from attnsearch.search.study.exploring import Explorer
+from attnsearch.search.study.interrupt import Interrupt
+from attnsearch.search.study.outcome import StudyResult, outcome_text
+from attnsearch.search.study.records import LateMirror
+from attnsearch.search.study.stage import Stage, dataset_name
 from attnsearch.search.survey import loaded_weights
 from attnsearch.search.workers import Cluster, ClusterError, Need, cluster, scheduler_name
 from attnsearch.spaces import Space

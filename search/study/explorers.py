@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.search.events import Progress
-from attnsearch.search.explorer import Explorer
 from attnsearch.search.propose import Objectives, Proposals
-from attnsearch.search.records import BASELINE, Records
+from attnsearch.search.study.events import Progress
+from attnsearch.search.study.exploring import Explorer
+from attnsearch.search.study.records import BASELINE, Records
 from attnsearch.spaces import Space
 
 

@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 from attnsearch.runs.ledger import RunRow, TrialRow
-from attnsearch.search.events import Progress
 from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
-from attnsearch.search.records import BASELINE, Entry, Records
+from attnsearch.search.study.events import Progress
+from attnsearch.search.study.records import BASELINE, Entry, Records
 from attnsearch.search.text import value_text
 from attnsearch.search.workers import Curve, EarlyStopping, Job, Outcome, Report, excess
 from attnsearch.spaces import Space

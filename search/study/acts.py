@@ -18,16 +18,6 @@ from typing import Any
 
 from attnsearch.runs.ledger import PlanRow, TrialRow
 from attnsearch.runs.statistics import Plan
-from attnsearch.search.act_sources import (
-    ENDED,
-    PlanRuns,
-    PlanWork,
-    TestRuns,
-    TestWork,
-    job_numbers,
-)
-from attnsearch.search.events import ActInfo
-from attnsearch.search.explorer import Explorer
 from attnsearch.search.plans import (
     NothingToVary,
     PlanError,
@@ -42,13 +32,17 @@ from attnsearch.search.plans import (
     plan_text,
     tuning_space,
 )
-from attnsearch.search.stage import (
-    Stage,
-    act_name,
-    rank_candidates,
-    tested,
-    usable,
+from attnsearch.search.study.act_sources import (
+    ENDED,
+    PlanRuns,
+    PlanWork,
+    TestRuns,
+    TestWork,
+    job_numbers,
 )
+from attnsearch.search.study.events import ActInfo
+from attnsearch.search.study.exploring import Explorer
+from attnsearch.search.study.stage import Stage, act_name, rank_candidates, tested, usable
 from attnsearch.search.text import plural
 from attnsearch.search.workers import Evaluation, Source
 from attnsearch.spaces import Space

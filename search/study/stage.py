@@ -10,10 +10,10 @@ from typing import Any
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger, RunRow, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
-from attnsearch.search.events import Progress
-from attnsearch.search.explorers import Explorers
 from attnsearch.search.propose import Objectives
-from attnsearch.search.records import LateMirror, Records
+from attnsearch.search.study.events import Progress
+from attnsearch.search.study.explorers import Explorers
+from attnsearch.search.study.records import LateMirror, Records
 from attnsearch.search.survey import Images
 from attnsearch.spaces import Space
 

@@ -21,10 +21,10 @@ from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.arms_text import act_of, arms_text
-from attnsearch.search.engine import StudyError, run_study
-from attnsearch.search.outcome import StudyResult
 from attnsearch.search.plans.seeds import RANGES
-from attnsearch.search.records import Entry, Records
+from attnsearch.search.study.outcome import StudyResult
+from attnsearch.search.study.records import Entry, Records
+from attnsearch.search.study.session import StudyError, run_study
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job
 from attnsearch.search.workers.worker import Worker

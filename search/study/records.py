@@ -24,8 +24,8 @@ from attnsearch.runs.ledger import (
     panel_file,
     weights_folder,
 )
-from attnsearch.search.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.propose import Objectives
+from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.workers import Outcome, Report
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.training.segment import predicted_masks
 from attnsearch.search.cli import DONE, FAILED, WRONG_INPUT, call
-from attnsearch.search.engine import run_study
+from attnsearch.search.study.session import run_study
 from attnsearch.search.workers.job import Job
 from attnsearch.search.workers.worker import Worker
 from attnsearch.spaces import load_space

@@ -9,10 +9,10 @@ from typing import Any
 
 from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
-from attnsearch.search.engine import Session, StudyError
-from attnsearch.search.events import Progress, Silent
-from attnsearch.search.interrupt import Interrupt
-from attnsearch.search.outcome import StudyResult
+from attnsearch.search.study.events import Progress, Silent
+from attnsearch.search.study.interrupt import Interrupt
+from attnsearch.search.study.outcome import StudyResult
+from attnsearch.search.study.session import Session, StudyError
 from attnsearch.spaces import Space, dump, load_space
 
 

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from attnsearch.runs.data.data import DataSet
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.engine import run_study
+from attnsearch.search.study.session import run_study
 from attnsearch.search.workers.cluster import FOLDER_PREFIX, Cluster, ClusterError
 from attnsearch.search.workers.executor import execute
 from attnsearch.search.workers.job import Job

@@ -12,8 +12,8 @@ from attnsearch.blocks.measure.cost import params
 from attnsearch.runs.data.data import DataError
 from attnsearch.runs.exports.weights import read_weights
 from attnsearch.runs.ledger.ledger import Ledger, LedgerError
-from attnsearch.search import engine
-from attnsearch.search.engine import StudyError, StudyResult, run_study
+from attnsearch.search.study import session as engine
+from attnsearch.search.study.session import StudyError, StudyResult, run_study
 from attnsearch.search.workers.cluster import Cluster, ClusterError
 from attnsearch.search.workers.job import Outcome, Report
 from attnsearch.spaces import Space, load_space

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from attnsearch.runs.ledger import PlanRow, RunRow, TrialRow
 from attnsearch.runs.statistics import Plan
-from attnsearch.search.events import Progress, TrialEnd, TrialInfo
-from attnsearch.search.explorer import LOST_MAX, POLL_SECONDS
 from attnsearch.search.plans import run_config
-from attnsearch.search.records import Entry, Records
+from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
+from attnsearch.search.study.exploring import LOST_MAX, POLL_SECONDS
+from attnsearch.search.study.records import Entry, Records
 from attnsearch.search.workers import Evaluation, Job, Outcome, Report, Source
 from attnsearch.spaces import Space
 

@@ -1,0 +1,30 @@
+"""A study's acts, from the first trial to the last ablation, and their records.
+
+session      Runs a study: its acts in order, everything recorded, and on from where it had stopped
+acts         The acts of a study that follow exploring: tuning the baseline, confirm, ablation
+act_sources  Where the jobs of the acts come from that follow exploring, and the chain of all acts
+exploring    The exploring act: proposes trials, passes over what is known, and takes their
+             outcomes
+explorers    Makes what explores: the study's space, and the training settings of one network
+records      What happens to a study's trials, written down: ledger, weights, MLflow, and whoever
+             watches
+events       What a study tells whoever watches it: the command line's live table, a notebook, a
+             test
+outcome      What one session of a study came to
+interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
+stage        What the acts of a study share: their surroundings, and how runs are told apart and
+             ranked
+ablate       Ablations by themselves: around one config, or around the winner of a study
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.study.ablate import ablate
+    from attnsearch.search.study.events import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
+    from attnsearch.search.study.outcome import StudyResult
+    from attnsearch.search.study.session import run_study
+
+face(__name__)

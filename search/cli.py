@@ -434,7 +434,7 @@ def blocks(name: str | None, published: bool) -> int:
     from attnsearch.search.listing import block_text, blocks_text
 
     if published:
-        from attnsearch.search.published import networks_text
+        from attnsearch.search.check import networks_text
 
         if name is not None:
             raise click.UsageError("--published lists networks; leave out the block's name")

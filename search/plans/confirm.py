@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from attnsearch.blocks.build import expand
 from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
+from attnsearch.search.check import Images
 from attnsearch.search.plans.arms import (
     Config,
     PlanError,
@@ -17,7 +18,6 @@ from attnsearch.search.plans.arms import (
 )
 from attnsearch.search.plans.controls import capacity_control, plain_config, tuning_space
 from attnsearch.search.plans.seeds import fresh_seeds
-from attnsearch.search.survey import Images
 from attnsearch.spaces import Space, SpaceError, canonical_text, load_space
 
 BASELINE, TUNED = "baseline", "tuned baseline"

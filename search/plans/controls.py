@@ -15,9 +15,9 @@ from attnsearch.blocks.build import as_size, as_width, expand, find_backbone, ma
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import host_constructor, weights_file
 from attnsearch.blocks.measure import cost
+from attnsearch.search.check import Images
 from attnsearch.search.plans.arms import Config, insertions, values_of
 from attnsearch.search.plans.seeds import fresh_seeds
-from attnsearch.search.survey import Images
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import same
 from attnsearch.spaces.space import Group, Option, Rule, side_loss

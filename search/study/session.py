@@ -14,6 +14,7 @@ from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.mirror import tracking_uri
+from attnsearch.search.check import loaded_weights
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.act_sources import ENDED, Acts
@@ -25,7 +26,6 @@ from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import StudyResult, outcome_text
 from attnsearch.search.study.records import LateMirror
 from attnsearch.search.study.stage import Stage, dataset_name
-from attnsearch.search.survey import loaded_weights
 from attnsearch.search.workers import Cluster, ClusterError, Need, cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.space import TASK_OF_BUILT_IN

@@ -10,11 +10,11 @@ from typing import Any
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger, RunRow, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
+from attnsearch.search.check import Images
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.explorers import Explorers
 from attnsearch.search.study.records import LateMirror, Records
-from attnsearch.search.survey import Images
 from attnsearch.spaces import Space
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnsearch.search import check as check_module
 from attnsearch.search import init
+from attnsearch.search.check import check as check_module
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
 from attnsearch.spaces import load_space
 

@@ -9,6 +9,7 @@ import pytest
 from attnsearch.blocks import build_network
 from attnsearch.blocks.measure import cost
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Plan
+from attnsearch.search.check.survey import Images
 from attnsearch.search.plans.arms import PlanError, plan_folds, run_config, values_of
 from attnsearch.search.plans.confirm import confirm_plan, needs_tuning
 from attnsearch.search.plans.controls import (
@@ -19,7 +20,6 @@ from attnsearch.search.plans.controls import (
 )
 from attnsearch.search.plans.seeds import RANGES, fresh_seeds
 from attnsearch.search.plans.text import plan_runs, plan_text
-from attnsearch.search.survey import Images
 from attnsearch.spaces import Space, SpaceError, canonical_text, dump, load_space
 
 IMAGES = Images(1, (16, 16), 10)

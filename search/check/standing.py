@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attnsearch.blocks.mechanisms import BLOCKS
-from attnsearch.search.survey import Fit
+from attnsearch.search.check.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import Problems

@@ -7,14 +7,14 @@ import pytest
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.measure.cost import macs, params
-from attnsearch.search import check as check_module
-from attnsearch.search.check import make_plan
+from attnsearch.search.check import check as check_module
+from attnsearch.search.check.check import make_plan
+from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
+from attnsearch.search.check.survey import Images, examples, fits
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
-from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
-from attnsearch.search.survey import Images, examples, fits
 from attnsearch.spaces import Space, load_space
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = """\
 name: small
 task: classification

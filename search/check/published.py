@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnsearch.search.survey import Example
+from attnsearch.search.check.survey import Example
 from attnsearch.search.text import paragraph, table
 from attnsearch.spaces.file import published
 

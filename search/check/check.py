@@ -8,12 +8,12 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
-from attnsearch.search.data_text import data_text
-from attnsearch.search.estimate import budget_share, seconds_per_epoch, workers
-from attnsearch.search.outlook import Outlook, outlook, outlook_text, pilot_of
-from attnsearch.search.published import published_text
-from attnsearch.search.standing import Barred, barred, barred_text, fits_text
-from attnsearch.search.survey import Example, Fit, Images, examples, fits, values_text
+from attnsearch.search.check.data import data_text
+from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
+from attnsearch.search.check.outlook import Outlook, outlook, outlook_text, pilot_of
+from attnsearch.search.check.published import published_text
+from attnsearch.search.check.standing import Barred, barred, barred_text, fits_text
+from attnsearch.search.check.survey import Example, Fit, Images, examples, fits, values_text
 from attnsearch.search.text import (
     duration,
     paragraph,

@@ -6,7 +6,7 @@ import numpy as np
 
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.readers import IGNORED, PARTS
-from attnsearch.search.survey import Images
+from attnsearch.search.check.survey import Images
 from attnsearch.search.text import paragraph, table
 
 

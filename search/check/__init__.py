@@ -1,0 +1,25 @@
+"""What is foreseen of a study; trains nothing.
+
+check      `attnsearch check`: the plan of a study. Trains nothing and records nothing
+outlook    What follows exploring, as `check` foresees it: runs, time, and what their number can
+           find
+estimate   How long a study may take: a few measured training steps, multiplied out. Records
+           nothing
+survey     What a space spans: its smallest and largest network, and what fits where. Trains
+           nothing
+standing   Which blocks can stand where: those of a file, and those of the table that cannot, and
+           why
+data       What there is of each class, and what happened to the data: a part of `attnsearch check`
+published  The published networks: `attnsearch blocks --published`, and their figures beside ours
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.check.check import check_space
+    from attnsearch.search.check.published import networks_text
+    from attnsearch.search.check.survey import Images, loaded_weights
+
+face(__name__)

@@ -177,7 +177,7 @@ def run(space: str, overrides: tuple[str, ...], fresh: bool, until: str | None) 
     Next: `attnsearch show STUDY`, `attnsearch ui`, and
     `attnsearch export STUDY --to DIR`.
     """
-    from attnsearch.search.session import run_space
+    from attnsearch.search.terminal import run_space
 
     return run_space(space, overrides, fresh=fresh, until=until)
 
@@ -249,7 +249,7 @@ def ablate(
 
     Next: `attnsearch report STUDY`.
     """
-    from attnsearch.search.session import ablate_config
+    from attnsearch.search.terminal import ablate_config
 
     named = [name.strip() for name in (plans or "").split(",") if name.strip()]
     return ablate_config(config, named, overrides, seeds=seeds, retune=retune or None, fresh=fresh)
@@ -274,7 +274,7 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
     Next: in Python, `attnsearch.runs.load_export("best")` gives the network,
     ready for inference.
     """
-    from attnsearch.search.studies import export_text
+    from attnsearch.search.terminal import export_text
 
     click.echo(export_text(study, folder, onnx=onnx, trial=trial))
     return DONE
@@ -309,7 +309,7 @@ def predict(
 
     Next: `attnsearch explain EXPORT IMAGES --to DIR`.
     """
-    from attnsearch.search.apply import predict_text
+    from attnsearch.search.terminal import predict_text
 
     text, complete = predict_text(
         export, images, folder, probabilities=probabilities, overlays=overlays
@@ -334,7 +334,7 @@ def explain(export: str, images: tuple[str, ...], folder: str) -> int:
 
     Next: look at them.
     """
-    from attnsearch.search.apply import explain_text
+    from attnsearch.search.terminal import explain_text
 
     text, complete = explain_text(export, images, folder)
     click.echo(text)
@@ -366,7 +366,7 @@ def report(study: str, formats: str, folder: str | None) -> int:
 
     Next: open `report.html` in a browser.
     """
-    from attnsearch.search.studies import report_text
+    from attnsearch.search.terminal import report_text
 
     click.echo(report_text(study, formats, folder))
     return DONE
@@ -384,7 +384,7 @@ def list_() -> int:
 
     Next: `attnsearch show STUDY`.
     """
-    from attnsearch.search.studies import studies_text
+    from attnsearch.search.terminal import studies_text
 
     click.echo(studies_text())
     return DONE
@@ -407,7 +407,7 @@ def show(study: str, trial: int | None, as_json: bool) -> int:
 
     Next: `attnsearch export STUDY --to DIR`.
     """
-    from attnsearch.search.studies import study_text, trial_text
+    from attnsearch.search.terminal import study_text, trial_text
 
     if trial is None:
         click.echo(study_text(study, as_json=as_json))
@@ -431,7 +431,7 @@ def blocks(name: str | None, published: bool) -> int:
 
     Next: `attnsearch sites BACKBONE` for where it can stand.
     """
-    from attnsearch.search.listing import block_text, blocks_text
+    from attnsearch.search.terminal import block_text, blocks_text
 
     if published:
         from attnsearch.search.check import networks_text
@@ -469,7 +469,7 @@ def sites(
     Next: name them under `insert:` in the space file, then
     `attnsearch check SPACE`.
     """
-    from attnsearch.search.places import sites_text
+    from attnsearch.search.terminal import sites_text
 
     click.echo(
         sites_text(backbone, stem=stem, width=width, image_size=image_size, decoder=decoder)
@@ -514,7 +514,7 @@ def init(data: str, file: str) -> int:
 
     Next: read the file, then `attnsearch check FILE`.
     """
-    from attnsearch.search.init import write_space
+    from attnsearch.search.terminal import write_space
 
     click.echo(write_space(data, file))
     return DONE
@@ -533,7 +533,7 @@ def ui(port: int, host: str) -> int:
       attnsearch ui
       attnsearch ui --port 8080
     """
-    from attnsearch.search.ui import serve
+    from attnsearch.search.terminal import serve
 
     return serve(host, port)
 

@@ -32,7 +32,7 @@ from attnsearch.runs.training.pictures import (
 )
 from attnsearch.runs.training.segment import predicted_masks
 from attnsearch.runs.training.train import Training
-from attnsearch.search.apply import explain_text, predict_text
+from attnsearch.search.terminal.apply import explain_text, predict_text
 from attnsearch.spaces import load_space
 
 SIDE = 24

@@ -20,11 +20,11 @@ from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
-from attnsearch.search.arms_text import act_of, arms_text
 from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.study.outcome import StudyResult
 from attnsearch.search.study.records import Entry, Records
 from attnsearch.search.study.session import StudyError, run_study
+from attnsearch.search.terminal.arms import act_of, arms_text
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job
 from attnsearch.search.workers.worker import Worker

@@ -178,7 +178,7 @@ def propose(data: str, target: Path) -> Proposal:
 def space_text(proposal: Proposal) -> str:
     """The space file of a proposal."""
     if proposal.data.task == "segmentation":
-        from attnsearch.search.init_masks import mask_space_text
+        from attnsearch.search.terminal.init_masks import mask_space_text
 
         return mask_space_text(proposal)
     p = proposal

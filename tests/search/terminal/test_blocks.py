@@ -14,8 +14,8 @@ import yaml
 from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters
 from attnsearch.blocks.build.sites import BACKBONES, match, sites
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search import studies
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.terminal import show as studies
 from attnsearch.spaces import load_space
 
 OBJECTIVES = {"val_accuracy": "max"}

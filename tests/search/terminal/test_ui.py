@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search import ui
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.terminal import ui
 
 
 @pytest.fixture

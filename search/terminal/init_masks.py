@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from attnsearch.search.init import (
+from attnsearch.search.terminal.init import (
     Proposal,
     comment,
     quoted,

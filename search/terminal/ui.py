@@ -7,7 +7,7 @@ import sys
 import click
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.search.studies import open_ledger
+from attnsearch.search.terminal.show import open_ledger
 
 # MLflow opens an experiment on its page for language models; this is the one for training runs.
 _VIEW = "workflowType=machine_learning"

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnsearch.search.arms_text import arms_text
 from attnsearch.search.cli import DONE, FAILED, INTERRUPTED
-from attnsearch.search.progress import open_progress
-from attnsearch.search.studies import (
+from attnsearch.search.study import StudyInfo
+from attnsearch.search.terminal.arms import arms_text
+from attnsearch.search.terminal.progress import open_progress
+from attnsearch.search.terminal.show import (
     BASELINE,
     beside_text,
     inserted,
@@ -17,7 +18,6 @@ from attnsearch.search.studies import (
     leaderboard_text,
     states_text,
 )
-from attnsearch.search.study import StudyInfo
 from attnsearch.search.text import paragraph, run_command, table, value_text
 from attnsearch.spaces import load_space
 

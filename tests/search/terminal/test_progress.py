@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from attnsearch.search.progress import LiveProgress, PlainProgress, open_progress
 from attnsearch.search.study.events import (
     ActInfo,
     Progress,
@@ -16,6 +15,7 @@ from attnsearch.search.study.events import (
     TrialEnd,
     TrialInfo,
 )
+from attnsearch.search.terminal.progress import LiveProgress, PlainProgress, open_progress
 
 STUDY = StudyInfo(
     name="digits",
@@ -238,7 +238,7 @@ def test_a_terminal_gets_the_table(variables: dict[str, str], kind: str, coloure
     import pty
 
     script = (
-        "from attnsearch.search.progress import open_progress\n"
+        "from attnsearch.search.terminal.progress import open_progress\n"
         "from attnsearch.search.study.events import TrialEnd, TrialInfo\n"
         "with open_progress() as progress:\n"
         "    print(type(progress).__name__)\n"

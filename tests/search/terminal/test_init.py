@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnsearch.search import init
 from attnsearch.search.check import check as check_module
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.terminal import init
 from attnsearch.spaces import load_space
 
 

@@ -1,0 +1,35 @@
+"""Words on a terminal: what the commands print.
+
+run         `attnsearch run` and `ablate`: one session of a study, and what is said when it is over
+progress    What `attnsearch run` shows: a live table on a terminal, plain lines elsewhere
+show        What was found: `attnsearch list`, `show` and `export`, read from the ledger
+arms        What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study
+            is
+blocks      Which blocks there are: `attnsearch blocks`
+sites       Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once
+apply       `attnsearch predict` and `attnsearch explain`: a trained network on a user's images
+ui          `attnsearch ui`: MLflow's own server on the store that the studies are recorded in
+init        `attnsearch init`: a commented space file for the user's own data
+init_masks  `attnsearch init` for images with masks: the space file of a segmentation
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.terminal.apply import explain_text, predict_text
+    from attnsearch.search.terminal.blocks import block_text, blocks_text
+    from attnsearch.search.terminal.init import write_space
+    from attnsearch.search.terminal.run import ablate_config, run_space
+    from attnsearch.search.terminal.show import (
+        export_text,
+        report_text,
+        studies_text,
+        study_text,
+        trial_text,
+    )
+    from attnsearch.search.terminal.sites import sites_text
+    from attnsearch.search.terminal.ui import serve
+
+face(__name__)

@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 
 import click
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 
 class _Verbatim(click.Command):

@@ -6,8 +6,8 @@ import sys
 import textwrap
 from collections.abc import Container, Sequence
 
-from attnsearch.runs.results import plural as plural
-from attnsearch.runs.results import quantity as quantity
+from attnsearch.runs.words import plural as plural
+from attnsearch.runs.words import quantity as quantity
 
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24
@@ -91,35 +91,6 @@ def terminal_width() -> int | None:
     return max(shutil.get_terminal_size().columns, 40)
 
 
-def duration(seconds: float | None) -> str:
-    """A span of time in its two largest units: `3 min 20 s`."""
-    if seconds is None:
-        return "-"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
 def score(value: float | None) -> str:
     """A metric with four decimals, or a dash."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def value_text(value: object) -> str:
-    """A decision's value as the YAML would show it: `[3, 5, 7, 9]`, `true`, `0.0123`."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(value_text(item) for item in value) + "]"
-    return str(value)

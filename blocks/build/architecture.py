@@ -7,8 +7,8 @@ from inspect import Parameter
 from typing import Any
 
 from attnsearch.blocks.build.catalog import find_block, hyperparameters
-from attnsearch.blocks.build.sites import find_backbone, find_stem, match, network_sites
 from attnsearch.blocks.errors import BlockError, SiteError
+from attnsearch.blocks.build.sites import find_backbone, find_stem, match, network_sites
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
@@ -96,7 +96,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """The network of a config in canonical form: equal for configs that build the same network.
 
     Returns:

@@ -17,8 +17,6 @@ from torch.nn.parameter import is_lazy
 from attnsearch.blocks.build.architecture import Insertion, complete, expand
 from attnsearch.blocks.build.catalog import can_replace, find_block
 from attnsearch.blocks.build.chain import Chain, starts_as_identity
-from attnsearch.blocks.build.initialise import isolated_rng, seeded
-from attnsearch.blocks.build.sites import Site, as_size, find_backbone, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts import (
     Host,
@@ -28,6 +26,8 @@ from attnsearch.blocks.hosts import (
     load_weights,
     weights_file,
 )
+from attnsearch.blocks.build.initialise import isolated_rng, seeded
+from attnsearch.blocks.build.sites import Site, as_size, find_backbone, match, network_sites
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4
@@ -329,36 +329,18 @@ def side_outputs(network: nn.Module) -> list[tuple[str, int, nn.Module]]:
     return [(site, index, network.get_submodule(path)) for site, index, path in paths]
 
 
-def auxiliary_loss(
-    network: nn.Module,
-    targets: Tensor,
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
-    weights: Mapping[str, float],
-) -> Tensor | None:
-    """The weighted sum of the side losses of the last forward pass in training mode.
 
-    For classification, the prototype that a block pooled from the map must suffice to name the
-    class: an auxiliary head, in training only, turns it into logits. This is attention-based
-    multiple-instance pooling (Ilse et al. 2018, https://arxiv.org/abs/1802.04712), and trains the
-    block's pooling weights, which get no gradient elsewhere.
 
-    Args:
-        network: As `build_network` gives it.
-        targets: As the loss takes them, for classification (B,).
-        loss_fn: From logits (B, classes) and targets to a scalar.
-        weights: For each block's ``side_loss`` name its weight (``train.aux_weight``); 0 leaves
-            it out, and 0.4 stands where it is not named.
+@dataclass(frozen=True)
+class Images:
+    """What a network is built for.
 
-    Returns:
-        A scalar, or None where no block has a side loss.
+    Attributes:
+        channels: Of an image.
+        size: Height and width in pixels.
+        classes: Outputs.
     """
-    total = None
-    for site, index, block in side_outputs(network):
-        weight = weights.get(str(block.side_loss), DEFAULT_AUX_WEIGHT)
-        side = block.side
-        if weight == 0 or not isinstance(side, Mapping) or not side:
-            continue
-        head = network.get_submodule(f"auxiliary.{site.replace('.', '_')}.{index}")
-        loss = weight * loss_fn(head(side["prototype"].flatten(1)), targets)
-        total = loss if total is None else total + loss
-    return total
+
+    channels: int
+    size: tuple[int, int]
+    classes: int

@@ -42,7 +42,7 @@ from attnsearch.blocks.hosts import (
     find_stem,
     halved,
     nearest,
-    pyramid,
+    encoder_maps,
 )
 
 __all__ = [
@@ -115,7 +115,7 @@ class Site:
         return text + ")"
 
 
-def sites(
+def backbone_sites(
     backbone: str,
     stem: str | None = None,
     width: Width = 1.0,
@@ -144,12 +144,12 @@ def network_sites(network: Mapping[str, Any], image_size: int | Sequence[int] = 
 
     Args:
         network: Needs ``backbone``.
-        image_size: As for `sites`.
+        image_size: As for `backbone_sites`.
 
     Raises:
-        SiteError: As `sites`.
+        SiteError: As `backbone_sites`.
     """
-    return sites(
+    return backbone_sites(
         network["backbone"],
         network.get("stem"),
         network.get("width", 1.0),
@@ -179,7 +179,7 @@ def _sites(
             channels, size = inside[-1].channels, inside[-1].size
         found.append(Site(f"layer{stage}", "stage", channels, size, channels, size, stage=stage))
     if decoder is not None:
-        steps = decoder_steps(decoder, pyramid(backbone, stem, width, image_size))
+        steps = decoder_steps(decoder, encoder_maps(backbone, stem, width, image_size))
         for number, step in enumerate(steps, start=1):
             channels, size = step.channels, step.size
             found.append(Site(f"decoder{number}", "decoder", channels, size, channels, size))

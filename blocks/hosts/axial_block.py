@@ -44,7 +44,7 @@ class AxialBlock(nn.Module):
             code, a 1x1 convolution ``conv1`` with bias that nothing runs.
         learn_gates: Whether the gates are trained.
         folding: What the normalisations share where patches in the batch are to be normalised
-            one after another, see `attnsearch.blocks.hosts.construct.patches`; None for ordinary ones.
+            one after another, see `patches.py`; None for ordinary ones.
         rows: Patches along each side of an image, where the input is patches; 1 for images.
         site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
     """

@@ -9,7 +9,7 @@ from attnsearch.blocks.hosts.backbones import Backbone, Size, find_backbone
 from attnsearch.blocks.hosts.decoders import make_decoder, make_heads
 from attnsearch.blocks.hosts.host import Host
 from attnsearch.blocks.hosts.medt import AxialUNet, MedT
-from attnsearch.blocks.hosts.pyramid import DECODERS, check_heads, decoder_steps, pyramid
+from attnsearch.blocks.hosts.pyramid import DECODERS, check_heads, decoder_steps, encoder_maps
 from attnsearch.blocks.hosts.resnet import ResNet
 from attnsearch.blocks.hosts.scnet import SCNet
 
@@ -76,7 +76,7 @@ def host_constructor(
     decoder = settings.get("decoder")
     if decoder is None:
         return lambda: kind(backbone, in_channels, classes, stem, width, size)
-    maps = pyramid(backbone, stem, width, size)
+    maps = encoder_maps(backbone, stem, width, size)
     decoder_steps(decoder, maps)
     heads = check_heads(settings.get("aux_heads") or (), maps)
 

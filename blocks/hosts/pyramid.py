@@ -64,7 +64,7 @@ class Pyramid:
         return [*self.stages[-2::-1], *([self.stem] if self.stem else [])]
 
 
-def pyramid(backbone: Backbone, stem: str | None, width: Width, image_size: Size) -> Pyramid:
+def encoder_maps(backbone: Backbone, stem: str | None, width: Width, image_size: Size) -> Pyramid:
     """The maps of an encoder.
 
     Args:

@@ -10,7 +10,7 @@ A block may have a method `start_as_convolution()`, which draws its weights anew
 place of a convolution. Two class attributes are optional: `dead_parameters`, a mapping from names
 of parameters that get no gradient to the reason, and `side_loss`, the name of the weight of a loss
 on the side outputs (`side`, a dict of tensors set by every forward in training mode and empty in
-evaluation). So is a method `attention_map(x)`, see `attnsearch.blocks.measure.attention_maps`.
+evaluation). So is a method `attention_map(x)`, see `attnsearch.blocks.measure.attention`.
 """
 
 import copy

@@ -26,7 +26,7 @@ _MEGABYTE = 1e6
 _IN_PLACE = {torch.ops.aten.baddbmm_: lambda _, a, b, **kwargs: bmm_flop(a, b)}
 
 
-def params(network: nn.Module) -> int:
+def count_params(network: nn.Module) -> int:
     """Number of parameters that inference uses: all but those of auxiliary heads."""
     return sum(
         parameter.numel()
@@ -35,7 +35,7 @@ def params(network: nn.Module) -> int:
     )
 
 
-def macs(network: nn.Module, input_shape: Sequence[int]) -> int:
+def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Multiply-accumulates of one image's forward pass in evaluation mode.
 
     Counted are convolutions and matrix products, those of attention included (also through
@@ -130,7 +130,7 @@ def memory_mb(
             with isolated_rng(), torch.enable_grad(), saved:
                 copied(images)
         except Exception:
-            # As in `macs`.
+            # As in `count_macs`.
             if attempt == "cpu":
                 raise
             continue
@@ -157,8 +157,8 @@ def costs(
         optimizer: ``sgd`` or ``adamw``.
     """
     return {
-        "params": params(network),
-        "macs": macs(network, input_shape),
+        "params": count_params(network),
+        "macs": count_macs(network, input_shape),
         "latency_ms": latency_ms(network, input_shape, device),
         "memory_mb": memory_mb(network, input_shape, batch_size, device, optimizer),
     }

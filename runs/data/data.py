@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.data.groups import read_groups
 from attnsearch.runs.data.splits import assign_parts
-from attnsearch.runs.metrics import scored_classes
 from attnsearch.runs.readers import (
     IGNORED,
     NO_PART,
@@ -33,6 +32,7 @@ from attnsearch.runs.readers import (
     read_mask_folder,
     read_npz,
     read_scenes,
+    scored_classes,
 )
 
 __all__ = ["DataError", "DataSet", "Split", "load_data"]

@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.figures.arms import Figure
+    from attnsearch.runs.figures.arms import Figure, forest, interaction_slopes, seeds
     from attnsearch.runs.figures.cost import cost_of_arms, cost_of_trials
+    from attnsearch.runs.figures.exploring import (
+        curves_of_arms,
+        curves_of_trials,
+        importances,
+        rank_correlation,
+        rank_pairs,
+        ranks,
+    )
     from attnsearch.runs.figures.heatmaps import explored_cells, heatmap, measured_cells
     from attnsearch.runs.figures.plots import study_plots
 

@@ -14,10 +14,10 @@ from attnsearch.runs.results import (
     interval_text,
     is_share,
     metric_name,
+    metric_text,
     percent,
     points,
     unit,
-    value_text,
 )
 from attnsearch.runs.statistics import Comparison
 
@@ -123,7 +123,7 @@ def forest(act: ActResult, *, interactions: bool = False) -> Figure | None:
         f"(Bonferroni). {better.capitalize()} of zero is better."
     )
     if plan.margin:
-        edge = value_text(metric, plan.margin)
+        edge = metric_text(metric, plan.margin)
         caption += f" Band: the equivalence margin of ±{edge}{points(metric)}."
     title = "Interactions: (AB - A) - (B - nothing)" if interactions else "Differences"
     return drawn(title, caption, draw)
@@ -189,7 +189,7 @@ def seeds(act: ActResult) -> Figure | None:
         return None
     metric, times = act.metric, factor(act.metric)
     label = "; ".join(
-        f"{arm.label}: " + ", ".join(value_text(metric, run.score) for run in arm.scored)
+        f"{arm.label}: " + ", ".join(metric_text(metric, run.score) for run in arm.scored)
         for arm in arms
     )
 
@@ -235,7 +235,7 @@ def _seed_row(canvas: Canvas, arm: ArmResult, metric: str, scale: Scale, y: floa
         assert run.score is not None, "`scored` has one"
         fold = "" if run.fold is None else f"fold {run.fold}, "
         title = (
-            f"{arm.label}, {fold}seed {run.seed}: {value_text(metric, run.score)}{unit(metric)}"
+            f"{arm.label}, {fold}seed {run.seed}: {metric_text(metric, run.score)}{unit(metric)}"
         )
         canvas.dot(scale(times * run.score), at, f"seed {style}", title=title)
     return y
@@ -256,8 +256,8 @@ def interaction_slopes(act: ActResult) -> Figure | None:
         return None
     metric, times = act.metric, factor(act.metric)
     label = "; ".join(
-        f"{c.name}: nothing {value_text(metric, n)}, {c.minus[1]} {value_text(metric, b)}, "
-        f"{c.minus[0]} {value_text(metric, a)}, both {value_text(metric, ab)}"
+        f"{c.name}: nothing {metric_text(metric, n)}, {c.minus[1]} {metric_text(metric, b)}, "
+        f"{c.minus[0]} {metric_text(metric, a)}, both {metric_text(metric, ab)}"
         for c, (n, b, a, ab) in drawable
     )
 

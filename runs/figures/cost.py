@@ -15,10 +15,10 @@ from attnsearch.runs.results import (
     factor,
     is_number,
     metric_name,
-    quantity,
+    metric_text,
     unit,
-    value_text,
 )
+from attnsearch.runs.words import quantity
 
 _MOST_NAMES = 10
 
@@ -90,7 +90,7 @@ def _cost_figure(
     title = f"{metric_name(metric)} against {_in_title(COSTS[cost])}"
     title = title[:1].upper() + title[1:]
     label = "; ".join(
-        f"{p.name}: {cost_text(cost, p.cost)}, {value_text(metric, p.score)}" for p in found
+        f"{p.name}: {cost_text(cost, p.cost)}, {metric_text(metric, p.score)}" for p in found
     )
 
     def draw(width: float) -> Canvas:
@@ -119,7 +119,7 @@ def _cost_figure(
             if point.low is not None and point.high is not None:
                 canvas.line(x, up(times * point.low), x, up(times * point.high), "thin neutral")
             ahead = index in front
-            shown = f"{value_text(metric, point.score)}{unit(metric)}"
+            shown = f"{metric_text(metric, point.score)}{unit(metric)}"
             words = f"{point.name}: {shown}, {cost_text(cost, point.cost)}"
             style, shape = ("good", "d") if ahead else ("neutral", "o")
             canvas.dot(x, y, style, size=5 if ahead else 4, shape=shape, title=words)

@@ -18,9 +18,9 @@ from attnsearch.runs.results import (
     is_number,
     is_share,
     metric_name,
-    plural,
-    value_text,
+    metric_text,
 )
+from attnsearch.runs.words import plural
 
 _COLOURS = 6
 _LONGEST_LEGEND = 44
@@ -38,7 +38,7 @@ def curves_of_arms(act: ActResult) -> Figure | None:
     if not lines:
         return None
     label = "; ".join(
-        f"{name}: " + ", ".join(value_text(metric, curve[-1][1]) for curve in runs)
+        f"{name}: " + ", ".join(metric_text(metric, curve[-1][1]) for curve in runs)
         for name, runs in lines
     )
 
@@ -223,7 +223,7 @@ def ranks(result: StudyResult) -> Figure | None:
     rho = rank_correlation(result)
     words = "too few for a correlation" if rho is None else f"Spearman's rho {rho:.2f}"
     label = "; ".join(
-        f"{name}: {value_text(metric, a)} then {value_text(metric, b)}" for name, a, b in pairs
+        f"{name}: {metric_text(metric, a)} then {metric_text(metric, b)}" for name, a, b in pairs
     )
 
     def draw(width: float) -> Canvas:

@@ -12,10 +12,10 @@ from attnsearch.runs.results import (
     difference_text,
     insertions,
     is_number,
-    plural,
+    metric_text,
     points,
-    value_text,
 )
+from attnsearch.runs.words import plural
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def explored_cells(result: StudyResult) -> dict[tuple[str, str], Cell]:
     middle = max(plain) if plain else (sum(every) / len(every) if every else 0.0)
     return {
         place: Cell(
-            value_text(metric, sign * max(values)),
+            metric_text(metric, sign * max(values)),
             max(values) - middle,
             f"{place[0]} at {place[1]}: best of {plural(len(values), 'trial')}",
         )

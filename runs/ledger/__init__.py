@@ -22,16 +22,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.files import panel_file, weights_folder
     from attnsearch.runs.ledger.key import run_key
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
-    from attnsearch.runs.ledger.ledger import (
-        Claim,
-        LeaseLost,
-        Ledger,
-        LedgerError,
-        PlanRow,
-        RunRow,
-        StudyRow,
-        TrialRow,
-    )
+    from attnsearch.runs.ledger.ledger import Claim, LeaseLost, Ledger
     from attnsearch.runs.ledger.plans import PlanRow
     from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow

@@ -5,7 +5,7 @@ needs it later is given the result. A run that was stopped early, failed or was 
 keeps its row, and a new need of the same key starts a new generation beside it, so that what one
 study recorded never changes under another. An interrupted run is taken up again in its row.
 
-Claims are exclusive between processes, by compare-and-set and a lease (`attnsearch.runs.ledger.lease`).
+Claims are exclusive between processes, by compare-and-set and a lease (`lease.py`).
 Reads never wait for a lease: a run or study whose driver died is read as ``interrupted``, whether
 or not someone has come by since to write that down.
 

@@ -15,15 +15,7 @@ if TYPE_CHECKING:
         classification_metrics,
         macro_f1,
     )
-    from attnsearch.runs.metrics.masks import (
-        class_key,
-        confusion,
-        hd95,
-        per_image,
-        scored_classes,
-        shares,
-        summary,
-    )
+    from attnsearch.runs.metrics.masks import confusion, hd95, per_image, shares, summary
     from attnsearch.runs.metrics.scores import choose_threshold, secondary_metrics
 
 face(__name__)

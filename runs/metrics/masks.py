@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.readers import IGNORED
+from attnsearch.runs.readers import IGNORED, class_key, scored_classes
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -38,13 +38,6 @@ def confusion(predicted: NDArray[np.integer], truth: NDArray[np.integer], classe
     counted = truth != IGNORED
     cells = truth[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
-
-
-def scored_classes(class_names: Sequence[str]) -> list[int]:
-    """The classes that count in means."""
-    if len(class_names) == 2:
-        return [1]
-    return [k for k, name in enumerate(class_names) if name.lower() != "background"]
 
 
 def shares(counts: Counts) -> dict[str, Floats]:
@@ -142,11 +135,6 @@ def hd95(
         else:
             distances.append(_border_distance(ours, theirs))
     return float(np.mean(distances)) if distances else math.nan
-
-
-def class_key(name: str) -> str:
-    """A class's name as it stands in names of metrics."""
-    return "".join(char if char.isalnum() else "_" for char in name)
 
 
 def _border_distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:

@@ -1,6 +1,6 @@
 """The mirror: shows a ledger's studies in MLflow, and never stands in the way of a study.
 
-The ledger knows what MLflow shows already (`attnsearch.runs.mirror.mirror.positions`), so `Mirror.sync` can be
+The ledger knows what MLflow shows already (`positions.py`), so `Mirror.sync` can be
 called at any time, by anyone, any number of times: it writes what is missing and nothing twice.
 If the server is away the study goes on, and the records follow at the next try: in the thread of
 `Mirror.follow`, at the next start of the study, or when `attnsearch show` or `ui` looks at it.
@@ -333,7 +333,7 @@ class Mirror:
 
     def _show_study(self, tracking: Tracking, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
-        from attnsearch.runs.results import leaderboard as tables
+        from attnsearch.runs.results import leaderboard, leaderboard_note, write_leaderboard
 
         trials = self._ledger.trials(study.id)
         digest = _digest(self._ledger, study, trials, plots=plots)
@@ -341,7 +341,7 @@ class Mirror:
             return
         assert study.mlflow_run_id is not None, "set with the parent run"
         run_id = study.mlflow_run_id
-        note = tables.summary(study, trials)
+        note = leaderboard_note(study, trials)
         tags = study_tags(study, note)
         # What makes MLflow show the file as a table.
         tags["mlflow.loggedArtifacts"] = json.dumps(
@@ -354,7 +354,7 @@ class Mirror:
             folder = Path(name)
             (folder / "space.yaml").write_text(study.space_text)
             (folder / "provenance.json").write_text(json.dumps(study.provenance, indent=2))
-            tables.write(tables.leaderboard(study, trials), folder)
+            write_leaderboard(leaderboard(study, trials), folder)
             tracking.folder(run_id, folder)
         if plots:
             self._show_plots(tracking, run_id, study, trials)
@@ -387,9 +387,10 @@ class Mirror:
         self._check_leaving()
         self._drawing = True
         try:
-            from attnsearch.runs.reports import collect, write_result
+            from attnsearch.runs.reports import write_result
+            from attnsearch.runs.results import collect_study
 
-            result = collect(self._ledger, study.id)
+            result = collect_study(self._ledger, study.id)
             with tempfile.TemporaryDirectory() as name:
                 written = write_result(result, Path(name, "report"))
                 self._drawing = False

@@ -1,4 +1,4 @@
-"""From a user's files, or a built-in set, to a `Source`: all examples and the split they came with.
+"""From a user's files, or a built-in set, to a `Source`: all examples, and their split if any.
 
 source       What a reader of images returns: all examples of a source, and the split it came with
 digits       scikit-learn's handwritten digits: 1,797 images of 8x8 in 10 classes; no download
@@ -15,7 +15,7 @@ decoding     Many image files to pixels of one kind: decoded in parallel, with o
              source
 cache        Decoded sources on disk, so that a folder of images is decoded once and not at every
              start
-walk         The visible files below a user's folder, links followed: what every reader of folders
+tree         The visible files below a user's folder, links followed: what every reader of folders
              sees
 """
 
@@ -46,7 +46,16 @@ if TYPE_CHECKING:
     from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, decode_mask, find_coding
     from attnsearch.runs.readers.npz import read_npz
     from attnsearch.runs.readers.scenes import NAME, SCENES, SIDE, read_scenes
-    from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Masks, Source, listing
-    from attnsearch.runs.readers.walk import walk
+    from attnsearch.runs.readers.source import (
+        NO_PART,
+        PARTS,
+        DataError,
+        Masks,
+        Source,
+        class_key,
+        listing,
+        scored_classes,
+    )
+    from attnsearch.runs.readers.tree import walk
 
 face(__name__)

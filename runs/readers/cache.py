@@ -26,7 +26,7 @@ import numpy as np
 
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import DataError, Masks, Source
-from attnsearch.runs.readers.walk import walk
+from attnsearch.runs.readers.tree import walk
 
 FORMAT = 2
 """Raised when what is stored, or how files are decoded, changes."""

@@ -19,7 +19,7 @@ import numpy as np
 from attnsearch.runs.readers.decoding import attempt_all, note_conversions, to_common
 from attnsearch.runs.readers.images import SUFFIXES, Decoded, decode
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
-from attnsearch.runs.readers.walk import ARCHIVED, walk
+from attnsearch.runs.readers.tree import ARCHIVED, walk
 
 PART_NAMES = {
     "train": "train",

@@ -11,13 +11,19 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.metrics import class_key, scored_classes
 from attnsearch.runs.readers.decoding import attempt_all, note_conversions, to_common
 from attnsearch.runs.readers.images import Decoded, decode
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
 from attnsearch.runs.readers.mask_pairs import Pair, find_pairs
 from attnsearch.runs.readers.masks import IGNORED, Coding, check_found, find_coding, shrink
-from attnsearch.runs.readers.source import DataError, Masks, Source, listing
+from attnsearch.runs.readers.source import (
+    DataError,
+    Masks,
+    Source,
+    class_key,
+    listing,
+    scored_classes,
+)
 
 Result = TypeVar("Result")
 

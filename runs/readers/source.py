@@ -127,3 +127,15 @@ def listing(items: Sequence[str], most: int = 5) -> str:
     """The first items as text, and how many more there are."""
     rest = len(items) - most
     return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def scored_classes(class_names: Sequence[str]) -> list[int]:
+    """The classes that count in means."""
+    if len(class_names) == 2:
+        return [1]
+    return [k for k, name in enumerate(class_names) if name.lower() != "background"]
+
+
+def class_key(name: str) -> str:
+    """A class's name as it stands in names of metrics."""
+    return "".join(char if char.isalnum() else "_" for char in name)

@@ -1,6 +1,6 @@
-"""A study written down, as Markdown, LaTeX, HTML and CSV.
+r"""A study written down, as Markdown, LaTeX, HTML and CSV.
 
-report     What a study found, written down: `attnsearch report`, and the frames behind it
+reporting     What a study found, written down: `attnsearch report`, and the frames behind it
 pages      What stands in a report, in its order: the sections that Markdown, LaTeX and HTML write
 tables     A report's tables as a person reads them; Markdown, LaTeX and HTML write the same cells
 sentences  What a study found, in sentences: each from a verdict, none beyond it
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.reports.report import (
+    from attnsearch.runs.reports.reporting import (
         ReportError,
-        collect,
         report,
         verdict_lines,
         write_report,

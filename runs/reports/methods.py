@@ -11,13 +11,12 @@ from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
 from attnsearch.runs.results import (
     ActResult,
     StudyResult,
-    listed,
     metric_name,
+    metric_text,
     percent,
-    plural,
     points,
-    value_text,
 )
+from attnsearch.runs.words import listed, plural
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12
@@ -294,10 +293,10 @@ def _tests(act: ActResult) -> list[str]:
             f"{cases_name(act)} ({new.cases:,}), with Satterthwaite's degrees of freedom."
         )
     if plan.margin is not None:
-        edge = f"{value_text(act.metric, plan.margin)}{points(act.metric)}"
+        edge = f"{metric_text(act.metric, plan.margin)}{points(act.metric)}"
         found.append(f"Equivalence within ±{edge} (stored with the plan) was tested by TOST.")
     if plan.smallest_effect is not None:
-        size = f"{value_text(act.metric, plan.smallest_effect)}{points(act.metric)}"
+        size = f"{metric_text(act.metric, plan.smallest_effect)}{points(act.metric)}"
         found.append(f"The smallest effect that matters was stored with the plan as {size}.")
     return [*found, _power(act)]
 
@@ -310,11 +309,11 @@ def _power(act: ActResult) -> str:
     said = []
     for c in known:
         alike = "" if c.correlation is None else f", correlation {c.correlation:.2f}"
-        said.append(f"{c.name} {value_text(metric, c.detectable)}{points(metric)}{alike}")
+        said.append(f"{c.name} {metric_text(metric, c.detectable)}{points(metric)}{alike}")
     if len(said) > _MOST_NAMED:
         sizes = sorted(c.detectable for c in known if c.detectable is not None)
         related = sorted(c.correlation for c in known if c.correlation is not None)
-        low, high = (value_text(metric, size) for size in (sizes[0], sizes[-1]))
+        low, high = (metric_text(metric, size) for size in (sizes[0], sizes[-1]))
         words = f"between {low} and {high}{points(metric)}"
         if related:
             words += f"; correlations of the pairs {related[0]:.2f} to {related[-1]:.2f}"

@@ -7,12 +7,19 @@ from attnsearch.runs.figures import (
     Figure,
     cost_of_arms,
     cost_of_trials,
+    curves_of_arms,
+    curves_of_trials,
     explored_cells,
+    forest,
     heatmap,
+    importances,
+    interaction_slopes,
     measured_cells,
+    rank_correlation,
+    rank_pairs,
+    ranks,
+    seeds,
 )
-from attnsearch.runs.figures import arms as figures
-from attnsearch.runs.figures import exploring as search
 from attnsearch.runs.reports.methods import protocol
 from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.reports.tables import (
@@ -25,7 +32,8 @@ from attnsearch.runs.reports.tables import (
     secondary_table,
     trouble_table,
 )
-from attnsearch.runs.results import COSTS, ActResult, StudyResult, metric_name, plural
+from attnsearch.runs.results import COSTS, ActResult, StudyResult, metric_name
+from attnsearch.runs.words import plural
 
 
 @dataclass(frozen=True)
@@ -106,24 +114,24 @@ def _act_figures(act: ActResult) -> list[Figure]:
     reference = act.reference or "the reference"
     words = f"Mean difference to {reference}; blue is better, orange worse."
     drawn = [
-        figures.forest(act),
-        figures.seeds(act),
+        forest(act),
+        seeds(act),
         heatmap("Block by site", words, measured_cells(act)),
-        figures.forest(act, interactions=True),
-        figures.interaction_slopes(act),
+        forest(act, interactions=True),
+        interaction_slopes(act),
     ]
     if act.plan.act == "confirm":
         drawn += [cost_of_arms(act, cost) for cost in COSTS]
-        drawn.append(search.curves_of_arms(act))
+        drawn.append(curves_of_arms(act))
     return [figure for figure in drawn if figure is not None]
 
 
 def _ranks(result: StudyResult) -> tuple[str, ...]:
     """Say how well exploring ranked the candidates, as far as that can be said."""
-    pairs = search.rank_pairs(result)
+    pairs = rank_pairs(result)
     if not pairs:
         return ()
-    rho = search.rank_correlation(result)
+    rho = rank_correlation(result)
     count = plural(len(pairs), "candidate")
     if rho is None:
         why = "too few for a rank correlation" if len(pairs) < 3 else "without differences in rank"
@@ -140,10 +148,10 @@ def _search_figures(result: StudyResult) -> list[Figure]:
         "the plain network, orange below. Selected maxima on one seed."
     )
     drawn = [
-        search.ranks(result),
+        ranks(result),
         heatmap("Block by site in exploring", words, explored_cells(result)),
-        *search.importances(result.study.importances or {}),
+        *importances(result.study.importances or {}),
         *(cost_of_trials(result, cost) for cost in ("params", "macs")),
-        search.curves_of_trials(result),
+        curves_of_trials(result),
     ]
     return [figure for figure in drawn if figure is not None]

@@ -11,22 +11,21 @@ from attnsearch.runs.results import (
     difference_text,
     interval_text,
     is_number,
-    listed,
     metric_name,
+    metric_text,
     p_phrase,
     percent,
-    plural,
     points,
     unit,
-    value_text,
 )
 from attnsearch.runs.statistics import (
     IDENTICAL,
     INTERACTION,
     NOT_DISTINGUISHABLE,
     Comparison,
-    claim,
+    judge_claim,
 )
+from attnsearch.runs.words import listed, plural
 
 
 def verdict_sentences(result: StudyResult) -> list[str]:
@@ -50,7 +49,7 @@ def _exploring(result: StudyResult) -> str:
         last = "it has nothing inserted"
     return (
         f"No result yet: exploring alone. The best of {plural(len(result.trials), 'trial')} is "
-        f"{winner.name} with {metric_name(metric)} {value_text(metric, value)}{unit(metric)}, a "
+        f"{winner.name} with {metric_name(metric)} {metric_text(metric, value)}{unit(metric)}, a "
         f"selected maximum on one seed; {last}."
     )
 
@@ -61,7 +60,7 @@ def _confirm(act: ActResult) -> list[str]:
     sentences = []
     own = [c for c in act.comparisons if c.plus == (act.winner,)]
     if act.winner is not None:
-        sentences.append(claim(act.comparisons, act.winner).sentence)
+        sentences.append(judge_claim(act.comparisons, act.winner).sentence)
         sentences.append(_scores(act, act.winner))
         sentences += [_difference(act, c) for c in own]
     others = [c for c in act.comparisons if c not in own and c.against == "baseline"]
@@ -89,9 +88,9 @@ def _scores(act: ActResult, label: str) -> str:
         summary = act.find(name).summary
         if summary is None or summary.mean is None:
             continue
-        words = f"{name} {value_text(act.metric, summary.mean)}{unit(act.metric)}"
+        words = f"{name} {metric_text(act.metric, summary.mean)}{unit(act.metric)}"
         if summary.sd is not None:
-            words += f" (sd {value_text(act.metric, summary.sd)})"
+            words += f" (sd {metric_text(act.metric, summary.sd)})"
         said.append(words)
     if not said:
         return ""

@@ -16,10 +16,10 @@ from attnsearch.runs.results import (
     is_share,
     leaderboard,
     metric_name,
+    metric_text,
     p_text,
     percent,
     points,
-    value_text,
 )
 from attnsearch.runs.statistics import (
     BETTER,
@@ -128,8 +128,8 @@ def arm_table(act: ActResult) -> Table:
             [
                 Cell(arm.label, strong=arm.label == act.winner),
                 Cell("" if arm.inserted in (arm.label, "plain") else arm.inserted),
-                Cell(value_text(metric, mean), mean, strong=arm.best),
-                Cell(value_text(metric, summary.sd if summary else None)),
+                Cell(metric_text(metric, mean), mean, strong=arm.best),
+                Cell(metric_text(metric, summary.sd if summary else None)),
                 Cell(_count(arm), summary.n if summary else 0),
                 *_difference_cells(act, arm),
                 *(Cell(cost_text(k, arm.costs.get(k)), arm.costs.get(k)) for k in COSTS),
@@ -154,7 +154,7 @@ def _count(arm: ArmResult) -> str:
 def _validation(act: ActResult, arm: ArmResult) -> Cell:
     if act.plan.checkpoint == "best_val" or act.plan.part == "val":
         return Cell("")
-    return Cell(value_text(act.metric, arm.validation), arm.validation)
+    return Cell(metric_text(act.metric, arm.validation), arm.validation)
 
 
 def _difference_cells(act: ActResult, arm: ArmResult) -> list[Cell]:
@@ -179,7 +179,7 @@ def shown_verdict(act: ActResult, c: Comparison) -> str:
     margin = act.plan.margin
     edge = None
     if margin is not None:
-        edge = f"{value_text(act.metric, margin)}{points(act.metric)}"
+        edge = f"{metric_text(act.metric, margin)}{points(act.metric)}"
     words = verdict_text(c.verdict, edge)
     if c.against == INTERACTION:
         words = {BETTER: "more than the sum", WORSE: "less than the sum"}.get(c.verdict, words)
@@ -265,7 +265,7 @@ def contrast_table(act: ActResult, members: Sequence[Comparison], family: str) -
                 Cell(p_text(c.permutation_p), c.permutation_p),
                 Cell(p_text(c.equivalence_p_adjusted), c.equivalence_p_adjusted),
                 Cell("" if c.correlation is None else f"{c.correlation:.2f}", c.correlation),
-                Cell(value_text(metric, c.detectable), c.detectable),
+                Cell(metric_text(metric, c.detectable), c.detectable),
             ]
         )
     scopes = sorted({scope_of(act, c) for c in members})
@@ -320,7 +320,7 @@ def secondary_table(act: ActResult) -> Table | None:
         for name in names:
             mean = arm.summary.secondary.get(name) if arm.summary else None
             change = arm.comparison.secondary.get(name) if arm.comparison else None
-            words = "" if mean is None else value_text(name, mean.value)
+            words = "" if mean is None else metric_text(name, mean.value)
             if change is not None and is_number(change.low):
                 words += f" (Δ {difference_text(name, change.value)} "
                 words += f"{interval_text(name, change.low, change.high)})"
@@ -374,7 +374,7 @@ def leaderboard_table(result: StudyResult) -> Table:
         for name in study.objectives:
             value = record.get(name)
             number = float(value) if is_number(value) else None
-            text = cost_text(name, number) if name in COSTS else value_text(name, number)
+            text = cost_text(name, number) if name in COSTS else metric_text(name, number)
             cells.append(Cell(text, number))
         for cost in COSTS:
             if cost not in study.objectives:

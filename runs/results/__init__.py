@@ -5,7 +5,7 @@ collect      From the ledger to a report's `StudyResult`: reads, checks and comp
 predictions  What a report takes from the stored predictions of runs
 model        What a report is made of: a study's acts as they were measured, before any word is
              written
-leaderboard  Tables of a study's runs, as pandas frames and as files
+ranking  Tables of a study's runs, as pandas frames and as files
 frames       A report's numbers as pandas frames, in metric units: nothing rounded, a fact a column
 numbers      How a report writes numbers: shares in percent, their differences in points, p-values,
              costs
@@ -16,15 +16,8 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.results.collect import collect
-    from attnsearch.runs.results.frames import frames
-    from attnsearch.runs.results.leaderboard import (
-        PLAIN_ROLES,
-        SEARCH_ROLES,
-        best,
-        leaderboard,
-        trials_frame,
-    )
+    from attnsearch.runs.results.collect import collect_study
+    from attnsearch.runs.results.frames import study_frames
     from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult, insertions
     from attnsearch.runs.results.numbers import (
         COSTS,
@@ -35,16 +28,22 @@ if TYPE_CHECKING:
         interval_text,
         is_number,
         is_share,
-        listed,
         metric_name,
+        metric_text,
         p_phrase,
         p_text,
         percent,
-        plural,
         points,
-        quantity,
         unit,
-        value_text,
+    )
+    from attnsearch.runs.results.ranking import (
+        PLAIN_ROLES,
+        SEARCH_ROLES,
+        best,
+        leaderboard,
+        leaderboard_note,
+        trials_frame,
+        write_leaderboard,
     )
 
 face(__name__)

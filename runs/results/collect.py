@@ -10,7 +10,6 @@ from statistics import mean, median
 from typing import Any
 
 from attnsearch.runs.ledger import Ledger, PlanRow, TrialRow
-from attnsearch.runs.results.leaderboard import SEARCH_ROLES
 from attnsearch.runs.results.model import (
     ActResult,
     ArmResult,
@@ -21,6 +20,7 @@ from attnsearch.runs.results.model import (
 )
 from attnsearch.runs.results.numbers import COSTS, is_number
 from attnsearch.runs.results.predictions import Predictions
+from attnsearch.runs.results.ranking import SEARCH_ROLES
 from attnsearch.runs.statistics import (
     BETTER,
     NO_VERDICT,
@@ -36,7 +36,7 @@ _FAILED = ("failed", "infeasible", "stopped")
 _NOT_COMPARED = ("source", "fold", "folds", "development")
 
 
-def collect(ledger: Ledger, study_id: int) -> StudyResult:
+def collect_study(ledger: Ledger, study_id: int) -> StudyResult:
     """Read and compare everything that a report shows of a study.
 
     Args:

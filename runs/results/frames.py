@@ -5,13 +5,13 @@ from typing import Any
 import pandas as pd
 
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.runs.results.leaderboard import leaderboard
 from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult
 from attnsearch.runs.results.numbers import COSTS, is_number
+from attnsearch.runs.results.ranking import leaderboard
 from attnsearch.runs.statistics import Comparison, Interval
 
 
-def frames(result: StudyResult) -> dict[str, pd.DataFrame]:
+def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:
     """Every table of a report.
 
     Returns:

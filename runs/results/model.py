@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from attnsearch.runs.ledger import StudyRow, TrialRow
-from attnsearch.runs.results.leaderboard import PLAIN_ROLES, SEARCH_ROLES
+from attnsearch.runs.results.ranking import PLAIN_ROLES, SEARCH_ROLES
 from attnsearch.runs.statistics import AGAINST_BASELINE, Arm, ArmSummary, Comparison, Plan
 
 

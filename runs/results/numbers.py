@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from attnsearch.runs.words import quantity
+
 SHARES = frozenset(
     {
         "accuracy",
@@ -88,7 +90,7 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def value_text(metric: str, value: float | None) -> str:
+def metric_text(metric: str, value: float | None) -> str:
     """A score as it stands in tables, without its unit: ``91.24``."""
     if value is None or value != value:
         return ""
@@ -99,7 +101,7 @@ def value_text(metric: str, value: float | None) -> str:
 
 def difference_text(metric: str, value: float | None) -> str:
     """A difference with its sign: ``+1.80``; in points where the metric is a share."""
-    text = value_text(metric, value)
+    text = metric_text(metric, value)
     if not text or text.startswith(MINUS):
         return text
     return f"+{text}"
@@ -134,36 +136,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.6g} %"
 
 
-def quantity(number: float | None) -> str:
-    """A count with three significant digits and a unit: `2.78 M`."""
-    if number is None:
-        return "-"
-    for sign, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        # 0.9995 and not 1: 999,950 is 1.00 M and not 1000 k.
-        if abs(number) >= 0.9995 * size:
-            scaled = number / size
-            digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
-            return f"{scaled:.{digits}f} {sign}"
-    return f"{number:.0f}" if number == int(number) else f"{number:.3g}"
-
-
 def cost_text(cost: str, value: Any) -> str:
     """A cost as it stands in tables; empty where it was not measured."""
     if not is_number(value):
         return ""
     return quantity(value) if cost in ("params", "macs") else f"{value:.3g}"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`, `1,024 networks`."""
-    return f"{count:,} {noun if count == 1 else noun + 's'}"
-
-
-def listed(words: list[str]) -> str:
-    """Words in a row: ``a``, ``a and b``, ``a, b and c``."""
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

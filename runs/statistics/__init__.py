@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.statistics.claim import claim
+    from attnsearch.runs.statistics.claim import judge_claim
     from attnsearch.runs.statistics.comparison import (
         INTERACTION,
         ArmSummary,

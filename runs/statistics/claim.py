@@ -35,7 +35,7 @@ class Claim:
     sentence: str
 
 
-def claim(comparisons: Sequence[Comparison], winner: str) -> Claim:
+def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Claim:
     """Whether the winner helps: better than each of `NEEDED`, each at alpha after Holm.
 
     All three must hold, so the three tests together keep the level of each of them

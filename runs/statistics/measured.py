@@ -45,7 +45,7 @@ class Measured:
         seed: The run's seed; runs of two arms are paired by fold and seed.
         score: The primary metric; None where the run failed.
         cases: (P,) jackknife pseudo-values of the primary metric, one a patient (or image), from
-            `attnsearch.runs.statistics.patients.case_values`, in the same order for every arm and seed; None
+            `patients.case_values`, in the same order for every arm and seed; None
             leaves the scope of new patients out.
         secondary: Other metrics of the same predictions, by name.
     """

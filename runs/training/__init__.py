@@ -24,6 +24,7 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
+    from attnsearch.runs.training.losses import auxiliary_loss
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
     from attnsearch.runs.training.segment import classes_of, enlarged_logits

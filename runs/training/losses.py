@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.training.optim import TrainError
 
@@ -68,3 +69,38 @@ def check_class_weights(given: Sequence[float] | None, data: DataSet) -> Tensor 
             f"({', '.join(data.class_names)}); give one per class, or balanced"
         )
     return torch.tensor(given, dtype=torch.float32)
+
+
+def auxiliary_loss(
+    network: nn.Module,
+    targets: Tensor,
+    loss_fn: Callable[[Tensor, Tensor], Tensor],
+    weights: Mapping[str, float],
+) -> Tensor | None:
+    """The weighted sum of the side losses of the last forward pass in training mode.
+
+    For classification, the prototype that a block pooled from the map must suffice to name the
+    class: an auxiliary head, in training only, turns it into logits. This is attention-based
+    multiple-instance pooling (Ilse et al. 2018, https://arxiv.org/abs/1802.04712), and trains the
+    block's pooling weights, which get no gradient elsewhere.
+
+    Args:
+        network: As `build_network` gives it.
+        targets: As the loss takes them, for classification (B,).
+        loss_fn: From logits (B, classes) and targets to a scalar.
+        weights: For each block's ``side_loss`` name its weight (``train.aux_weight``); 0 leaves
+            it out, and 0.4 stands where it is not named.
+
+    Returns:
+        A scalar, or None where no block has a side loss.
+    """
+    total = None
+    for site, index, block in side_outputs(network):
+        weight = weights.get(str(block.side_loss), DEFAULT_AUX_WEIGHT)
+        side = block.side
+        if weight == 0 or not isinstance(side, Mapping) or not side:
+            continue
+        head = network.get_submodule(f"auxiliary.{site.replace('.', '_')}.{index}")
+        loss = weight * loss_fn(head(side["prototype"].flatten(1)), targets)
+        total = loss if total is None else total + loss
+    return total

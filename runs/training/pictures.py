@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from attnsearch.runs.metrics import scored_classes
-from attnsearch.runs.readers import IGNORED
+from attnsearch.runs.readers import IGNORED, scored_classes
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]

@@ -13,8 +13,8 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.metrics import confusion, hd95, per_image, scored_classes, shares, summary
-from attnsearch.runs.readers import IGNORED, Masks
+from attnsearch.runs.metrics import confusion, hd95, per_image, shares, summary
+from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.augment import Augment
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation
 from attnsearch.runs.training.mask_losses import mask_loss

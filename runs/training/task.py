@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from attnsearch.blocks.build import auxiliary_loss
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.metrics import classification_metrics
 from attnsearch.runs.training.augment import Augment
 from attnsearch.runs.training.evaluate import Normalisation, predict
-from attnsearch.runs.training.losses import classification_loss
+from attnsearch.runs.training.losses import auxiliary_loss, classification_loss
 
 
 class Task(Protocol):

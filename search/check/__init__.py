@@ -20,6 +20,5 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.search.check.check import check_space
     from attnsearch.search.check.published import networks_text
-    from attnsearch.search.check.survey import Images, loaded_weights
 
 face(__name__)

@@ -6,23 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from attnsearch.blocks.build import Images
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
+from attnsearch.runs.words import duration, value_text
 from attnsearch.search.check.data import data_text
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
 from attnsearch.search.check.outlook import Outlook, outlook, outlook_text, pilot_of
 from attnsearch.search.check.published import published_text
 from attnsearch.search.check.standing import Barred, barred, barred_text, fits_text
-from attnsearch.search.check.survey import Example, Fit, Images, examples, fits, values_text
-from attnsearch.search.text import (
-    duration,
-    paragraph,
-    plural,
-    quantity,
-    run_command,
-    table,
-    value_text,
-)
+from attnsearch.search.check.survey import Example, Fit, examples, fits, values_text
+from attnsearch.search.text import paragraph, plural, quantity, run_command, table
 from attnsearch.spaces import Space, SpaceError, load_space
 
 _START_SECONDS = 12  # Ray, the data and the records, before the first step

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from attnsearch.blocks.build import Images
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.readers import IGNORED, PARTS
-from attnsearch.search.check.survey import Images
 from attnsearch.search.text import paragraph, table
 
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.build import auxiliary_loss
-from attnsearch.runs.training import AUTOCAST
-from attnsearch.search.check.survey import Images
+from attnsearch.blocks.build import Images
+from attnsearch.runs.training import AUTOCAST, auxiliary_loss
 from attnsearch.spaces.file import default_grace
 
 _PROBE_SECONDS = 1.0  # the longest batch that is timed

@@ -17,6 +17,7 @@ from attnsearch.runs.statistics import (
     power_sentence,
     seeds_needed,
 )
+from attnsearch.runs.words import duration
 from attnsearch.search.plans import (
     PlanError,
     ablation_plan,
@@ -26,7 +27,7 @@ from attnsearch.search.plans import (
     plan_runs,
     statistics_of,
 )
-from attnsearch.search.text import duration, paragraph, plural
+from attnsearch.search.text import paragraph, plural
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import is_share
 from attnsearch.spaces.space import NONE

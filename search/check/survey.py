@@ -13,6 +13,7 @@ import torch
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import (
     SUPPLIED,
+    Images,
     Insertion,
     Site,
     complete,
@@ -22,7 +23,7 @@ from attnsearch.blocks.build import (
     network_sites,
 )
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.measure import cost
+from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.spaces import Decision, Space
 from attnsearch.spaces.space import NONE, Group
 
@@ -31,21 +32,6 @@ _MAX_COMBINATIONS = 512  # of the hyperparameters of one block
 _MAX_FORBIDDEN = 500  # networks asked about, from the extreme inwards, until one is allowed
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Images:
-    """What a network is built for.
-
-    Attributes:
-        channels: Of an image.
-        size: Height and width in pixels.
-        classes: Outputs.
-    """
-
-    channels: int
-    size: tuple[int, int]
-    classes: int
 
 
 @dataclass(frozen=True)
@@ -115,13 +101,6 @@ def examples(space: Space, images: Images) -> list[Example]:
     ]
 
 
-def loaded_weights(space: Space, images: Images) -> str:
-    """What the file of `network.weights` gives to the default network, and what it does not."""
-    config = space.resolve(space.defaults())
-    network = build_network(config, images.channels, images.classes, images.size)
-    return str(network.weights_report)
-
-
 def fits(space: Space, images: Images) -> list[Fit]:
     """Tries every block at every site where it may stand, with all its hyperparameters."""
     found = []
@@ -168,8 +147,8 @@ def _example(space: Space, which: str, values: Mapping[str, Any], images: Images
     except AttnsearchError as error:
         outside = outside or f"cannot be built: {error}"
     else:
-        params = cost.params(network)
-        macs = cost.macs(network, (images.channels, *images.size))
+        params = count_params(network)
+        macs = count_macs(network, (images.channels, *images.size))
         weights = str(network.weights_report) if network.weights_report else None
         limits = space.document.get("limits") or {}
         for name, value in (("params", params), ("macs", macs)):
@@ -281,7 +260,7 @@ def _block_params(block: str, params: tuple[tuple[str, Any], ...], site: Site) -
 
 def _host_params(task: str, network: Mapping[str, Any], images: Images) -> int:
     plain = {"task": task, "network": {**network, "weights": None}, "insert": []}
-    return cost.params(build_network(plain, images.channels, images.classes, images.size))
+    return count_params(build_network(plain, images.channels, images.classes, images.size))
 
 
 def _hosts(space: Space) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from attnsearch.blocks.build import architecture, describe
+from attnsearch.blocks.build import canonical_architecture, describe
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.statistics import Arm
-from attnsearch.search.text import value_text
+from attnsearch.runs.words import value_text
 from attnsearch.spaces import Space, canonical_text
 from attnsearch.spaces.file import primary_metrics
 from attnsearch.spaces.space import NONE
@@ -123,7 +123,7 @@ def same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def network_text(config: Mapping[str, Any]) -> str:
     """The architecture of a config as text, equal for equal networks."""
-    return json.dumps(architecture(config), sort_keys=True)
+    return json.dumps(canonical_architecture(config), sort_keys=True)
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -30,8 +30,8 @@ from attnsearch.blocks.build import (
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.runs.words import value_text
 from attnsearch.search.plans.arms import Config, entry_name, insertions, values_of
-from attnsearch.search.text import value_text
 from attnsearch.spaces import Decision, DecisionError, Space
 from attnsearch.spaces.file import same
 from attnsearch.spaces.space import NONE, Group, block_label, complete_train

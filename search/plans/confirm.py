@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from attnsearch.blocks.build import expand
+from attnsearch.blocks.build import Images, expand
 from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
-from attnsearch.search.check import Images
 from attnsearch.search.plans.arms import (
     Config,
     PlanError,

@@ -11,11 +11,18 @@ import torch
 from torch import nn
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.build import as_size, as_width, expand, find_backbone, match, network_sites
+from attnsearch.blocks.build import (
+    Images,
+    as_size,
+    as_width,
+    expand,
+    find_backbone,
+    match,
+    network_sites,
+)
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import host_constructor, weights_file
-from attnsearch.blocks.measure import cost
-from attnsearch.search.check import Images
+from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.search.plans.arms import Config, insertions, values_of
 from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.spaces import Space
@@ -185,9 +192,9 @@ def _measure(images: Images, match: str) -> Measure:
         if key not in known:
             network = _built(config, images)
             if match == "params":
-                known[key] = cost.params(network)
+                known[key] = count_params(network)
             else:
-                known[key] = cost.macs(network, (images.channels, *images.size))
+                known[key] = count_macs(network, (images.channels, *images.size))
         return known[key]
 
     return measure

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from attnsearch.runs.statistics import Arm, Plan
-from attnsearch.search.text import duration, paragraph, plural, table
+from attnsearch.runs.words import duration
+from attnsearch.search.text import paragraph, plural, table
 
 _KINDS = {
     "candidate": "candidate",

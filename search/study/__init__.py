@@ -14,7 +14,7 @@ outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
 stage        What the acts of a study share: their surroundings, and how runs are told apart and
              ranked
-ablate       Ablations by themselves: around one config, or around the winner of a study
+ablation       Ablations by themselves: around one config, or around the winner of a study
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.search.study.ablate import ablate
+    from attnsearch.search.study.ablation import ablate
     from attnsearch.search.study.events import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
     from attnsearch.search.study.outcome import StudyResult
     from attnsearch.search.study.session import run_study

@@ -1,6 +1,6 @@
 """The exploring act: proposes trials, passes over what is known, and takes their outcomes.
 
-A `Source` for `attnsearch.search.workers.executor.execute`. What it knows of earlier sessions it reads
+A `Source` for `attnsearch.search.workers.execute`. What it knows of earlier sessions it reads
 from the ledger when it is made, so that a study goes on as if it had not been interrupted.
 """
 
@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 from attnsearch.runs.ledger import RunRow, TrialRow
+from attnsearch.runs.words import value_text
 from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.records import BASELINE, Entry, Records
-from attnsearch.search.text import value_text
 from attnsearch.search.workers import Curve, EarlyStopping, Job, Outcome, Report, excess
 from attnsearch.spaces import Space
 

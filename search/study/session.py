@@ -9,12 +9,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.build import Images, build_network
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.mirror import tracking_uri
-from attnsearch.search.check import loaded_weights
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.act_sources import ENDED, Acts
@@ -26,7 +26,7 @@ from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import StudyResult, outcome_text
 from attnsearch.search.study.records import LateMirror
 from attnsearch.search.study.stage import Stage, dataset_name
-from attnsearch.search.workers import Cluster, ClusterError, Need, cluster, scheduler_name
+from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.space import TASK_OF_BUILT_IN
 
@@ -330,7 +330,7 @@ class Session:
     def _start_ray(
         self, stack: contextlib.ExitStack, meanwhile: Callable[[], None] = lambda: None
     ) -> Cluster:
-        running = stack.enter_context(cluster(self.need, self._most_jobs(), meanwhile))
+        running = stack.enter_context(running_cluster(self.need, self._most_jobs(), meanwhile))
         self._check_not_stopped()
         if running.nodes > 1 and scheduler_name(self.search["scheduler"]) == "hyperband":
             raise ClusterError(
@@ -420,3 +420,10 @@ def _in_background(function: Callable[[], Any]) -> Future[Any]:
 
     threading.Thread(target=work, daemon=True).start()
     return future
+
+
+def loaded_weights(space: Space, images: Images) -> str:
+    """What the file of `network.weights` gives to the default network, and what it does not."""
+    config = space.resolve(space.defaults())
+    network = build_network(config, images.channels, images.classes, images.size)
+    return str(network.weights_report)

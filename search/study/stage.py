@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.build import Images
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger, RunRow, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
-from attnsearch.search.check import Images
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.explorers import Explorers

@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from attnsearch.runs.words import duration
 from attnsearch.search.study import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
-from attnsearch.search.text import duration, plural, quantity, score
+from attnsearch.search.text import plural, quantity, score
 
 _STATES = ("finished", "stopped", "failed", "infeasible")
 _STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "infeasible": "magenta"}

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attnsearch.search.cli import DONE, FAILED, INTERRUPTED
+from attnsearch.runs.words import value_text
+from attnsearch.search.exit import DONE, FAILED, INTERRUPTED
 from attnsearch.search.study import StudyInfo
 from attnsearch.search.terminal.arms import arms_text
 from attnsearch.search.terminal.progress import open_progress
@@ -18,7 +19,7 @@ from attnsearch.search.terminal.show import (
     leaderboard_text,
     states_text,
 )
-from attnsearch.search.text import paragraph, run_command, table, value_text
+from attnsearch.search.text import paragraph, run_command, table
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow, panel_file, weights_folder
+from attnsearch.runs.words import duration, value_text
 from attnsearch.search.propose import Objectives
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
-from attnsearch.search.text import duration, paragraph, plural, quantity, score, table, value_text
+from attnsearch.search.text import paragraph, plural, quantity, score, table
 
 BASELINE = "baseline"  # the role of the plain network that is trained beside a search
 

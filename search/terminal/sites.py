@@ -1,6 +1,6 @@
 """Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once."""
 
-from attnsearch.blocks.build import Site, match, sites
+from attnsearch.blocks.build import Site, backbone_sites, match
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, find_backbone
 from attnsearch.search.text import paragraph, table
@@ -54,7 +54,7 @@ def sites_text(
         image_size = found.usual_size
     stem = stem or found.stems[0]
     found.check_size((image_size, image_size), stem)
-    places = sites(backbone, stem, width, image_size, decoder)
+    places = backbone_sites(backbone, stem, width, image_size, decoder)
     title = (
         f"{backbone}: {len(places)} sites in {len(found.depths)} stages of "
         f"{', '.join(map(str, found.depths))} {found.block.replace('_', '-')} blocks; "

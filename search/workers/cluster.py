@@ -99,7 +99,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(
+def running_cluster(
     need: Need, most: int, meanwhile: Callable[[], None] = lambda: None
 ) -> Iterator[Cluster]:
     """Ray, running for as long as the context is open.

@@ -24,7 +24,7 @@ from ray.tune import Trainable
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
-from attnsearch.blocks.measure import macs, params
+from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.runs.training import Training
@@ -240,7 +240,10 @@ class Worker(Trainable):  # type: ignore[misc]
         """By how much the network exceeds its limits, measuring the cheap costs first."""
         limits = self._job.limits
         shape = network_input(self._datasets[self._job.dataset])
-        self._costs = {"params": params(training.network), "macs": macs(training.network, shape)}
+        self._costs = {
+            "params": count_params(training.network),
+            "macs": count_macs(training.network, shape),
+        }
         found = excess(self._costs, limits)
         if not any(value > 0 for value in found.values()) and set(limits) & set(MEASURED):
             self._costs = training.costs()

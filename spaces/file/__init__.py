@@ -10,11 +10,11 @@ keys_search     The keys of a space file that say what is done with the space: s
 keys_weights    The `network.weights` key: a file, or a file and a key map
 keys_published  The `published` section: what the authors of a network state, beside which `check`
                 counts
-validate        Checks a document against the model, with messages in the words of a space file
+validation        Checks a document against the model, with messages in the words of a space file
 overrides       `--set KEY=VALUE`: changes to a document before it is checked
 json_schema     The JSON Schema of space files, for editors and for reading
 writing         A config as YAML that a person can read and `load_space` loads again
-shipped         The space files that come with attnsearch
+shipped_files         The space files that come with attnsearch
 """
 
 from typing import TYPE_CHECKING
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
         primary_metrics,
     )
     from attnsearch.spaces.file.overrides import apply_overrides
-    from attnsearch.spaces.file.shipped import find_space_file, published, shipped
-    from attnsearch.spaces.file.validate import explain, locate, validate
+    from attnsearch.spaces.file.shipped_files import find_space_file, published, shipped
+    from attnsearch.spaces.file.validation import explain, locate, validate
     from attnsearch.spaces.file.values import (
         Choice,
         FloatRange,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         SearchableAny,
         kind_of,
         label,
+        plain,
         same,
     )
     from attnsearch.spaces.file.writing import dump

@@ -12,7 +12,7 @@ from attnsearch.blocks.build import (
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.spaces.file.keys import SpaceFile
-from attnsearch.spaces.space import plain
+from attnsearch.spaces.file.values import plain
 
 _SPECS = ("Choice", "IntRange", "FloatRange")
 

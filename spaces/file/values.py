@@ -270,3 +270,12 @@ else:
                 | Annotated[FloatRange[kind], Tag("<float>")],
                 Discriminator(_tag),
             ]
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON would give it back: lists for tuples."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value

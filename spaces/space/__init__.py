@@ -10,7 +10,7 @@ fits        Whether blocks can stand where a space file puts them
 hosts       The networks that a file can make, before anything is inserted, and what they must
             allow
 counting    How many different networks a space holds
-canonical   What of a config determines the result of training it
+canonical_form   What of a config determines the result of training it
 checks      Keys of a space file that contradict each other, or that have no effect
 """
 
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.space.canonical import canonical, canonical_text
+    from attnsearch.spaces.space.canonical_form import canonical, canonical_text
     from attnsearch.spaces.space.checks import TASK_OF_BUILT_IN
-    from attnsearch.spaces.space.decisions import Decision, block_label, decision, plain
+    from attnsearch.spaces.space.decisions import Decision, block_label, decision
     from attnsearch.spaces.space.fits import Host
     from attnsearch.spaces.space.insertions import NONE, Group, Option
     from attnsearch.spaces.space.load import load_space

@@ -27,7 +27,7 @@ from attnsearch.spaces.file import (
     primary_metrics,
     shown,
 )
-from attnsearch.spaces.space.canonical import OF_PIXEL_LOSSES
+from attnsearch.spaces.space.canonical_form import OF_PIXEL_LOSSES
 from attnsearch.spaces.space.decisions import is_spec
 
 TASK_OF_BUILT_IN = {"digits": "classification", "scenes": "segmentation"}

@@ -2,39 +2,57 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from attnsearch.spaces.space.decisions import Decision
+from attnsearch.spaces.space.fits import Fits, Host
 from attnsearch.spaces.space.insertions import Group
-
-if TYPE_CHECKING:
-    from attnsearch.spaces.space.space import Space
+from attnsearch.spaces.space.rules import Rule
 
 _MAX_WALKED = 200_000
 _MAX_OPTIONS = 4096
 
 
-def count_architectures(space: "Space") -> int:
-    """Counts the networks of a space; see `Space.architecture_count`."""
-    hosts = [s.decision for s in space.settings if s.path[0] == "network"]
+def count_architectures(
+    groups: Sequence[Group],
+    rules: Sequence[Rule],
+    hosts: Sequence[Decision],
+    host: Callable[[Mapping[str, Any]], Host],
+    fits: Fits,
+) -> int:
+    """Count the networks of a space; see `Space.architecture_count`.
+
+    Args:
+        groups: The groups of insertions.
+        rules: The combinations that are forbidden.
+        hosts: The decisions that choose the host network.
+        host: The host network under values of the decisions.
+        fits: What fits where.
+    """
     total = 0
     if math.prod(d.count or 1 for d in hosts) > _MAX_OPTIONS:
         hosts = []
-    for host in _assignments(hosts):
-        total += _count_under(space, host)
+    for chosen in _assignments(hosts):
+        total += _count_under(chosen, groups, rules, host(chosen), fits)
     return total
 
 
-def _count_under(space: "Space", host: Mapping[str, Any]) -> int:
-    """Counts the networks of one host."""
-    options = [_group_options(space, group, host) for group in space.groups]
-    names = {name for group in space.groups for d in group.decisions for name in [d.name]}
-    rules = [rule for rule in space.rules if rule.conditions.keys() <= names | host.keys()]
+def _count_under(
+    chosen: Mapping[str, Any],
+    groups: Sequence[Group],
+    every_rule: Sequence[Rule],
+    host: Host,
+    fits: Fits,
+) -> int:
+    """Count the networks of one host, which its chosen values name."""
+    options = [_group_options(group, host, fits) for group in groups]
+    names = {decision.name for group in groups for decision in group.decisions}
+    rules = [rule for rule in every_rule if rule.conditions.keys() <= names | chosen.keys()]
     touched = {name for rule in rules for name in rule.conditions}
     bound = [
         listed
-        for group, (_, listed) in zip(space.groups, options, strict=True)
+        for group, (_, listed) in zip(groups, options, strict=True)
         if touched & {d.name for d in group.decisions}
     ]
     every = math.prod(count for count, _ in options)
@@ -44,7 +62,7 @@ def _count_under(space: "Space", host: Mapping[str, Any]) -> int:
         return every
     allowed = 0
     for combination in itertools.product(*listed):
-        values = dict(host)
+        values = dict(chosen)
         for choice in combination:
             values |= choice
         allowed += not any(rule.holds(values) for rule in rules)
@@ -52,12 +70,11 @@ def _count_under(space: "Space", host: Mapping[str, Any]) -> int:
 
 
 def _group_options(
-    space: "Space", group: Group, host: Mapping[str, Any]
+    group: Group, host: Host, fits: Fits
 ) -> tuple[int, list[dict[str, Any]] | None]:
-    """Counts the ways to fill a group, and lists them where they are few."""
+    """Count the ways to fill a group, and list them where they are few."""
     listed: list[dict[str, Any]] = []
     uncounted = 0
-    network = space.host(host)
     for option in group.options.values():
         count = math.prod(d.count or 1 for d in option.decisions)
         if count > _MAX_OPTIONS:
@@ -67,12 +84,12 @@ def _group_options(
         listed += [
             {**chosen, **values}
             for values in _assignments(option.decisions)
-            if not space.fits.fault(network, group, option.block, option.params(values))
+            if not fits.fault(host, group, option.block, option.params(values))
         ]
     return len(listed) + uncounted, None if uncounted else listed
 
 
-def _assignments(decisions: list[Decision]) -> Iterator[dict[str, Any]]:
+def _assignments(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
     """Yields all values of some decisions, a float range without step at its default."""
     axes = [
         [(d.name, value) for value in ([d.default()] if d.count is None else d.values())]

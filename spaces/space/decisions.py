@@ -14,6 +14,7 @@ from attnsearch.spaces.file import (
     IntRange,
     label,
     nearest,
+    plain,
     same,
     shown,
 )
@@ -201,15 +202,6 @@ def decision(name: str, spec: Any, parents: Parents = ()) -> Decision:
 def is_spec(value: Any) -> bool:
     """Whether a checked value is searched rather than fixed."""
     return isinstance(value, Choice | IntRange | FloatRange)
-
-
-def plain(value: Any) -> Any:
-    """Returns a value as JSON would give it back: lists for tuples."""
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return value
 
 
 def block_label(block: str) -> str:

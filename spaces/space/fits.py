@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from attnsearch.blocks.build import Site, check_fit, sites
+from attnsearch.blocks.build import Site, backbone_sites, check_fit
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.spaces.file import KeyPath, Problems, label
 from attnsearch.spaces.space.decisions import Decision
@@ -49,7 +49,7 @@ class Host:
 
     def sites(self) -> list[Site]:
         """Its sites."""
-        return sites(self.backbone, self.stem, self.width, self.image_size, self.decoder)
+        return backbone_sites(self.backbone, self.stem, self.width, self.image_size, self.decoder)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import BACKBONES, Site, find_backbone, find_stem, sites
+from attnsearch.blocks.build import BACKBONES, Site, backbone_sites, find_backbone, find_stem
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import HEADS, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
@@ -208,7 +208,7 @@ class _Loading:
         if self.problems.wrong(("network", "backbone")):
             return None
         try:
-            return sites(network.backbone, decoder=decoder_of(self.file))
+            return backbone_sites(network.backbone, decoder=decoder_of(self.file))
         except SiteError as error:
             self.problems.add(("network", "backbone"), str(error))
             return None

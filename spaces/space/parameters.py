@@ -25,10 +25,11 @@ from attnsearch.spaces.file import (
     kind_of,
     locate,
     nearest,
+    plain,
     same,
     shown,
 )
-from attnsearch.spaces.space.decisions import NAME_CHARACTERS, block_label, is_spec, plain
+from attnsearch.spaces.space.decisions import NAME_CHARACTERS, block_label, is_spec
 
 
 @dataclass

@@ -8,9 +8,17 @@ from typing import Any
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, as_width
 from attnsearch.blocks.hosts import HEADS
-from attnsearch.spaces.file import DecisionError, KeyPath, Place, Problem, SpaceError, nearest
+from attnsearch.spaces.file import (
+    DecisionError,
+    KeyPath,
+    Place,
+    Problem,
+    SpaceError,
+    nearest,
+    plain,
+)
 from attnsearch.spaces.space.counting import count_architectures
-from attnsearch.spaces.space.decisions import Decision, plain
+from attnsearch.spaces.space.decisions import Decision
 from attnsearch.spaces.space.fits import Fits, Host, Infeasible
 from attnsearch.spaces.space.insertions import NONE, Group
 from attnsearch.spaces.space.parameters import complete_parameters, side_loss
@@ -210,7 +218,8 @@ class Space:
         cannot be built taken off, while it takes at most 200,000 combinations to find it; beyond
         that, it is an upper bound. A network that two entries can give alike counts twice.
         """
-        return count_architectures(self)
+        hosts = [s.decision for s in self.settings if s.path[0] == "network"]
+        return count_architectures(self.groups, self.rules, hosts, self.host, self.fits)
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Goes through all combinations that are not forbidden.

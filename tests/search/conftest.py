@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.mirror.mirror import MirrorReport
 from attnsearch.runs.training.train import Diverged
-from attnsearch.search.workers.cluster import Cluster, Need, cluster
+from attnsearch.search.workers.cluster import Cluster, Need, running_cluster
 from attnsearch.search.workers.job import Job, Outcome, Report, Source
 from attnsearch.search.workers.worker import Worker, make_training
 
@@ -172,7 +172,7 @@ def job_list() -> type[JobList]:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
     """One Ray, with room for one trial, for all tests that run inside this process."""
-    with cluster(Need(), 1) as running:
+    with running_cluster(Need(), 1) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from attnsearch.search import cli as cli_module
-from attnsearch.search.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call, cli
+from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call, cli
 
 COMMANDS = {
     "run": {"space", "--set", "--fresh", "--until"},

@@ -1,6 +1,7 @@
 import pytest
 
-from attnsearch.search.text import duration, quantity, table, value_text
+from attnsearch.runs.words import duration, value_text
+from attnsearch.search.text import quantity, table
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.architecture import (
-    Insertion,
-    architecture,
-    complete,
-    describe,
-    expand,
-)
+from attnsearch.blocks.build.architecture import Insertion, canonical_architecture, complete, describe, expand
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
@@ -116,8 +110,8 @@ def test_the_canonical_form_is_equal_for_equal_networks() -> None:
         stem="imagenet",
         width=1,
     )
-    assert architecture(one) == architecture(other)
-    assert architecture(one) == {
+    assert canonical_architecture(one) == canonical_architecture(other)
+    assert canonical_architecture(one) == {
         "backbone": "resnet18",
         "stem": "imagenet",
         "width": 1.0,
@@ -127,7 +121,7 @@ def test_the_canonical_form_is_equal_for_equal_networks() -> None:
             for block in (0, 1)
         ],
     }
-    assert json.loads(json.dumps(architecture(one))) == architecture(one)
+    assert json.loads(json.dumps(canonical_architecture(one))) == canonical_architecture(one)
 
 
 @pytest.mark.parametrize(
@@ -143,13 +137,13 @@ def test_the_canonical_form_is_equal_for_equal_networks() -> None:
 )
 def test_the_canonical_form_differs_for_different_networks(change: dict[str, Any]) -> None:
     insert = change.pop("insert", [entry("layer4", "gc")])
-    assert architecture(config(*insert, **change)) != architecture(config(entry("layer4", "gc")))
+    assert canonical_architecture(config(*insert, **change)) != canonical_architecture(config(entry("layer4", "gc")))
 
 
 def test_order_at_one_site_matters() -> None:
     one = config(entry("layer4", "gc"), entry("layer4", "se"))
     other = config(entry("layer4", "se"), entry("layer4", "gc"))
-    assert architecture(one) != architecture(other)
+    assert canonical_architecture(one) != canonical_architecture(other)
 
 
 def test_describe() -> None:

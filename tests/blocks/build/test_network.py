@@ -10,17 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.network import (
-    auxiliary_loss,
-    build_network,
-    build_plain,
-    check_fit,
-    side_outputs,
-)
-from attnsearch.blocks.build.sites import BACKBONES, Backbone, match, sites
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts.resnet import ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
+from attnsearch.blocks.build.network import build_network, build_plain, check_fit, side_outputs
+from attnsearch.runs.training.losses import auxiliary_loss
+from attnsearch.blocks.build.sites import BACKBONES, Backbone, match, backbone_sites
 
 ADDITIONS = ("stem", "layer*", "layer*.*", "layer*.*.residual", "layer*.*.after_conv*")
 FEW: dict[str, Any] = {
@@ -83,13 +78,13 @@ def test_none_and_identity_are_the_plain_network_bit_for_bit(backbone: str, bloc
 
 
 def _count(backbone: str) -> int:
-    return sum(not site.replaces for site in sites(backbone))
+    return sum(not site.replaces for site in backbone_sites(backbone))
 
 
 @pytest.mark.parametrize("block", list(BLOCKS))
 @pytest.mark.parametrize("backbone", ["basic", "short"])
 def test_a_block_stands_wherever_check_fit_lets_it(backbone: str, block: str) -> None:
-    places = sites(backbone, image_size=8)
+    places = backbone_sites(backbone, image_size=8)
     params = FEW.get(block, {})
     plain = build_plain(config(backbone), image_size=8).state_dict()
     stood = 0

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from attnsearch.blocks import BLOCKS, build_network, build_plain
-from attnsearch.blocks.build.architecture import architecture
-from attnsearch.blocks.build.sites import sites
+from attnsearch.blocks.build.architecture import canonical_architecture
+from attnsearch.blocks.build.sites import backbone_sites
 
 HOSTS = {
     "resnet18": {"backbone": "resnet18", "stem": "small", "width": 0.25},
@@ -57,7 +57,7 @@ NOISY, SLIGHT = f"{__name__}:Noisy", f"{__name__}:Slight"
 
 def insert(host: dict[str, Any], blocks: list[str]) -> list[dict[str, Any]]:
     """Blocks at every site where they are added, taken in turn."""
-    places = sites(host["backbone"], host["stem"], host["width"], SIZE)
+    places = backbone_sites(host["backbone"], host["stem"], host["width"], SIZE)
     added = [site.name for site in places if not site.replaces]
     return [
         {
@@ -160,6 +160,6 @@ def test_in_place_of_a_convolution_it_changes_nothing_and_the_loss_is_reported(
     assert report.replaced == ["layer2.0.conv2.weight", "layer2.1.conv2.weight"]
     assert not any("gate" in name for name in network.state_dict())
     bare = {"network": host, "insert": [entry]}
-    assert architecture(safe) == architecture(bare)
+    assert canonical_architecture(safe) == canonical_architecture(bare)
     added = {"network": host, "insert": [{**entry, "at": "layer2", "pretrained_safe": True}]}
-    assert "pretrained_safe" in json.dumps(architecture(added))
+    assert "pretrained_safe" in json.dumps(canonical_architecture(added))

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.build.sites import BACKBONES, Site, blocks_per_stage, match, sites
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts.construct import host_constructor
 from attnsearch.blocks.hosts.host import Inserted
 from attnsearch.blocks.mechanisms.table import BLOCKS
+from attnsearch.blocks.build.network import build_network
+from attnsearch.blocks.build.sites import BACKBONES, Site, blocks_per_stage, match, backbone_sites
 
 
 def names(pattern: str, backbone: str = "resnet18") -> list[str]:
-    return [site.name for site in match(pattern, sites(backbone))]
+    return [site.name for site in match(pattern, backbone_sites(backbone))]
 
 
 def note(
@@ -57,7 +57,7 @@ def stems(backbone: str) -> tuple[str, ...]:
 def test_every_site_is_what_the_network_has_there(
     backbone: str, stem: str, width: float | str, size: tuple[int, int]
 ) -> None:
-    found = sites(backbone, stem, width, size)
+    found = backbone_sites(backbone, stem, width, size)
     with torch.device("meta"):
         settings = {"backbone": backbone, "stem": stem, "width": width}
         network = host_constructor(settings, 3, 10, size)().eval()
@@ -87,7 +87,7 @@ def test_every_site_is_what_the_network_has_there(
 
 
 def test_all_sites_of_a_small_network() -> None:
-    found = {site.name: site for site in sites("resnet18")}
+    found = {site.name: site for site in backbone_sites("resnet18")}
     assert len(found) == 1 + 4 + 8 * 6
     block = ["conv1", "after_conv1", "conv2", "after_conv2", "residual"]
     assert list(found)[:7] == ["stem", *(f"layer1.0.{part}" for part in block), "layer1.0"]
@@ -96,7 +96,7 @@ def test_all_sites_of_a_small_network() -> None:
     )
     assert found["layer4"] == Site("layer4", "stage", 512, (7, 7), 512, (7, 7), stage=4)
     assert found["stem"].size == (56, 56)
-    assert "layer1.0.conv3" in [site.name for site in sites("resnet50")]
+    assert "layer1.0.conv3" in [site.name for site in backbone_sites("resnet50")]
 
 
 def test_blocks_per_stage() -> None:
@@ -166,27 +166,27 @@ def test_a_pattern_that_names_nothing_is_explained(pattern: str, hint: str) -> N
 
 def test_unknown_hosts_are_explained() -> None:
     with pytest.raises(SiteError, match=r"resnet17.*nearest: resnet1.*resnet152"):
-        sites("resnet17")
+        backbone_sites("resnet17")
     with pytest.raises(SiteError, match=r"no stem 'smal'.*nearest: small"):
-        sites("resnet18", "smal")
+        backbone_sites("resnet18", "smal")
     with pytest.raises(SiteError, match=r"resnet20 has no stem 'imagenet'.*stems are: small"):
-        sites("resnet20", "imagenet")
+        backbone_sites("resnet20", "imagenet")
     for width in (0, -1, float("nan"), float("inf")):
         with pytest.raises(SiteError, match="width"):
-            sites("resnet18", width=width)
+            backbone_sites("resnet18", width=width)
     for size in (0, (3, 0), (1, 2, 3), 1.5):
         with pytest.raises(SiteError, match="image_size"):
-            sites("resnet18", image_size=size)  # type: ignore[arg-type]
+            backbone_sites("resnet18", image_size=size)  # type: ignore[arg-type]
 
 
 def test_a_site_prints_its_shapes() -> None:
-    found = {site.name: str(site) for site in sites("resnet18", "small", 0.5, (16, 8))}
+    found = {site.name: str(site) for site in backbone_sites("resnet18", "small", 0.5, (16, 8))}
     assert found["layer1"] == "layer1 (32 channels, 16x8)"
     assert found["layer2.0.conv1"] == ("layer2.0.conv1 (32 channels, 16x8 -> 64 channels, 8x4)")
 
 
 def test_sites_need_no_torch() -> None:
-    code = "import sys; from attnsearch.blocks.build.sites import sites; sites('resnet152')"
+    code = "import sys; from attnsearch.blocks.build.sites import backbone_sites; backbone_sites('resnet152')"
     code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.build.architecture import architecture
+from attnsearch.blocks.build.architecture import canonical_architecture
 from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.hosts.axial_block import AxialBlock
@@ -494,7 +494,7 @@ def test_gates_are_frozen_until_they_are_released(tmp_path: Path) -> None:
     network = build_network(released, 3, 2, 32)
     network(torch.randn(2, 3, 32, 32)).square().sum().backward()
     assert all(gate.grad is not None and gate.grad != 0 for gate in gates(network))
-    assert architecture(released) != architecture(space)
+    assert canonical_architecture(released) != canonical_architecture(space)
 
 
 @pytest.mark.parametrize(
@@ -579,7 +579,7 @@ def test_joint_patches_are_a_setting_of_the_network(tmp_path: Path) -> None:
     joint = config(tmp_path, "medt", 128, network={"backbone": "medt", "joint_patches": True})
     built = build_network(joint, 3, 2, 128)
     assert isinstance(built, MedT) and built.folding is None
-    assert architecture(joint) != architecture(config(tmp_path, "medt", 128))
+    assert canonical_architecture(joint) != canonical_architecture(config(tmp_path, "medt", 128))
 
 
 @pytest.mark.slow  # tracing whole networks: minutes

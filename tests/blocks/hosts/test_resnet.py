@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.build.sites import BACKBONES, Backbone, sites
+from attnsearch.blocks.build.sites import BACKBONES, Backbone, backbone_sites
 from attnsearch.blocks.hosts.resnet import HostConv2d, PaddedShortcut, ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
@@ -191,7 +191,7 @@ def test_an_added_block_acts_at_its_site_and_nowhere_else(backbone: str) -> None
     settings = {"stem": "small", "width": 0.125}
     plain = shaken(build_network(config(backbone, **settings)))
     x = torch.randn(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
-    places = sites(backbone, "small", 0.125, (9, 8))
+    places = backbone_sites(backbone, "small", 0.125, (9, 8))
     chosen = [s for s in places if not s.replaces and (s.stage in (None, 2) or s.block is None)]
     assert {site.kind for site in chosen} == {"stem", "stage", "block", "residual", "after_conv"}
     with torch.no_grad():

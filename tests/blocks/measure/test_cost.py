@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.network import auxiliary_loss, build_network
+from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.measure import cost
 from attnsearch.blocks.mechanisms.table import BLOCKS
+from attnsearch.runs.training.losses import auxiliary_loss
 
 
 def config(backbone: str, *insert: tuple[str, str], **network: object) -> dict[str, object]:
@@ -41,7 +42,7 @@ class Attention(nn.Module):
 
 @pytest.mark.parametrize("way", ["sdpa", "einsum", "layer", "sdpa numbers", "layer numbers"])
 def test_attention_products_are_counted(way: str) -> None:
-    counted = cost.macs(nn.Sequential(Attention(16, way)), (16, 8, 8))
+    counted = cost.count_macs(nn.Sequential(Attention(16, way)), (16, 8, 8))
     projections = 4 * 64 * 16 * 16 if "layer" in way else 0
     assert counted == 2 * 64 * 64 * 16 + projections
 
@@ -55,7 +56,7 @@ def test_macs_by_hand() -> None:
         nn.Linear(8 * 5 * 5, 7),
     )
     by_hand = 25 * 8 * 3 * 9 + 25 * 8 * 2 * 25 + 200 * 7
-    assert cost.macs(layers, (3, 9, 10)) == by_hand
+    assert cost.count_macs(layers, (3, 9, 10)) == by_hand
 
 
 @pytest.mark.parametrize(
@@ -65,17 +66,17 @@ def test_macs_by_hand() -> None:
 )
 def test_macs_of_the_hosts(backbone: str, published: int) -> None:
     network = build_network(config(backbone), classes=1000, image_size=224)
-    assert cost.macs(network, (3, 224, 224)) == published
+    assert cost.count_macs(network, (3, 224, 224)) == published
 
 
 def test_auxiliary_heads_cost_nothing_at_inference() -> None:
     network = build_network(config("resnet20", ("layer3", "ecrm")), classes=10)
     heads = sum(p.numel() for p in network.auxiliary.parameters())
     assert heads == 64 * 10 + 10
-    assert cost.params(network) == sum(p.numel() for p in network.parameters()) - heads
+    assert cost.count_params(network) == sum(p.numel() for p in network.parameters()) - heads
     inserted = sum(p.numel() for p in network.inserted.parameters())
-    assert cost.params(network) == 269_722 + inserted
-    assert cost.macs(network, (3, 32, 32)) > cost.macs(
+    assert cost.count_params(network) == 269_722 + inserted
+    assert cost.count_macs(network, (3, 32, 32)) > cost.count_macs(
         build_network(config("resnet20")), (3, 32, 32)
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.measure.cost import macs
+from attnsearch.blocks.measure.cost import count_macs
 from attnsearch.blocks.mechanisms.axial import AxialAttention
 from attnsearch.blocks.mechanisms.axial_core import product_moments
 from attnsearch.blocks.mechanisms.table import BLOCKS
@@ -113,7 +113,7 @@ def test_products_in_place_and_fused_are_counted(position: bool) -> None:
     if position:
         attention += W * G * H * H * (c // 2 + c // 2 + c)
     block = AxialAttention(C, C, G, span=H, position=position)
-    assert macs(block, (C, H, W)) == H * W * C * 2 * C + attention
+    assert count_macs(block, (C, H, W)) == H * W * C * 2 * C + attention
 
 
 def test_the_benchmark_measures_and_writes(tmp_path: Path) -> None:

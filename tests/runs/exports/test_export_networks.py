@@ -9,7 +9,7 @@ from torch import nn
 from attnsearch.blocks import build_network
 from attnsearch.runs.exports.onnx import TOLERANCE, export_onnx
 from attnsearch.spaces import load_space, shipped
-from attnsearch.spaces.file.shipped import published
+from attnsearch.spaces.file.shipped_files import published
 
 SMALL = ["network.width=0.125", "data.image_size=32", "data.classes=5"]
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnsearch.runs.statistics.claim import Claim, claim
+from attnsearch.runs.statistics.claim import Claim, judge_claim
 from attnsearch.runs.statistics.comparison import Measured, compare
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
@@ -42,7 +42,7 @@ def claimed(gains: dict[str, float], n: int = 8, **settings: Any) -> Claim:
         scores[name] = [
             Measured(None, s, 0.95 - gain + 0.002 * random.normal()) for s in plan.seeds
         ]
-    return claim(compare(plan, scores, confirmatory=True, look=1), "gc")
+    return judge_claim(compare(plan, scores, confirmatory=True, look=1), "gc")
 
 
 def test_it_helps_when_it_beats_all_three() -> None:
@@ -89,8 +89,8 @@ def test_a_loss_is_no_help() -> None:
 
 
 def test_another_arms_comparisons_are_not_the_winners() -> None:
-    found = claim([], "psa")
+    found = judge_claim([], "psa")
     assert (found.state, found.missing) == ("not shown", tuple(CONTROLS.values()))
     only = claimed(dict.fromkeys(CONTROLS, 0.05)).beaten
     other = [dataclasses.replace(c, plus=("psa",)) for c in only]
-    assert claim(other, "gc").state == "not shown"
+    assert judge_claim(other, "gc").state == "not shown"

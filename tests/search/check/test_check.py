@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.measure.cost import macs, params
+from attnsearch.blocks.build.network import Images
+from attnsearch.blocks.measure.cost import count_macs, count_params
 from attnsearch.search.check import check as check_module
 from attnsearch.search.check.check import make_plan
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
-from attnsearch.search.check.survey import Images, examples, fits
+from attnsearch.search.check.survey import examples, fits
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
 from attnsearch.spaces import Space, load_space
 
@@ -141,15 +142,15 @@ def _added(config: dict[str, Any]) -> int:
 
 
 def _params(config: dict[str, Any]) -> int:
-    return params(build_network(config, 1, 10, 16))
+    return count_params(build_network(config, 1, 10, 16))
 
 
 def test_examples_are_the_networks_that_are_built(tmp_path: Path) -> None:
     whole = space(tmp_path)
     for example in examples(whole, IMAGES):
         network = build_network(whole.resolve(example.values), 1, 10, 16)
-        assert example.params == params(network)
-        assert example.macs == macs(network, (1, 16, 16))
+        assert example.params == count_params(network)
+        assert example.macs == count_macs(network, (1, 16, 16))
 
 
 def test_the_largest_network_is_one_that_the_rules_allow(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from safetensors.torch import save_file
 
 from attnsearch.blocks import BLOCKS, build_network
+from attnsearch.blocks.build.network import Images
 from attnsearch.search.check.published import _compared, _stated
 from attnsearch.search.check.standing import barred, barred_text
-from attnsearch.search.check.survey import Images, examples
+from attnsearch.search.check.survey import examples
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
 from attnsearch.spaces import Space, SpaceError, load_space
 

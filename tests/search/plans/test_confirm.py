@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from attnsearch.blocks import build_network
+from attnsearch.blocks.build.network import Images
 from attnsearch.blocks.measure import cost
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Plan
-from attnsearch.search.check.survey import Images
 from attnsearch.search.plans.arms import PlanError, plan_folds, run_config, values_of
 from attnsearch.search.plans.confirm import confirm_plan, needs_tuning
 from attnsearch.search.plans.controls import (
@@ -76,8 +76,8 @@ def trials(*configs: dict[str, Any]) -> list[Trial]:
 def size(config: dict[str, Any], kind: str = "params") -> int:
     network = build_network(config, IMAGES.channels, IMAGES.classes, IMAGES.size)
     if kind == "params":
-        return cost.params(network)
-    return cost.macs(network, (IMAGES.channels, *IMAGES.size))
+        return cost.count_params(network)
+    return cost.count_macs(network, (IMAGES.channels, *IMAGES.size))
 
 
 def test_the_best_different_networks_and_their_controls(space: Space) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.measure.cost import params
+from attnsearch.blocks.measure.cost import count_params
 from attnsearch.runs.data.data import DataError
 from attnsearch.runs.exports.weights import read_weights
 from attnsearch.runs.ledger.ledger import Ledger, LedgerError
@@ -164,7 +164,7 @@ forbid:
     )
     plain = load_space(path)
     network = build_network(plain.resolve(plain.plain()), 1, 2, 8)
-    space = load_space(path, [f"limits.params={params(network) + 3}"])
+    space = load_space(path, [f"limits.params={count_params(network) + 3}"])
     result = run_study(space, ledger=ledger, progress=recorder)
 
     assert result.state == "finished"

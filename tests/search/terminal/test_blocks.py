@@ -1,4 +1,4 @@
-"""`blocks`, `sites`, and what is read from the ledger: `list`, `show`, `export`."""
+"""`blocks`, `backbone_sites`, and what is read from the ledger: `list`, `show`, `export`."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters
-from attnsearch.blocks.build.sites import BACKBONES, match, sites
+from attnsearch.blocks.build.sites import BACKBONES, backbone_sites, match
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.cli import DONE, WRONG_INPUT, call
 from attnsearch.search.terminal import show as studies
@@ -85,7 +85,7 @@ def test_sites_prints_every_site_with_its_shape(
     words = ["sites", backbone, "--width", str(width), "--image-size", str(size)]
     assert call(words) == DONE
     told = capsys.readouterr().out
-    for site in sites(backbone, width=width, image_size=size):
+    for site in backbone_sites(backbone, width=width, image_size=size):
         shape = f"{site.channels} x {site.size[0]} x {site.size[1]}"
         assert re.search(rf"^{re.escape(site.name)} +{shape} ", told, re.MULTILINE)
 
@@ -95,7 +95,7 @@ def test_sites_explains_patterns_that_match(capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().out
     assert "image size 32" in told
     patterns = told.split("Patterns, as `at:` takes them:\n")[1].split("\n\n")[0].splitlines()
-    places = sites("resnet20", image_size=32)
+    places = backbone_sites("resnet20", image_size=32)
     assert len(patterns) >= 5
     for line in patterns:
         counted = re.search(r"\((\d+) sites?\)$", line)

@@ -14,7 +14,7 @@ from attnsearch.blocks import WeightsError, build_network
 from attnsearch.blocks.build import network as network_module
 from attnsearch.blocks.measure import cost
 from attnsearch.spaces import canonical, dump, load_space, shipped
-from attnsearch.spaces.file.shipped import published
+from attnsearch.spaces.file.shipped_files import published
 from tests.spaces.conftest import Load
 
 # Names of the counts recorded from the authors' code.
@@ -67,7 +67,7 @@ def test_counts_are_the_published_ones(name: str, weightless: None, shared: Path
     config = load_space(shipped()[name]).resolve({})
     network = build(config)
     stated = published()[name]["params"]
-    assert cost.params(network) == pytest.approx(stated, rel=0.01)
+    assert cost.count_params(network) == pytest.approx(stated, rel=0.01)
     if name not in RECORDED:
         return
     recorded = json.loads((shared / "golden" / "param_counts.json").read_text())["counts"]
@@ -76,7 +76,7 @@ def test_counts_are_the_published_ones(name: str, weightless: None, shared: Path
     if "state_dict_keys" in counts:
         assert len(network.state_dict()) == counts["state_dict_keys"]
     if name.startswith(("epsanet", "scnet")):  # nothing but convolutions and linear layers
-        assert cost.macs(network, (3, 224, 224)) == counts["conv_linear_macs"]
+        assert cost.count_macs(network, (3, 224, 224)) == counts["conv_linear_macs"]
 
 
 @pytest.mark.parametrize("name", sorted(published()))

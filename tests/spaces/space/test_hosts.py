@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnsearch.blocks.build.architecture import architecture
+from attnsearch.blocks.build.architecture import canonical_architecture
 from attnsearch.spaces import SpaceError
 from tests.spaces.conftest import Load
 
@@ -64,7 +64,9 @@ def test_a_network_with_a_decoder_gets_no_other(load: Load) -> None:
 
 def test_letters_are_names_of_widths(load: Load) -> None:
     letters = {
-        written: architecture(load(text("axial_resnet50", f"width: {written}")).resolve({}))
+        written: canonical_architecture(
+            load(text("axial_resnet50", f"width: {written}")).resolve({})
+        )
         for written in ("s", "m", "l", "1.0", "1.5", "2")
     }
     assert letters["s"] == letters["1.0"]

@@ -18,7 +18,7 @@ from attnsearch.runs.reports.latex import latex_report
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import Report, make_report
 from attnsearch.runs.reports.sentences import verdict_sentences
-from attnsearch.runs.results import StudyResult, collect, frames
+from attnsearch.runs.results import StudyResult, collect_study, study_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,6 @@ __all__ = [
     "FORMATS",
     "ReportError",
     "Written",
-    "collect",
     "report",
     "verdict_lines",
     "write_report",
@@ -79,14 +78,14 @@ def report(study: str, ledger: Ledger | str | Path | None = None) -> "dict[str, 
         LedgerError: There is no such ledger or study.
     """
     if isinstance(ledger, Ledger):
-        return frames(collect(ledger, ledger.find_study(study).id))
+        return study_frames(collect_study(ledger, ledger.find_study(study).id))
     with closing(Ledger(ledger, create=False)) as opened:
-        return frames(collect(opened, opened.find_study(study).id))
+        return study_frames(collect_study(opened, opened.find_study(study).id))
 
 
 def verdict_lines(ledger: Ledger, study_id: int) -> list[str]:
     """What a study found, in sentences of plain text."""
-    return verdict_sentences(collect(ledger, study_id))
+    return verdict_sentences(collect_study(ledger, study_id))
 
 
 def write_report(
@@ -112,7 +111,7 @@ def write_report(
     if unknown or not formats:
         what = f"format {unknown[0]!r}" if unknown else "no format"
         raise ReportError(f"--format: {what}; give one or more of {','.join(FORMATS)}")
-    result = collect(ledger, study_id)
+    result = collect_study(ledger, study_id)
     where = report_folder(ledger, result.study) if folder is None else Path(folder)
     return write_result(result, where, formats)
 
@@ -136,7 +135,7 @@ def report_folder(ledger: Ledger, study: StudyRow) -> Path:
 
 def _write(name: str, result: StudyResult, pages: Report, folder: Path) -> list[Path]:
     if name == "csv":
-        tables = frames(result)
+        tables = study_frames(result)
         names = {"runs": "report.csv", "arms": "report-arms.csv"}
         names |= {"contrasts": "report-contrasts.csv"}
         for key, file in names.items():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.results.leaderboard import (
+from attnsearch.runs.results.ranking import (
     best,
     leaderboard,
     markdown,

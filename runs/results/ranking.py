@@ -74,7 +74,7 @@ def best(trials: Sequence[TrialRow], metric: str, goal: str) -> TrialRow | None:
     return min(scored, key=lambda trial: (sign * trial.metrics[metric], trial.number))
 
 
-def write(frame: pd.DataFrame, folder: Path) -> None:
+def write_leaderboard(frame: pd.DataFrame, folder: Path) -> None:
     """Write a leaderboard as ``leaderboard.csv``, ``.md`` and ``.json``.
 
     The JSON is in the form of MLflow's logged tables, so its UI and ``load_table`` read it.
@@ -98,7 +98,7 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summary(study: StudyRow, trials: Sequence[TrialRow]) -> str:
+def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
     """Describe a study in a few paragraphs of Markdown, with its best runs."""
     states = [trial.state for trial in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in _ORDER if state in states)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import architecture
+from attnsearch.blocks.build import canonical_architecture
 from attnsearch.blocks.hosts import HEADS, weights_file
 from attnsearch.spaces.space.parameters import side_loss
 
@@ -35,7 +35,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
         SiteError: As `attnsearch.blocks.build.architecture.architecture`.
         BlockError: Likewise.
     """
-    built = architecture(config)
+    built = canonical_architecture(config)
     network: dict[str, Any] = {**built, "weights": _weights(config["network"].get("weights"))}
     if config["task"] == "segmentation":
         network["decoder"] = config["network"].get("decoder")

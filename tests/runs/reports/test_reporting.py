@@ -17,8 +17,8 @@ from attnsearch.runs import report
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import make_report
-from attnsearch.runs.reports.report import ReportError, collect, verdict_lines, write_report
-from attnsearch.runs.results.frames import frames
+from attnsearch.runs.reports.reporting import ReportError, collect, verdict_lines, write_report
+from attnsearch.runs.results.frames import study_frames
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.search.cli import call
 from tests.runs import made_studies as made
@@ -52,7 +52,7 @@ def small_plan(**changes: Any) -> Plan:
 def told(ledger: Ledger, study_id: int) -> tuple[str, dict[str, pd.DataFrame]]:
     """The report as Markdown, without its escapes, and its tables."""
     result = collect(ledger, study_id)
-    return markdown_report(make_report(result)).replace("\\", ""), frames(result)
+    return markdown_report(make_report(result)).replace("\\", ""), study_frames(result)
 
 
 # ---- an independent recomputation: sqlite3, numpy and scipy alone ----

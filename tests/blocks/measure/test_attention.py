@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks import Axial, GlobalContext, build_network
-from attnsearch.blocks.measure.attention_maps import attention_maps, mapped_blocks
+from attnsearch.blocks.measure.attention import attention_maps, mapped_blocks
 from attnsearch.blocks.mechanisms.ecrm import ECRM
 
 

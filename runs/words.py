@@ -1,0 +1,55 @@
+"""Numbers, spans of time and lists, as a person writes them."""
+
+
+def quantity(number: float | None) -> str:
+    """A count with three significant digits and a unit: `2.78 M`."""
+    if number is None:
+        return "-"
+    for sign, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 0.9995 and not 1: 999,950 is 1.00 M and not 1000 k.
+        if abs(number) >= 0.9995 * size:
+            scaled = number / size
+            digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
+            return f"{scaled:.{digits}f} {sign}"
+    return f"{number:.0f}" if number == int(number) else f"{number:.3g}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `1,024 networks`."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
+
+
+def listed(words: list[str]) -> str:
+    """Words in a row: ``a``, ``a and b``, ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in its two largest units: `3 min 20 s`."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def value_text(value: object) -> str:
+    """A decision's value as the YAML would show it: `[3, 5, 7, 9]`, `true`, `0.0123`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)

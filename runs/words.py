@@ -2,7 +2,7 @@
 
 
 def quantity(number: float | None) -> str:
-    """A count with three significant digits and a unit: `2.78 M`."""
+    """Return a count with three significant digits and a unit: `2.78 M`."""
     if number is None:
         return "-"
     for sign, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -15,19 +15,19 @@ def quantity(number: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`, `1,024 networks`."""
+    """Return `1 trial`, `2 trials`, `1,024 networks`."""
     return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def listed(words: list[str]) -> str:
-    """Words in a row: ``a``, ``a and b``, ``a, b and c``."""
+    """Return words in a row: ``a``, ``a and b``, ``a, b and c``."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time in its two largest units: `3 min 20 s`."""
+    """Return a span of time in its two largest units: `3 min 20 s`."""
     if seconds is None:
         return "-"
     if seconds < 10:
@@ -43,7 +43,7 @@ def duration(seconds: float | None) -> str:
 
 
 def value_text(value: object) -> str:
-    """A decision's value as the YAML would show it: `[3, 5, 7, 9]`, `true`, `0.0123`."""
+    """Return a decision's value as the YAML would show it: `[3, 5, 7, 9]`, `true`, `0.0123`."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -80,7 +80,7 @@ def _reader_may_hang_up() -> Iterator[None]:
 
 
 def _hang_up() -> None:
-    """Sends what is still buffered nowhere, or the interpreter complains when it exits."""
+    """Send what is still buffered nowhere, or the interpreter complains when it exits."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -539,7 +539,7 @@ def ui(port: int, host: str) -> int:
 
 
 def call(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status.
+    """Run the command line and returns its exit status.
 
     Every error ends as one message on standard error; the traceback is shown with `--debug`.
 
@@ -565,7 +565,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception, words: list[str]) -> int:
-    """Prints one message for an error and returns the exit status it stands for."""
+    """Print one message for an error and returns the exit status it stands for."""
     from attnsearch.blocks.errors import AttnsearchError
 
     if isinstance(error, AttnsearchError):

@@ -14,7 +14,7 @@ _NARROWEST_LAST_COLUMN = 24
 
 
 def run_command(path: str, overrides: Sequence[str]) -> str:
-    """The command that runs a space file with these `KEY=VALUE` overrides, ready to paste."""
+    """Return command that runs a space file with these `KEY=VALUE` overrides, ready to paste."""
     words = [word for override in overrides for word in ("--set", override)]
     return shlex.join(["attnsearch", "run", path, *words])
 
@@ -27,7 +27,7 @@ def table(
     indent: str = "",
     width: int | None = None,
 ) -> str:
-    """Lays rows out in columns.
+    """Lay rows out in columns.
 
     Only the last column wraps; the others hold names and numbers that a user copies, so they are
     never cut.
@@ -67,7 +67,7 @@ def table(
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:
-    """Wraps one paragraph to the terminal, at most 99 characters a line.
+    """Wrap one paragraph to the terminal, at most 99 characters a line.
 
     Args:
         text: The words; line breaks in it are spaces.
@@ -85,12 +85,12 @@ def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str
 
 
 def terminal_width() -> int | None:
-    """The terminal's width in characters, or `None` where standard output is none."""
+    """Return the terminal's width in characters, or `None` where standard output is none."""
     if not sys.stdout.isatty():
         return None
     return max(shutil.get_terminal_size().columns, 40)
 
 
 def score(value: float | None) -> str:
-    """A metric with four decimals, or a dash."""
+    """Return a metric with four decimals, or a dash."""
     return "-" if value is None else f"{value:.4f}"

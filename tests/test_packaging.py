@@ -1,8 +1,10 @@
 """What the built wheel holds, and that it works away from the checkout."""
 
+import importlib
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -45,15 +47,21 @@ def test_wheel_holds_every_module_space_and_type_marker(wheel: Path) -> None:
     assert "attnsearch/spaces/resnet.yaml" in held
 
 
-def test_folders_are_flat() -> None:
-    """A subfolder would be missing from the wheel: its package is not listed."""
-    nested = [
-        path
-        for layer in LAYERS
-        for path in (ROOT / layer).iterdir()
-        if path.is_dir() and path.name != "__pycache__"
-    ]
-    assert nested == []
+def test_every_folder_with_a_module_is_a_listed_package() -> None:
+    """An unlisted one works in an editable install and is missing from the wheel."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for layer in LAYERS for path in (ROOT / layer).rglob("*.py")}
+    packages = [".".join(("attnsearch", *path.relative_to(ROOT).parts)) for path in folders]
+    assert sorted(listed) == sorted(packages)
+
+
+def test_no_file_has_the_name_of_what_its_package_hands_on() -> None:
+    """Once imported, the file would stand where the name should."""
+    for layer in LAYERS:
+        for init in (ROOT / layer).rglob("__init__.py"):
+            package = ".".join(("attnsearch", *init.parent.relative_to(ROOT).parts))
+            beside = {path.stem for path in init.parent.iterdir()}
+            assert not beside & set(importlib.import_module(package).__all__), package
 
 
 def test_unpacked_wheel_checks_a_shipped_space(wheel: Path, tmp_path: Path) -> None:

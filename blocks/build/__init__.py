@@ -13,11 +13,44 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.blocks.build.network import Images
-    from attnsearch.blocks.build.architecture import Insertion, canonical_architecture, complete, describe, expand
-    from attnsearch.blocks.build.catalog import SUPPLIED, block_names, can_replace, find_block, hyperparameters, parameter_docs, source_hash, summary, takes_size
+    from attnsearch.blocks.build.architecture import (
+        Insertion,
+        canonical_architecture,
+        complete,
+        describe,
+        expand,
+    )
+    from attnsearch.blocks.build.catalog import (
+        SUPPLIED,
+        block_names,
+        can_replace,
+        find_block,
+        hyperparameters,
+        parameter_docs,
+        source_hash,
+        summary,
+        takes_size,
+    )
     from attnsearch.blocks.build.initialise import isolated_rng
-    from attnsearch.blocks.build.network import DEFAULT_AUX_WEIGHT, build_network, build_plain, check_fit, has_gate, side_outputs
-    from attnsearch.blocks.build.sites import BACKBONES, Site, as_size, as_width, find_backbone, find_stem, match, network_sites, backbone_sites
+    from attnsearch.blocks.build.network import (
+        DEFAULT_AUX_WEIGHT,
+        Images,
+        build_network,
+        build_plain,
+        check_fit,
+        has_gate,
+        side_outputs,
+    )
+    from attnsearch.blocks.build.sites import (
+        BACKBONES,
+        Site,
+        as_size,
+        as_width,
+        backbone_sites,
+        find_backbone,
+        find_stem,
+        match,
+        network_sites,
+    )
 
 face(__name__)

@@ -7,8 +7,8 @@ from inspect import Parameter
 from typing import Any
 
 from attnsearch.blocks.build.catalog import find_block, hyperparameters
-from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.build.sites import find_backbone, find_stem, match, network_sites
+from attnsearch.blocks.errors import BlockError, SiteError
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
@@ -32,7 +32,7 @@ class Insertion:
 
 
 def expand(config: Mapping[str, Any]) -> list[Insertion]:
-    """The insertions of a resolved config: its patterns made concrete, ``none`` dropped.
+    """Return the insertions of a resolved config: its patterns made concrete, ``none`` dropped.
 
     They stand in network order; those at one site in the order of their entries.
 
@@ -61,7 +61,7 @@ def expand(config: Mapping[str, Any]) -> list[Insertion]:
 
 
 def complete(block: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """All hyperparameters of a block: the given ones, the constructor's defaults for the rest.
+    """Return all hyperparameters of a block: the given ones, or their defaults.
 
     Raises:
         BlockError: The block does not exist, has no such hyperparameter, or lacks one that has
@@ -88,7 +88,7 @@ def complete(block: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON would give it back: lists for tuples."""
+    """Return the value as JSON would give it back: lists for tuples."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 
 def canonical_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The network of a config in canonical form: equal for configs that build the same network.
+    """Return network of a config in canonical form: equal for configs that build the same network.
 
     Returns:
         ``{"backbone", "stem", "width", "insert": [{"site", "block", "params"}, ...]}``, plain
@@ -127,7 +127,7 @@ def canonical_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """What is inserted where in a few words: ``ecrm@layer4 psa@layer3.conv2``, or ``plain``."""
+    """Return what is inserted where: ``ecrm@layer4 psa@layer3.conv2``, or ``plain``."""
     words = [
         f"{entry['block'].rpartition(':')[2]}@{entry.get('name', entry['at'])}"
         for entry in config.get("insert", ())

@@ -42,7 +42,7 @@ class Chain(nn.Sequential):
             self.register_parameter(f"gate_{index}", nn.Parameter(torch.zeros(gated)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+        """Return (B, C, H, W) to (B, C, H, W)."""
         for index, block in enumerate(self):
             y = block(x)
             gate = self._parameters.get(f"gate_{index}")
@@ -51,7 +51,7 @@ class Chain(nn.Sequential):
 
 
 def starts_as_identity(block: nn.Module, channels: int, size: tuple[int, int]) -> bool:
-    """Whether a new block gives its input back, in training and in evaluation mode.
+    """Return whether a new block gives its input back, in training and in evaluation mode.
 
     Args:
         block: On the CPU; its buffers may change.

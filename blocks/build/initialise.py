@@ -31,7 +31,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def tensor_seed(seed: int, name: str) -> int:
-    """The seed of one tensor's generator: 63 bits of SHA-256 over the seed and the name."""
+    """Return the seed of one tensor's generator: 63 bits of SHA-256 over the seed and the name."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -84,12 +84,12 @@ def _is_random(operation: Any) -> bool:
 
 
 def _storage(tensor: Tensor) -> int:
-    """Which memory a tensor views, as a number."""
+    """Return which memory a tensor views, as a number."""
     return int(tensor.untyped_storage()._cdata)
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    """The tensors among an operation's arguments or results that view plain memory."""
+    """Return the tensors among an operation's arguments or results that view plain memory."""
     return [
         value
         for value in tree_leaves(values)
@@ -140,7 +140,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def names(self, module: nn.Module) -> list[tuple[_Draw, str | None]]:
-        """Each draw with the name of the tensor that it belongs to, None where it is in none.
+        """Return each draw with the name of the tensor, None where it is in none.
 
         A draw made in a tensor's own memory belongs to it; any other to the first tensor, in the
         module's order, that depends on it.

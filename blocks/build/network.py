@@ -17,6 +17,8 @@ from torch.nn.parameter import is_lazy
 from attnsearch.blocks.build.architecture import Insertion, complete, expand
 from attnsearch.blocks.build.catalog import can_replace, find_block
 from attnsearch.blocks.build.chain import Chain, starts_as_identity
+from attnsearch.blocks.build.initialise import isolated_rng, seeded
+from attnsearch.blocks.build.sites import Site, as_size, find_backbone, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts import (
     Host,
@@ -26,8 +28,6 @@ from attnsearch.blocks.hosts import (
     load_weights,
     weights_file,
 )
-from attnsearch.blocks.build.initialise import isolated_rng, seeded
-from attnsearch.blocks.build.sites import Site, as_size, find_backbone, match, network_sites
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4
@@ -173,7 +173,7 @@ class StartsAsConvolution(Protocol):
 
 
 def has_gate(insertion: Insertion, site: Site) -> bool:
-    """Whether a block stands behind a gate that starts at 0; see `blocks.chain`.
+    """Return whether a block stands behind a gate that starts at 0; see `blocks.chain`.
 
     Args:
         insertion: The block, and whether it is to be safe for pretrained hosts.
@@ -197,7 +197,7 @@ def _is_identity(cls: type[nn.Module], params: str, site: Site) -> bool:
 def _constructor(
     block: type[nn.Module], params: Mapping[str, Any], site: Site
 ) -> Callable[[], nn.Module]:
-    """What constructs a block for a site: its hyperparameters, and what the site says."""
+    """Return what constructs a block for a site: its hyperparameters, and what the site says."""
     accepted = inspect.signature(block).parameters
     supplied = {
         name: value
@@ -220,7 +220,7 @@ def _constructor(
 
 
 def _tupled(value: Any) -> Any:
-    """Tuples for the lists of a config, as the constructors' defaults are written."""
+    """Return tuples for the lists of a config, as the constructors' defaults are written."""
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
@@ -270,7 +270,7 @@ def _dry_run(cls: type[nn.Module], params: str, site: Site, batch: int) -> _Fit:
 
 
 def _prototype(block: nn.Module) -> int | None:
-    """Length of a flattened prototype in the side outputs; None for a block without a side loss.
+    """Return length of a flattened prototype in the side outputs, if it has a side loss.
 
     Raises:
         BlockError: The block has a side loss and no prototype for it.
@@ -287,7 +287,7 @@ def _prototype(block: nn.Module) -> int | None:
 
 
 def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[nn.Module, Any]:
-    """A block and what it makes of a batch of this shape, in training mode.
+    """Return a block and what it makes of a batch of this shape, in training mode.
 
     On the meta device nothing is computed, but torch loads for two seconds what it needs there;
     so small batches are computed. Each device cannot run something that the other can, so any
@@ -320,15 +320,13 @@ def _numbers(block: nn.Module) -> int:
 
 
 def side_outputs(network: nn.Module) -> list[tuple[str, int, nn.Module]]:
-    """The blocks that have a side loss: their site, their index there, and the block.
+    """Return the blocks that have a side loss: their site, their index there, and the block.
 
     In training mode such a block leaves in ``block.side`` what its loss needs, anew in every
     forward pass; in evaluation mode ``block.side`` is empty.
     """
     paths: list[tuple[str, int, str]] = getattr(network, "side_paths", [])
     return [(site, index, network.get_submodule(path)) for site, index, path in paths]
-
-
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,11 @@ from attnsearch.blocks.hosts import (
     as_width,
     blocks_per_stage,
     decoder_steps,
+    encoder_maps,
     find_backbone,
     find_stem,
     halved,
     nearest,
-    encoder_maps,
 )
 
 __all__ = [
@@ -60,7 +60,6 @@ __all__ = [
     "find_stem",
     "match",
     "network_sites",
-    "sites",
 ]
 
 Kind = Literal["stem", "stage", "block", "residual", "after_conv", "conv", "decoder"]
@@ -107,7 +106,7 @@ class Site:
         return self.channels == self.out_channels and self.stride == 1
 
     def __str__(self) -> str:
-        """The name with the shapes, as error messages and listings print it."""
+        """Return the name with the shapes, as error messages and listings print it."""
         height, width = self.size
         text = f"{self.name} ({self.channels} channels, {height}x{width}"
         if self.replaces:
@@ -122,7 +121,7 @@ def backbone_sites(
     image_size: int | Sequence[int] = 224,
     decoder: str | None = None,
 ) -> list[Site]:
-    """Every site of a network, in the order in which data passes them.
+    """Return every site of a network, in the order in which data passes them.
 
     Args:
         backbone: A name in `BACKBONES`.
@@ -140,7 +139,7 @@ def backbone_sites(
 
 
 def network_sites(network: Mapping[str, Any], image_size: int | Sequence[int] = 224) -> list[Site]:
-    """Every site of the network that the ``network`` section of a config describes.
+    """Return every site of the network that the ``network`` section of a config describes.
 
     Args:
         network: Needs ``backbone``.
@@ -196,7 +195,7 @@ def _block_sites(
     block: int,
     depth: int,
 ) -> list[Site]:
-    """The sites of one residual block, the one after its activation last."""
+    """Return the sites of one residual block, the one after its activation last."""
     name = f"layer{stage}.{block}"
     found = []
 
@@ -227,7 +226,7 @@ def _block_sites(
 def _convolutions(
     backbone: Backbone, planes: int, stride: int
 ) -> list[tuple[int, int, int, int | None]]:
-    """Number, output channels, stride and kernel of what a residual block does in turn.
+    """Return number, output channels, stride and kernel of what a residual block does in turn.
 
     The kernel is None where no block can stand in its place.
     """
@@ -242,7 +241,7 @@ def _convolutions(
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
-    """The sites that a pattern names, in network order.
+    """Return the sites that a pattern names, in network order.
 
     Dots separate the parts of a name; inside a part ``*`` stands for any characters, ``[2-3]`` and
     ``[1,3]`` for numbers. In place of a block's number ``first`` and ``last`` stand for the first
@@ -287,7 +286,7 @@ def _split(pattern: str) -> list[str]:
 
 
 def _part(part: str, pattern: str) -> re.Pattern[str]:
-    """One part of a pattern as a regular expression."""
+    """Return one part of a pattern as a regular expression."""
     text = ""
     for piece in re.split(r"(\[[^\[\]]*\]|\*)", part):
         if piece == "*":

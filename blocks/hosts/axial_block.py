@@ -106,7 +106,7 @@ class AxialBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
-        """(B, channels, H, W) to (B, 2 planes, H / stride, W / stride), rounded up."""
+        """Return (B, channels, H, W) to (B, 2 planes, H / stride, W / stride), rounded up."""
         y = self.width_block(self.hight_block(self._narrow(x, inserted)))
         if self.stride > 1:
             y = F.avg_pool2d(y, self.stride, ceil_mode=True)
@@ -139,13 +139,13 @@ class AxialBlock(nn.Module):
         return join(gained.unsqueeze(1), self.rows).squeeze(1) / self.rows**2
 
     def _narrow(self, x: Tensor, inserted: Inserted | None) -> Tensor:
-        """What the attention is given, (B, p, H, W)."""
+        """Return what the attention is given, (B, p, H, W)."""
         y: Tensor = self.relu(self.bn1(self.conv_down(x)))
         return y if inserted is None else inserted.at(f"{self.site}_after_conv1", y)
 
 
 def normalisation(channels: int, folding: Folding | None = None) -> nn.BatchNorm2d:
-    """Batch normalisation, that of folded patches where there are several.
+    """Return batch normalisation, that of folded patches where there are several.
 
     Args:
         channels: Channels of the map.
@@ -157,7 +157,7 @@ def normalisation(channels: int, folding: Folding | None = None) -> nn.BatchNorm
 def projection(
     channels: int, out_channels: int, stride: int, folding: Folding | None = None
 ) -> nn.Sequential | None:
-    """The shortcut of an axial block; None where the shape stays.
+    """Return the shortcut of an axial block; None where the shape stays.
 
     Args:
         channels: Input channels.

@@ -82,7 +82,7 @@ class Backbone:
         return 128 if self.task == "segmentation" else 32 if self.stems[0] == "small" else 224
 
     def widths(self, width: Width) -> tuple[int, ...]:
-        """Widths of the stages under a multiplier, rounded to the nearest whole number.
+        """Return widths of the stages under a multiplier, rounded to the nearest whole number.
 
         Args:
             width: A multiplier, or one for each stage; for axial ResNets also ``s``, ``m`` or
@@ -127,7 +127,7 @@ class Backbone:
         return widths
 
     def stem_width(self, width: Width) -> int:
-        """Channels after the stem under a multiplier.
+        """Return channels after the stem under a multiplier.
 
         Raises:
             SiteError: As `widths`.
@@ -137,7 +137,7 @@ class Backbone:
         return max(1, round(self.stem_planes * self.multipliers(width)[0]))
 
     def multipliers(self, width: Width) -> tuple[float, ...]:
-        """The numbers that a width stands for, one for each stage.
+        """Return the numbers that a width stands for, one for each stage.
 
         Raises:
             SiteError: One is no number above 0, nor a name of one, or there are not as many as
@@ -162,7 +162,7 @@ class Backbone:
         raise SiteError(f"network.width is {width}; it must be a number above 0{names}")
 
     def stem_size(self, size: Size, stem: str) -> Size:
-        """(height, width) of the map after the stem.
+        """Return (height, width) of the map after the stem.
 
         Args:
             size: Of the image.
@@ -263,7 +263,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """The backbone of this name.
+    """Return the backbone of this name.
 
     Raises:
         SiteError: No backbone has this name.
@@ -277,7 +277,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def find_stem(backbone: Backbone, stem: str | None) -> str:
-    """The stem to build: the one asked for, or the backbone's default where it is None.
+    """Return the stem to build: the one asked for, or the backbone's default where it is None.
 
     Raises:
         SiteError: The backbone has no such stem.
@@ -293,7 +293,7 @@ def find_stem(backbone: Backbone, stem: str | None) -> str:
 
 
 def blocks_per_stage(backbone: str) -> tuple[int, ...]:
-    """Number of blocks in each stage, for instance (2, 2, 2, 2) for ``resnet18``.
+    """Return number of blocks in each stage, for instance (2, 2, 2, 2) for ``resnet18``.
 
     Raises:
         SiteError: No backbone has this name.
@@ -302,7 +302,7 @@ def blocks_per_stage(backbone: str) -> tuple[int, ...]:
 
 
 def as_width(width: Width) -> float | str | tuple[float, ...]:
-    """A width in one hashable form: one number where all stages have the same."""
+    """Return a width in one hashable form: one number where all stages have the same."""
     if isinstance(width, str):
         return width
     if not isinstance(width, Sequence):
@@ -312,7 +312,7 @@ def as_width(width: Width) -> float | str | tuple[float, ...]:
 
 
 def as_size(image_size: int | Sequence[int]) -> Size:
-    """(height, width) from one number or from a pair.
+    """Return (height, width) from one number or from a pair.
 
     Raises:
         SiteError: It is neither, or a side is below one pixel.
@@ -327,16 +327,16 @@ def as_size(image_size: int | Sequence[int]) -> Size:
 
 
 def halved(size: Size) -> Size:
-    """What stride 2 leaves of a map, with the padding that ResNets have: half, rounded up."""
+    """Return what stride 2 leaves of a map, with the padding of ResNets: half, rounded up."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
 def text(size: Sequence[int]) -> str:
-    """A size as messages print it: ``128x96``, or ``128`` where both sides are equal."""
+    """Return a size as messages print it: ``128x96``, or ``128`` where both sides are equal."""
     return str(size[0]) if len(set(size)) == 1 else "x".join(map(str, size))
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """The words that look like one, as an error message continues; empty where none does."""
+    """Return words that look like one, as an error message continues; empty where none does."""
     near = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
     return f" (nearest: {', '.join(near)})" if near else ""

@@ -51,7 +51,7 @@ def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:
 def host_constructor(
     settings: Mapping[str, Any], in_channels: int, classes: int, size: Size
 ) -> Callable[[], Host]:
-    """What constructs a host with nothing inserted.
+    """Return what constructs a host with nothing inserted.
 
     Args:
         settings: The ``network`` of a config.

@@ -40,7 +40,7 @@ class Decoder(nn.Module, ABC):
     def forward(
         self, stem: Tensor, stages: Sequence[Tensor], image: Size, inserted: Inserted
     ) -> Tensor:
-        """The encoder's maps to logits.
+        """Return the encoder's maps to logits.
 
         Args:
             stem: Before the stem's pooling, (B, C, H, W).
@@ -52,7 +52,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
-        """Logits (B, classes, h, w) at the decoder's largest size."""
+        """Return logits (B, classes, h, w) at the decoder's largest size."""
 
 
 class UNet(Decoder):
@@ -72,7 +72,7 @@ class UNet(Decoder):
         self.head = _scores(channels, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
-        """Logits (B, classes, h, w) at the size of the largest skip."""
+        """Return logits (B, classes, h, w) at the size of the largest skip."""
         y = stages[-1]
         skips = [*stages[-2::-1], *([stem] if self.has_stem else [])]
         for number, (step, skip) in enumerate(zip(self.steps, skips, strict=True), 1):
@@ -93,7 +93,7 @@ class FPN(Decoder):
         self.head = _scores(width // 2, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
-        """Logits (B, classes, h, w) at the size of stage 1."""
+        """Return logits (B, classes, h, w) at the size of stage 1."""
         size = stages[0].shape[2:]
         above: Tensor | None = None
         total: Tensor | None = None
@@ -120,7 +120,7 @@ class FCN(Decoder):
         self.scores = nn.ModuleList(_scores(skip.channels, classes) for skip in skips)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
-        """Logits (B, classes, h, w) at the size of the third last stage."""
+        """Return logits (B, classes, h, w) at the size of the third last stage."""
         y: Tensor = self.head(inserted.at("decoder1", self.conv(stages[-1])))
         for score, skip in zip(self.scores, stages[-2:-4:-1], strict=True):
             y = enlarge(y, skip.shape[2:]) + score(skip)
@@ -155,7 +155,7 @@ class ASPP(Decoder):
         self.head = _scores(width, classes)
 
     def logits(self, stem: Tensor, stages: Sequence[Tensor], inserted: Inserted) -> Tensor:
-        """Logits (B, classes, h, w) at the size of stage 1."""
+        """Return logits (B, classes, h, w) at the size of stage 1."""
         x, first = stages[-1], stages[0]
         mean = self.mean(x).expand(-1, -1, *x.shape[2:])
         y = self.project(torch.cat([*(branch(x) for branch in self.branches), mean], 1))
@@ -174,7 +174,7 @@ _CLASSES: dict[str, Callable[[Pyramid, int], Decoder]] = {
 
 
 def make_decoder(name: str, maps: Pyramid, classes: int) -> Decoder:
-    """A decoder by its name.
+    """Return a decoder by its name.
 
     Raises:
         SiteError: There is no such decoder.
@@ -184,7 +184,7 @@ def make_decoder(name: str, maps: Pyramid, classes: int) -> Decoder:
 
 
 def make_heads(stages: Sequence[str], maps: Pyramid, classes: int) -> dict[str, nn.Module]:
-    """Auxiliary heads by stage: a 3x3 convolution to a quarter of the channels, then the classes.
+    """Return auxiliary heads by stage: a 3x3 convolution, then one to the classes.
 
     Zhao et al. 2017, PSPNet, https://arxiv.org/abs/1612.01105, section 3.3.
     """
@@ -197,14 +197,14 @@ def make_heads(stages: Sequence[str], maps: Pyramid, classes: int) -> dict[str, 
 
 
 def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
-    """A map (B, C, H, W) at another size, bilinearly; itself where it has that size."""
+    """Return a map (B, C, H, W) at another size, bilinearly; itself where it has that size."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _unit(channels: int, out: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """A convolution of the same size out, normalisation and ReLU."""
+    """Return a convolution of the same size out, normalisation and ReLU."""
     conv = nn.Conv2d(
         channels, out, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False
     )
@@ -213,7 +213,7 @@ def _unit(channels: int, out: int, kernel: int, dilation: int = 1) -> nn.Sequent
 
 
 def _scores(channels: int, classes: int) -> nn.Conv2d:
-    """A 1x1 convolution to the logits of the classes.
+    """Return a 1x1 convolution to the logits of the classes.
 
     It starts without a bias and with the weights of Glorot and Bengio 2010. With PyTorch's start
     the bias, or a few weights on maps that are never negative, can put one class ahead in every

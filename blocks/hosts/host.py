@@ -16,7 +16,7 @@ class Inserted(nn.ModuleDict):
     """The added blocks: for each site, by its name with ``_`` for dots, a chain run in order."""
 
     def at(self, site: str, x: Tensor) -> Tensor:
-        """What the blocks at a site make of x; x itself where there are none."""
+        """Return what the blocks at a site make of x; x itself where there are none."""
         y: Tensor = self[site](x) if site in self else x
         return y
 

@@ -128,7 +128,7 @@ class _Encoding(Host):
         return channels
 
     def _run_branch(self, x: Tensor, suffix: str, stages: int) -> Tensor:
-        """Images (N, C, H, W) to the map before the classes, (N, C', H, W)."""
+        """Return images (N, C, H, W) to the map before the classes, (N, C', H, W)."""
         inserted = None if suffix else self.inserted
         for number in (1, 2, 3):
             x = self.get_submodule(f"conv{number}{suffix}")(x)
@@ -205,7 +205,7 @@ class AxialUNet(_Encoding):
         self.adjust = nn.Conv2d(widths[0], classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in_channels, H, W) to logits (B, classes, H, W)."""
+        """Return images (B, in_channels, H, W) to logits (B, classes, H, W)."""
         logits: Tensor = self.adjust(self._run_branch(x, "", len(LOCAL_DEPTHS)))
         return logits
 
@@ -273,7 +273,7 @@ class MedT(_Encoding):
         self.adjust_p = nn.Conv2d(widths[0], classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in_channels, H, W) to logits (B, classes, H, W)."""
+        """Return images (B, in_channels, H, W) to logits (B, classes, H, W)."""
         y = self._run_branch(x, "", self.stages)
         if self.training and self.folding is not None:
             self.folding.start()

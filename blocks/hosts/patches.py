@@ -55,7 +55,7 @@ class PatchBatchNorm(nn.BatchNorm2d):
         self.slot = folding.add(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B P, C, ...) to the same shape."""
+        """Return (B P, C, ...) to the same shape."""
         if not self.training:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
@@ -141,7 +141,7 @@ class Folding:
             torch._foreach_add_([count for count in seen if count is not None], P)
 
     def _repeats(self, device: torch.device) -> Tensor:
-        """For each place in the repeated scales and shifts, where it is in the plain ones."""
+        """Return the plain place of each place in the repeated scales and shifts."""
         if self._index is None or self._index.device != device:
             pieces, first = [], 0
             for norm in self.norms * 2:
@@ -182,7 +182,7 @@ class PatchAxialAttention(AxialAttention):
             setattr(self, name, PatchBatchNorm(getattr(self, name).num_features, folding))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B P, C, H, W) to (B P, C', H, W)."""
+        """Return (B P, C, H, W) to (B P, C', H, W)."""
         if not self.training:
             return super().forward(x)
         N, _, H, W = x.shape
@@ -220,7 +220,7 @@ class PatchAxialAttention(AxialAttention):
         return attended
 
     def _map(self, lines: Tensor, x: Tensor) -> Tensor:
-        """Lines (N G M, c, L) as a map (N, G c, H, W), of the size of x."""
+        """Return lines (N G M, c, L) as a map (N, G c, H, W), of the size of x."""
         N, _, H, W = x.shape
         M, L = (W, H) if self.axis == "height" else (H, W)
         order = (0, 1, 3, 4, 2) if self.axis == "height" else (0, 1, 3, 2, 4)

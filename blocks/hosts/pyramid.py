@@ -65,7 +65,7 @@ class Pyramid:
 
 
 def encoder_maps(backbone: Backbone, stem: str | None, width: Width, image_size: Size) -> Pyramid:
-    """The maps of an encoder.
+    """Return the maps of an encoder.
 
     Args:
         backbone: The encoder.
@@ -90,7 +90,7 @@ def encoder_maps(backbone: Backbone, stem: str | None, width: Width, image_size:
 
 
 def decoder_steps(decoder: str, maps: Pyramid) -> list[Level]:
-    """The map after each step of a decoder, where its sites are.
+    """Return the map after each step of a decoder, where its sites are.
 
     Raises:
         SiteError: There is no such decoder.
@@ -109,7 +109,7 @@ def decoder_steps(decoder: str, maps: Pyramid) -> list[Level]:
 
 
 def check_heads(heads: Sequence[str], maps: Pyramid) -> tuple[str, ...]:
-    """The stages that get an auxiliary head, checked.
+    """Return the stages that get an auxiliary head, checked.
 
     Raises:
         SiteError: There is no such stage.

@@ -58,7 +58,7 @@ class PaddedShortcut(nn.Module):
         self.padding = (0, 0, 0, 0, before, out_channels - channels - before)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, out_channels, H / stride, W / stride), rounded up."""
+        """Return (B, C, H, W) to (B, out_channels, H / stride, W / stride), rounded up."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
@@ -86,7 +86,7 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor, inserted: Inserted) -> Tensor:
-        """(B, channels, H, W) to (B, planes, H / stride, W / stride), rounded up."""
+        """Return (B, channels, H, W) to (B, planes, H / stride, W / stride), rounded up."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = inserted.at(f"{self.site}_after_conv1", y)
         y = self.bn2(self.conv2(y))
@@ -132,7 +132,7 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor, inserted: Inserted) -> Tensor:
-        """(B, channels, H, W) to (B, 4 planes, H / stride, W / stride), rounded up."""
+        """Return (B, channels, H, W) to (B, 4 planes, H / stride, W / stride), rounded up."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = inserted.at(f"{self.site}_after_conv1", y)
         y = self.relu(self.bn2(self.conv2(y)))
@@ -199,7 +199,7 @@ class ResNet(Host):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in_channels, H, W) to logits: (B, classes), with a decoder of H and W too."""
+        """Turn images (B, in_channels, H, W) into logits (B, classes), or with H and W too."""
         stem = self.relu(self.bn1(self.conv1(x)))
         y = self.inserted.at("stem", self.maxpool(stem))
         maps = []
@@ -237,7 +237,7 @@ class ResNet(Host):
     def _block(
         self, backbone: Backbone, site: str, channels: int, planes: int, stride: int, size: Size
     ) -> nn.Module:
-        """A residual block; `size` is that of the map it gets."""
+        """Return a residual block; `size` is that of the map it gets."""
         downsample = shortcut(backbone, channels, planes * backbone.expansion, stride)
         if backbone.block == "basic":
             return BasicBlock(site, channels, planes, stride, downsample)
@@ -245,7 +245,7 @@ class ResNet(Host):
 
 
 def deep_stem(in_channels: int, channels: int) -> nn.Sequential:
-    """Three 3x3 convolutions in place of the 7x7, the variants C and D of a ResNet.
+    """Return three 3x3 convolutions in place of the 7x7, the variants C and D of a ResNet.
 
     He et al. 2019, https://arxiv.org/abs/1812.01187, figure 2b. The normalisation and activation
     of the last one follow under the names of a plain stem's.
@@ -269,7 +269,7 @@ def deep_stem(in_channels: int, channels: int) -> nn.Sequential:
 def shortcut(
     backbone: Backbone, channels: int, out_channels: int, stride: int
 ) -> nn.Module | None:
-    """What a residual block's input passes on its way to the addition; None for the identity.
+    """Return a residual block's shortcut; None for the identity.
 
     Args:
         backbone: Its `shortcut` says which kind.

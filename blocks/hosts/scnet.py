@@ -104,7 +104,7 @@ class SCBottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
-        """(B, channels, H, W) to (B, 4 planes, H / stride, W / stride), rounded up."""
+        """Return (B, channels, H, W) to (B, 4 planes, H / stride, W / stride), rounded up."""
         a = self.k1(self.relu(self.bn1_a(self.conv1_a(x))))
         b = self.scconv(self.relu(self.bn1_b(self.conv1_b(x))))
         y = self.relu(torch.cat([a, b], dim=1))

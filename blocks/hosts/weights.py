@@ -56,7 +56,7 @@ class WeightsReport:
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """A few lines for a person: counts first, then names."""
+        """Return a few lines for a person: counts first, then names."""
         left = len(self.missing) + len(self.mismatched) + len(self.fresh)
         total = len(self.loaded) + left
         lines = [f"{self.path}: {len(self.loaded)} of the network's {total} tensors loaded"]
@@ -92,7 +92,7 @@ class PlainNetwork:
     inserted: Sequence[str] = ()
 
     def owner(self, name: str) -> str | None:
-        """The module path of the inserted block that a name belongs to; None for the host's."""
+        """Return module path of the inserted block that a name belongs to; None for the host's."""
         return next((path for path in self.inserted if f"{name}.".startswith(f"{path}.")), None)
 
 
@@ -156,7 +156,7 @@ def load_weights(
 
 
 def weights_file(setting: Any) -> tuple[str | None, dict[str, str | None]]:
-    """The path and the key map of a ``network.weights`` setting.
+    """Return the path and the key map of a ``network.weights`` setting.
 
     Args:
         setting: A path, ``{path: ..., rename: {...}}``, or None.
@@ -167,7 +167,7 @@ def weights_file(setting: Any) -> tuple[str | None, dict[str, str | None]]:
 
 
 def rename_fault(pattern: str, target: str | None) -> str | None:
-    """What is wrong with one line of a key map; None if it is sound."""
+    """Return what is wrong with one line of a key map; None if it is sound."""
     if not pattern:
         return "the pattern is empty; write names of the file, such as layer*.*.context_block.**"
     for text in (pattern, target or ""):
@@ -191,7 +191,7 @@ _STAR = re.compile(r"\*\*|\*")
 def _renamed(
     tensors: Mapping[str, Tensor], rename: Mapping[str, str | None], file: Path
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors under their new names, and the patterns that fit none."""
+    """Return the tensors under their new names, and the patterns that fit none."""
     for pattern, target in rename.items():
         if fault := rename_fault(pattern, target):
             raise WeightsError(f"network.weights.rename: {pattern!r}: {fault}")
@@ -218,7 +218,7 @@ def _renamed(
 
 
 def _filled(target: str, taken: Sequence[str]) -> str:
-    """A new name: the stars replaced by what they stand for, in order."""
+    """Return a new name: the stars replaced by what they stand for, in order."""
     pieces = _STAR.split(target)
     return "".join(piece + text for piece, text in zip(pieces, [*taken, ""], strict=True))
 
@@ -231,7 +231,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _without_backbone(tensors: dict[str, Tensor], ours: set[str]) -> dict[str, Tensor]:
-    """The tensors without a ``backbone.`` that the network's names do not have."""
+    """Return the tensors without a ``backbone.`` that the network's names do not have."""
     prefix = "backbone."
     if not any(name.startswith(prefix) for name in tensors) or any(
         name.startswith(prefix) for name in ours
@@ -265,7 +265,7 @@ def _read(file: Path) -> Any:
 
 
 def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
-    """The name -> tensor mapping in what a file holds."""
+    """Return the name -> tensor mapping in what a file holds."""
     if isinstance(content, Mapping):
         for key in ("state_dict", "model", "model_state_dict"):
             if isinstance(content.get(key), Mapping):

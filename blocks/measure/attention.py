@@ -24,7 +24,7 @@ from attnsearch.blocks.mechanisms import BLOCKS
 
 
 def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
-    """What has an attention map in a network, by name and site, as `gc@layer4`.
+    """Return what has an attention map in a network, by name and site, as `gc@layer4`.
 
     Blocks; of the host's own axial blocks the last of each stage.
 
@@ -47,7 +47,7 @@ def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Where each block with an attention map looks, in one forward pass in evaluation mode.
+    """Return where each block with an attention map looks, in one forward pass in evaluation mode.
 
     Args:
         network: As `build_network` gives it; left as it was.
@@ -76,13 +76,13 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 def _is_last(network: nn.Module, path: str) -> bool:
-    """Whether a block is the last one of its stage."""
+    """Return whether a block is the last one of its stage."""
     stage, _, place = path.rpartition(".")
     return int(place) + 1 == len(list(network.get_submodule(stage).children()))
 
 
 def _site(path: str) -> str:
-    """The site of a block by its path in the network."""
+    """Return the site of a block by its path in the network."""
     if not path.startswith("inserted."):
         return path
     return re.sub(r"(?<!after)_", ".", path.split(".")[1])

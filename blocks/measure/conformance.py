@@ -106,7 +106,7 @@ def check_block(cls: type[nn.Module], /, **params: Any) -> list[Finding]:
 
 
 def _shapes(subject: _Subject) -> Iterator[str]:
-    """Odd sizes, batches of one, maps of a size it was not built for; finite, same dtype."""
+    """Yield odd sizes, batches of one, maps of a size it was not built for; finite, same dtype."""
     for batch, size, built in (
         (2, (9, 7), (9, 7)),
         (1, (5, 11), (5, 11)),
@@ -121,7 +121,7 @@ def _shapes(subject: _Subject) -> Iterator[str]:
 
 
 def _strides(subject: _Subject) -> Iterator[str]:
-    """In place of a convolution: stride and channels as asked for."""
+    """Yield in place of a convolution: stride and channels as asked for."""
     if not can_replace(subject.cls):
         return
     for out, stride in ((CHANNELS, 2), (2 * CHANNELS, 1), (2 * CHANNELS, 2), (CHANNELS, 3)):
@@ -137,7 +137,7 @@ def _strides(subject: _Subject) -> Iterator[str]:
 
 
 def _channels_last(subject: _Subject) -> Iterator[str]:
-    """The memory format changes neither outputs nor input gradients."""
+    """Yield the memory format changes neither outputs nor input gradients."""
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
         block = subject.build()
@@ -153,7 +153,7 @@ def _channels_last(subject: _Subject) -> Iterator[str]:
 
 
 def _autocast(subject: _Subject) -> Iterator[str]:
-    """Bfloat16 autocast: close to float32 in evaluation, finite gradients in training."""
+    """Yield Bfloat16 autocast: close to float32 in evaluation, finite gradients in training."""
     block = subject.warm().float()
     x = subject.images().float()
     with torch.no_grad():
@@ -173,7 +173,7 @@ def _autocast(subject: _Subject) -> Iterator[str]:
 
 
 def _input_kept(subject: _Subject) -> Iterator[str]:
-    """The input is not written to."""
+    """Yield the input is not written to."""
     block = subject.build()
     for mode in (True, False):
         x = subject.images()
@@ -185,7 +185,7 @@ def _input_kept(subject: _Subject) -> Iterator[str]:
 
 
 def _gradients(subject: _Subject) -> Iterator[str]:
-    """The input and every parameter that is not declared dead get a gradient."""
+    """Yield the input and every parameter that is not declared dead get a gradient."""
     block = subject.build()
     block(subject.images(seed=2))  # a memory that starts empty has more than one entry then
     x = subject.images().requires_grad_()
@@ -210,7 +210,7 @@ def _gradients(subject: _Subject) -> Iterator[str]:
 
 
 def _registered(subject: _Subject) -> Iterator[str]:
-    """Every tensor and module is registered, so that it is saved, moved and trained."""
+    """Yield every tensor and module is registered, so that it is saved, moved and trained."""
     block = subject.build()
     known = {id(m) for m in block.modules()}
     for owner, module in block.named_modules():
@@ -231,7 +231,7 @@ def _registered(subject: _Subject) -> Iterator[str]:
 
 
 def _evaluation(subject: _Subject) -> Iterator[str]:
-    """In evaluation: repeatable, read only, and no image depends on its batch."""
+    """Yield in evaluation: repeatable, read only, and no image depends on its batch."""
     for block, state in ((subject.build().eval(), "new"), (subject.warm(), "trained")):
         x = subject.images()
         before = {name: value.clone() for name, value in block.state_dict().items()}
@@ -253,7 +253,7 @@ def _evaluation(subject: _Subject) -> Iterator[str]:
 
 
 def _two_forwards(subject: _Subject) -> Iterator[str]:
-    """Two forwards before one backward, as in gradient accumulation and Siamese losses."""
+    """Yield two forwards before one backward, as in gradient accumulation and Siamese losses."""
     block = subject.build()
     x = subject.images().requires_grad_()
     first = _loss(block, block(x))
@@ -263,7 +263,7 @@ def _two_forwards(subject: _Subject) -> Iterator[str]:
 
 
 def _state(subject: _Subject) -> Iterator[str]:
-    """A state dict holds all that determines the output; copies are independent."""
+    """Yield a state dict holds all that determines the output; copies are independent."""
     block = subject.warm()
     other = subject.build(seed=5)
     other.load_state_dict(block.state_dict())
@@ -280,7 +280,7 @@ def _state(subject: _Subject) -> Iterator[str]:
 
 
 def _side_outputs(subject: _Subject) -> Iterator[str]:
-    """Side outputs: tensors with a gradient in training, none in evaluation; a loss's name."""
+    """Yield faults of side outputs: tensors with a gradient in training, none in evaluation."""
     block = subject.build()
     if not hasattr(block, "side"):
         return
@@ -299,7 +299,7 @@ def _side_outputs(subject: _Subject) -> Iterator[str]:
 
 
 def _attention_map(subject: _Subject) -> Iterator[str]:
-    """An attention map, where there is one: a share of each position, in either mode."""
+    """Yield an attention map, where there is one: a share of each position, in either mode."""
     block = subject.warm()
     attention_map: Any = getattr(block, "attention_map", None)
     if attention_map is None:
@@ -328,7 +328,7 @@ def _attention_map(subject: _Subject) -> Iterator[str]:
 
 
 def _meta(subject: _Subject) -> Iterator[str]:
-    """The meta device, where networks are checked and counted without computing."""
+    """Yield the meta device, where networks are checked and counted without computing."""
     block = subject.build().to("meta")
     for mode in (True, False):
         y = block.train(mode)(subject.images().to("meta"))

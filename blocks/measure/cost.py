@@ -27,7 +27,7 @@ _IN_PLACE = {torch.ops.aten.baddbmm_: lambda _, a, b, **kwargs: bmm_flop(a, b)}
 
 
 def count_params(network: nn.Module) -> int:
-    """Number of parameters that inference uses: all but those of auxiliary heads."""
+    """Return number of parameters that inference uses: all but those of auxiliary heads."""
     return sum(
         parameter.numel()
         for name, parameter in network.named_parameters()
@@ -36,7 +36,7 @@ def count_params(network: nn.Module) -> int:
 
 
 def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
-    """Multiply-accumulates of one image's forward pass in evaluation mode.
+    """Return multiply-accumulates of one image's forward pass in evaluation mode.
 
     Counted are convolutions and matrix products, those of attention included (also through
     scaled_dot_product_attention and einsum). Not counted, as usual, are biases, normalisation,
@@ -68,7 +68,7 @@ def latency_ms(
     batch_size: int = 1,
     seconds: float = 0.5,
 ) -> float:
-    """Median time of a forward pass in evaluation mode, in milliseconds.
+    """Return median time of a forward pass in evaluation mode, in milliseconds.
 
     Three passes warm up; then passes are timed one by one, at least five, until the time is up.
 
@@ -103,7 +103,7 @@ def memory_mb(
     device: str | torch.device = "cpu",
     optimizer: str = "sgd",
 ) -> float:
-    """Memory of a training step in float32, in megabytes (10^6 bytes).
+    """Return memory of a training step in float32, in megabytes (10^6 bytes).
 
     On CUDA it is measured: the peak of allocated memory over two steps of forward, backward and
     update, above what was allocated before. Elsewhere it is computed from shapes, without running
@@ -147,7 +147,7 @@ def costs(
     batch_size: int = 64,
     optimizer: str = "sgd",
 ) -> dict[str, float]:
-    """All costs of a network by name: params, macs, latency_ms of one image, memory_mb of a step.
+    """Measure params, macs, latency_ms of one image and memory_mb of a training step.
 
     Args:
         network: Any module.
@@ -189,7 +189,7 @@ def _measured_memory(
     device: torch.device,
     optimizer: str,
 ) -> int:
-    """Peak of two training steps on a CUDA device, in bytes."""
+    """Return peak of two training steps on a CUDA device, in bytes."""
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     with isolated_rng(), torch.random.fork_rng([device]), torch.enable_grad():
@@ -212,7 +212,7 @@ def _measured_memory(
 
 
 def _copy(network: nn.Module, device: str | torch.device) -> nn.Module:
-    """A copy of a network on a device; one on the meta device never touches the numbers."""
+    """Return a copy of a network on a device; one on the meta device never touches the numbers."""
     memo: dict[int, object] = {}
     for module in network.modules():
         # What a block left of its last training step hangs on that step's graph.

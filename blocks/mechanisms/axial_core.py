@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 
 
 def product_moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of all a_p . b_q, for each head (see the module).
+    """Return mean and biased variance of all a_p . b_q, for each head (see the module).
 
     Args:
         a: Vectors of length c, (M, G, c, P).
@@ -117,5 +117,5 @@ class PositionAttention(torch.autograd.Function):
 
 
 def _by_position(x: Tensor) -> Tensor:
-    """Lines (N, c, L) as (L, N, c), one matrix for each position."""
+    """Return lines (N, c, L) as (L, N, c), one matrix for each position."""
     return x.permute(2, 0, 1).contiguous()

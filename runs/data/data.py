@@ -107,7 +107,7 @@ class DataSet:
         return len(self.class_names)
 
     def describe(self) -> str:
-        """One line: what a person wants to know of a data set."""
+        """Return one line: what a person wants to know of a data set."""
         height, width = self.image_size
         sizes = " + ".join(f"{len(getattr(self, part)):,} {part}" for part in PARTS)
         colour = "grey" if self.channels == 1 else "colour"
@@ -184,7 +184,7 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
 
 
 def _read_masks(config: Mapping[str, Any]) -> Source:
-    """The source of images with masks, by what `data.source` is."""
+    """Return the source of images with masks, by what `data.source` is."""
     given, size, channels = config["source"], config["image_size"], config.get("channels")
     _check_given(given)
     if given == SCENES:
@@ -231,7 +231,7 @@ def _missing(path: Path, built_in: str) -> str:
 
 
 def _read(config: Mapping[str, Any]) -> Source:
-    """The source, by what `data.source` is."""
+    """Return the source, by what `data.source` is."""
     given, size, channels = config["source"], config["image_size"], config.get("channels")
     seed, classes = config.get("seed", 0), config.get("classes")
     _check_given(given)
@@ -256,7 +256,7 @@ def _read(config: Mapping[str, Any]) -> Source:
 
 
 def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[str]:
-    """One name per class; labels outside of them are an error."""
+    """Return one name per class; labels outside of them are an error."""
     least, most = int(source.labels.min()), int(source.labels.max())
     if isinstance(classes, int):
         names = source.class_names or [str(label) for label in range(classes)]
@@ -284,7 +284,7 @@ def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[s
 def _check_classes(
     parts: NDArray[np.int64], source: Source, class_names: Sequence[str]
 ) -> list[str]:
-    """An error for a class that is not trained, a note for one that is not in val or test."""
+    """Return error for a class that is not trained, a note for one that is not in val or test."""
     notes = []
     for number, part in enumerate(PARTS):
         counts = np.bincount(source.labels[parts == number], minlength=len(class_names))
@@ -300,7 +300,7 @@ def _check_classes(
 
 
 def _repeated(parts: NDArray[np.int64], source: Source) -> list[str]:
-    """A note if the same image is in two parts."""
+    """Return a note if the same image is in two parts."""
     first: dict[bytes, int] = {}
     pairs = []
     for row in np.flatnonzero(parts != NO_PART).tolist():
@@ -311,7 +311,7 @@ def _repeated(parts: NDArray[np.int64], source: Source) -> list[str]:
 
 
 def _check_pixels(splits: Sequence[Split], name: str, class_names: Sequence[str]) -> list[str]:
-    """An error for a class without training pixels, a note for one that val or test lacks."""
+    """Return error for a class without training pixels, a note for one that val or test lacks."""
     notes = []
     for part, split in zip(PARTS, splits, strict=True):
         if split.masks is None or not len(split):
@@ -348,7 +348,7 @@ def _split(
     *,
     whole_masks: bool,
 ) -> Split:
-    """The examples of one part, in the order of the source."""
+    """Return the examples of one part, in the order of the source."""
     if source.masks is not None:
         return _masked_split(rows, source, groups, whole_masks=whole_masks)
     start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
@@ -385,7 +385,7 @@ def _masked_split(
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel in 0..1, from exact sums of whole numbers."""
+    """Return mean and standard deviation per channel in 0..1, from exact sums of whole numbers."""
     images, channels = split.images, split.images.shape[3]
     # What a tile has beyond its image is 0 and adds nothing to the sums.
     count = int(images[..., 0].size if split.masks is None else split.masks.cut.prod(1).sum())

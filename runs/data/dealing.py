@@ -18,7 +18,7 @@ ROUNDING = 1e-9  # of summed shares: no move for less
 def deal(
     labels: Indices, shares: Sequence[float], key: Sequence[int], groups: Indices | None = None
 ) -> Indices:
-    """The part (N,) of each example, so that each part has its share of each class.
+    """Return the part (N,) of each example, so that each part has its share of each class.
 
     Without groups the shares are met to within one example a class, except that each part gets at
     least one example of a class that has enough. With groups they are met as the groups allow.
@@ -42,7 +42,7 @@ def deal(
 def deal_folds(
     labels: Indices, folds: int, key: Sequence[int], groups: Indices | None = None
 ) -> Indices:
-    """The fold (N,) of each example, 0 to folds - 1.
+    """Return the fold (N,) of each example, 0 to folds - 1.
 
     Without groups folds differ by at most one example, in all and in each class.
 
@@ -64,7 +64,7 @@ def deal_folds(
 
 
 def _shuffled_classes(labels: Indices, key: Sequence[int]) -> list[Indices]:
-    """The examples of each class in random order.
+    """Return the examples of each class in random order.
 
     From `RandomState`, whose stream is frozen: a seed is the same split in every version of numpy.
     """
@@ -75,7 +75,7 @@ def _shuffled_classes(labels: Indices, key: Sequence[int]) -> list[Indices]:
 
 
 def _counts(total: int, shares: Floats) -> Indices:
-    """Whole numbers that add to `total`, near its shares, none 0 where `total` allows."""
+    """Return whole numbers that add to `total`, near its shares, none 0 where `total` allows."""
     exact = total * shares
     counts = np.floor(exact).astype(np.int64)
     rest = np.argsort(counts - exact, kind="stable")  # the largest remainder first
@@ -88,7 +88,7 @@ def _counts(total: int, shares: Floats) -> Indices:
 
 
 def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Indices) -> Indices:
-    """Local search: a group moves to another part where that lowers the cost most.
+    """Return local search: a group moves to another part where that lowers the cost most.
 
     scikit-learn's `StratifiedGroupKFold` makes equal folds only. Taking some of them as a part
     left 1 part in 15 without a class that had patients enough (patients of one class, and of 1 to
@@ -134,7 +134,7 @@ def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Ind
 
 
 def _held(part: Indices, shares: Floats, parts: int) -> Floats:
-    """(parts, classes): the summed shares of the groups in each part."""
+    """Return (parts, classes): the summed shares of the groups in each part."""
     held = np.zeros((parts, shares.shape[1]))
     np.add.at(held, part, shares)
     return held

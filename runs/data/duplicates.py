@@ -45,7 +45,7 @@ class Pair:
 
 
 def duplicates_in(data: DataSet, config: Mapping[str, Any], task: str) -> list[str]:
-    """What is said of images in two parts of a data set; in those of any fold where it has folds.
+    """Describe images in two parts of a data set, of any fold where it has folds.
 
     Args:
         data: The data set.
@@ -67,7 +67,7 @@ def duplicates_in(data: DataSet, config: Mapping[str, Any], task: str) -> list[s
 
 
 def find_duplicates(splits: Mapping[str, Split]) -> list[Pair]:
-    """The images that have a duplicate in an earlier part, each with the nearest one.
+    """Return the images that have a duplicate in an earlier part, each with the nearest one.
 
     Args:
         splits: By part: `train`, `val`, `test`; all of one size and number of channels.
@@ -82,7 +82,7 @@ def find_duplicates(splits: Mapping[str, Split]) -> list[Pair]:
 
 
 def _hashes(split: Split) -> Floats:
-    """The hashes of a part's examples; of a tile that is padded, that of one without content."""
+    """Return the hashes of a part's examples; of a padded tile that of one without content."""
     found = hashes_of(split.images)
     if split.masks is not None:
         whole = (split.masks.cut == split.images.shape[1:3]).all(1)
@@ -91,7 +91,7 @@ def _hashes(split: Split) -> Floats:
 
 
 def duplicate_notes(pairs: Sequence[Pair]) -> list[str]:
-    """Says how many images of each part are in another, and names some.
+    """Say how many images of each part are in another, and names some.
 
     Args:
         pairs: As `find_duplicates` gives them.
@@ -115,7 +115,7 @@ def duplicate_notes(pairs: Sequence[Pair]) -> list[str]:
 
 
 def hashes_of(images: NDArray[np.uint8]) -> Floats:
-    """The hash of each image, (N, 2 * 8 * 7), of length 1, or 0 for an image without content.
+    """Return hash of each image, (N, 2 * 8 * 7), of length 1, or 0 for an image without content.
 
     Args:
         images: (N, H, W, C).
@@ -134,7 +134,7 @@ def hashes_of(images: NDArray[np.uint8]) -> Floats:
 
 
 def _averages(pixels: int) -> Floats:
-    """(SIDE, pixels): the weights that average a line of pixels down to SIDE."""
+    """Return (SIDE, pixels): the weights that average a line of pixels down to SIDE."""
     edges = np.linspace(0, pixels, SIDE + 1)
     lows, highs = np.maximum(edges[:-1, None], np.arange(pixels)), edges[1:, None]
     covered = np.clip(np.minimum(highs, np.arange(1, pixels + 1)) - lows, 0, None)
@@ -145,7 +145,7 @@ def _averages(pixels: int) -> Floats:
 def _pairs(
     first: str, second: str, splits: Mapping[str, Split], hashes: Mapping[str, Floats]
 ) -> list[Pair]:
-    """Pairs of images; of several tiles of one image that are like others, the likest."""
+    """Return pairs of images; of several tiles of one image that are like others, the likest."""
     one, other = splits[first], splits[second]
     owners, others = _owners(one), _owners(other)
     found: dict[int, tuple[bool, float, Pair]] = {}
@@ -168,5 +168,5 @@ def _pairs(
 
 
 def _owners(split: Split) -> NDArray[np.int64]:
-    """The image that each example of a part shows or is cut from."""
+    """Return the image that each example of a part shows or is cut from."""
     return np.arange(len(split.images)) if split.masks is None else split.masks.image

@@ -10,7 +10,7 @@ from attnsearch.runs.readers import DataError, listing
 
 
 def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The group of each example.
+    """Return the group of each example.
 
     Args:
         spec: `{"pattern": ...}`, a regular expression searched in the last part of each name (the
@@ -107,7 +107,7 @@ def _read_table(path: Path) -> dict[str, str]:
 
 
 def _shortest_known(table: Mapping[str, str], names: Sequence[str]) -> list[str]:
-    """What the table calls each name: the name, its last part, or that without its ending."""
+    """Return what the table calls each name: the name, its last part, or that without ending."""
     keys = list(names)
     paths = [PurePosixPath(name) for name in names]
     for short in ([path.name for path in paths], [path.stem for path in paths]):

@@ -37,7 +37,7 @@ def assign_parts(
     fold: int | None = None,
     development: float | None = None,
 ) -> tuple[Indices, list[str]]:
-    """The part of each example, from the source's own split and the config.
+    """Return the part of each example, from the source's own split and the config.
 
     Args:
         own: (N,) the source's own parts, see `Source.parts`.
@@ -94,7 +94,7 @@ def _complete(
     seed: int,
     fractions: Sequence[float],
 ) -> tuple[Indices, list[str]]:
-    """The source's own parts, and those it lacks taken from its training part."""
+    """Return the source's own parts, and those it lacks taken from its training part."""
     parts = np.where(own == NO_PART, TRAIN, own)
     missing = [part for part in (VAL, TEST) if not (parts == part).any()]
     if not missing:
@@ -123,7 +123,7 @@ def _pool(
     seed: int,
     development: float | None,
 ) -> tuple[Indices, Indices, list[str]]:
-    """The examples that are dealt into folds, and those that are developed on."""
+    """Return the examples that are dealt into folds, and those that are developed on."""
     pool = np.flatnonzero(own != TEST)
     notes = []
     if len(pool) < len(own):
@@ -143,7 +143,7 @@ def _develop(
     seed: int,
     fractions: Sequence[float],
 ) -> tuple[Indices, list[str]]:
-    """Training and validation within the development part; it has no test part."""
+    """Return training and validation within the development part; it has no test part."""
     _check_enough(labels, class_names, groups, 2, "train and val in the development part")
     parts = deal(labels, [fractions[TRAIN], fractions[VAL]], (seed, DEVELOPMENT, VAL), groups)
     told = f"development part: {len(labels)} images outside of all folds (by data.seed {seed})"
@@ -159,7 +159,7 @@ def _nest(
     folds: int,
     fold: int,
 ) -> tuple[Indices, list[str]]:
-    """One fold as the test part, and the validation part from the other folds."""
+    """Return one fold as the test part, and the validation part from the other folds."""
     if not 0 <= fold < folds:
         raise DataError(f"data.fold: {fold} is not one of 0..{folds - 1} (data.folds: {folds})")
     _check_enough(labels, class_names, groups, folds, f"{folds} folds")

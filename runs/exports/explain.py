@@ -92,7 +92,7 @@ class Truths:
         self._unusable: list[str] = []
 
     def of(self, image: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """The mask (h, w) of an image; None where there is none, or none that fits it."""
+        """Return the mask (h, w) of an image; None where there is none, or none that fits it."""
         mask = self._mask(image) if self._segments else None
         if mask is None:
             return None
@@ -108,7 +108,7 @@ class Truths:
         return None
 
     def notes(self) -> list[str]:
-        """Why images have no mask that lie beside some."""
+        """Return why images have no mask that lie beside some."""
         missing, unusable = self._missing, self._unusable
         return [
             *self._unpaired,
@@ -117,7 +117,7 @@ class Truths:
         ]
 
     def _mask(self, image: Path) -> Path | None:
-        """The mask beside an image: where its path says that it lies, else where links lead."""
+        """Return mask beside an image: where its path says that it lies, else where links lead."""
         searched = False
         for place in dict.fromkeys([image.absolute(), Path(os.path.realpath(image))]):
             sides = [parent for parent in place.parents if parent.name.lower() in IMAGE_FOLDERS]
@@ -158,7 +158,7 @@ class Truths:
 
 
 def _cases(network: nn.Module, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case, ImageFile]]:
-    """What is shown of each image, one at a time: they may be large."""
+    """Yield what is shown of each image, one at a time: they may be large."""
     if not inputs.files:
         return
     config: Any = network.config

@@ -167,7 +167,7 @@ def save_export(
 
 
 def load_export(folder: str | Path) -> nn.Module:
-    """The trained network of an export, on the CPU and ready for inference.
+    """Return the trained network of an export, on the CPU and ready for inference.
 
     `net(net.preprocess(images))` gives logits (N, K); `images` is an array (N, H, W) or
     (N, H, W, C) of uint8, or a list of PIL images or of such arrays of any size.
@@ -215,7 +215,7 @@ def load_export(folder: str | Path) -> nn.Module:
 
 
 def is_export(folder: str | Path) -> bool:
-    """Whether a folder holds what `save_export` wrote."""
+    """Return whether a folder holds what `save_export` wrote."""
     folder = Path(folder)
     if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS, METRICS, README)):
         return False
@@ -227,7 +227,7 @@ def is_export(folder: str | Path) -> bool:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """An export's config, also where the files that its training started from are not."""
+    """Return an export's config, also where the files that its training started from are not."""
     elsewhere = {"network": "weights", "data": "groups"}
     overrides = [f"{section}.{key}=null" for section, key in elsewhere.items()]
     config = load_space(path, overrides).resolve({})
@@ -238,13 +238,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _confirmed(ledger: "Ledger", study: "StudyRow") -> "PlanRow | None":
-    """The current confirm plan of a study, if its winner is frozen."""
+    """Return the current confirm plan of a study, if its winner is frozen."""
     plans = ledger.plans(study.id, superseded=False)
     return next((row for row in plans if row.plan.act == "confirm" and row.winner), None)
 
 
 def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str, Any]]:
-    """The run of the winner with the best validation score, and what is recorded of confirm."""
+    """Return run of the winner with the best validation score, and what is recorded of confirm."""
     winner, metric = str(plan.winner), f"val_{plan.plan.metric}"
     sign = 1 if plan.plan.direction == "max" else -1
     finished = [
@@ -283,7 +283,7 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
 
 
 def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -> "TrialRow":
-    """The trial to export: the one asked for, or the best finished one."""
+    """Return the trial to export: the one asked for, or the best finished one."""
     trials = [row for row in rows if row.arm is None]
     finished = {row.number: row for row in trials if row.state == "finished"}
     if not finished:
@@ -330,7 +330,7 @@ def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: NaN and the infinities become None."""
+    """Return what JSON can hold: NaN and the infinities become None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -408,7 +408,7 @@ def _readme(
 
 
 def _confirm_text(confirm: Mapping[str, Any] | None) -> list[str]:
-    """What a reader must know of a winner's scores: they are one run's of several."""
+    """Return what a reader must know of a winner's scores: they are one run's of several."""
     if confirm is None:
         return []
     return [

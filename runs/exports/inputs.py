@@ -59,7 +59,7 @@ class Inputs:
 
 
 def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> list[ImageFile]:
-    """The image files that are meant by files and folders, in the order given.
+    """Return the image files that are meant by files and folders, in the order given.
 
     Of a folder all images count, those in its folders and linked folders too, in the order of
     their names; hidden files do not, nor do folders of masks beside one of images.
@@ -95,7 +95,7 @@ def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> 
 
 
 def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inputs, list[str]]]:
-    """Image files as a network takes them, so many at a time as fit.
+    """Yield image files as a network takes them, so many at a time as fit.
 
     They are decoded, resized or cut into tiles as the network's data was.
 
@@ -143,7 +143,7 @@ def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inpu
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """An image at its own size, (h, w, C) of uint8 with C = 1 or 3.
+    """Return an image at its own size, (h, w, C) of uint8 with C = 1 or 3.
 
     Raises:
         OSError, or whatever else Pillow raises on a file that it cannot decode.
@@ -163,7 +163,7 @@ def _shallow(path: Path, size: int | None) -> Decoded:
 
 
 def _places(shapes: Iterable[tuple[int, int]]) -> Masks:
-    """Where whole images of these sizes (h, w) go."""
+    """Return where whole images of these sizes (h, w) go."""
     sizes = np.array(list(shapes), dtype=np.int64).reshape(-1, 2)
     return Masks(
         resized=np.zeros((len(sizes), 1, 1), dtype=np.uint8),

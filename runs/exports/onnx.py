@@ -127,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What made the exporter give up; its own message is a generic one."""
+    """Return what made the exporter give up; its own message is a generic one."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__

@@ -100,7 +100,7 @@ def predict_images(
 def segment_files(
     network: nn.Module, files: Sequence[ImageFile]
 ) -> Iterator[tuple[ImageFile, NDArray[np.uint8], NDArray[np.float32]] | str]:
-    """The mask of each image file at its own size; tiles are put together.
+    """Yield the mask of each image file at its own size; tiles are put together.
 
     Args:
         network: From `load_export`, of a segmentation.
@@ -121,14 +121,14 @@ def segment_files(
 
 
 def normalisation_of(network: nn.Module) -> Normalisation:
-    """How the images of an export are normalised."""
+    """Return how the images of an export are normalised."""
     preprocess: Any = network.preprocess
     normalisation: Normalisation = preprocess.normalisation
     return normalisation
 
 
 def output_names(files: Sequence[ImageFile]) -> list[str]:
-    """What the mask of each image is called, without the ending.
+    """Return what the mask of each image is called, without the ending.
 
     The image's name without its ending; with it where two images differ in nothing else.
 
@@ -149,7 +149,7 @@ def output_names(files: Sequence[ImageFile]) -> list[str]:
 
 
 def _stem(name: PurePosixPath) -> str:
-    """A name without the ending of an image; the dots of an identifier are no ending."""
+    """Return a name without the ending of an image; the dots of an identifier are no ending."""
     return str(name.with_suffix("") if name.suffix.lower() in SUFFIXES else name)
 
 

@@ -30,7 +30,7 @@ class Preprocess:
     def __call__(
         self, images: Sequence[Image.Image | NDArray[np.uint8]] | NDArray[np.uint8]
     ) -> Tensor:
-        """Images to a tensor (N, C, H, W), on the CPU.
+        """Return images to a tensor (N, C, H, W), on the CPU.
 
         Args:
             images: An array (N, H, W) or (N, H, W, C) of uint8, or a list of PIL images or of
@@ -52,7 +52,7 @@ class Preprocess:
 
 
 def _pixels(image: Picture) -> NDArray[np.uint8]:
-    """One image as (H, W) or (H, W, 3) of uint8; transparency is laid over black."""
+    """Return one image as (H, W) or (H, W, 3) of uint8; transparency is laid over black."""
     if isinstance(image, Image.Image):
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):

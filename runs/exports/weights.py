@@ -43,7 +43,7 @@ class Interface:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """From what `dataclasses.asdict` or JSON made of one.
+        """Return from what `dataclasses.asdict` or JSON made of one.
 
         Raises:
             KeyError, TypeError, ValueError: If it is none.
@@ -59,7 +59,7 @@ class Interface:
 
 
 def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
-    """The bytes of a weights file.
+    """Return the bytes of a weights file.
 
     Args:
         state: A state dict.
@@ -71,13 +71,13 @@ def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
 
 
 def unpack_weights(data: bytes) -> dict[str, Tensor]:
-    """The state dict in the bytes of a weights file."""
+    """Return the state dict in the bytes of a weights file."""
     state: dict[str, Tensor] = safetensors.torch.load(data)
     return state
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Interface]:
-    """The state dict and the interface of a weights file.
+    """Return the state dict and the interface of a weights file.
 
     Raises:
         ExportError: If the file is missing, damaged, or not from attnsearch.

@@ -41,18 +41,18 @@ class Figure:
 
 
 def drawn(title: str, caption: str, draw: Callable[[float], Canvas]) -> Figure:
-    """A figure from a function that draws it for a width."""
+    """Return a figure from a function that draws it for a width."""
     both = Markup("").join(draw(width).markup() for width in (WIDE, NARROW))
     return Figure(title, caption, both)
 
 
 def look_of(comparison: Comparison) -> tuple[str, str]:
-    """Colour class and shape of a comparison."""
+    """Return colour class and shape of a comparison."""
     return STYLES.get(comparison.verdict, ("neutral", "o"))
 
 
 def forest(act: ActResult, *, interactions: bool = False) -> Figure | None:
-    """Every difference with its two intervals and its seeds; None where there is none.
+    """Return every difference with its two intervals and its seeds; None where there is none.
 
     Args:
         act: A measured act.
@@ -130,7 +130,7 @@ def forest(act: ActResult, *, interactions: bool = False) -> Figure | None:
 
 
 def _reach(every: Sequence[Comparison], metric: str, margin: float | None) -> list[float]:
-    """All values that a forest plot must hold, as shown."""
+    """Return all values that a forest plot must hold, as shown."""
     found = [0.0]
     for c in every:
         ends = (c.difference, c.low, c.high, c.simultaneous_low, c.simultaneous_high)
@@ -183,7 +183,7 @@ def _forest_row(
 
 
 def seeds(act: ActResult) -> Figure | None:
-    """Every run's score as a dot, with the arm's mean and interval; None without scores."""
+    """Return every run's score as a dot, with the arm's mean and interval; None without scores."""
     arms = [arm for arm in act.arms if arm.scored]
     if not arms:
         return None
@@ -242,7 +242,7 @@ def _seed_row(canvas: Canvas, arm: ArmResult, metric: str, scale: Scale, y: floa
 
 
 def interaction_slopes(act: ActResult) -> Figure | None:
-    """The four means behind each interaction; None where the act has none."""
+    """Return the four means behind each interaction; None where the act has none."""
     found = [c for c in act.comparisons if c.against == "interaction" and len(c.minus) == 2]
     means = {arm.label: arm.summary.mean for arm in act.arms if arm.summary}
     quads = [

@@ -45,7 +45,7 @@ class Point:
 
 
 def cost_of_arms(act: ActResult, cost: str) -> Figure | None:
-    """Mean score of each arm against a cost; None below two arms that have both."""
+    """Return mean score of each arm against a cost; None below two arms that have both."""
     found = []
     for arm in act.trained:
         value = arm.costs.get(cost)
@@ -62,7 +62,7 @@ def cost_of_arms(act: ActResult, cost: str) -> Figure | None:
 
 
 def cost_of_trials(result: StudyResult, cost: str) -> Figure | None:
-    """Score of each trial of the full schedule against a cost; None below two."""
+    """Return score of each trial of the full schedule against a cost; None below two."""
     metric, goal = next(iter(result.study.objectives.items()))
     found = [
         Point(
@@ -176,5 +176,5 @@ def name_points(
 
 
 def _in_title(cost: str) -> str:
-    """A cost's name within a sentence: words in lower case, units as they are."""
+    """Return a cost's name within a sentence: words in lower case, units as they are."""
     return cost if cost.startswith("MACs") else cost[0].lower() + cost[1:]

@@ -27,7 +27,7 @@ _LONGEST_LEGEND = 44
 
 
 def curves_of_arms(act: ActResult) -> Figure | None:
-    """Validation metric by epoch: an arm's mean, and its seeds dimmed; None without curves."""
+    """Draw the validation metric by epoch: an arm's mean, and its seeds dimmed; None without."""
     metric = f"val_{act.plan.metric}"
     lines = []
     for arm in act.trained:
@@ -64,7 +64,7 @@ def curves_of_arms(act: ActResult) -> Figure | None:
 
 
 def curves_of_trials(result: StudyResult) -> Figure | None:
-    """First objective by epoch, of all trials; None where it is not measured by epoch."""
+    """Return first objective by epoch, of all trials; None where it is not measured by epoch."""
     metric, goal = next(iter(result.study.objectives.items()))
     every = [(trial, _curve(trial, metric)) for trial in result.trials]
     every = [(trial, curve) for trial, curve in every if curve]
@@ -112,7 +112,7 @@ def _curve(row: TrialRow, metric: str) -> Curve:
 
 
 def _mean_curve(runs: Sequence[Curve]) -> Curve:
-    """The mean at every epoch that all runs have."""
+    """Return the mean at every epoch that all runs have."""
     tables = [dict(curve) for curve in runs]
     shared = sorted(set.intersection(*(set(table) for table in tables)))
     return [(epoch, sum(table[epoch] for table in tables) / len(tables)) for epoch in shared]
@@ -154,7 +154,7 @@ def _draw_curve(
 
 
 def importances(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
-    """How much each decision explains of each objective, a figure an objective."""
+    """Return how much each decision explains of each objective, a figure an objective."""
     figures = []
     for objective, shares in found.items():
         if not shares:
@@ -188,7 +188,7 @@ def importances(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
 
 
 def rank_pairs(result: StudyResult) -> list[tuple[str, float, float]]:
-    """Candidate, its score in exploring, and its mean on the confirmation's validation data."""
+    """Return candidates, their scores in exploring and their means on confirm's validation."""
     act = result.confirm
     if act is None:
         return []
@@ -204,7 +204,7 @@ def rank_pairs(result: StudyResult) -> list[tuple[str, float, float]]:
 
 
 def rank_correlation(result: StudyResult) -> float | None:
-    """Spearman's correlation of exploring with confirming; None below three candidates."""
+    """Return spearman's correlation of exploring with confirming; None below three candidates."""
     pairs = rank_pairs(result)
     if len(pairs) < 3:
         return None
@@ -213,7 +213,7 @@ def rank_correlation(result: StudyResult) -> float | None:
 
 
 def ranks(result: StudyResult) -> Figure | None:
-    """Exploring's score against the confirmation's mean; None below two candidates."""
+    """Return exploring's score against the confirmation's mean; None below two candidates."""
     pairs = rank_pairs(result)
     act = result.confirm
     if act is None or len(pairs) < 2:

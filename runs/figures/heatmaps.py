@@ -38,7 +38,7 @@ def heatmap(
     caption: str,
     cells: Mapping[tuple[str, str], Cell],
 ) -> Figure | None:
-    """Blocks by sites; None where that is a single row and column.
+    """Return blocks by sites; None where that is a single row and column.
 
     Args:
         title: Above it.
@@ -92,7 +92,7 @@ def heatmap(
 
 
 def measured_cells(act: ActResult) -> dict[tuple[str, str], Cell]:
-    """Block by site, from the arms of a plan that differ in one insertion."""
+    """Return block by site, from the arms of a plan that differ in one insertion."""
     cells: dict[tuple[str, str], Cell] = {}
     for arm in act.arms:
         if arm.arm.kind != "variant" or arm.comparison is None:
@@ -112,7 +112,7 @@ def measured_cells(act: ActResult) -> dict[tuple[str, str], Cell]:
 
 
 def _place(arm: ArmResult, act: ActResult) -> tuple[str, str] | None:
-    """Block and site of the one insertion by which an arm differs from the reference."""
+    """Return block and site of the one insertion by which an arm differs from the reference."""
     reference = act.reference
     known = set(insertions(act.find(reference).arm.config)) if reference else set()
     every = set(insertions(arm.arm.config))
@@ -121,7 +121,7 @@ def _place(arm: ArmResult, act: ActResult) -> tuple[str, str] | None:
 
 
 def explored_cells(result: StudyResult) -> dict[tuple[str, str], Cell]:
-    """Block by site: the best score that a trial of the full schedule had with it there."""
+    """Return block by site: the best score that a trial of the full schedule had with it there."""
     metric, goal = next(iter(result.study.objectives.items()))
     sign = 1.0 if goal == "max" else -1.0
     found: dict[tuple[str, str], list[float]] = {}

@@ -357,19 +357,19 @@ def _scored(trials: Sequence[TrialRow], metric: str, state: str) -> list[tuple[T
 
 
 def _plain(scored: Sequence[tuple[TrialRow, float]]) -> tuple[TrialRow, float] | None:
-    """The plain network's run and value, if it was trained."""
+    """Return the plain network's run and value, if it was trained."""
     return next((pair for pair in scored if pair[0].role in PLAIN_ROLES), None)
 
 
 def _score(trial: TrialRow, metric: str) -> float | None:
-    """A run's score, or the last epoch's metric where it has none; None if it is no number."""
+    """Return a run's score, else its last epoch's metric; None if it is no number."""
     last = trial.epochs[-1] if trial.epochs else {}
     value = trial.metrics.get(metric, last.get(metric))
     return value if isinstance(value, int | float) and value == value else None
 
 
 def _words(name: str) -> str:
-    """A metric's name in words: ``val_accuracy`` -> ``Validation accuracy``."""
+    """Return a metric's name in words: ``val_accuracy`` -> ``Validation accuracy``."""
     if name in COST_LABELS:
         return COST_LABELS[name]
     words = name.replace("val_", "validation ").replace("train_", "training ").replace("_", " ")

@@ -115,7 +115,7 @@ class Canvas:
         )
 
     def legend(self, y: float, entries: Iterable[tuple[str, str, str]]) -> float:
-        """A legend in rows; returns the y below it.
+        """Return a legend in rows; returns the y below it.
 
         Args:
             y: Of its first row.
@@ -135,7 +135,7 @@ class Canvas:
         return y + 20
 
     def markup(self) -> Markup:
-        """The figure as an `<svg>`."""
+        """Return the figure as an `<svg>`."""
         kind = "narrow" if self.narrow else "wide"
         body = Markup("").join(self._parts)
         return Markup(
@@ -175,13 +175,13 @@ class Scale:
         self.ticks = [float(tick) for tick in places if self.low <= tick <= self.high]
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value; one beyond the ends is drawn at the end."""
+        """Return the pixel of a value; one beyond the ends is drawn at the end."""
         inside = min(max(value, self.low), self.high)
         share = (inside - self.low) / (self.high - self.low)
         return self._start + share * (self._stop - self._start)
 
     def labels(self) -> list[tuple[float, str]]:
-        """The ticks with what is written at them."""
+        """Return the ticks with what is written at them."""
         step = min((b - a for a, b in zip(self.ticks, self.ticks[1:], strict=False)), default=1.0)
         digits = 0
         while digits < 6 and abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
@@ -190,12 +190,12 @@ class Scale:
 
 
 def text_width(words: str) -> float:
-    """About how many pixels a line of 12 px text takes."""
+    """Return about how many pixels a line of 12 px text takes."""
     return _CHARACTER * len(words)
 
 
 def shortened(words: str, width: float) -> str:
-    """A text cut to about so many pixels."""
+    """Return a text cut to about so many pixels."""
     most = max(int(width / _CHARACTER), 4)
     return words if len(words) <= most else words[: most - 1] + "…"
 

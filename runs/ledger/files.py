@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def weights_folder(ledger: "Ledger") -> Path:
-    """Where trained weights are kept: ATTNSEARCH_WEIGHTS, or a folder beside the ledger."""
+    """Return where trained weights are kept: ATTNSEARCH_WEIGHTS, or a folder beside the ledger."""
     given = os.environ.get("ATTNSEARCH_WEIGHTS")
     return Path(given).absolute() if given else ledger.folder.absolute() / "attnsearch-weights"
 
 
 def panel_file(folder: Path, key: str) -> Path:
-    """The picture of a finished run, by its run key."""
+    """Return the picture of a finished run, by its run key."""
     return folder / f"{key}-panel.png"

@@ -78,7 +78,7 @@ class Holder:
         return f"process {self.pid} on {self.host}"
 
     def alive(self) -> bool:
-        """Whether this process of the same machine still runs (a zombie does not)."""
+        """Return whether this process of the same machine still runs (a zombie does not)."""
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.process_started) > _START_TOLERANCE:
@@ -105,7 +105,7 @@ class Held:
     heartbeat: float
 
     def void(self, now: float) -> bool:
-        """Whether it no longer holds at this time (seconds since 1970)."""
+        """Return whether it no longer holds at this time (seconds since 1970)."""
         return is_void(self.holder, self.heartbeat, now)
 
 
@@ -177,7 +177,7 @@ def release(connection: Connection, resource: str, token: str) -> bool:
 
 
 def is_void(holder: Holder, heartbeat: float, now: float) -> bool:
-    """Whether a lease no longer holds.
+    """Return whether a lease no longer holds.
 
     Args:
         holder: Who holds it.

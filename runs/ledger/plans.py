@@ -228,7 +228,7 @@ class Plans(Studies):
         return max((look.number for look in self.looks() if look.plan_id == row.id), default=None)
 
     def confirmatory(self, row: PlanRow) -> bool:
-        """Whether a plan had been stored before anybody saw the test data that it looks at."""
+        """Tell whether a plan was stored before anybody saw the test data that it looks at."""
         looks = self.looks()
         seen = {look.fingerprint for look in looks if look.plan_id == row.id}
         return all(
@@ -342,7 +342,7 @@ def _set_aside(connection: Connection, old: PlanRow, new: Plan) -> None:
 
 
 def _asides(connection: Connection, row: PlanRow) -> list[int]:
-    """The plans under whose numbers runs of a superseded plan may stand, in that order.
+    """Return the plans under whose numbers runs of a superseded plan may stand, in that order.
 
     A run that it shared with the plan after it moved when that plan was superseded in turn.
     """

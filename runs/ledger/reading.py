@@ -89,7 +89,7 @@ def run_row_fields(
 
 
 def is_dead(lease: Held | None, now: float) -> bool:
-    """Whether no living process stands behind a row that says ``running``."""
+    """Return whether no living process stands behind a row that says ``running``."""
     return lease is None or lease.void(now)
 
 

@@ -170,7 +170,7 @@ class Claim:
 
 
 def when(seconds: float) -> datetime:
-    """Seconds since 1970 as a time with its zone (UTC)."""
+    """Return seconds since 1970 as a time with its zone (UTC)."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -18,7 +18,7 @@ Integers = NDArray[np.integer]
 
 
 def classification_metrics(logits: "Tensor", labels: "Tensor") -> dict[str, float]:
-    """Loss, accuracy, balanced accuracy, macro F1 and AUROC of one set of predictions.
+    """Return loss, accuracy, balanced accuracy, macro F1 and AUROC of one set of predictions.
 
     The loss is the plain mean cross-entropy in nats, without label smoothing and class weights,
     so that trainings which differ in those stay comparable.
@@ -46,27 +46,27 @@ def classification_metrics(logits: "Tensor", labels: "Tensor") -> dict[str, floa
 
 
 def confusion_matrix(predicted: Integers, labels: Integers, classes: int) -> NDArray[np.int64]:
-    """Counts (K, K): row = true class, column = predicted class."""
+    """Count (K, K): row = true class, column = predicted class."""
     cells = labels.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
-    """Mean recall over the classes that occur in the labels."""
+    """Return mean recall over the classes that occur in the labels."""
     images = confusion.sum(1)
     present = images > 0
     return float((confusion.diagonal()[present] / images[present]).mean())
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Mean F1 over the classes that occur in the labels or in the predictions."""
+    """Return mean F1 over the classes that occur in the labels or in the predictions."""
     both = confusion.sum(0) + confusion.sum(1)
     present = both > 0
     return float((2 * confusion.diagonal()[present] / both[present]).mean())
 
 
 def auroc(probabilities: Floats, labels: Integers) -> float:
-    """Area under the ROC curve; with more than two classes the mean of one class against the rest.
+    """Return area under the ROC curve, or of several the mean of one class against the rest.
 
     Each area is the normalised rank sum of Mann and Whitney, ties counting half. A class that is
     absent from the labels, or the only one there, has no area and is left out of the mean.

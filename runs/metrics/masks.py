@@ -34,14 +34,14 @@ SHARES = ("dice", "iou", "precision", "recall")
 
 
 def confusion(predicted: NDArray[np.integer], truth: NDArray[np.integer], classes: int) -> Counts:
-    """Pixels (K, K) by true class (row) and predicted class (column), ignored ones left out."""
+    """Count pixels (K, K) by true class (row) and predicted class (column), ignored ones not."""
     counted = truth != IGNORED
     cells = truth[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 def shares(counts: Counts) -> dict[str, Floats]:
-    """Dice, IoU, precision and recall of each class (..., K) from confusions (..., K, K).
+    """Return dice, IoU, precision and recall of each class (..., K) from confusions (..., K, K).
 
     NaN where a class is in neither mask.
     """
@@ -59,7 +59,7 @@ def shares(counts: Counts) -> dict[str, Floats]:
 
 
 def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
-    """Each share of each image, (N,), the mean over the classes that count; NaN without any.
+    """Return each share of each image, (N,), the mean over classes that count; NaN without any.
 
     With two classes an image has one unless all of its pixels are ignored.
 
@@ -79,7 +79,7 @@ def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
 
 
 def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
-    """The figures of a part of the data.
+    """Return the figures of a part of the data.
 
     Args:
         counts: Confusions (N, K, K), one per image.
@@ -113,7 +113,7 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
 def hd95(
     predicted: NDArray[np.uint8], truth: NDArray[np.uint8], class_names: Sequence[str]
 ) -> float:
-    """The Hausdorff distance of one image in pixels, the mean over the classes that count.
+    """Return the Hausdorff distance of one image in pixels, the mean over the classes that count.
 
     Ignored pixels belong to no class. NaN where no pixel counts, and, with more than two classes,
     where no class that counts is in either mask.
@@ -147,14 +147,14 @@ def _border_distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> floa
 
 
 def _cropped(*masks: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """The part of masks that holds all their pixels, with one pixel around it: less to search."""
+    """Cut the part out of masks that holds all their pixels, with one around it."""
     rows, columns = (np.flatnonzero(np.logical_or(*masks).any(axis)) for axis in (1, 0))
     box = tuple(slice(max(0, where[0] - 1), where[-1] + 2) for where in (rows, columns))
     return [np.ascontiguousarray(mask[box]) for mask in masks]
 
 
 def _mean(values: Floats, axis: int) -> Any:
-    """The mean of what is not NaN; NaN where nothing is."""
+    """Return the mean of what is not NaN; NaN where nothing is."""
     known = ~np.isnan(values)
     count = known.sum(axis)
     with np.errstate(invalid="ignore"):

@@ -22,7 +22,7 @@ CALIBRATION_BINS = 15
 def secondary_metrics(
     probabilities: Floats, labels: Integers, threshold: float | None = None
 ) -> dict[str, float]:
-    """Everything that is reported beside the primary metric, with an interval and without a p.
+    """Return what is reported beside the primary metric, with an interval and without a p.
 
     Args:
         probabilities: (N, K), N > 0.
@@ -66,13 +66,13 @@ def auprc(probabilities: Floats, labels: Integers) -> float:
 
 
 def nll(probabilities: Floats, labels: Integers) -> float:
-    """Mean negative log-likelihood, in nats."""
+    """Return mean negative log-likelihood, in nats."""
     taken = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.clip(taken, np.finfo(np.float64).tiny, None)).mean())
 
 
 def brier(probabilities: Floats, labels: Integers) -> float:
-    """Brier's score (Monthly Weather Review 78, 1950): squared error summed over classes, 0..2."""
+    """Return Brier's score (Monthly Weather Review 78, 1950): squared error over classes, 0..2."""
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities.astype(np.float64) - truth) ** 2).sum(1).mean())
 
@@ -80,7 +80,7 @@ def brier(probabilities: Floats, labels: Integers) -> float:
 def calibration_error(
     probabilities: Floats, labels: Integers, bins: int = CALIBRATION_BINS
 ) -> float:
-    """Expected calibration error of the predicted class (Guo et al., ICML 2017).
+    """Return expected calibration error of the predicted class (Guo et al., ICML 2017).
 
     Confidences fall in bins of equal width, (0, 1/15], ... (14/15, 1]; the error is the mean of
     |accuracy - confidence| over bins, weighted by their images. With few images it is biased
@@ -94,7 +94,7 @@ def calibration_error(
 
 
 def choose_threshold(probabilities: Floats, labels: Integers) -> float:
-    """The probability of class 1 that maximises Youden's J, sensitivity + specificity - 1.
+    """Return the probability of class 1 that maximises Youden's J, sensitivity + specificity - 1.
 
     Made for validation predictions; the threshold then stays as it is on the test data. Of equal
     ones the highest. Youden, Cancer 3, 1950.

@@ -159,7 +159,7 @@ class Mirror:
         return self._report(study_id, problem)
 
     def _is_current(self, study: StudyRow) -> bool:
-        """Whether the store shows a study as it stands, judged without MLflow."""
+        """Return whether the store shows a study as it stands, judged without MLflow."""
         path = sqlite_path(self._uri)
         return (
             study.mlflow_uri == self._uri
@@ -421,6 +421,6 @@ def _ms(time: Any) -> int:
 
 
 def _say(error: Exception) -> str:
-    """The first line of an error, short."""
+    """Return the first line of an error, short."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]

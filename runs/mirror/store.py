@@ -55,7 +55,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def refused(error: Exception) -> bool:
-    """Whether a store answered, but would not take this one thing."""
+    """Return whether a store answered, but would not take this one thing."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 

@@ -121,13 +121,13 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
 
 
 def findings_tag(verdicts: Sequence[str], note: str) -> dict[str, str]:
-    """The description of a study with plans: what it found, then `note` as before."""
+    """Return the description of a study with plans: what it found, then `note` as before."""
     found = "\n".join(f"- {verdict}" for verdict in verdicts)
     return {"mlflow.note.content": f"{found}\n\n{note}"[:_LONGEST_TAG]}
 
 
 def identity(study: StudyRow, run: str) -> dict[str, str]:
-    """The tags by which a run is found again: its study, and its place or ``study``."""
+    """Return the tags by which a run is found again: its study, and its place or ``study``."""
     return {STUDY_TAG: study.uid, RUN_TAG: run}
 
 

@@ -39,7 +39,7 @@ MASK_ARRAYS = ("resized", "image", "corners", "sizes", "flat", "starts")
 
 
 def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -> Source:
-    """A source from the cache, or read and put there.
+    """Return a source from the cache, or read and put there.
 
     A cache that cannot be written or read costs the time of decoding and nothing else.
 
@@ -82,7 +82,7 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
 
 
 def cache_folder() -> Path | None:
-    """Where entries lie; None where the cache is switched off."""
+    """Return where entries lie; None where the cache is switched off."""
     given = os.environ.get("ATTNSEARCH_CACHE")
     if given is not None:
         return Path(given).absolute() / "decoded" if given else None
@@ -113,7 +113,7 @@ def _key(folder: Path, settings: dict[str, Any]) -> str:
 
 
 def _entries(folder: Path) -> Iterator[list[str | int]]:
-    """All folders and files; of others than images the names alone, which notes may count."""
+    """Yield all folders and files; of others than images the names alone, for the notes."""
     for place, _, files in walk(folder):
         inside = place.relative_to(folder)
         yield [inside.as_posix(), os.path.realpath(place)]
@@ -123,7 +123,7 @@ def _entries(folder: Path) -> Iterator[list[str | int]]:
 
 
 def _state(path: Path) -> list[str | int]:
-    """What changes with the content of a file; nothing of one that is not there."""
+    """Return what changes with the content of a file; nothing of one that is not there."""
     try:
         status = path.stat()
     except OSError:

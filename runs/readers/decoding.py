@@ -65,7 +65,7 @@ def note_conversions(
 def to_common(
     decoded: Sequence[Decoded], names: Sequence[str], channels: int | None, notes: list[str]
 ) -> list[NDArray[np.uint8]]:
-    """All images as arrays (h, w, C) of uint8, with one rule for depth and colour.
+    """Return all images as arrays (h, w, C) of uint8, with one rule for depth and colour.
 
     Args:
         decoded: The images.
@@ -95,7 +95,7 @@ def to_common(
 def _factor(
     decoded: Sequence[Decoded], names: Sequence[str], integer: bool, notes: list[str]
 ) -> float:
-    """What brings the images of more than 8 bits, those of integers or of floats, to 0..255."""
+    """Give what brings images of more than 8 bits, those of integers or of floats, to 0..255."""
     deep = [
         (image, name)
         for image, name in zip(decoded, names, strict=True)

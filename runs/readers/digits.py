@@ -19,7 +19,7 @@ FULL = 16  # the brightest pixel value
 
 
 def read_digits(size: int, seed: int, channels: int | None = None) -> Source:
-    """The digits, upscaled, with a stratified split of fixed sizes.
+    """Return the digits, upscaled, with a stratified split of fixed sizes.
 
     Args:
         size: Images are resized to (size, size).
@@ -47,7 +47,7 @@ def read_digits(size: int, seed: int, channels: int | None = None) -> Source:
 
 
 def load_pixels() -> tuple[np.ndarray, np.ndarray]:
-    """Grey levels from 0 to 16 (N, 8, 8) and labels (N,).
+    """Return grey levels from 0 to 16 (N, 8, 8) and labels (N,).
 
     From scikit-learn's file if it lies where it used to: importing the package for a table of
     57 KB takes more than a second of a core.

@@ -86,13 +86,13 @@ def read_folder(
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Visible folders in the order of their names; archives leave `__MACOSX` behind."""
+    """Return visible folders in the order of their names; archives leave `__MACOSX` behind."""
     children = (p for p in folder.iterdir() if not p.name.startswith((".", ARCHIVED)))
     return sorted((p for p in children if p.is_dir()), key=lambda p: p.name)
 
 
 def _images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
-    """Image files in `folder` at any depth; the endings of others are counted."""
+    """Return image files in `folder` at any depth; the endings of others are counted."""
     found = []
     for place, _, files in walk(folder):
         for file in files:
@@ -105,7 +105,7 @@ def _images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
 
 
 def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
-    """The folders that hold the class folders, by part."""
+    """Return the folders that hold the class folders, by part."""
     children = _subfolders(folder)
     roots: dict[str, Path] = {}
     others = []
@@ -159,7 +159,7 @@ def _class_names(
 def _files(
     folder: Path, roots: dict[int, Path], names: list[str], notes: list[str]
 ) -> list[_File]:
-    """All image files, in the order of their names."""
+    """Return all image files, in the order of their names."""
     others: Counter[str] = Counter()
     files = []
     for part, root in roots.items():

@@ -95,13 +95,13 @@ def decode(path: Path, size: int | None) -> Decoded:
 
 
 def orientation(image: Image.Image) -> int:
-    """What the EXIF tag says of an image's orientation: 1 is upright, 2..8 mirrored or turned."""
+    """Read an image's orientation from its EXIF tag: 1 is upright, 2..8 mirrored or turned."""
     tag = image.getexif().get(ExifTags.Base.Orientation, 1)
     return tag if tag in range(2, 9) else 1
 
 
 def _shallow(image: Image.Image) -> tuple[NDArray[Any], bool]:
-    """An image of 8 bits or fewer as (H, W) grey or (H, W, 3), and whether it is transparent."""
+    """Return an image of 8 bits or fewer, (H, W) or (H, W, 3), and whether it is transparent."""
     grey = image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image))
     transparent = False
     if image.has_transparency_data:
@@ -113,13 +113,13 @@ def _shallow(image: Image.Image) -> tuple[NDArray[Any], bool]:
 
 
 def _grey_palette(image: Image.Image) -> bool:
-    """Whether all colours of a palette image are grey."""
+    """Return whether all colours of a palette image are grey."""
     colours = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
     return bool((colours == colours[:, :1]).all())
 
 
 def resize(pixels: NDArray[Any], size: int) -> NDArray[Any]:
-    """Pixels (H, W) or (H, W, 3), uint8 or float32, resized to (size, size)."""
+    """Return pixels (H, W) or (H, W, 3), uint8 or float32, resized to (size, size)."""
     if pixels.shape[:2] == (size, size):
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
@@ -127,12 +127,12 @@ def resize(pixels: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def to_uint8(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:
-    """Deep pixels times `factor`, rounded to 8 bits."""
+    """Return deep pixels times `factor`, rounded to 8 bits."""
     return np.clip(np.rint(pixels * np.float32(factor)), 0, 255).astype(np.uint8)
 
 
 def depth_factor(low: float, peak: float, integer: bool) -> tuple[float, str]:
-    """The factor that brings the values of a whole source to 0..255, and the words for it.
+    """Return the factor that brings the values of a whole source to 0..255, and the words for it.
 
     Args:
         low: The least value in the source.
@@ -158,7 +158,7 @@ def depth_factor(low: float, peak: float, integer: bool) -> tuple[float, str]:
 
 
 def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """Images (N, H, W, 1) or (N, H, W, 3) to (N, H, W, channels), `channels` 1 or 3."""
+    """Return images (N, H, W, 1) or (N, H, W, 3) to (N, H, W, channels), `channels` 1 or 3."""
     if images.shape[-1] == channels:
         return images
     if channels == 3:

@@ -73,7 +73,7 @@ def decode_mask(path: Path) -> MaskFile:
 
 
 def _levels(image: Image.Image, lossy: bool) -> NDArray[np.unsignedinteger]:
-    """The values of a decoded mask, (h, w) of uint8 or uint16."""
+    """Return the values of a decoded mask, (h, w) of uint8 or uint16."""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode in ("L", "P"):
@@ -106,7 +106,7 @@ def _levels(image: Image.Image, lossy: bool) -> NDArray[np.unsignedinteger]:
 
 
 def _is_lossy(file: Image.Image, content: bytes) -> bool:
-    """Whether a file is of a kind that does not keep the values of pixels."""
+    """Return whether a file is of a kind that does not keep the values of pixels."""
     if file.format == "WEBP":
         place = 12
         while place + 8 <= len(content):  # RIFF chunks: a name, a length, padded to even
@@ -121,7 +121,7 @@ def _is_lossy(file: Image.Image, content: bytes) -> bool:
 
 
 def _is_black_and_white(levels: NDArray[np.unsignedinteger]) -> bool:
-    """Whether all greys of a lossy picture are what compression or smooth edges leave there.
+    """Tell whether all greys of a lossy picture come from compression or smooth edges.
 
     A third value stands in areas, if only a few pixels wide; at an edge levels change with every
     pixel. A picture without white is black only if it is even: class indices are as dark.

@@ -84,7 +84,7 @@ def read_mask_folder(
 
 
 def whole_masks(originals: Sequence[NDArray[np.uint8]], size: int) -> Masks:
-    """Masks of whole images, at (size, size) and at their own."""
+    """Return masks of whole images, at (size, size) and at their own."""
     sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
     return Masks(
         resized=np.stack([shrink(mask, size) for mask in originals]),
@@ -102,7 +102,7 @@ def tile(
     size: int,
     overlap: float,
 ) -> tuple[NDArray[np.uint8], Masks]:
-    """Images cut into squares of `size` pixels, evenly spaced, that overlap at least so far.
+    """Cut images into squares of `size` pixels, evenly spaced, that overlap at least so far.
 
     An image smaller than a tile is padded at its lower and right edge: black, and ignored in the
     mask.
@@ -135,7 +135,7 @@ def tile(
 
 
 def tile_corners(height: int, width: int, size: int, overlap: float) -> list[tuple[int, int]]:
-    """Top and left of the tiles that cover an image, row by row."""
+    """Return top and left of the tiles that cover an image, row by row."""
 
     def starts(length: int) -> list[int]:
         if length <= size:
@@ -171,7 +171,7 @@ def _source(
 
 
 def _readable(results: Sequence[Result | str], names: Sequence[str], what: str) -> list[Result]:
-    """The results, if there is no reason for a failure among them."""
+    """Return the results, if there is no reason for a failure among them."""
     faults = [
         f"{name} ({result})"
         for name, result in zip(names, results, strict=True)
@@ -246,7 +246,7 @@ def _note_masks(
 
 
 def _scored(class_names: Sequence[str], *, given: bool) -> str:
-    """Which classes the mean Dice is over, in words.
+    """Return which classes the mean Dice is over, in words.
 
     Args:
         class_names: One per class.

@@ -44,12 +44,12 @@ class Pair:
 
 
 def is_mask_folder(folder: Path) -> bool:
-    """Whether a folder holds images/ and masks/, itself or in its parts."""
+    """Return whether a folder holds images/ and masks/, itself or in its parts."""
     return any(_sides(root) is not None for root in (folder, *_part_folders(folder).values()))
 
 
 def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], list[str]]:
-    """The images of a folder with their masks, in the order of their names.
+    """Return the images of a folder with their masks, in the order of their names.
 
     Args:
         folder: Holds images/ and masks/, or train/, val/ and test/ that do.
@@ -99,7 +99,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
 def match_masks(
     images: Mapping[str, Path], masks: Mapping[str, Path], root: Path, mask_name: str | None
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Each image with its mask, and notes.
+    """Return each image with its mask, and notes.
 
     Args:
         images: Files by their paths below the image folder, without the ending.
@@ -137,7 +137,7 @@ def match_masks(
 
 
 def masks_beside(side: Path, mask_name: str | None = None) -> dict[str, Path]:
-    """The masks of those images of a folder that have one, whatever the others lack.
+    """Return the masks of those images of a folder that have one, whatever the others lack.
 
     Args:
         side: The folder of the images, such as images/ beside masks/.
@@ -172,7 +172,7 @@ def masks_beside(side: Path, mask_name: str | None = None) -> dict[str, Path]:
 def _choose(
     images: Mapping[str, Path], masks: Mapping[str, Path], root: Path, mask_name: str | None
 ) -> tuple[str, list[Path | None]]:
-    """The rule that holds for most images, and each one's mask by it."""
+    """Return the rule that holds for most images, and each one's mask by it."""
     rules = [mask_name] if mask_name is not None else _rules(images, masks)
     if not rules:
         raise DataError(
@@ -196,7 +196,7 @@ def _choose(
 
 
 def _rules(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
-    """How masks may be named, the most frequent first: what stands around an image's stem."""
+    """Return how masks may be named, the most frequent first: what surrounds an image's stem."""
     by_folder: dict[str, list[str]] = defaultdict(list)
     for key in masks:
         parent, _, stem = key.lower().rpartition("/")
@@ -220,13 +220,13 @@ def _rules(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
 
 
 def _rule(before: str, after: str, left: str, right: str) -> str:
-    """A rule as text: `img_{}_image -> {}_mask` where images have affixes of their own."""
+    """Return a rule as text: `img_{}_image -> {}_mask` where images have affixes of their own."""
     own = f"{before}{SAME}{after}"
     return f"{left}{SAME}{right}" if own == SAME else f"{own} -> {left}{SAME}{right}"
 
 
 def _image_affixes(stems: Sequence[str]) -> list[tuple[str, str]]:
-    """What all images' stems begin and end with, letters and separators only, or nothing."""
+    """Return what all images' stems begin and end with, letters and separators only."""
     lowered = [stem.lower() for stem in stems]
     before = _common_start(lowered)
     after = _common_start([stem[::-1] for stem in lowered])[::-1]
@@ -277,7 +277,7 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 
 
 def _left_out(folder: Path, parts: Mapping[str, Path], roots: Mapping[str, Path]) -> list[str]:
-    """Notes on images that are in no pair.
+    """Note on images that are in no pair.
 
     Raises:
         DataError: If a part has images and something else that may be their masks.
@@ -315,19 +315,19 @@ def _count(folder: Path) -> int:
 
 
 def _sides(root: Path) -> tuple[Path, Path] | None:
-    """The folders of images and of masks."""
+    """Return the folders of images and of masks."""
     image, mask = _child(root, IMAGE_FOLDERS), _child(root, MASK_FOLDERS)
     return None if image is None or mask is None else (image, mask)
 
 
 def _child(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder with the first of some names, however capitalised."""
+    """Return the folder with the first of some names, however capitalised."""
     children = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
     return next((children[name] for name in names if name in children), None)
 
 
 def _single(side: Path) -> dict[str, Path]:
-    """As `_files`, where no two differ in their endings only."""
+    """Return as `_files`, where no two differ in their endings only."""
     found = _files(side)
     if several := [paths for paths in found.values() if len(paths) > 1]:
         first, second = (path.name for path in several[0][:2])
@@ -336,7 +336,7 @@ def _single(side: Path) -> dict[str, Path]:
 
 
 def _files(side: Path) -> dict[str, list[Path]]:
-    """Image files at any depth, by their paths below `side` without the ending."""
+    """Return image files at any depth, by their paths below `side` without the ending."""
     found: dict[str, list[Path]] = defaultdict(list)
     for place, _, files in walk(side):
         for path in (place / file for file in files):

@@ -63,7 +63,7 @@ class Coding:
     class_names: tuple[str, ...]
 
     def index(self, mask: MaskFile, name: str) -> NDArray[np.uint8]:
-        """The class of each pixel (h, w), `IGNORED` where none counts.
+        """Return the class of each pixel (h, w), `IGNORED` where none counts.
 
         Raises:
             DataError: For a value that is no class; it names the file.
@@ -107,7 +107,7 @@ def find_coding(
     ignored: int | None,
     mask_values: Sequence[int] | None,
 ) -> tuple[Coding, list[str]]:
-    """What the values of all masks together mean.
+    """Return what the values of all masks together mean.
 
     With the same `classes` one mask of a source alone gives what the whole source gave, as far as
     that mask's own values go.
@@ -186,7 +186,7 @@ def check_found(masks: Mapping[str, MaskFile], coding: Coding) -> None:
 
 
 def shrink(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A mask (h, w) at (size, size): each pixel takes the nearest one's class."""
+    """Return a mask (h, w) at (size, size): each pixel takes the nearest one's class."""
     if mask.shape == (size, size):
         return mask
     image = Image.fromarray(np.ascontiguousarray(mask))
@@ -227,7 +227,7 @@ def _found_values(
     *,
     white: bool,
 ) -> tuple[int, ...]:
-    """The values of two classes, or of as many as there are, by what occurs in the masks.
+    """Return the values of two classes, or of as many as there are, by what occurs in the masks.
 
     Args:
         masks: Those of no lossy kind.

@@ -60,7 +60,7 @@ def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that we know, by key."""
+    """Return the arrays that we know, by key."""
     arrays: dict[str, NDArray[Any]] = {}
     keys: list[str] = []
     where = str(path)
@@ -146,7 +146,7 @@ def _convert(
     channels: int | None,
     notes: list[str],
 ) -> NDArray[np.uint8]:
-    """All parts as one array (N, size, size, C) of uint8."""
+    """Return all parts as one array (N, size, size, C) of uint8."""
     found = {array.shape[3] for array in images.values()}
     channels = channels or max(found)
     if found - {channels}:
@@ -174,7 +174,7 @@ def _convert(
 
 
 def _factor(path: Path, images: dict[str, NDArray[Any]], notes: list[str]) -> float:
-    """What brings all parts to 0..255."""
+    """Return what brings all parts to 0..255."""
     deep = [array for array in images.values() if array.dtype != np.uint8]
     if not deep:
         return 1.0

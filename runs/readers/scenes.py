@@ -35,7 +35,7 @@ CONTRAST = (0.25, 0.55)  # of the full range, between a digit and its ground
 
 
 def read_scenes(size: int, seed: int, channels: int | None = None) -> Source:
-    """The scenes, with two classes: background and digit.
+    """Return the scenes, with two classes: background and digit.
 
     Args:
         size: Scenes are made at 96 pixels and resized to (size, size).
@@ -77,7 +77,7 @@ def read_scenes(size: int, seed: int, channels: int | None = None) -> Source:
 
 
 def _photographs() -> list[NDArray[np.uint8]]:
-    """Two photographs (427, 640, 3); from scikit-learn's files if they lie where they used to.
+    """Give two photographs (427, 640, 3), from scikit-learn's files where they still lie.
 
     Importing the package for them takes more than a second of a core.
     """
@@ -98,7 +98,7 @@ def _scene(
     digits: NDArray[np.float64],
     draws: np.random.RandomState,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A picture (96, 96, 3) and its mask (96, 96)."""
+    """Return a picture (96, 96, 3) and its mask (96, 96)."""
     photograph = photographs[draws.randint(len(photographs))]
     height, width = photograph.shape[:2]
     left, right = (int(share * width) for share in strip)
@@ -125,7 +125,7 @@ def _scene(
 
 
 def _bar(draws: np.random.RandomState) -> NDArray[np.float64]:
-    """The ink (96, 96) of a straight bar, as thick as a digit's stroke."""
+    """Return the ink (96, 96) of a straight bar, as thick as a digit's stroke."""
     centre, angle = draws.randint(16, SIDE - 16, size=2), draws.uniform(0, np.pi)
     length, thick = draws.uniform(8, 20), draws.uniform(1.5, 4)
     y, x = np.mgrid[:SIDE, :SIDE] - centre[:, None, None]

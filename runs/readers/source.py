@@ -45,7 +45,7 @@ class Masks:
         return len(self.sizes)
 
     def original(self, image: int) -> NDArray[np.uint8]:
-        """The mask (h, w) of one image at its own size.
+        """Return the mask (h, w) of one image at its own size.
 
         Raises:
             ValueError: If these masks are kept at the network's size only.
@@ -69,7 +69,7 @@ class Masks:
         return within
 
     def take(self, images: NDArray[np.int64], *, keep_original: bool) -> "Masks":
-        """The masks of some of the images, in ascending order."""
+        """Return the masks of some of the images, in ascending order."""
         number = np.full(self.images, -1)
         number[images] = np.arange(len(images))
         rows = np.flatnonzero(number[self.image] >= 0)
@@ -124,18 +124,18 @@ class Source:
 
 
 def listing(items: Sequence[str], most: int = 5) -> str:
-    """The first items as text, and how many more there are."""
+    """Return the first items as text, and how many more there are."""
     rest = len(items) - most
     return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def scored_classes(class_names: Sequence[str]) -> list[int]:
-    """The classes that count in means."""
+    """Return the classes that count in means."""
     if len(class_names) == 2:
         return [1]
     return [k for k, name in enumerate(class_names) if name.lower() != "background"]
 
 
 def class_key(name: str) -> str:
-    """A class's name as it stands in names of metrics."""
+    """Return a class's name as it stands in names of metrics."""
     return "".join(char if char.isalnum() else "_" for char in name)

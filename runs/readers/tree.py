@@ -8,7 +8,7 @@ ARCHIVED = "__MACOSX"  # what archives of macOS leave behind
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Folders below one, itself first, each with the names of its folders and files, sorted.
+    """Yield folders below one, itself first, each with the names of its folders and files, sorted.
 
     Hidden entries are left out. A linked folder is entered like any other, unless the link leads
     to a folder that it lies in. What is neither a folder nor a file, such as a link whose target
@@ -25,7 +25,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def _walk(place: Path, trail: tuple[Path, ...]) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """`trail` holds the real folders that links were left from, then that of `place`."""
+    """Yield `trail` holds the real folders that links were left from, then that of `place`."""
     folders: list[str] = []
     files: list[str] = []
     linked = {}

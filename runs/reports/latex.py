@@ -114,7 +114,7 @@ def _cell(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """A text of one line that LaTeX prints as it is.
+    """Return a text of one line that LaTeX prints as it is.
 
     Letters beyond the Latin ones are written as their code points: pdfTeX's fonts lack them.
     """

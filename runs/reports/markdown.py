@@ -42,5 +42,5 @@ def _cell(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """A text of one line that Markdown shows as it is."""
+    """Return a text of one line that Markdown shows as it is."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

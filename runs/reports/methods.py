@@ -24,7 +24,7 @@ _MOST_NAMED = 4
 
 
 def protocol(result: StudyResult) -> list[str]:
-    """The protocol in sentences, in the order of the work; to be pasted as one paragraph."""
+    """Return protocol in sentences, in the order of the work; to be pasted as one paragraph."""
     sentences = [*_data(result), *_exploring(result)]
     for act in result.acts:
         sentences += _act(result, act)
@@ -121,7 +121,7 @@ def _seed_list(seeds: Sequence[int]) -> str:
 
 
 def _of(act: ActResult) -> str:
-    """An act within a sentence."""
+    """Return an act within a sentence."""
     return "the confirmation" if act.plan.act == "confirm" else f"the ablation {act.name}"
 
 

@@ -75,7 +75,7 @@ class Report:
 
 
 def make_report(result: StudyResult) -> Report:
-    """Everything that a report says, in its order."""
+    """Return everything that a report says, in its order."""
     study = result.study
     sections = [_act(act) for act in result.acts]
     if result.trials:

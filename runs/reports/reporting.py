@@ -62,7 +62,7 @@ class Written:
 
 
 def report(study: str, ledger: Ledger | str | Path | None = None) -> "dict[str, pd.DataFrame]":
-    """The tables of a study's report, in metric units.
+    """Return the tables of a study's report, in metric units.
 
     Args:
         study: ``name`` or ``name/number``.
@@ -84,7 +84,7 @@ def report(study: str, ledger: Ledger | str | Path | None = None) -> "dict[str, 
 
 
 def verdict_lines(ledger: Ledger, study_id: int) -> list[str]:
-    """What a study found, in sentences of plain text."""
+    """Return what a study found, in sentences of plain text."""
     return verdict_sentences(collect_study(ledger, study_id))
 
 
@@ -128,7 +128,7 @@ def write_result(result: StudyResult, where: Path, formats: Sequence[str] = FORM
 
 
 def report_folder(ledger: Ledger, study: StudyRow) -> Path:
-    """Where the reports of a study lie if no folder is named."""
+    """Return where the reports of a study lie if no folder is named."""
     name = re.sub(r"[^\w.-]+", "_", study.name)
     return ledger.folder.absolute() / FOLDER / f"{name}-{study.number}"
 

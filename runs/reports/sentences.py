@@ -29,7 +29,7 @@ from attnsearch.runs.words import listed, plural
 
 
 def verdict_sentences(result: StudyResult) -> list[str]:
-    """The findings of a study, the most important first; plain text, a sentence or two each."""
+    """Return findings of a study, the most important first; plain text, a sentence or two each."""
     if not result.acts:
         return [_exploring(result)]
     found: list[str] = []
@@ -81,7 +81,7 @@ def _unfinished(act: ActResult) -> str:
 
 
 def _scores(act: ActResult, label: str) -> str:
-    """Mean and spread of the winner and its baseline."""
+    """Return mean and spread of the winner and its baseline."""
     said = []
     pair = [c.minus[0] for c in act.comparisons if c.plus == (label,) and c.against == "baseline"]
     for name in [label, *pair[:1]]:
@@ -101,7 +101,7 @@ def _scores(act: ActResult, label: str) -> str:
 
 
 def _difference(act: ActResult, c: Comparison) -> str:
-    """One contrast in a sentence, with everything that its verdict needs."""
+    """Return one contrast in a sentence, with everything that its verdict needs."""
     if c.difference is None:
         return f"{c.name}: {c.verdict} ({c.reason})."
     words = f"{c.name}: {difference_text(act.metric, c.difference)}{points(act.metric)}"
@@ -138,7 +138,7 @@ def _ablation(act: ActResult) -> list[str]:
 def _ablation_of(
     act: ActResult, members: Sequence[Comparison], *, interactions: bool
 ) -> list[str]:
-    """Everything that an ablation found, grouped by verdict."""
+    """Return everything that an ablation found, grouped by verdict."""
     if not members:
         return []
     groups: dict[str, list[str]] = {}
@@ -159,7 +159,7 @@ def _ablation_of(
 
 
 def _named(act: ActResult, c: Comparison) -> str:
-    """A contrast with its difference and interval; the arm alone where it has one reference."""
+    """Return a contrast with its difference and interval; the arm alone if one reference."""
     alone = len(c.plus) == 1 and c.minus == (act.reference,)
     name = c.plus[0] if alone else c.name
     if not is_number(c.difference):

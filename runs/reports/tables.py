@@ -79,7 +79,7 @@ def table(
     notes: Sequence[str] = (),
     words: Sequence[str] = (),
 ) -> Table:
-    """A table without the columns that are empty throughout.
+    """Return a table without the columns that are empty throughout.
 
     Args:
         key: Names it in files.
@@ -101,18 +101,18 @@ def table(
 
 
 def act_title(act: ActResult) -> str:
-    """What an act is called."""
+    """Return what an act is called."""
     return "Confirmation" if act.plan.act == "confirm" else f"Ablation: {act.name}"
 
 
 def score_header(metric: str) -> str:
-    """A score's column."""
+    """Return a score's column."""
     words = metric_name(metric)
     return words[:1].upper() + words[1:] + (" (%)" if is_share(metric) else "")
 
 
 def arm_table(act: ActResult) -> Table:
-    """One row an arm: what is inserted where, score, difference to its reference, costs."""
+    """Return one row an arm: what is inserted where, score, difference to its reference, costs."""
     plan, metric = act.plan, act.metric
     level = percent(1 - plan.alpha)
     headers = [
@@ -142,7 +142,7 @@ def arm_table(act: ActResult) -> Table:
 
 
 def act_key(act: ActResult) -> str:
-    """Names an act in files."""
+    """Name an act in files."""
     return "confirm" if act.plan.act == "confirm" else f"ablation-{act.name}"
 
 
@@ -158,7 +158,7 @@ def _validation(act: ActResult, arm: ArmResult) -> Cell:
 
 
 def _difference_cells(act: ActResult, arm: ArmResult) -> list[Cell]:
-    """Difference, interval, simultaneous interval, p and verdict."""
+    """Return difference, interval, simultaneous interval, p and verdict."""
     c = arm.comparison
     if arm.excluded:
         return [Cell(""), Cell(""), Cell(""), Cell(""), Cell("excluded", verdict="no verdict")]
@@ -175,7 +175,7 @@ def _difference_cells(act: ActResult, arm: ArmResult) -> list[Cell]:
 
 
 def shown_verdict(act: ActResult, c: Comparison) -> str:
-    """A verdict as tables and sentences write it."""
+    """Return a verdict as tables and sentences write it."""
     margin = act.plan.margin
     edge = None
     if margin is not None:
@@ -238,7 +238,7 @@ def _table_notes(act: ActResult) -> list[str]:
 
 
 def contrast_table(act: ActResult, members: Sequence[Comparison], family: str) -> Table:
-    """All contrasts of a family, with both scopes and what the tests rest on."""
+    """Return all contrasts of a family, with both scopes and what the tests rest on."""
     metric, level = act.metric, percent(1 - act.plan.alpha)
     beyond = f"New {cases_name(act)} ({level})"
     headers = [
@@ -290,12 +290,12 @@ def contrast_table(act: ActResult, members: Sequence[Comparison], family: str) -
 
 
 def scope_of(act: ActResult, c: Comparison) -> str:
-    """What an interval over seeds or folds speaks of."""
+    """Return what an interval over seeds or folds speaks of."""
     return c.scope.replace("test", "validation") if act.plan.part == "val" else c.scope
 
 
 def cases_name(act: ActResult) -> str:
-    """What the cases are: patients where they are known, else images."""
+    """Return what the cases are: patients where they are known, else images."""
     return "patients" if act.groups else "images"
 
 
@@ -308,7 +308,7 @@ def _status(act: ActResult) -> str:
 
 
 def secondary_table(act: ActResult) -> Table | None:
-    """Other metrics, one row an arm: mean with its interval; None where there are none."""
+    """Return other metrics, one row an arm: mean with its interval; None where there are none."""
     names = list(
         dict.fromkeys(m for arm in act.arms if arm.summary for m in arm.summary.secondary)
     )
@@ -337,12 +337,12 @@ def secondary_table(act: ActResult) -> Table | None:
 
 
 def headers_of(names: Sequence[str]) -> list[str]:
-    """The header of a table of metrics."""
+    """Return the header of a table of metrics."""
     return ["Arm", *(score_header(name) for name in names)]
 
 
 def trouble_table(result: StudyResult) -> Table | None:
-    """Every run that failed, was excluded or is not in the current plan; None without any."""
+    """Tabulate the runs that failed, were excluded or left the plan; None without any."""
     rows = []
     for act in result.acts:
         for arm in act.trained:
@@ -364,7 +364,7 @@ def trouble_table(result: StudyResult) -> Table | None:
 
 
 def leaderboard_table(result: StudyResult) -> Table:
-    """The search's best trials, with what they are not."""
+    """Return the search's best trials, with what they are not."""
     study = result.study
     frame = leaderboard(study, result.trials).head(_MOST_TRIALS)
     metric, goal = next(iter(study.objectives.items()))

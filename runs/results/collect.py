@@ -119,7 +119,7 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
 def _own_rows(
     plan: Plan, rows: Sequence[TrialRow], found: dict[str, list[TrialRow | None]]
 ) -> dict[str, list[TrialRow | None]]:
-    """The runs of every arm; those of an equal arm in its own places, where it has any."""
+    """Return the runs of every arm; those of an equal arm in its own places, where it has any."""
     places = {(row.role, row.arm, row.number): row for row in rows}
     for arm in plan.arms:
         if arm.equals is not None:
@@ -211,7 +211,7 @@ def _why_excluded(runs: Sequence[ArmRun]) -> str:
 
 
 def _emptied(comparison: Comparison, excluded: Mapping[str, str]) -> Comparison:
-    """A comparison without numbers where one of its arms is excluded."""
+    """Return a comparison without numbers where one of its arms is excluded."""
     reasons = [
         f"{label} is excluded: {excluded[label]}"
         for label in dict.fromkeys((*comparison.plus, *comparison.minus))
@@ -244,7 +244,7 @@ def _emptied(comparison: Comparison, excluded: Mapping[str, str]) -> Comparison:
 
 
 def _others(row: TrialRow, plan: Plan, stored: Predictions) -> dict[str, float]:
-    """All other metrics of a run on the plan's part."""
+    """Return all other metrics of a run on the plan's part."""
     prefix = f"{plan.part}_"
     values: Mapping[str, Any] = stored.of(row).secondary or {
         key.removeprefix(prefix): value
@@ -278,7 +278,7 @@ def _costs(runs: Sequence[ArmRun]) -> dict[str, float]:
 def _leader(
     plan: Plan, arms: Sequence[ArmResult], comparisons: Sequence[Comparison]
 ) -> str | None:
-    """The arm that is best and was found better than each other one; None where none is."""
+    """Return the arm that is best and was found better than each other one; None where none is."""
     scored = [arm for arm in arms if arm.summary is not None and arm.summary.mean is not None]
     if len(scored) < 2 or len(scored) < len(arms):
         return None
@@ -298,7 +298,7 @@ def _leader(
 
 
 def _belongs(row: TrialRow, plan: Plan) -> bool:
-    """Whether a run stands among those of a plan's act and name."""
+    """Return whether a run stands among those of a plan's act and name."""
     if row.role != plan.act or row.arm is None:
         return False
     return plan.act == "confirm" or row.arm.startswith(f"{plan.name}: ")
@@ -310,7 +310,7 @@ def _test_to_train(
     runs: Mapping[str, Sequence[ArmRun]],
     stored: Predictions,
 ) -> float | None:
-    """Mean over the folds of test size by training size; None where the data is not folded.
+    """Return mean over the folds of test size by training size; None where the data is not folded.
 
     The folds' test parts make up all of the folded data, so what is in neither a fold's test nor
     its validation part was trained on.
@@ -331,7 +331,7 @@ def _test_to_train(
 
 
 def _explored(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, int]:
-    """The trial that each candidate came from: the first with its network and settings."""
+    """Return the trial that each candidate came from: the first with its network and settings."""
     trials = sorted((r for r in rows if r.role in SEARCH_ROLES), key=lambda r: r.number)
     found = {}
     for arm in plan.arms:
@@ -345,7 +345,7 @@ def _explored(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, int]:
 
 
 def _network(config: Mapping[str, Any]) -> Any:
-    """What two configs of one network and training share."""
+    """Return what two configs of one network and training share."""
     train = {
         key: value
         for key, value in (config.get("train") or {}).items()

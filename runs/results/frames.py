@@ -12,7 +12,7 @@ from attnsearch.runs.statistics import Comparison, Interval
 
 
 def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:
-    """Every table of a report.
+    """Return every table of a report.
 
     Returns:
         ``leaderboard`` (exploring), ``arms``, ``contrasts``, ``runs`` (every run a row),
@@ -29,7 +29,7 @@ def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:
 
 
 def arms_frame(result: StudyResult) -> pd.DataFrame:
-    """One row an arm: what it is, mean, spread, difference to its reference, costs."""
+    """Return one row an arm: what it is, mean, spread, difference to its reference, costs."""
     rows = [_arm_row(act, arm) for act in result.acts for arm in act.arms]
     columns = [
         *("act", "plan", "arm", "kind", "inserted", "equals", "metric", "n", "failed"),
@@ -76,7 +76,7 @@ def _differences(c: Comparison) -> dict[str, Any]:
 
 
 def contrasts_frame(result: StudyResult) -> pd.DataFrame:
-    """One row a contrast, with everything that its test rests on."""
+    """Return one row a contrast, with everything that its test rests on."""
     rows = []
     for act in result.acts:
         for c in act.comparisons:
@@ -127,7 +127,7 @@ def _end(interval: Interval | None, name: str) -> Any:
 
 
 def runs_frame(result: StudyResult) -> pd.DataFrame:
-    """Every run a row, those of exploring and tuning too; ``counts`` says which are compared."""
+    """Give every run a row, in exploring and tuning too; ``counts`` says which are compared."""
     rows = []
     shown: set[int] = set()
     for act in result.acts:
@@ -162,7 +162,7 @@ def runs_frame(result: StudyResult) -> pd.DataFrame:
 
 
 def _left_over(row: TrialRow, result: StudyResult) -> dict[str, Any]:
-    """The row of a run that no current plan asks for: exploring, tuning, or not compared."""
+    """Return row of a run that no current plan asks for: exploring, tuning, or not compared."""
     metric = next(iter(result.study.objectives))
     act = {"tuning": "tuning", "confirm": "confirm", "ablation": "ablation"}.get(
         row.role, "explore"
@@ -184,7 +184,7 @@ def _left_over(row: TrialRow, result: StudyResult) -> dict[str, Any]:
 
 
 def _run_columns(row: TrialRow | None, own: dict[str, Any]) -> dict[str, Any]:
-    """What the ledger knows of a run, beside its scores."""
+    """Return what the ledger knows of a run, beside its scores."""
     if row is None:
         return {}
     scores = {k: v for k, v in row.metrics.items() if is_number(v) and k != own["metric"]}
@@ -201,7 +201,7 @@ def _run_columns(row: TrialRow | None, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def secondary_frame(result: StudyResult) -> pd.DataFrame:
-    """The other metrics: mean of each arm, and difference to its reference, with intervals."""
+    """Return other metrics: mean of each arm, and difference to its reference, with intervals."""
     rows = []
     for act in result.acts:
         for arm in act.arms:
@@ -228,7 +228,7 @@ def secondary_frame(result: StudyResult) -> pd.DataFrame:
 
 
 def families_frame(result: StudyResult) -> pd.DataFrame:
-    """The families of tests: which contrasts are adjusted together, and how many tests."""
+    """Return the families of tests: which contrasts are adjusted together, and how many tests."""
     rows = [
         {
             "act": act.plan.act,

@@ -148,11 +148,11 @@ class ActResult:
         return [arm for arm in self.arms if arm.arm.equals is None]
 
     def find(self, label: str) -> ArmResult:
-        """The arm of that label."""
+        """Return the arm of that label."""
         return next(arm for arm in self.arms if arm.label == label)
 
     def families(self) -> dict[str, list[Comparison]]:
-        """Family -> its comparisons, in the plan's order."""
+        """Return family -> its comparisons, in the plan's order."""
         found: dict[str, list[Comparison]] = {}
         for comparison in self.comparisons:
             found.setdefault(comparison.family, []).append(comparison)
@@ -194,7 +194,7 @@ class StudyResult:
         return [row for row in self.rows if row.role == "tuning"]
 
     def setting(self, *path: str) -> Any:
-        """A value of the space file; None where it is not there."""
+        """Return a value of the space file; None where it is not there."""
         value: Any = self.study.document
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -202,7 +202,7 @@ class StudyResult:
 
 
 def insertions(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Block and site of everything that a config inserts, without loading any block."""
+    """Return block and site of everything that a config inserts, without loading any block."""
     return [
         (str(entry["block"]).rpartition(":")[2], str(entry.get("name", entry["at"])))
         for entry in config.get("insert", ())
@@ -211,7 +211,7 @@ def insertions(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def row_comparison(plan: Plan, label: str, comparisons: list[Comparison]) -> Comparison | None:
-    """The comparison that stands in an arm's row: with the baseline, or the full winner."""
+    """Return the comparison that stands in an arm's row: with the baseline, or the full winner."""
     for comparison in comparisons:
         if comparison.plus == (label,) and len(comparison.minus) == 1:
             kind = plan.arm(comparison.minus[0]).kind

@@ -56,19 +56,19 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def bare(metric: str) -> str:
-    """A metric without the part of the data it was measured on: ``val_accuracy`` is accuracy."""
+    """Return a metric without the part of the data: ``val_accuracy`` is accuracy."""
     part, _, rest = metric.partition("_")
     return rest if part in PARTS and rest else metric
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is written in percent."""
+    """Return whether a metric is written in percent."""
     name = bare(metric)
     return name in SHARES or name.startswith(("dice_", "iou_"))
 
 
 def metric_name(metric: str) -> str:
-    """A metric in words: ``val_balanced_accuracy`` -> ``validation balanced accuracy``."""
+    """Return a metric in words: ``val_balanced_accuracy`` -> ``validation balanced accuracy``."""
     name = bare(metric)
     part = metric[: len(metric) - len(name)].rstrip("_")
     words = NAMES.get(name, name.replace("_", " "))
@@ -76,22 +76,22 @@ def metric_name(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """What stands behind a score: `` %`` or nothing."""
+    """Return what stands behind a score: `` %`` or nothing."""
     return " %" if is_share(metric) else ""
 
 
 def factor(metric: str) -> float:
-    """What a metric's values are multiplied with when they are shown."""
+    """Return what a metric's values are multiplied with when they are shown."""
     return 100.0 if is_share(metric) else 1.0
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number other than NaN."""
+    """Return whether a value is a number other than NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def metric_text(metric: str, value: float | None) -> str:
-    """A score as it stands in tables, without its unit: ``91.24``."""
+    """Return a score as it stands in tables, without its unit: ``91.24``."""
     if value is None or value != value:
         return ""
     shown = factor(metric) * value
@@ -100,7 +100,7 @@ def metric_text(metric: str, value: float | None) -> str:
 
 
 def difference_text(metric: str, value: float | None) -> str:
-    """A difference with its sign: ``+1.80``; in points where the metric is a share."""
+    """Return a difference with its sign: ``+1.80``; in points where the metric is a share."""
     text = metric_text(metric, value)
     if not text or text.startswith(MINUS):
         return text
@@ -108,43 +108,43 @@ def difference_text(metric: str, value: float | None) -> str:
 
 
 def interval_text(metric: str, low: float | None, high: float | None) -> str:
-    """An interval of a difference: ``[+0.90, +2.70]``; empty where there is none."""
+    """Return an interval of a difference: ``[+0.90, +2.70]``; empty where there is none."""
     if low is None or high is None or low != low or high != high:
         return ""
     return f"[{difference_text(metric, low)}, {difference_text(metric, high)}]"
 
 
 def points(metric: str) -> str:
-    """The unit of a difference in a sentence: `` points`` or nothing."""
+    """Return the unit of a difference in a sentence: `` points`` or nothing."""
     return " points" if is_share(metric) else ""
 
 
 def p_text(p: float | None) -> str:
-    """A p-value: three decimals, or ``<0.001``."""
+    """Return a p-value: three decimals, or ``<0.001``."""
     if p is None or p != p:
         return ""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_phrase(p: float) -> str:
-    """A p-value in a sentence: ``= 0.012`` or ``< 0.001``."""
+    """Return a p-value in a sentence: ``= 0.012`` or ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def percent(share: float) -> str:
-    """A level: ``95 %``, ``99.5 %``."""
+    """Return a level: ``95 %``, ``99.5 %``."""
     return f"{100 * share:.6g} %"
 
 
 def cost_text(cost: str, value: Any) -> str:
-    """A cost as it stands in tables; empty where it was not measured."""
+    """Return a cost as it stands in tables; empty where it was not measured."""
     if not is_number(value):
         return ""
     return quantity(value) if cost in ("params", "macs") else f"{value:.3g}"
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
+    """Return nested mappings as dotted keys."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     found: dict[str, Any] = {}

@@ -51,7 +51,7 @@ class Predictions:
         self._known: dict[int, Facts] = {}
 
     def of(self, row: TrialRow) -> Facts:
-        """What is known of a run; nothing where it has no predictions."""
+        """Return what is known of a run; nothing where it has no predictions."""
         if row.id not in self._known:
             stored = self._ledger.predictions(row.id)
             self._known[row.id] = self._read(
@@ -90,7 +90,7 @@ class Predictions:
         return facts
 
     def groups(self, runs: Mapping[str, Sequence[ArmRun]]) -> int | None:
-        """How many groups the compared examples come from; None if they are unknown."""
+        """Return how many groups the compared examples come from; None if they are unknown."""
         names: set[str] = set()
         for facts in self.by_fold(runs).values():
             if facts.groups is None:
@@ -99,11 +99,11 @@ class Predictions:
         return len(names) or None
 
     def images(self, runs: Mapping[str, Sequence[ArmRun]]) -> int | None:
-        """How many examples are compared."""
+        """Return how many examples are compared."""
         return sum(facts.images for facts in self.by_fold(runs).values()) or None
 
     def by_fold(self, runs: Mapping[str, Sequence[ArmRun]]) -> dict[int | None, Facts]:
-        """What is known of one run a fold."""
+        """Return what is known of one run a fold."""
         found: dict[int | None, Facts] = {}
         for own in runs.values():
             for run in own:
@@ -113,7 +113,7 @@ class Predictions:
 
 
 def _secondary(arrays: Arrays, validation: Arrays) -> dict[str, float]:
-    """The metrics of some predictions, those at a threshold that validation data fixes too."""
+    """Return metrics of some predictions, those at a threshold that validation data fixes too."""
     threshold = None
     if arrays["probabilities"].shape[1] == 2 and "probabilities" in validation:
         found = choose_threshold(validation["probabilities"], validation["labels"])

@@ -144,12 +144,12 @@ def _frame(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
 
 
 def _union(mappings: Any) -> list[str]:
-    """All keys, in the order in which they first appear."""
+    """Return all keys, in the order in which they first appear."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
 def _plain(value: Any) -> Any:
-    """A list-valued choice as text: frames and CSV files hold one value a cell."""
+    """Return a list-valued choice as text: frames and CSV files hold one value a cell."""
     return str(value) if isinstance(value, list | dict) else value
 
 

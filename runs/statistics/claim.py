@@ -36,7 +36,7 @@ class Claim:
 
 
 def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Claim:
-    """Whether the winner helps: better than each of `NEEDED`, each at alpha after Holm.
+    """Return whether the winner helps: better than each of `NEEDED`, each at alpha after Holm.
 
     All three must hold, so the three tests together keep the level of each of them
     (intersection-union; Berger, Technometrics 24, 1982).

@@ -161,7 +161,7 @@ def _runs(plan: Plan, scores: Mapping[str, Sequence[Measured]], label: str) -> S
 
 
 def _void(plan: Plan, added_seeds: bool) -> str | None:
-    """Why the plan allows no verdict at all."""
+    """Return why the plan allows no verdict at all."""
     if added_seeds:
         return "seeds were added after looking"
     if plan.nesting == "not nested":
@@ -170,7 +170,7 @@ def _void(plan: Plan, added_seeds: bool) -> str | None:
 
 
 def _adjusted(family: Sequence[Differences]) -> list[tuple[float | None, float | None]]:
-    """Holm over a family: the differences, and with a margin the equivalences with them."""
+    """Return Holm over a family: the differences, and with a margin the equivalences with them."""
     differences = [pairs.p for pairs in family]
     if family[0].plan.margin is None:
         return [(p, None) for p in holm(differences)]
@@ -186,7 +186,7 @@ def _finished(
     confirmatory: bool,
     look: int | None,
 ) -> Comparison:
-    """The comparison, in a family of that many contrasts."""
+    """Return the comparison, in a family of that many contrasts."""
     plan, values, n = pairs.plan, pairs.values, len(pairs.values)
     tests = family * (1 if plan.margin is None else 2)
     low, high = pairs.ends(plan.alpha)

@@ -98,21 +98,21 @@ class Differences:
         return float(self.result.equivalence_p(self.plan.margin))
 
     def ends(self, alpha: float) -> tuple[float, float] | tuple[None, None]:
-        """Ends of the interval at 1 - alpha; None below three pairs."""
+        """End of the interval at 1 - alpha; None below three pairs."""
         if self.result is None:
             return None, None
         low, high = self.result.interval(1 - alpha)
         return float(low), float(high)
 
     def permutation_p(self, level: float) -> float | None:
-        """Of the sign-flip test, where it can reach that level and pairs are independent."""
+        """Return p of the sign-flip test, where it can reach that level on independent pairs."""
         n = len(self.values)
         if is_folded(self.plan) or not self.is_tested or not sign_flip_is_informative(n, level):
             return None
         return sign_flip_p(self.values)
 
     def correlation(self) -> float | None:
-        """Between the two sides; None below three pairs or without variance."""
+        """Return between the two sides; None below three pairs or without variance."""
         if len(self.values) < LEAST_TESTED:
             return None
         if not (varies(self.plus, self._scale) and varies(self.minus, self._scale)):
@@ -120,7 +120,7 @@ class Differences:
         return float(np.corrcoef(self.plus, self.minus)[0, 1])
 
     def new_patients(self) -> Interval | None:
-        """The interval over new seeds and new patients, where every run has cases."""
+        """Return the interval over new seeds and new patients, where every run has cases."""
         if len(self._units) < LEAST_TESTED:
             return None
         cases = {label: self.sides[label].cases for label in self._labels}
@@ -142,7 +142,7 @@ class Differences:
         return Interval(float(value), float(low), float(high), float(df), found.pop())
 
     def secondary(self) -> dict[str, Interval]:
-        """Differences of the metrics that every arm has."""
+        """Return differences of the metrics that every arm has."""
         first, *others = (self.sides[label].secondary for label in self._labels)
         signs = [1] * len(self.contrast.plus) + [-1] * len(self.contrast.minus)
         intervals = {}

@@ -2,7 +2,7 @@
 
 
 def nadeau_bengio_factor(folds: int, test_to_train: float) -> float:
-    """Variance of the mean over folds in units of the folds' variance: 1/J + n_test/n_train.
+    """Return the variance of the mean over folds in the folds' own: 1/J + n_test/n_train.
 
     Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003: two
     folds' scores correlate by about n_test / (n_test + n_train), which the plain 1/J ignores.

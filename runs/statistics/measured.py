@@ -110,7 +110,7 @@ class VarianceFactor:
 
     @classmethod
     def of(cls, plan: Plan, test_to_train: float | None) -> "VarianceFactor":
-        """The factor for a plan.
+        """Return the factor for a plan.
 
         Raises:
             ValueError: The data is folded and `test_to_train` is missing.
@@ -125,19 +125,19 @@ class VarianceFactor:
         return cls(test_to_train)
 
     def __call__(self, n: int) -> float:
-        """The factor of n pairs."""
+        """Return the factor of n pairs."""
         if self.test_to_train is None:
             return 1 / n
         return nadeau_bengio_factor(n, self.test_to_train)
 
 
 def is_folded(plan: Plan) -> bool:
-    """Whether pairs are folds, and not seeds."""
+    """Return whether pairs are folds, and not seeds."""
     return plan.folds != (None,)
 
 
 def side_of(plan: Plan, measured: Sequence[Measured]) -> Side:
-    """An arm's runs as scores of seeds or folds."""
+    """Return an arm's runs as scores of seeds or folds."""
     runs = {(m.fold, m.seed): m for m in measured if m.score is not None}
     names = dict.fromkeys(name for run in runs.values() for name in run.secondary)
     other = {
@@ -158,7 +158,7 @@ def side_of(plan: Plan, measured: Sequence[Measured]) -> Side:
 
 
 def t_interval(values: Floats, factor: VarianceFactor, alpha: float) -> Interval:
-    """Student's interval of the mean of values (n,); its ends are NaN below three."""
+    """Return Student's interval of the mean of values (n,); its ends are NaN below three."""
     mean = float(values.mean()) if len(values) else math.nan
     if len(values) < LEAST_TESTED:
         return Interval(mean, math.nan, math.nan, max(len(values) - 1, 0))
@@ -170,7 +170,7 @@ def t_interval(values: Floats, factor: VarianceFactor, alpha: float) -> Interval
 def summarise(
     plan: Plan, label: str, measured: Sequence[Measured], *, test_to_train: float | None = None
 ) -> ArmSummary:
-    """Mean, spread and interval of one arm.
+    """Return mean, spread and interval of one arm.
 
     Args:
         plan: Whose arm it is.
@@ -199,7 +199,7 @@ def summarise(
 
 
 def _by_unit(plan: Plan, values: Mapping[Place, float]) -> dict[Unit, float]:
-    """The mean over the planned runs of each seed or fold, for those that have all of them."""
+    """Return mean over the planned runs of each seed or fold, for those that have all of them."""
     planned: dict[Unit, list[Place]] = {}
     for fold, seed in plan.repeats():
         planned.setdefault(fold if is_folded(plan) else seed, []).append((fold, seed))

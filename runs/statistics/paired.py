@@ -32,16 +32,16 @@ class PairedT:
     df: float
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
-        """Ends of the two-sided interval, (...) each, at a confidence level such as 0.95."""
+        """End of the two-sided interval, (...) each, at a confidence level such as 0.95."""
         half = stats.t.isf((1 - level) / 2, self.df) * self.error
         return self.difference - half, self.difference + half
 
     def p(self) -> Floats:
-        """(...), two-sided p of no difference; NaN where the pairs do not vary."""
+        """Return (...), two-sided p of no difference; NaN where the pairs do not vary."""
         return np.asarray(2 * stats.t.sf(np.abs(self._t(self.difference)), self.df))
 
     def equivalence_p(self, margin: float) -> Floats:
-        """(...), p of a difference of `margin` or more, either way; NaN without variance.
+        """Return (...), p of a difference of `margin` or more, either way; NaN without variance.
 
         The larger of two one-sided p-values (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
         """
@@ -55,7 +55,7 @@ class PairedT:
 
 
 def paired_t(differences: Floats, variance_factor: float | None = None) -> PairedT:
-    """Student's t over paired differences.
+    """Return Student's t over paired differences.
 
     Args:
         differences: (..., n), n > 1.
@@ -72,12 +72,12 @@ def paired_t(differences: Floats, variance_factor: float | None = None) -> Paire
 
 
 def varies(differences: Floats, scale: float) -> bool:
-    """Whether differences (n,) of scores of size `scale` vary by more than rounding."""
+    """Return whether differences (n,) of scores of size `scale` vary by more than rounding."""
     return bool(np.ptp(differences) > ROUNDING * scale)
 
 
 def sign_flip_p(differences: Floats) -> float:
-    """Two-sided p of the exact sign-flip permutation test of the mean (Fisher, 1935).
+    """Return two-sided p of the exact sign-flip permutation test of the mean (Fisher, 1935).
 
     All 2^n assignments of signs are equally likely under the null hypothesis that every difference
     is symmetric about zero, so no p lies below 2^(1-n). From 17 pairs on, 2^16 random assignments
@@ -99,5 +99,5 @@ def sign_flip_p(differences: Floats) -> float:
 
 
 def sign_flip_is_informative(n: int, level: float) -> bool:
-    """Whether the smallest p that sign flips of n pairs can reach, 2^(1-n), is at most `level`."""
+    """Tell whether the smallest p of sign flips of n pairs, 2^(1-n), is at most `level`."""
     return 2.0 ** (1 - n) <= level

@@ -23,7 +23,7 @@ LEAST_PATIENTS = 10  # below, their variance is a guess
 def new_patients_interval(
     differences: Floats, level: float
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Interval of the mean difference over new seeds and new patients.
+    """Return interval of the mean difference over new seeds and new patients.
 
     With the mean squares S of n seeds, C of p patients and E of what is left, the variance of the
     mean is (S + max(C - E, 0)) / (n p), never below that over seeds alone, and its degrees of
@@ -57,7 +57,7 @@ def new_patients_interval(
 def case_values(
     metric: str, probabilities: Floats, labels: Integers, groups: Sequence[object] | None = None
 ) -> Floats | None:
-    """Jackknife pseudo-values of a classification metric, one a patient.
+    """Return jackknife pseudo-values of a classification metric, one a patient.
 
     With the metric T on all P patients and T_k on all but the k-th, they are P T - (P - 1) T_k,
     shifted so that their mean is T. For accuracy, one image a patient, these are just 0 and 1.
@@ -92,7 +92,7 @@ def case_values(
 
 
 def mean_case_values(values: Floats, groups: Sequence[object] | None = None) -> Floats | None:
-    """Pseudo-values of a mean over images, such as a mean Dice, one a patient.
+    """Return pseudo-values of a mean over images, such as a mean Dice, one a patient.
 
     Args:
         values: (N,), one an image.
@@ -109,7 +109,7 @@ def mean_case_values(values: Floats, groups: Sequence[object] | None = None) -> 
 
 
 def _owners(images: int, groups: Sequence[object] | None) -> Integers | None:
-    """Each image's patient, (N,) as 0..P-1; None where they are too few."""
+    """Return each image's patient, (N,) as 0..P-1; None where they are too few."""
     owner = np.arange(images)
     if groups is not None:
         owner = np.unique([str(group) for group in groups], return_inverse=True)[1]
@@ -129,7 +129,7 @@ def _pseudo(whole: float, without: Floats) -> Floats:
 
 
 def _of_confusion(metric: str, probabilities: Floats, labels: Integers, owner: Integers) -> Floats:
-    """Pseudo-values of what follows from a confusion matrix."""
+    """Return pseudo-values of what follows from a confusion matrix."""
     classes = probabilities.shape[1]
     cell = labels.astype(np.int64) * classes + probabilities.argmax(1)
     counts = np.bincount(cell, minlength=classes**2).reshape(classes, classes)
@@ -153,7 +153,7 @@ def _of_confusion(metric: str, probabilities: Floats, labels: Integers, owner: I
 
 
 def _of_auroc(probabilities: Floats, labels: Integers, owner: Integers) -> Floats:
-    """Pseudo-values of the AUROC; beyond two classes the mean of one against the rest."""
+    """Return pseudo-values of the AUROC; beyond two classes the mean of one against the rest."""
     classes = probabilities.shape[1]
     columns = [1] if classes == 2 else [k for k in range(classes) if (labels == k).any()]
     values = [_of_area(probabilities[:, k], labels == k, owner) for k in columns]
@@ -161,7 +161,7 @@ def _of_auroc(probabilities: Floats, labels: Integers, owner: Integers) -> Float
 
 
 def _of_area(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Floats:
-    """Pseudo-values of one area, from each image's placement in the other class (DeLong, 1988)."""
+    """Return pseudo-values of one area, from the placements in the other class (DeLong, 1988)."""
     patients = int(owner.max()) + 1
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
@@ -187,7 +187,7 @@ def _of_area(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Fl
 
 
 def _placement(place: Integers, among: NDArray[np.bool_]) -> Floats:
-    """How many of `among` score less than each image, ties counting half."""
+    """Return how many of `among` score less than each image, ties counting half."""
     counts = np.bincount(place[among], minlength=int(place.max()) + 1)
     below = np.cumsum(counts) - counts
     return np.asarray((below + counts / 2)[place])

@@ -118,7 +118,7 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def arm(self, label: str) -> Arm:
-        """The arm of that label.
+        """Return the arm of that label.
 
         Raises:
             KeyError: There is none.
@@ -129,21 +129,21 @@ class Plan:
         raise KeyError(label)
 
     def place(self, label: str) -> tuple[str, str]:
-        """Role and arm under which the runs of an arm stand in the ledger's `study_run`."""
+        """Return role and arm under which the runs of an arm stand in the ledger's `study_run`."""
         return self.act, label if self.act == "confirm" else f"{self.name}: {label}"
 
     def repeats(self) -> list[tuple[int | None, int]]:
-        """Fold and seed of each run of an arm, in the order of their numbers in the ledger."""
+        """Return fold and seed of each run of an arm, in the order of their ledger numbers."""
         return [(fold, seed) for fold in self.folds for seed in self.seeds]
 
     def to_document(self) -> dict[str, Any]:
-        """The plan as plain JSON values."""
+        """Return the plan as plain JSON values."""
         document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Plan":
-        """The plan that `to_document` wrote."""
+        """Return the plan that `to_document` wrote."""
         arms = tuple(Arm(**{**arm, "notes": tuple(arm["notes"])}) for arm in document["arms"])
         contrasts = tuple(
             Contrast(**{**item, "plus": tuple(item["plus"]), "minus": tuple(item["minus"])})

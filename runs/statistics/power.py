@@ -12,7 +12,7 @@ from scipy import optimize, stats
 
 
 def pair_sd(spread: float, correlation: float = 0.0, arms: int = 2) -> float:
-    """Standard deviation of the pairs' differences.
+    """Return standard deviation of the pairs' differences.
 
     Args:
         spread: Standard deviation of one arm's score over seeds.
@@ -30,7 +30,7 @@ def achieved_power(
     alpha: float = 0.05,
     variance_factor: float | None = None,
 ) -> float:
-    """Probability that the two-sided paired t finds a true difference at alpha / m.
+    """Return probability that the two-sided paired t finds a true difference at alpha / m.
 
     alpha / m is the level that Holm asks of the smallest p in a family of m, so this is the power
     for one difference among m, whatever the others are. By the noncentral t (Cohen, "Statistical
@@ -56,7 +56,7 @@ def detectable(
     power: float = 0.8,
     variance_factor: float | None = None,
 ) -> float:
-    """Smallest true difference that the two-sided paired t finds with that power at alpha / m.
+    """Return the smallest difference that a two-sided paired t finds with that power at alpha / m.
 
     Args:
         n: Pairs, at least 2.
@@ -73,7 +73,7 @@ def detectable(
 def seeds_needed(
     effect: float, sd: float, m: int = 1, alpha: float = 0.05, power: float = 0.8, most: int = 100
 ) -> int | None:
-    """Smallest number of seeds, 2 to `most`, that finds `effect` with that power; else None."""
+    """Return the smallest number of seeds, 2 to `most`, that finds `effect`; None if none does."""
     for n in range(2, most + 1):
         if achieved_power(n, effect, sd, m, alpha) >= power:
             return n
@@ -121,7 +121,7 @@ def _power(noncentrality: float, df: float, level: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _noncentrality(df: float, level: float, power: float) -> float:
-    """The noncentrality at which the test has that power; the same for every spread."""
+    """Return the noncentrality at which the test has that power; the same for every spread."""
 
     def missing(noncentrality: float) -> float:
         return _power(noncentrality, df, level) - power

@@ -77,7 +77,7 @@ class Evidence:
 
 
 def decide(evidence: Evidence) -> tuple[str, str]:
-    """One of `VERDICTS`, and a phrase that says why.
+    """Return one of `VERDICTS`, and a phrase that says why.
 
     Nothing is said of an arm with a failed run, of folds that exploring has seen, of seeds added
     after looking and of one pair; two are described; three and four are at most suggestive, and so
@@ -102,7 +102,7 @@ def decide(evidence: Evidence) -> tuple[str, str]:
 
 
 def verdict_text(verdict: str, margin: str | None = None) -> str:
-    """The verdict for a table; `margin` as it is shown, with its unit."""
+    """Return the verdict for a table; `margin` as it is shown, with its unit."""
     if verdict == EQUIVALENT and margin is not None:
         return f"equivalent within ±{margin}"
     return verdict

@@ -139,7 +139,7 @@ class Augment:
         return images, masks
 
     def _grid(self, images: Tensor, draws: "_Draws") -> Tensor:
-        """Where each output position is read in the input, (B, H, W, 2) as `grid_sample` takes it.
+        """Say where each output position is read in the input, (B, H, W, 2) as for `grid_sample`.
 
         In pixels from the image's centre: input = mirror(turn back(output - shift) / zoom).
         """
@@ -198,37 +198,37 @@ class _Draws:
         return Generator(device).manual_seed(int.from_bytes(state.digest()[:8], "big") >> 1)
 
     def uniform(self, name: str, columns: int) -> Tensor:
-        """(B, columns) in [0, 1), on the host."""
+        """Return (B, columns) in [0, 1), on the host."""
         return torch.rand(len(self.images), columns, generator=self.generator(name))
 
     def symmetric(self, name: str, columns: int = 1) -> Tensor:
-        """(B,) or (B, columns) in [-1, 1), on the host."""
+        """Return (B,) or (B, columns) in [-1, 1), on the host."""
         draws = 2 * self.uniform(name, columns) - 1
         return draws[:, 0] if columns == 1 else draws
 
     def sign(self, name: str) -> Tensor:
-        """(B,) of -1 and 1, on the host."""
+        """Return (B,) of -1 and 1, on the host."""
         return torch.where(self.uniform(name, 1)[:, 0] < 0.5, -1.0, 1.0)
 
     def whole(self, name: str, most: int) -> Tensor:
-        """(B, 2) of whole numbers from -most to most, on the host."""
+        """Return (B, 2) of whole numbers from -most to most, on the host."""
         shape = (len(self.images), 2)
         return torch.randint(-most, most + 1, shape, generator=self.generator(name)).float()
 
     def points(self, name: str, side: int) -> Tensor:
-        """(B, 2, side, side) of standard normal numbers, on the host."""
+        """Return (B, 2, side, side) of standard normal numbers, on the host."""
         shape = (len(self.images), 2, side, side)
         return torch.randn(shape, generator=self.generator(name))
 
     def normal(self, name: str) -> Tensor:
-        """(B, C, H, W) of standard normal numbers, on the images' device."""
+        """Return (B, C, H, W) of standard normal numbers, on the images' device."""
         images = self.images
         draws = self.generator(name, images.device)
         return torch.randn(images.shape, generator=draws, device=images.device, dtype=images.dtype)
 
 
 def _sample_masks(masks: Tensor, grid: Tensor, outside: int) -> Tensor:
-    """Masks (B, H, W) read at the nearest pixels; one more than a class, so that 0 is outside."""
+    """Read masks (B, H, W) at the nearest pixels, one more than a class, so that 0 is outside."""
     shifted = (masks + 1)[:, None].to(grid.dtype)
     found = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
     found = found[:, 0].round().long() - 1
@@ -267,7 +267,7 @@ def _erase(images: Tensor, most: float, draws: Tensor) -> Tensor:
 
 
 def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """(B, size): which positions lie in [start, start + length)."""
+    """Return (B, size): which positions lie in [start, start + length)."""
     position = torch.arange(size)
     return (position >= start[:, None]) & (position < (start + length)[:, None])
 

@@ -24,11 +24,11 @@ class Normalisation:
     channels_last: bool = False
 
     def scale(self, images: Tensor) -> Tensor:
-        """Images (B, H, W, C) of uint8 to (B, C, H, W) of float in 0..1."""
+        """Return images (B, H, W, C) of uint8 to (B, C, H, W) of float in 0..1."""
         return images.permute(0, 3, 1, 2).float() / 255
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in 0..1 to the network's input (B, C, H, W)."""
+        """Return images (B, C, H, W) in 0..1 to the network's input (B, C, H, W)."""
         shape = (1, len(self.mean), 1, 1)
         mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).view(shape)
         std = torch.tensor([s or 1.0 for s in self.std], dtype=torch.float32, device=images.device)
@@ -36,12 +36,12 @@ class Normalisation:
         return ((images - mean) / std.view(shape)).contiguous(memory_format=layout)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, H, W, C) of uint8 to the network's input (B, C, H, W)."""
+        """Return images (B, H, W, C) of uint8 to the network's input (B, C, H, W)."""
         return self.normalise(self.scale(images))
 
 
 def predict(network: nn.Module, images: Tensor, normalisation: Normalisation) -> Tensor:
-    """Logits (N, K), on the CPU, in evaluation mode and in fp32.
+    """Return logits (N, K), on the CPU, in evaluation mode and in fp32.
 
     Always fp32, in the order given and in batches of `EVALUATION_BATCH`: whatever precision it
     was trained in, a network scores the same when it is loaded again later.

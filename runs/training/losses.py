@@ -17,7 +17,7 @@ from attnsearch.runs.training.optim import TrainError
 def classification_loss(
     train: Mapping[str, Any], data: DataSet, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy of logits (B, K) and labels (B,), a mean over the batch.
+    """Return cross-entropy of logits (B, K) and labels (B,), a mean over the batch.
 
     Args:
         train: The config's `train` section: `label_smoothing` and `class_weights`.
@@ -36,7 +36,7 @@ def classification_loss(
 
 
 def class_weights(given: str | Sequence[float] | None, data: DataSet) -> Tensor | None:
-    """Weights (K,) of the classes in the loss, or None where all weigh the same.
+    """Return weights (K,) of the classes in the loss, or None where all weigh the same.
 
     Args:
         given: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of the
@@ -56,7 +56,7 @@ def class_weights(given: str | Sequence[float] | None, data: DataSet) -> Tensor 
 
 
 def check_class_weights(given: Sequence[float] | None, data: DataSet) -> Tensor | None:
-    """One weight per class as a tensor (K,), or None.
+    """Return one weight per class as a tensor (K,), or None.
 
     Raises:
         TrainError: If the number of weights is not that of the classes.
@@ -77,7 +77,7 @@ def auxiliary_loss(
     loss_fn: Callable[[Tensor, Tensor], Tensor],
     weights: Mapping[str, float],
 ) -> Tensor | None:
-    """The weighted sum of the side losses of the last forward pass in training mode.
+    """Return the weighted sum of the side losses of the last forward pass in training mode.
 
     For classification, the prototype that a block pooled from the map must suffice to name the
     class: an auxiliary head, in training only, turns it into logits. This is attention-based

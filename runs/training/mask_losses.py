@@ -35,7 +35,7 @@ MaskLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def mask_loss(train: Mapping[str, Any], data: DataSet, device: torch.device) -> MaskLoss:
-    """The loss that the config asks for.
+    """Return the loss that the config asks for.
 
     Args:
         train: The config's `train` section.
@@ -72,7 +72,7 @@ def pixel_loss(
     *,
     focal: bool = False,
 ) -> Tensor:
-    """Cross-entropy or focal loss, a mean over the pixels that count.
+    """Return cross-entropy or focal loss, a mean over the pixels that count.
 
     Args:
         logits: (B, K, H, W).
@@ -104,7 +104,7 @@ def pixel_loss(
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - the soft Dice of the batch, a mean over the classes that count.
+    """Return 1 - the soft Dice of the batch, a mean over the classes that count.
 
     Args:
         logits: (B, K, H, W).
@@ -121,7 +121,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def border(target: Tensor, counted: Tensor, classes: int) -> Tensor:
-    """How far each pixel (B, H, W) is from its surroundings' class: 0 inside, up to 1 alone.
+    """Return how far each pixel (B, H, W) is from its surroundings' class: 0 inside, 1 alone.
 
     Args:
         target: The class of each pixel (B, H, W).
@@ -137,7 +137,7 @@ def border(target: Tensor, counted: Tensor, classes: int) -> Tensor:
 
 
 def pixel_weights(given: Any, data: DataSet) -> Tensor | None:
-    """Weights (K,) of the classes, or None where all weigh the same.
+    """Return weights (K,) of the classes, or None where all weigh the same.
 
     Args:
         given: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of the

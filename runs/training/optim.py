@@ -24,7 +24,7 @@ class TrainError(AttnsearchError, ValueError):
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: decayed, and not decayed.
+    """Return two groups: decayed, and not decayed.
 
     Only tensors of two or more dimensions decay. Biases, scales and shifts of normalisations, and
     scalar gates do not: decaying a scale that a normalisation follows changes nothing but the
@@ -40,7 +40,7 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def make_optimizer(network: nn.Module, train: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer that `train` asks for, over the network's parameter groups.
+    """Return the optimizer that `train` asks for, over the network's parameter groups.
 
     Args:
         network: Its trainable parameters are optimized.
@@ -68,7 +68,7 @@ def make_optimizer(network: nn.Module, train: Mapping[str, Any]) -> torch.optim.
 
 
 def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate as a function of the step, counted from 0 over the whole training.
+    """Return the learning rate as a function of the step, counted from 0 over the whole training.
 
     With T steps in all and W of warm-up, the factor on `train.lr` is, at step t:
 
@@ -146,7 +146,7 @@ def _after_warmup(factor: Callable[[int], float], warmup: int) -> Callable[[int]
 
 
 def _cosine(start: float, end: float, share: float) -> float:
-    """From `start` to `end` along half a cosine, `share` of the way."""
+    """Return from `start` to `end` along half a cosine, `share` of the way."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 

@@ -26,7 +26,7 @@ def validation_panel(
     normalisation: Normalisation,
     dice: NDArray[np.floating],
 ) -> bytes:
-    """The panel of a network for segmentation, the bytes of a PNG.
+    """Return the panel of a network for segmentation, the bytes of a PNG.
 
     Args:
         network: With the weights that count; left in the mode it was in.
@@ -64,7 +64,7 @@ def validation_panel(
 
 
 def chosen_cases(dice: NDArray[np.floating]) -> tuple[list[int], list[int]]:
-    """The worst images and those around the median, by number; no image is in both.
+    """Return the worst images and those around the median, by number; no image is in both.
 
     Args:
         dice: Of each image; NaN where it has none.
@@ -77,7 +77,7 @@ def chosen_cases(dice: NDArray[np.floating]) -> tuple[list[int], list[int]]:
 
 
 def whole_image(tiles: NDArray[np.uint8], masks: Masks) -> NDArray[np.uint8]:
-    """One image (h, w, C) from its tiles; as the network sees it where it is not tiled.
+    """Return one image (h, w, C) from its tiles; as the network sees it where it is not tiled.
 
     Args:
         tiles: (n, H, W, C).
@@ -97,7 +97,7 @@ def whole_image(tiles: NDArray[np.uint8], masks: Masks) -> NDArray[np.uint8]:
 def whole_maps(
     network: nn.Module, masks: Masks, tiles: Tensor, normalisation: Normalisation
 ) -> dict[str, Map]:
-    """Where a network looks in one image, by site; maps of tiles are put together.
+    """Return where a network looks in one image, by site; maps of tiles are put together.
 
     Args:
         network: Left as it was.
@@ -121,7 +121,7 @@ def whole_maps(
 
 
 def _stitched(tiles: NDArray[np.float32], masks: Masks) -> Map:
-    """Maps of tiles (n, H, W) as one, the mean where they overlap."""
+    """Return maps of tiles (n, H, W) as one, the mean where they overlap."""
     assert masks.corners is not None
     height, width = masks.sizes[0].tolist()
     total = np.zeros((height, width), dtype=np.float32)
@@ -136,6 +136,6 @@ def _stitched(tiles: NDArray[np.float32], masks: Masks) -> Map:
 
 
 def _ranked(dice: NDArray[np.floating]) -> list[int]:
-    """The images that have a Dice, the worst first; equals by number."""
+    """Return the images that have a Dice, the worst first; equals by number."""
     known: Sequence[int] = np.flatnonzero(~np.isnan(dice)).tolist()
     return sorted(known, key=lambda image: (float(dice[image]), image))

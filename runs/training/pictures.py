@@ -62,7 +62,7 @@ class Case:
 
 
 def mask_palette(classes: int = 256) -> list[int]:
-    """Red, green and blue of each class, one after the other, as PASCAL VOC has them."""
+    """Return red, green and blue of each class, one after the other, as PASCAL VOC has them."""
     colours = []
     for index in range(classes):
         colour = [0, 0, 0]
@@ -74,7 +74,7 @@ def mask_palette(classes: int = 256) -> list[int]:
 
 
 def mask_image(mask: Pixels) -> Image.Image:
-    """A mask (h, w) as a palette image whose pixels are the classes."""
+    """Return a mask (h, w) as a palette image whose pixels are the classes."""
     image = Image.fromarray(np.ascontiguousarray(mask)).convert("L")
     indexed = Image.frombytes("P", image.size, image.tobytes())
     indexed.putpalette(mask_palette())
@@ -82,7 +82,7 @@ def mask_image(mask: Pixels) -> Image.Image:
 
 
 def overlay(image: Pixels, mask: Pixels, class_names: Sequence[str]) -> Image.Image:
-    """An image with every class but the background laid over it in its colour."""
+    """Return an image with every class but the background laid over it in its colour."""
     picture = _colour(image)
     tint = mask_image(mask).convert("RGB").resize(picture.size, Image.Resampling.NEAREST)
     resized = mask_image(mask).resize(picture.size, Image.Resampling.NEAREST)
@@ -92,7 +92,7 @@ def overlay(image: Pixels, mask: Pixels, class_names: Sequence[str]) -> Image.Im
 
 
 def error_map(predicted: Pixels, truth: Pixels, class_names: Sequence[str]) -> Pixels:
-    """Where a mask is wrong and how, (H, W, 3); black where the background is right."""
+    """Return where a mask is wrong and how, (H, W, 3); black where the background is right."""
     found, there = (np.isin(mask, scored_classes(class_names)) for mask in (predicted, truth))
     same = predicted == truth
     shown = np.zeros((*truth.shape, 3), dtype=np.uint8)
@@ -108,7 +108,7 @@ def error_map(predicted: Pixels, truth: Pixels, class_names: Sequence[str]) -> P
 
 
 def heat(image: Pixels, attention: Map) -> Image.Image:
-    """An attention map over its image in grey, bright where the map is largest."""
+    """Return an attention map over its image in grey, bright where the map is largest."""
     picture = _colour(image)
     scaled = (attention / max(float(attention.max()), 1e-12)).astype(np.float32)
     large = Image.fromarray(scaled).resize(picture.size, Image.Resampling.BILINEAR)
@@ -122,7 +122,7 @@ def heat(image: Pixels, attention: Map) -> Image.Image:
 def panel(
     cases: Sequence[Case], class_names: Sequence[str], title: str, side: int = SIDES[0]
 ) -> Image.Image:
-    """One row for each case: image, truth, prediction, error map, attention maps.
+    """Return one row for each case: image, truth, prediction, error map, attention maps.
 
     Columns that no case has are left out. At most `MAPS_MAX` maps are shown, those of the last
     sites: there the network decides. A map that is the same everywhere says nothing and is left
@@ -174,7 +174,7 @@ def panel(
 
 
 def panel_bytes(cases: Sequence[Case], class_names: Sequence[str], title: str) -> bytes:
-    """A panel as the bytes of a PNG of 256 colours, at most `PANEL_BYTES` where it can be."""
+    """Return panel as the bytes of a PNG of 256 colours, at most `PANEL_BYTES` where it can be."""
     content = b""
     for side in SIDES:
         stream = io.BytesIO()
@@ -199,7 +199,7 @@ def _sites(cases: Sequence[Case]) -> list[str]:
 def _picture(
     case: Case, name: str, column: bool, class_names: Sequence[str]
 ) -> Image.Image | None:
-    """One picture of a case; None where it has none."""
+    """Return one picture of a case; None where it has none."""
     if not column:
         return heat(case.image, case.maps[name]) if name in case.maps else None
     if name == "image":
@@ -214,7 +214,7 @@ def _picture(
 
 
 def _size(case: Case, side: int) -> tuple[int, int]:
-    """Width and height of a case's pictures: as its masks', for the image may be stretched."""
+    """Return width and height of a case's pictures: its masks', as the image may be stretched."""
     mask = case.truth if case.truth is not None else case.predicted
     height, width = (case.image if mask is None else mask).shape[:2]
     scale = side / max(height, width)
@@ -222,7 +222,7 @@ def _size(case: Case, side: int) -> tuple[int, int]:
 
 
 def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture of this size; masks are not blended."""
+    """Return a picture of this size; masks are not blended."""
     flat = picture.mode == "P" or len(picture.getcolors(64) or []) > 0
     how = Image.Resampling.NEAREST if flat else Image.Resampling.BILINEAR
     return picture.resize(size, how).convert("RGB")
@@ -245,7 +245,7 @@ def _stamp(draw: ImageDraw.ImageDraw, place: tuple[int, int], attention: Map) ->
 def _legend(
     cases: Sequence[Case], class_names: Sequence[str], *, errors: bool
 ) -> list[list[tuple[Any, str, int]]]:
-    """Colours and their names: of the classes, then of the error map."""
+    """Return colours and their names: of the classes, then of the error map."""
     palette = mask_palette(len(class_names))
     classes: list[tuple[Any, str, int]] = [
         (tuple(palette[3 * k : 3 * k + 3]), name, _length(name))

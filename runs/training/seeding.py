@@ -17,13 +17,13 @@ from attnsearch.blocks.build import isolated_rng
 
 
 def derive_seed(seed: int, *key: str | int) -> int:
-    """A seed for one purpose: the first 63 bits of SHA-256 over `seed` and `key`."""
+    """Return a seed for one purpose: the first 63 bits of SHA-256 over `seed` and `key`."""
     text = "/".join(str(part) for part in (seed, *key))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
-    """A fresh generator for one purpose ("order", "augment", ...) of one epoch, on the CPU."""
+    """Return a fresh CPU generator for one purpose ("order", "augment", ...) of one epoch."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch))
 
 

@@ -50,19 +50,19 @@ class Segmentation:
         self.start()
 
     def targets(self, index: Tensor) -> Tensor:
-        """Masks (B, H, W) of int64."""
+        """Return masks (B, H, W) of int64."""
         return self._masks[index].long()
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        """Images and masks changed alike."""
+        """Return images and masks changed alike."""
         return self._augment.both(images, targets, draws, outside=IGNORED)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What `train.loss` asks for, of logits (B, K, H, W) and masks (B, H, W)."""
+        """Return what `train.loss` asks for, of logits (B, K, H, W) and masks (B, H, W)."""
         return self._loss(logits, targets)
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
-        """The losses of side outputs that are masks: of blocks, and of the network's own heads.
+        """Return losses of side outputs that are masks: of blocks, and of the network's own heads.
 
         A block's `side["logits"]` (B, N, h, w) are trained with the mask at its size: one map for
         everything that is not class 0, or one per class with or without class 0.
@@ -121,7 +121,7 @@ class Segmentation:
         )
 
     def seen(self) -> dict[str, float]:
-        """`dice_pooled` of the epoch's batches, as augmented."""
+        """Return `dice_pooled` of the epoch's batches, as augmented."""
         both, true, predicted = self._seen.cpu().numpy()[:, scored_classes(self._class_names)]
         present = true + predicted > 0
         if not present.any():
@@ -137,7 +137,7 @@ class Segmentation:
         *,
         every: bool = False,
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics as `mask_metrics.summary` names them, with `loss`, and those of each image.
+        """Return metrics as `mask_metrics.summary` names them, with `loss`, and each image's.
 
         Returns:
             The metrics, with `hd95` if `every`; and `names` (list of M images), `dice`, `iou`,
@@ -192,7 +192,7 @@ def predicted_masks(
     normalisation: Normalisation,
     loss: _PixelLoss | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The predicted mask of each image, at its own size, in order.
+    """Yield the predicted mask of each image, at its own size, in order.
 
     Takes what `enlarged_logits` takes.
 
@@ -210,7 +210,7 @@ def enlarged_logits(
     normalisation: Normalisation,
     loss: _PixelLoss | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """The logits of each image, at its own size, in order.
+    """Yield the logits of each image, at its own size, in order.
 
     Logits of whole images are enlarged bilinearly; those of tiles are averaged where tiles
     overlap. Always in fp32, in evaluation mode and in batches of a fixed size, as `predict`.
@@ -270,13 +270,13 @@ def _batches(
 
 
 def classes_of(logits: Tensor) -> NDArray[np.uint8]:
-    """The class of each pixel (h, w), from logits (K, h, w)."""
+    """Return the class of each pixel (h, w), from logits (K, h, w)."""
     found: NDArray[np.uint8] = _largest(logits, 0).to(torch.uint8).cpu().numpy()
     return found
 
 
 def _largest(logits: Tensor, dim: int) -> Tensor:
-    """The place of the largest value along a short dimension, the first of equals.
+    """Return the place of the largest value along a short dimension, the first of equals.
 
     As `argmax`, which on a CPU takes several times as long over a dimension that is not the last.
     """

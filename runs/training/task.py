@@ -24,16 +24,16 @@ class Task(Protocol):
     chosen_by: str
 
     def targets(self, index: Tensor) -> Tensor:
-        """What the network should say of some training examples (B,), on the device."""
+        """Return what the network should say of some training examples (B,), on the device."""
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) in 0..1 and their targets after random changes."""
+        """Return images (B, C, H, W) in 0..1 and their targets after random changes."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The training loss of a batch, a mean."""
+        """Return the training loss of a batch, a mean."""
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
-        """The weighted loss of the last forward pass's side outputs; None where there are none."""
+        """Return the weighted loss of the last forward pass's side outputs, if any."""
 
     def start(self) -> None:
         """A new epoch begins."""
@@ -42,7 +42,7 @@ class Task(Protocol):
         """Count what the network said of a training batch; nothing waits for the device."""
 
     def seen(self) -> dict[str, float]:
-        """Training metrics of the epoch so far, in training mode, without `train_`."""
+        """Return training metrics of the epoch so far, in training mode, without `train_`."""
 
     def evaluate(
         self,
@@ -53,7 +53,7 @@ class Task(Protocol):
         *,
         every: bool = False,
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics of a part of the data, and what the ledger keeps of each example.
+        """Return metrics of a part of the data, and what the ledger keeps of each example.
 
         Args:
             network: Left in the mode it was in.
@@ -88,19 +88,19 @@ class Classification:
         self.start()
 
     def targets(self, index: Tensor) -> Tensor:
-        """Labels (B,)."""
+        """Return labels (B,)."""
         return self._labels[index]
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        """The images changed, the labels as they are."""
+        """Return the images changed, the labels as they are."""
         return self._augment(images, draws), targets
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, K) and labels (B,)."""
+        """Return cross-entropy of logits (B, K) and labels (B,)."""
         return self._loss(logits, targets)
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
-        """The losses of the heads that name the class from a block's prototype."""
+        """Return the losses of the heads that name the class from a block's prototype."""
         return auxiliary_loss(
             network,
             targets,
@@ -119,7 +119,7 @@ class Classification:
         self._count += len(targets)
 
     def seen(self) -> dict[str, float]:
-        """`accuracy`."""
+        """Return `accuracy`."""
         return {"accuracy": float(self._hits) / self._count}
 
     def evaluate(
@@ -131,7 +131,7 @@ class Classification:
         *,
         every: bool = False,
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores as `classification_metrics` names them, and the probability of each class.
+        """Return scores as `classification_metrics` names them, and the probability of each class.
 
         Returns:
             The metrics; and `names` (list of N), `labels` (N,) of int64, `probabilities` (N, K) of

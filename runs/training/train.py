@@ -158,7 +158,7 @@ class Training:
         return dict(metrics)
 
     def batch(self, index: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        """What the network is given in a step: some training examples, augmented and normalised.
+        """Give the network's input in a step: training examples, augmented and normalised.
 
         Args:
             index: Which examples (B,), on the device.
@@ -172,7 +172,7 @@ class Training:
         return self.normalisation.normalise(images), targets
 
     def predictions(self, split: str = "val") -> dict[str, Any]:
-        """What the network of the epoch that counts says about every image of a split.
+        """Return what the network of the epoch that counts says about every image of a split.
 
         Args:
             split: "train", "val" or "test".
@@ -183,7 +183,7 @@ class Training:
         return self.evaluate(split)[1]
 
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores of the network of the epoch that counts on a split, and its `predictions`.
+        """Return scores of the network of the epoch that counts on a split, and its `predictions`.
 
         Args:
             split: "train", "val" or "test".
@@ -198,7 +198,7 @@ class Training:
             return self._task.evaluate(self.network, part, images, self.normalisation, every=True)
 
     def panel(self, said: Mapping[str, Any]) -> bytes:
-        """A picture of the worst and median validation images of a segmentation.
+        """Return a picture of the worst and median validation images of a segmentation.
 
         Args:
             said: What `predictions("val")` gave.
@@ -215,14 +215,14 @@ class Training:
             )
 
     def result_state(self) -> dict[str, Tensor]:
-        """A copy of the state dict after the epoch that counts, on the CPU."""
+        """Return a copy of the state dict after the epoch that counts, on the CPU."""
         if self.result_epoch == self.best_epoch:
             return dict(self.best_state)
         copied: dict[str, Tensor] = _copy(self.network.state_dict())
         return copied
 
     def state(self) -> dict[str, Any]:
-        """All that `load_state` needs to go on exactly; `torch.save` takes it.
+        """Return all that `load_state` needs to go on exactly; `torch.save` takes it.
 
         Plain containers of tensors and numbers: `torch.load(..., weights_only=True)` reads it.
         """
@@ -258,7 +258,7 @@ class Training:
         self.best_state = dict(state["best_state"])
 
     def costs(self) -> dict[str, float]:
-        """Measured on the built network: `params`, `macs`, `latency_ms`, `memory_mb`.
+        """Return measured on the built network: `params`, `macs`, `latency_ms`, `memory_mb`.
 
         With them, after the first epoch, `images_per_s`: the median over the epochs without the
         first, which warms up, where there are more.
@@ -279,7 +279,7 @@ class Training:
         return found
 
     def _train_epoch(self) -> dict[str, float]:
-        """One pass over the training part."""
+        """Return one pass over the training part."""
         order = torch.randperm(self._examples, generator=generator(self.seed, "order", self.epoch))
         draws = generator(self.seed, "augment", self.epoch)
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -313,7 +313,7 @@ class Training:
         return metrics
 
     def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits in fp32, and the weighted auxiliary term if a block has one."""
+        """Return logits in fp32, and the weighted auxiliary term if a block has one."""
         with torch.autocast(
             self.device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):
@@ -371,14 +371,14 @@ class Training:
         return part
 
     def _upload(self, images: NDArray[np.uint8]) -> Tensor:
-        """Images (N, H, W, C) on the device; on the CPU the array itself, which is only read."""
+        """Put images (N, H, W, C) on the device; on the CPU the array itself, only read."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(images).to(self.device)
 
 
 def batch_sizes(images: int, batch_size: int) -> list[int]:
-    """Sizes of an epoch's batches: full ones, then the remainder.
+    """Return sizes of an epoch's batches: full ones, then the remainder.
 
     A remainder of one image joins the batch before it: batch normalisation has no variance for a
     single value per channel, and a step on one image would be as large as one on a whole batch.
@@ -407,7 +407,7 @@ def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def _copy(state: Any) -> Any:
-    """A state dict's own copy on the CPU, whatever it nests."""
+    """Return a state dict's own copy on the CPU, whatever it nests."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):

@@ -76,7 +76,7 @@ class Plan:
 
 
 def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -> str:
-    """The plan of a space file, as text or JSON.
+    """Return the plan of a space file, as text or JSON.
 
     Raises:
         SpaceError: The file has mistakes; the message lists all of them.
@@ -88,7 +88,7 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
 
 
 def make_plan(space: Space) -> Plan:
-    """Surveys a space, reads its data, and times a few training steps.
+    """Survey a space, reads its data, and times a few training steps.
 
     Raises:
         DataError: The data cannot be used.
@@ -118,7 +118,7 @@ def make_plan(space: Space) -> Plan:
 
 
 def plan_json(plan: Plan) -> str:
-    """The plan for machines."""
+    """Return the plan for machines."""
     space = plan.space
     return json.dumps(
         {
@@ -162,7 +162,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def plan_text(plan: Plan, path: str, overrides: Sequence[str] = ()) -> str:
-    """The plan for people.
+    """Return the plan for people.
 
     Args:
         plan: The plan.
@@ -193,7 +193,7 @@ def plan_text(plan: Plan, path: str, overrides: Sequence[str] = ()) -> str:
 
 
 def _data_to_name(plan: Plan) -> list[str]:
-    """The override without which a file that names no data cannot run."""
+    """Return the override without which a file that names no data cannot run."""
     return ["data.source=PATH"] if plan.space.document["data"]["source"] is None else []
 
 
@@ -204,7 +204,7 @@ def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:
 
 
 def _declared_images(data: Mapping[str, Any]) -> Images:
-    """What the file says about images that are not here."""
+    """Return what the file says about images that are not here."""
     classes = data.get("classes")
     count = len(classes) if isinstance(classes, list) else classes
     size = data["image_size"]
@@ -235,7 +235,7 @@ def _runs(space: Space, config: Mapping[str, Any], images: Images, data: DataSet
 
 
 def _distinct(space: Space, wanted: int) -> int:
-    """How many trials there can be: no more than the space has configs."""
+    """Return how many trials there can be: no more than the space has configs."""
     if not space.decisions:
         return 1
     try:

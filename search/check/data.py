@@ -13,7 +13,7 @@ from attnsearch.search.text import paragraph, table
 def data_text(
     images: Images, data: DataSet | None, data_note: str | None, duplicates: Sequence[str]
 ) -> str:
-    """What `attnsearch check` says of a data set.
+    """Return what `attnsearch check` says of a data set.
 
     Args:
         images: What networks are built for.
@@ -52,7 +52,7 @@ def _class_counts(part: Split, classes: int) -> list[int]:
 
 
 def _pixel_shares(part: Split, classes: int) -> list[str]:
-    """The share of each class in the pixels that count, at the network's size."""
+    """Return the share of each class in the pixels that count, at the network's size."""
     if part.masks is None or not len(part):
         return ["-"] * classes
     counts = np.bincount(part.masks.resized.ravel(), minlength=IGNORED + 1)[:classes]

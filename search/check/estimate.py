@@ -22,7 +22,7 @@ _SETTLE = 2  # steps before the clock counts: memory is laid out, kernels are ch
 def seconds_per_epoch(
     config: Mapping[str, Any], images: Images, training: int, validation: int
 ) -> float:
-    """Estimates one epoch of training and validation on this machine, from a few steps.
+    """Estimate one epoch of training and validation on this machine, from a few steps.
 
     Random images stand for the real ones; augmentation is left out.
 
@@ -51,7 +51,7 @@ def seconds_per_epoch(
 
 
 def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
-    """The share of all epochs that successive halving spends, if it stops what it can.
+    """Return the share of all epochs that successive halving spends, if it stops what it can.
 
     Args:
         scheduler: As in a resolved config.
@@ -75,7 +75,7 @@ def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
 
 
 def workers(resources: Mapping[str, Any], trials: int) -> int:
-    """How many trials this machine runs side by side; at least 1.
+    """Return how many trials this machine runs side by side; at least 1.
 
     Args:
         resources: As in a resolved config.
@@ -99,7 +99,7 @@ def _step_seconds(
     device: torch.device,
     repeats: int,
 ) -> float:
-    """The fastest of a few training steps."""
+    """Return the fastest of a few training steps."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
     inputs = torch.rand(batch, images.channels, *images.size, device=device)
     targets = torch.arange(batch, device=device) % images.classes

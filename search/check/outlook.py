@@ -88,7 +88,7 @@ class Outlook:
 def outlook(
     space: Space, epoch_seconds: float | None, workers: int, pilot: Pilot | None = None
 ) -> Outlook:
-    """Foresees confirm and ablation, before anything is known of the winner.
+    """Return foresees confirm and ablation, before anything is known of the winner.
 
     Counts are upper limits: candidates may share a baseline, and arms may be equal. Ablations are
     counted on a network with a block at every place.
@@ -133,7 +133,7 @@ def outlook(
 
 
 def outlook_text(found: Outlook) -> str:
-    """The acts to come in words; nothing where there are none."""
+    """Return the acts to come in words; nothing where there are none."""
     if not found.acts and not found.notes:
         return ""
     out = ["Then, at most:"]
@@ -150,7 +150,7 @@ def outlook_text(found: Outlook) -> str:
 
 
 def pilot_of(space: Space, data: DataSet | None) -> Pilot | None:
-    """What the ledger of this folder says of the spread between seeds; None without one.
+    """Return what the ledger of this folder says of the spread between seeds; None without one.
 
     Args:
         space: The space.
@@ -166,7 +166,7 @@ def pilot_of(space: Space, data: DataSet | None) -> Pilot | None:
 
 
 def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
-    """How validation scores vary over seeds, from arms on the same data; None without any.
+    """Return how validation scores vary over seeds, from arms on the same data; None without any.
 
     Only the spread within arms enters, never a difference between them.
 
@@ -210,7 +210,7 @@ def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
 
 
 def _centred(scores: Mapping[tuple[Any, int], float]) -> dict[tuple[Any, int], float]:
-    """The scores of an arm less their mean in each fold."""
+    """Return the scores of an arm less their mean in each fold."""
     folds = {fold for fold, _ in scores}
     means = {
         fold: float(np.mean([score for key, score in scores.items() if key[0] == fold]))
@@ -220,7 +220,7 @@ def _centred(scores: Mapping[tuple[Any, int], float]) -> dict[tuple[Any, int], f
 
 
 def _confirm_arms(space: Space) -> int:
-    """The arms of confirm at most: candidates, and the controls of each."""
+    """Return the arms of confirm at most: candidates, and the controls of each."""
     confirm = space.document["confirm"]
     top = min(confirm["top"], max(space.architecture_count(), 1))
     settings = any(setting.path[0] != "network" for setting in space.settings)
@@ -230,7 +230,7 @@ def _confirm_arms(space: Space) -> int:
 
 
 def _full(space: Space) -> dict[str, Any]:
-    """A config of the space with a block at as many places as its rules allow.
+    """Return a config of the space with a block at as many places as its rules allow.
 
     Raises:
         PlanError: No place has a block that can stand there.
@@ -264,7 +264,7 @@ def _full(space: Space) -> dict[str, Any]:
 
 
 def _power(space: Space, pilot: Pilot | None) -> list[str]:
-    """What the seeds of confirm can find at the strictest level of Holm's procedure."""
+    """Return what the seeds of confirm can find at the strictest level of Holm's procedure."""
     confirm, document = space.document["confirm"], space.document
     metric, alpha = document["primary_metric"], document["alpha"]
     seeds = confirm["seeds"]

@@ -11,7 +11,7 @@ _ROUNDED = 5  # digits; a figure with more is exact
 
 
 def networks_text() -> str:
-    """The shipped space files of published networks, with what their authors state."""
+    """Return the shipped space files of published networks, with what their authors state."""
     rows = [
         (
             f"spaces/{name}.yaml",
@@ -38,7 +38,7 @@ def networks_text() -> str:
 
 
 def published_text(facts: Mapping[str, Any] | None, example: Example) -> str:
-    """What the authors publish of a file's network beside what is counted here.
+    """Return what the authors publish of a file's network beside what is counted here.
 
     Args:
         facts: The `published` section; None where the file has none.
@@ -76,12 +76,12 @@ def published_text(facts: Mapping[str, Any] | None, example: Example) -> str:
 
 
 def _digits(stated: float) -> int:
-    """How many digits a figure is published with: 4 for 22.56e6."""
+    """Return how many digits a figure is published with: 4 for 22.56e6."""
     return len(f"{stated:.0f}".rstrip("0")) or 1
 
 
 def _stated(stated: float) -> str:
-    """A published figure with the digits that it is published with."""
+    """Return a published figure with the digits that it is published with."""
     exact = f"{stated:.0f}"
     if _digits(stated) > _ROUNDED:
         return f"{int(exact):,}"

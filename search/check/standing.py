@@ -40,7 +40,7 @@ class Barred:
 
 
 def barred(space: Space) -> list[Barred]:
-    """Tries every block of the table, and every other one of the file, at every entry's sites.
+    """Try every block of the table, and every other one of the file, at every entry's sites.
 
     A block has the hyperparameters that the file gives it, the first ones where they are searched,
     and its constructor's defaults for the rest. The network is the default one.
@@ -56,7 +56,7 @@ def barred(space: Space) -> list[Barred]:
 
 
 def barred_text(found: Sequence[Barred]) -> str:
-    """The list for people, empty where every block can stand everywhere."""
+    """Return the list for people, empty where every block can stand everywhere."""
     if not found:
         return ""
     out = [
@@ -72,7 +72,7 @@ def barred_text(found: Sequence[Barred]) -> str:
 
 
 def fits_text(found: Sequence[Fit]) -> str:
-    """One table for each group of sites, its blocks side by side."""
+    """Return one table for each group of sites, its blocks side by side."""
     if not found:
         return ""
     out = ["Every block at every site (tried on networks without numbers):"]
@@ -121,7 +121,7 @@ def _options(groups: Sequence[Group]) -> list[str]:
 
 
 def _params(space: Space, option: Option | None, block: str) -> dict[str, Any]:
-    """The hyperparameters to try a block with."""
+    """Return the hyperparameters to try a block with."""
     if option is not None:
         return option.params({item.name: item.default() for item in option.decisions})
     written = space.document["blocks"].get(block)
@@ -136,7 +136,7 @@ def _params(space: Space, option: Option | None, block: str) -> dict[str, Any]:
 
 
 def _reason(fault: str, block: str, site: str) -> str:
-    """A fault without the block and the site, which stand beside it."""
+    """Return a fault without the block and the site, which stand beside it."""
     text = re.sub(rf"^block {re.escape(block)} cannot stand at .*?\): ", "", fault)
     text = text.removeprefix(f"{block}: ").replace(f"{site} ", "")
     # Advice names the site that was tried first, of all that are alike.
@@ -144,7 +144,7 @@ def _reason(fault: str, block: str, site: str) -> str:
 
 
 def _listing(sites: Sequence[str], every: Sequence[str]) -> str:
-    """Names sites of an entry, a stage's blocks as `*` where none of them is missing."""
+    """Name sites of an entry, a stage's blocks as `*` where none of them is missing."""
     if len(sites) == len(every):
         return "all of them" if len(every) > 1 else every[0]
     barred_there = set(sites)

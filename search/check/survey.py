@@ -79,7 +79,7 @@ class Fit:
 
 
 def examples(space: Space, images: Images) -> list[Example]:
-    """The default, the plain, the smallest and the largest network of a space.
+    """Return the default, the plain, the smallest and the largest network of a space.
 
     A network's parameters are those of its host plus what each group of sites adds, whatever
     stands elsewhere. The extremes are therefore found group by group. Of a range with many values
@@ -102,7 +102,7 @@ def examples(space: Space, images: Images) -> list[Example]:
 
 
 def fits(space: Space, images: Images) -> list[Fit]:
-    """Tries every block at every site where it may stand, with all its hyperparameters."""
+    """Try every block at every site where it may stand, with all its hyperparameters."""
     found = []
     hosts = [space.host(host) for host in _hosts(space)]
     for group in space.groups:
@@ -126,7 +126,7 @@ def fits(space: Space, images: Images) -> list[Fit]:
 
 
 def values_text(decision: Decision) -> str:
-    """A decision's values: its members, or its range."""
+    """Return a decision's values: its members, or its range."""
     if decision.kind == "choice":
         return ", ".join(decision.label(choice) for choice in decision.choices)
     told = f"{decision.low:g} to {decision.high:g}"
@@ -159,7 +159,7 @@ def _example(space: Space, which: str, values: Mapping[str, Any], images: Images
 
 
 def _extremes(space: Space, images: Images) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values of the decisions of the network with the fewest parameters and of that with most."""
+    """Return decisions of the networks with the fewest and the most parameters."""
     found: list[list[tuple[float, dict[str, Any]]]] = [[], []]
     for host in _hosts(space):
         base = {**space.defaults(), **host}
@@ -182,7 +182,7 @@ def _least(
     sign: int,
     size: int,
 ) -> tuple[float, dict[str, Any]]:
-    """The least sum of `sign` times the parameters that `forbid` allows, and its values."""
+    """Return the least sum of `sign` times the parameters that `forbid` allows, and its values."""
     ordered = [sorted(added, key=lambda pair: sign * pair[0]) for added in groups]
     start = (0,) * len(ordered)
     queue = [(sign * (size + sum(added[0][0] for added in ordered)), start)]
@@ -209,7 +209,7 @@ def _least(
 
 
 def _added(group: Group, places: Mapping[str, Site]) -> Iterator[tuple[int, Values]]:
-    """What each choice for a group adds to the parameters, with its decision values."""
+    """Yield what each choice for a group adds to the parameters, with its decision values."""
     for option in group.options.values():
         chosen = {group.decision.name: option.block} if group.decision else {}
         if option.block == NONE:
@@ -229,7 +229,7 @@ def _added(group: Group, places: Mapping[str, Site]) -> Iterator[tuple[int, Valu
 
 
 def _gate_params(group: Group, block: str, params: Mapping[str, Any], site: Site) -> int:
-    """Parameters of the gate that `pretrained_safe` puts beside a block."""
+    """Return parameters of the gate that `pretrained_safe` puts beside a block."""
     if not group.pretrained_safe:
         return 0
     insertion = Insertion(site.name, block, complete(block, params), pretrained_safe=True)
@@ -245,7 +245,7 @@ def _frozen(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 @lru_cache(maxsize=4096)
 def _block_params(block: str, params: tuple[tuple[str, Any], ...], site: Site) -> int:
-    """Parameters of a block at a site, less those of the convolution that it replaces."""
+    """Return parameters of a block at a site, less those of the convolution that it replaces."""
     cls = find_block(block)
     supplied = {"out_channels": site.out_channels, "stride": site.stride, "size": site.size}
     accepted = inspect.signature(cls).parameters
@@ -264,7 +264,7 @@ def _host_params(task: str, network: Mapping[str, Any], images: Images) -> int:
 
 
 def _hosts(space: Space) -> list[dict[str, Any]]:
-    """The networks that blocks are inserted into, as values of the decisions under `network`."""
+    """Return host networks, as values of the decisions under `network`."""
     decisions = [item.decision for item in space.settings if item.path[0] == "network"]
     return list(_combinations(decisions))
 

@@ -75,7 +75,7 @@ class AblationSettings:
 
 
 def ablation_settings(space: Space, seeds: int | None = None) -> AblationSettings:
-    """How a space file wants its ablations measured; with defaults where it does not say.
+    """Return how a space file wants its ablations measured; with defaults where it does not say.
 
     Args:
         space: Its `ablation` section may be missing.
@@ -107,7 +107,7 @@ def ablation_plan(
     settings: AblationSettings,
     messages: list[str] | None = None,
 ) -> Plan:
-    """One ablation plan around a config.
+    """Return one ablation plan around a config.
 
     Arms that cannot be built, or that the space forbids, are left out and told.
 
@@ -181,7 +181,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 def _variants(
     name: str, full: Config, changes: Iterable[Change], space: Space, told: list[str]
 ) -> tuple[list[Arm], list[Contrast]]:
-    """The full network and its variants, each compared with it."""
+    """Return the full network and its variants, each compared with it."""
     reference = Arm(describe(full), "reference", full)
     arms = {reference.label: reference}
     known = cautions(full)
@@ -204,7 +204,7 @@ def _variants(
 
 
 def _subsets(name: str, full: Config, told: list[str]) -> tuple[list[Arm], list[Contrast]]:
-    """Networks with some of the insertions, compared with none, and their interactions."""
+    """Return networks with some of the insertions, compared with none, and their interactions."""
     entries = insertions(full)
     names = [_name(entry) for entry in entries]
     if len(entries) < 2:

@@ -41,7 +41,7 @@ class NothingToVary(PlanError):
 
 
 def arm_config(config: Mapping[str, Any], epochs: int) -> Config:
-    """The config of an arm: a resolved config without what says how the study is done.
+    """Return the config of an arm: a resolved config without what says how the study is done.
 
     Args:
         config: As `Space.resolve` returns it.
@@ -53,7 +53,7 @@ def arm_config(config: Mapping[str, Any], epochs: int) -> Config:
 
 
 def run_config(space: Space, arm: Arm, seed: int, fold: int | None) -> Config:
-    """The whole config of one run of an arm: the arm's, and of the study what the arm leaves out.
+    """Return config of one run of an arm: the arm's, and of the study what the arm leaves out.
 
     Args:
         space: Of the study.
@@ -74,7 +74,7 @@ def run_config(space: Space, arm: Arm, seed: int, fold: int | None) -> Config:
 
 
 def plan_folds(document: Mapping[str, Any]) -> tuple[tuple[int | None, ...], str]:
-    """The folds that every arm is trained on, and how exploring keeps away from their test parts.
+    """Return the folds of every arm, and how exploring keeps away from their test parts.
 
     Args:
         document: Of a space.
@@ -91,7 +91,7 @@ def plan_folds(document: Mapping[str, Any]) -> tuple[tuple[int | None, ...], str
 
 
 def statistics_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a space says about how its arms are compared, as fields of a `Plan`."""
+    """Return what a space says about how its arms are compared, as fields of a `Plan`."""
     folds, nesting = plan_folds(document)
     metric = document["primary_metric"]
     return {
@@ -107,27 +107,27 @@ def statistics_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def insertions(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The entries of a config with a block, in its order."""
+    """Return the entries of a config with a block, in its order."""
     return [entry for entry in config["insert"] if entry["block"] != NONE]
 
 
 def entry_name(entry: Mapping[str, Any]) -> str:
-    """What an entry's place is called: the name of its decision, or its pattern."""
+    """Return what an entry's place is called: the name of its decision, or its pattern."""
     return str(entry.get("name") or entry["at"])
 
 
 def same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two configs build the same network."""
+    """Return whether two configs build the same network."""
     return network_text(one) == network_text(other)
 
 
 def network_text(config: Mapping[str, Any]) -> str:
-    """The architecture of a config as text, equal for equal networks."""
+    """Return the architecture of a config as text, equal for equal networks."""
     return json.dumps(canonical_architecture(config), sort_keys=True)
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Says of each config what is inserted where, and where that is not unique, what differs."""
+    """Say of each config what is inserted where, and where that is not unique, what differs."""
     plain = [describe(config) for config in configs]
     settings = [_settings(config) for config in configs]
     found = []
@@ -147,7 +147,7 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What can tell two networks apart that have the same blocks at the same sites."""
+    """Return what can tell two networks apart that have the same blocks at the same sites."""
     found: dict[str, Any] = {
         key: config["network"].get(key) for key in ("backbone", "stem", "width")
     }
@@ -160,7 +160,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_equals(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """Marks every arm whose config trains like an earlier one's: it is trained once."""
+    """Mark every arm whose config trains like an earlier one's: it is trained once."""
     first: dict[str, str] = {}
     found = []
     for arm in arms:
@@ -172,7 +172,7 @@ def with_equals(arms: Sequence[Arm]) -> tuple[Arm, ...]:
 
 
 def values_of(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a space's decisions that give a config; only those that matter there.
+    """Return the values of a space's decisions that give a config; only those that matter there.
 
     A group whose entry the config lacks is empty. What no value of a decision gives is left as
     the config has it: the values are then none that `Space.resolve` takes.

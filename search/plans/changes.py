@@ -55,13 +55,13 @@ class Change:
 
 
 def without(config: Config, entries: Sequence[Mapping[str, Any]]) -> Config:
-    """A config with some of its entries taken out."""
+    """Return a config with some of its entries taken out."""
     left = copy.deepcopy({**config, "insert": [e for e in config["insert"] if e not in entries]})
     return _completed(left)
 
 
 def cautions(config: Config) -> tuple[str, ...]:
-    """What the blocks of a network warn of, where they stand.
+    """Return what the blocks of a network warn of, where they stand.
 
     Raises:
         AttnsearchError: A block cannot stand where it is.
@@ -75,7 +75,7 @@ def cautions(config: Config) -> tuple[str, ...]:
 
 
 def fault(config: Config, space: Space) -> str | None:
-    """Why a network cannot be, None if it can: a block does not fit, or the space forbids it."""
+    """Say why a network cannot be: a block does not fit, or the space forbids it."""
     try:
         cautions(config)
     except AttnsearchError as error:
@@ -88,7 +88,7 @@ def fault(config: Config, space: Space) -> str | None:
 
 
 def place_changes(config: Config, space: Space, told: list[str]) -> Iterator[Change]:
-    """Each inserted block at each place where it may stand, its own included.
+    """Yield each inserted block at each place where it may stand, its own included.
 
     Args:
         config: The network.
@@ -119,7 +119,7 @@ def place_changes(config: Config, space: Space, told: list[str]) -> Iterator[Cha
 
 
 def block_changes(config: Config, space: Space) -> Iterator[Change]:
-    """Each other block at each place where the network has one, its own included.
+    """Yield each other block at each place where the network has one, its own included.
 
     Args:
         config: The network.
@@ -140,7 +140,7 @@ def block_changes(config: Config, space: Space) -> Iterator[Change]:
 
 
 def hyperparameter_changes(config: Config, space: Space, told: list[str]) -> Iterator[Change]:
-    """Each searched hyperparameter at its other values, one at a time.
+    """Yield each searched hyperparameter at its other values, one at a time.
 
     Args:
         config: The network.
@@ -167,7 +167,7 @@ def hyperparameter_changes(config: Config, space: Space, told: list[str]) -> Ite
 def _assign(
     config: Config, space: Space, groups: Mapping[str, Any], decision: Decision, value: Any
 ) -> bool:
-    """Sets what a decision decides in a config; whether the config has it."""
+    """Set what a decision decides in a config; whether the config has it."""
     for setting in space.settings:
         if setting.decision.name == decision.name:
             node: Any = config
@@ -193,7 +193,7 @@ def _assign(
 
 
 def _through(decision: Decision) -> list[Any]:
-    """The values of a decision: all, or of a long range a few from end to end."""
+    """Return the values of a decision: all, or of a long range a few from end to end."""
     if decision.kind == "choice":
         return list(decision.choices)
     if decision.count is not None and decision.count <= _MOST_VALUES:
@@ -213,7 +213,7 @@ def _through(decision: Decision) -> list[Any]:
 
 
 def _default_changes(config: Config, told: list[str]) -> Iterator[Change]:
-    """Hyperparameters of a config without any range: what `_around` gives for each."""
+    """Yield hyperparameters of a config without any range: what `_around` gives for each."""
     for entry in insertions(config):
         block, name = entry["block"], entry_name(entry)
         cls = find_block(block)
@@ -237,7 +237,7 @@ def _default_changes(config: Config, told: list[str]) -> Iterator[Change]:
 
 
 def _around(value: Any, kind: Any) -> list[Any]:
-    """Other values of a hyperparameter, from its value and its declared type."""
+    """Return other values of a hyperparameter, from its value and its declared type."""
     if isinstance(value, bool):
         return [not value]
     if typing.get_origin(kind) is typing.Literal:
@@ -257,7 +257,7 @@ def _types(cls: Any) -> dict[str, Any]:
 
 
 def _other_stages(config: Config, entry: Mapping[str, Any]) -> dict[str, str]:
-    """The same place in every stage, by the name that its decision would have."""
+    """Return the same place in every stage, by the name that its decision would have."""
     at = str(entry["at"])
     stages = len(find_backbone(config["network"]["backbone"]).depths)
     found = {entry_name(entry): at}
@@ -289,7 +289,7 @@ def _overlap(config: Config, one: str, other: str) -> bool:
 def _candidates(
     config: Config, space: Space, entry: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The blocks to try at an entry's place, each with its hyperparameters.
+    """Return the blocks to try at an entry's place, each with its hyperparameters.
 
     Those that the space lets choose from there; where it is fixed, those that it lets choose from
     anywhere; where all is fixed, the built-in ones that need no values.
@@ -314,6 +314,6 @@ def _candidates(
 
 
 def _completed(config: Config) -> Config:
-    """A config whose training settings fit its blocks and each other, as `Space.resolve` does."""
+    """Make a config whose training settings fit its blocks and each other, as `Space.resolve`."""
     train = complete_train(copy.deepcopy(config["train"]), config["insert"])
     return {**config, "train": train}

@@ -63,7 +63,7 @@ class Chosen:
 
 
 def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
-    """The best configs of different networks.
+    """Return the best configs of different networks.
 
     Two configs of one network that differ in training settings are one; those of the better one
     are kept. The plain network is no candidate: it is what candidates are compared with.
@@ -102,7 +102,7 @@ def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
 
 
 def given_configs(space: Space) -> list[Given]:
-    """The configs that a file confirms in place of trials, on its own data; none by default.
+    """Return configs that a file confirms in place of trials, on its own data; none by default.
 
     Raises:
         PlanError: One of the files is no config, or of another task.
@@ -131,7 +131,7 @@ def given_configs(space: Space) -> list[Given]:
 
 
 def needs_tuning(space: Space) -> bool:
-    """Whether confirm has a tuned baseline, and the file training settings to tune."""
+    """Return whether confirm has a tuned baseline, and the file training settings to tune."""
     confirm = space.document["confirm"]
     if not confirm or "tuned_baseline" not in confirm["controls"]:
         return False
@@ -146,7 +146,7 @@ def confirm_plan(
     tuned: Mapping[str, Any] | None = None,
     messages: list[str] | None = None,
 ) -> Plan:
-    """The plan of confirm.
+    """Return the plan of confirm.
 
     Every candidate is compared with the plain network under the candidate's own training
     settings, since the winner is only known afterwards: candidates with different settings have a
@@ -205,7 +205,7 @@ def confirm_plan(
 
 
 def _baselines(candidates: Mapping[str, Config]) -> tuple[list[Arm], dict[str, str]]:
-    """The plain networks under the candidates' settings, and which is whose."""
+    """Return the plain networks under the candidates' settings, and which is whose."""
     arms: list[Arm] = []
     of: dict[str, str] = {}
     known: dict[str, str] = {}

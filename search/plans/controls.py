@@ -56,7 +56,7 @@ class Capacity:
 
 
 def plain_config(config: Mapping[str, Any]) -> Config:
-    """The config of the plain network under the same settings."""
+    """Return the config of the plain network under the same settings."""
     plain = copy.deepcopy(dict(config))
     plain["insert"] = []
     plain["train"]["aux_weight"] = {}
@@ -64,7 +64,7 @@ def plain_config(config: Mapping[str, Any]) -> Config:
 
 
 def capacity_control(config: Mapping[str, Any], images: Images, match: str = "params") -> Capacity:
-    """The plain network made as large as a candidate, within `TOLERANCE` where that is possible.
+    """Widen the baseline to a candidate's size, within `TOLERANCE` where that is possible.
 
     The widths of the host's stages are changed, up or down: all alike first, then one after the
     other until the rest is small. Where no widths come near, and where pretrained weights hold
@@ -101,7 +101,7 @@ def capacity_control(config: Mapping[str, Any], images: Images, match: str = "pa
 
 
 def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
-    """The space of one network's training settings alone, with the budget of the whole search.
+    """Return space of one network's training settings alone, with the budget of the whole search.
 
     Decisions left are those under `train` and `data.augment`; sampler, scheduler, trials, epochs
     and objectives are the file's, limits are lifted, and the seed is one of tuning.
@@ -168,7 +168,7 @@ def _fixed_group(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
 
 
 def _rules_left(space: Space, config: Mapping[str, Any], names: set[str]) -> list[Rule]:
-    """The rules that can still hold, reduced to the decisions that are left."""
+    """Return the rules that can still hold, reduced to the decisions that are left."""
     fixed = values_of(space, config)
     left = []
     for rule in space.rules:
@@ -184,7 +184,7 @@ def _rules_left(space: Space, config: Mapping[str, Any], names: set[str]) -> lis
 
 
 def _measure(images: Images, match: str) -> Measure:
-    """What counts a config's parameters or MACs, each network once."""
+    """Return what counts a config's parameters or MACs, each network once."""
     known: dict[str, int] = {}
 
     def measure(config: Mapping[str, Any]) -> int:
@@ -201,7 +201,7 @@ def _measure(images: Images, match: str) -> Measure:
 
 
 def _built(config: Mapping[str, Any], images: Images) -> nn.Module:
-    """The network of a config; without numbers where nothing is inserted."""
+    """Return the network of a config; without numbers where nothing is inserted."""
     if config["insert"]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # loading the space told what its blocks warn of
@@ -212,7 +212,7 @@ def _built(config: Mapping[str, Any], images: Images) -> nn.Module:
 
 
 def _by_width(plain: Config, target: int, base: int, measure: Measure) -> tuple[Config, str]:
-    """The plain network with other widths, as near to the target as the search finds."""
+    """Return the plain network with other widths, as near to the target as the search finds."""
     backbone = find_backbone(plain["network"]["backbone"])
     start = backbone.widths(plain["network"].get("width", 1.0))
 
@@ -252,7 +252,7 @@ def _by_width(plain: Config, target: int, base: int, measure: Measure) -> tuple[
 def _neighbours(
     planes: tuple[int, ...], off: Callable[[Sequence[int]], float]
 ) -> list[tuple[int, ...]]:
-    """One stage changed by as much as its slope says is missing, in the two best ways."""
+    """Return one stage changed by as much as its slope says is missing, in the two best ways."""
     found: list[tuple[float, tuple[int, ...]]] = []
     here = off(planes)
     for stage in range(len(planes)):
@@ -274,7 +274,7 @@ def _neighbours(
 def _by_bottlenecks(
     config: Mapping[str, Any], plain: Config, missing: int, images: Images, match: str
 ) -> tuple[Config, str] | None:
-    """The plain network with 1x1 bottlenecks where the candidate has its blocks."""
+    """Return the plain network with 1x1 bottlenecks where the candidate has its blocks."""
     if missing <= 0:
         return None
     network = plain["network"]
@@ -317,7 +317,7 @@ def _by_bottlenecks(
 def _residuals(
     config: Mapping[str, Any], candidate: Mapping[str, Any], measures: Mapping[str, Measure]
 ) -> tuple[str, ...]:
-    """By how much the control's params and MACs differ from the candidate's."""
+    """Return by how much the control's params and MACs differ from the candidate's."""
     return tuple(
         f"{name} {100 * (measures[key](config) / measures[key](candidate) - 1):+.2f} %"
         for key, name in _NAMES.items()

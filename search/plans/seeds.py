@@ -32,7 +32,7 @@ BLOCKS = 100_000
 
 
 def fresh_seeds(exploring: int, purpose: Purpose, count: int) -> tuple[int, ...]:
-    """The seeds of an act, the same for all of its arms.
+    """Return the seeds of an act, the same for all of its arms.
 
     Args:
         exploring: The seed of the exploring runs, `train.seed`.

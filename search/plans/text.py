@@ -19,7 +19,7 @@ _KINDS = {
 
 
 def plan_runs(plan: Plan) -> int:
-    """How many runs a plan has; arms that are equal are trained once."""
+    """Return how many runs a plan has; arms that are equal are trained once."""
     return len(plan.repeats()) * sum(1 for arm in plan.arms if arm.equals is None)
 
 
@@ -30,7 +30,7 @@ def plan_text(
     run_seconds: float | None = None,
     workers: int = 1,
 ) -> str:
-    """What a plan is going to do: arms, runs, those that are reused, and the time.
+    """Return what a plan is going to do: arms, runs, those that are reused, and the time.
 
     Args:
         plan: The plan.

@@ -28,14 +28,14 @@ class Objectives:
     def scores(
         self, metrics: Mapping[str, float], costs: Mapping[str, float]
     ) -> tuple[float, ...] | None:
-        """The values of the objectives in order; None if one is missing or not finite."""
+        """Return the values of the objectives in order; None if one is missing or not finite."""
         found = [(costs if name in COSTS else metrics).get(name) for name in self.names]
         values = tuple(float(value) for value in found if value is not None)
         whole = len(values) == len(found) and all(math.isfinite(value) for value in values)
         return values if whole else None
 
     def ranked(self, finished: Mapping[int, tuple[float, ...]]) -> list[int]:
-        """The trials by the first objective, the best first, the earlier one of equals first.
+        """Return trials by the first objective, the best first, the earlier one of equals first.
 
         Args:
             finished: Number to scores.
@@ -44,7 +44,7 @@ class Objectives:
         return sorted(finished, key=lambda number: (sign * finished[number][0], number))
 
     def best(self, finished: Mapping[int, tuple[float, ...]]) -> list[int]:
-        """The best trial; with several objectives the Pareto front, by number.
+        """Return the best trial; with several objectives the Pareto front, by number.
 
         Args:
             finished: Number to scores.
@@ -64,7 +64,7 @@ class Objectives:
         scores: tuple[float, ...] | None,
         constraints: Mapping[str, float],
     ) -> Told:
-        """What Optuna is told of a trial.
+        """Return what Optuna is told of a trial.
 
         Args:
             state: Of the run.

@@ -132,7 +132,7 @@ class Proposals:
         return len(self._study.get_trials(deepcopy=False))
 
     def ask(self, how: str = "sampler") -> Proposal | None:
-        """The next proposal; None at the end of the grid.
+        """Return the next proposal; None at the end of the grid.
 
         Args:
             how: "sampler", or "random" to draw uniformly this once.
@@ -146,13 +146,13 @@ class Proposals:
         return self._propose(self._make_sampler(number, how), how)
 
     def give(self, values: Values) -> Proposal:
-        """A proposal with these values, made by the caller instead of the sampler."""
+        """Return a proposal with these values, made by the caller instead of the sampler."""
         with quiet():
             self._study.enqueue_trial(self._encoded(values))
         return self._propose(self._make_sampler(self.count - 1, "random"), "given")
 
     def tell(self, number: int, told: Told) -> None:
-        """Says what became of a proposal."""
+        """Say what became of a proposal."""
         trial = self._open.pop(number)
         self._told[number] = told
         with quiet():
@@ -167,7 +167,7 @@ class Proposals:
             self._study.tell(trial, scores, state)
 
     def adopt(self, values: Values, told: Told | None, how: str = "sampler") -> int:
-        """Takes over a proposal of an earlier session, in the order of those sessions.
+        """Take over a proposal of an earlier session, in the order of those sessions.
 
         Args:
             values: Of its active decisions.
@@ -202,11 +202,11 @@ class Proposals:
         return number
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        """All proposals as Optuna has them."""
+        """Return all proposals as Optuna has them."""
         return list(self._study.get_trials(deepcopy=True))
 
     def importances(self, objective: int, numbers: Sequence[int]) -> dict[str, float]:
-        """How much each decision matters for an objective, by (conditional) PED-ANOVA.
+        """Return how much each decision matters for an objective, by (conditional) PED-ANOVA.
 
         Watanabe et al. 2023 (arXiv 2304.10255), as Optuna computes it.
 
@@ -242,11 +242,11 @@ class Proposals:
         return {name: float(value) for name, value in found.items()}
 
     def notes(self) -> list[str]:
-        """What the user should know about this sampler on this space."""
+        """Return what the user should know about this sampler on this space."""
         return sampler_notes(self._sampler, list(self._decisions.values()), self._trials)
 
     def _adopt_by_asking(self, values: Values, told: Told | None, how: str) -> int:
-        """Asks once more, with the answers fixed, for what the sampler keeps with the trial."""
+        """Ask once more, with the answers fixed, for what the sampler keeps with the trial."""
         if how == "given":
             number = self.give(values).number
         else:
@@ -274,7 +274,7 @@ class Proposals:
         return make_sampler(name, seed, len(self._directions), self._trials)
 
     def _shuffled(self, grid: Callable[[], Iterator[Values]]) -> list[Values] | None:
-        """The grid in an order of the seed; None where it is too long to list.
+        """Return the grid in an order of the seed; None where it is too long to list.
 
         Drawing at random without repeats is the same distribution, and what the caller then gets.
         """
@@ -292,7 +292,7 @@ def _frozen(values: Values) -> tuple[tuple[str, Any], ...]:
 
 
 def distribution(decision: Decision) -> BaseDistribution:
-    """The range of a decision as Optuna takes it."""
+    """Return the range of a decision as Optuna takes it."""
     if decision.kind == "choice":
         return CategoricalDistribution([decision.encode(choice) for choice in decision.choices])
     assert decision.low is not None and decision.high is not None
@@ -306,7 +306,7 @@ def distribution(decision: Decision) -> BaseDistribution:
 
 
 def _suggest(trial: optuna.Trial, decision: Decision) -> Any:
-    """Asks for one decision; the public `suggest_*` calls take the same distributions apart."""
+    """Ask for one decision; the public `suggest_*` calls take the same distributions apart."""
     found = distribution(decision)
     name = decision.name
     value: Any

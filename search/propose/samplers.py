@@ -23,7 +23,7 @@ class ProposalError(AttnsearchError):
 
 
 def make_sampler(name: str, seed: int, objectives: int, trials: int) -> BaseSampler:
-    """A sampler as `search.sampler` names it.
+    """Return a sampler as `search.sampler` names it.
 
     Args:
         name: The name. The grid is listed elsewhere; what its sampler draws is uniform.
@@ -52,7 +52,7 @@ def make_sampler(name: str, seed: int, objectives: int, trials: int) -> BaseSamp
 
 
 def check_sampler(name: str, decisions: Sequence[Decision], objectives: int) -> None:
-    """Refuses what a sampler cannot do.
+    """Refuse what a sampler cannot do.
 
     Raises:
         ProposalError: If it cannot search these decisions or objectives.
@@ -72,7 +72,7 @@ def check_sampler(name: str, decisions: Sequence[Decision], objectives: int) -> 
 
 
 def sampler_notes(name: str, decisions: Sequence[Decision], trials: int) -> list[str]:
-    """What the user should know about a sampler on these decisions."""
+    """Return what the user should know about a sampler on these decisions."""
     found = []
     if name == "gp" and any(decision.parents for decision in decisions):
         found.append(
@@ -90,7 +90,7 @@ def sampler_notes(name: str, decisions: Sequence[Decision], trials: int) -> list
 
 
 def derive(seed: int, number: int) -> int:
-    """A seed of 31 bits for one proposal."""
+    """Return a seed of 31 bits for one proposal."""
     digest = hashlib.sha256(f"proposal/{seed}/{number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
@@ -110,7 +110,7 @@ class Answered(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """The other's."""
+        """Return the other's."""
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -119,7 +119,7 @@ class Answered(BaseSampler):
         trial: optuna.trial.FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        """Asks the other, for what it leaves with the trial, and answers itself."""
+        """Ask the other, for what it leaves with the trial, and answers itself."""
         self._sampler.sample_relative(study, trial, search_space)
         return {name: self._params[name] for name in search_space if name in self._params}
 
@@ -130,7 +130,7 @@ class Answered(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """The known answer."""
+        """Return the known answer."""
         return self._params[param_name]
 
     def after_trial(
@@ -146,7 +146,7 @@ class Answered(BaseSampler):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps Optuna's log lines and notes on experimental arguments off the terminal."""
+    """Keep Optuna's log lines and notes on experimental arguments off the terminal."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -27,7 +27,7 @@ def ablate(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> StudyResult:
-    """Takes parts of a network away, moves or varies them: what `attnsearch ablate` does.
+    """Take parts of a network away, moves or varies them: what `attnsearch ablate` does.
 
     Around a config, the ablations are recorded in the study of the config's name; around the
     winner of a study, in that study. What is there already is not trained again.
@@ -92,7 +92,7 @@ def ablate(
 
 
 def _file(config: str | Path) -> Path | None:
-    """The file that a path means; None where it is a study's name."""
+    """Return the file that a path means; None where it is a study's name."""
     path = Path(config)
     if path.is_dir() and (path / CONFIG).is_file():
         return path / CONFIG
@@ -111,7 +111,7 @@ def _find(ledger: Ledger, address: str) -> StudyRow:
 
 
 def _loaded(document: dict[str, Any], changes: Sequence[str]) -> Space:
-    """The space of a document that is in no file."""
+    """Return the space of a document that is in no file."""
     if document.get("ablation") is None:
         document = {**document, "ablation": {}}
     with tempfile.TemporaryDirectory(prefix="attnsearch-") as folder:
@@ -123,13 +123,13 @@ def _loaded(document: dict[str, Any], changes: Sequence[str]) -> Space:
 
 
 def _with_section(path: Path, changes: Sequence[str]) -> list[str]:
-    """The changes, after one that gives the file an `ablation` section if it has none."""
+    """Return the changes, after one that gives the file an `ablation` section if it has none."""
     section = load_space(path).document["ablation"]
     return [*([] if section else ["ablation={}"]), *changes]
 
 
 def _check_same(study: StudyRow, space: Space) -> None:
-    """Refuses changes under which the study's trials would be others."""
+    """Refuse changes under which the study's trials would be others."""
     before, now = (
         study_digest(document, study.fingerprint) for document in (study.document, space.document)
     )

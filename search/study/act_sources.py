@@ -26,7 +26,7 @@ class Closable(Source, Protocol):
     """A source that may hold a job which nobody asked for."""
 
     def close(self) -> None:
-        """Lets go of what it holds."""
+        """Let go of what it holds."""
 
 
 class Acts:
@@ -45,18 +45,18 @@ class Acts:
         self._over = False
 
     def anything_to_train(self) -> bool:
-        """Whether there is a job, which is then kept for `next_job`, or may be one later."""
+        """Tell whether there is a job, then kept for `next_job`, or may be one later."""
         self._ready = self._ready or self.next_job()
         return self._ready is not None or not self.exhausted()
 
     def close(self) -> None:
-        """Lets go of a job that was kept and never asked for."""
+        """Let go of a job that was kept and never asked for."""
         if self._ready is not None:
             job, self._ready = self._ready, None
             self.ended(job, Outcome("interrupted", {}, Report()))
 
     def next_job(self) -> Job | None:
-        """The next job of the act, or the first of the next act."""
+        """Return the next job of the act, or the first of the next act."""
         if self._ready is not None:
             ready, self._ready = self._ready, None
             return ready
@@ -73,7 +73,7 @@ class Acts:
         return None
 
     def exhausted(self) -> bool:
-        """Whether all acts are over."""
+        """Return whether all acts are over."""
         return self._over and self._ready is None
 
     def started(self, job: Job) -> None:
@@ -162,7 +162,7 @@ class PlanRuns:
         return list(self._queue)
 
     def next_job(self) -> Job | None:
-        """The next run to train; those that are known are taken over on the way."""
+        """Return the next run to train; those that are known are taken over on the way."""
         while True:
             entry = self._next_entry()
             if entry is None:
@@ -172,7 +172,7 @@ class PlanRuns:
                 return job
 
     def exhausted(self) -> bool:
-        """Whether every run has been begun."""
+        """Return whether every run has been begun."""
         return not self._queue and not self._awaited
 
     def started(self, job: Job) -> None:
@@ -198,7 +198,7 @@ class PlanRuns:
             self._attach_twins(entry)
 
     def _entries(self) -> Iterator[Entry]:
-        """All runs, seed by seed: what is there when a study is stopped can be compared."""
+        """Yield all runs, seed by seed: what is there when a study is stopped can be compared."""
         for number, (fold, seed) in enumerate(self.plan.repeats()):
             for arm in self.plan.arms:
                 if arm.equals is not None:
@@ -218,7 +218,7 @@ class PlanRuns:
                 )
 
     def _settled(self, old: TrialRow) -> bool:
-        """Whether nothing is left to do for a run of an earlier session."""
+        """Return whether nothing is left to do for a run of an earlier session."""
         return old.state in ENDED and (old.state != "finished" or self._work.usable(old))
 
     def _next_entry(self) -> Entry | None:
@@ -230,7 +230,7 @@ class PlanRuns:
         return None
 
     def _begin(self, entry: Entry) -> Job | None:
-        """Claims a run: a job if it is to be trained here and now."""
+        """Claim a run: a job if it is to be trained here and now."""
         if entry.key in self._failed:
             self._records.attach(entry, self._failed[entry.key])
             self._attach_twins(entry)
@@ -263,7 +263,7 @@ class PlanRuns:
     def _attach_twins(
         self, entry: Entry, places: Mapping[tuple[str, str | None, int], TrialRow] | None = None
     ) -> None:
-        """Gives the arms that equal an entry's their rows, unless they have them."""
+        """Give the arms that equal an entry's their rows, unless they have them."""
         assert entry.run_id is not None
         for label in self._twins.get(entry.arm or "", ()):
             role, name = self.plan.place(label)
@@ -319,7 +319,7 @@ class TestRuns:
         self._lost = 0
 
     def next_job(self) -> Job | None:
-        """The next networks to evaluate."""
+        """Return the next networks to evaluate."""
         if not self._queue:
             return None
         tasks = self._queue.pop(0)
@@ -335,7 +335,7 @@ class TestRuns:
         )
 
     def exhausted(self) -> bool:
-        """Whether all have been handed out."""
+        """Return whether all have been handed out."""
         return not self._queue
 
     def started(self, job: Job) -> None:
@@ -367,12 +367,12 @@ class TestRuns:
 
 
 def job_numbers() -> Iterator[int]:
-    """Numbers for jobs that no run has: -1, -2, ..."""
+    """Return numbers for jobs that no run has: -1, -2, ..."""
     return itertools.count(-1, -1)
 
 
 def _twins(plan: Plan) -> dict[str, list[str]]:
-    """The name of an arm -> the labels of the arms that equal it."""
+    """Return the name of an arm -> the labels of the arms that equal it."""
     origin = {arm.label: arm.equals for arm in plan.arms}
     found: dict[str, list[str]] = {}
     for label, other in origin.items():
@@ -385,7 +385,7 @@ def _twins(plan: Plan) -> dict[str, list[str]]:
 
 
 def _place_name(plan: Plan, label: str, number: int) -> str:
-    """What a run of an arm is called: seeds count from 1, as the numbers themselves are long."""
+    """Name a run of an arm: seeds count from 1, as the numbers themselves are long."""
     fold, seed = plan.repeats()[number]
     part = "" if fold is None else f" fold {fold}"
     return f"arm {_short(plan.place(label)[1])}{part} seed {plan.seeds.index(seed) + 1}"

@@ -69,7 +69,7 @@ class StudyActs:
     def sources(
         self, explorer: Explorer | None, until: str, *, confirm: bool = True
     ) -> Generator[Source, None, None]:
-        """The sources of all acts, in order.
+        """Return the sources of all acts, in order.
 
         Args:
             explorer: The exploring act; None where it is left out.
@@ -94,7 +94,7 @@ class StudyActs:
         self.over = True
 
     def winner(self) -> dict[str, Any] | None:
-        """The config that confirm chose, else the best explored one; None without either."""
+        """Return config that confirm chose, else the best explored one; None without either."""
         frozen = self.frozen()
         if frozen is not None and frozen.winner is not None:
             return dict(frozen.plan.arm(frozen.winner).config)
@@ -105,12 +105,12 @@ class StudyActs:
         return None if space.decisions else space.resolve({})
 
     def frozen(self) -> PlanRow | None:
-        """The current confirm plan, if its winner is frozen."""
+        """Return the current confirm plan, if its winner is frozen."""
         plans = self.stage.ledger.plans(self.stage.study.id, superseded=False)
         return next((row for row in plans if row.plan.act == "confirm" and row.winner), None)
 
     def ranked(self) -> list[TrialRow]:
-        """The finished trials of exploring that keep the limits, the best first."""
+        """Return the finished trials of exploring that keep the limits, the best first."""
         objectives = self.stage.objectives
         rows = {
             row.number: row
@@ -127,7 +127,7 @@ class StudyActs:
         return [rows[number] for number in objectives.ranked(scores)]
 
     def _confirm(self) -> Generator[Source, None, list[PlanRow]]:
-        """Trains the candidates and their controls, chooses the winner, opens the test part.
+        """Train the candidates and their controls, chooses the winner, opens the test part.
 
         Returns:
             The plans of the ablations that follow; empty where confirm had no winner.
@@ -163,7 +163,7 @@ class StudyActs:
     def _ablation_plans(
         self, config: dict[str, Any] | None
     ) -> Generator[Source, None, list[PlanRow]]:
-        """Plans the ablations around a config, and stores the plans."""
+        """Plan the ablations around a config, and stores the plans."""
         stage, rows = self.stage, []
         if config is None:
             raise PlanError("ablation: there is no finished trial to ablate")
@@ -188,7 +188,7 @@ class StudyActs:
         return rows
 
     def _retune(self, plan: Plan) -> Generator[Source, None, Plan]:
-        """Tunes the training settings of each arm, every one with the budget of the search."""
+        """Tune the training settings of each arm, every one with the budget of the search."""
         if tuning_space(self.stage.space, plan.arms[0].config) is None:
             self.stage.note(
                 f"ablation {plan.name}: retune has nothing to tune, as the file decides no "
@@ -215,7 +215,7 @@ class StudyActs:
         )
 
     def _tune(self, space: Space, arm: str) -> Generator[Source, None, dict[str, Any] | None]:
-        """Searches the training settings of one network; returns its best config, if any."""
+        """Search the training settings of one network; returns its best config, if any."""
         stage = self.stage
         act = TUNING if arm == TUNED_BASELINE else f"{TUNING} {arm}"
         arm = self._tuning_arm(space, arm)
@@ -257,7 +257,7 @@ class StudyActs:
         return found[ranked[0]].config
 
     def _tuning_arm(self, space: Space, arm: str) -> str:
-        """The arm of a tuning, with a number if that of another network has its name."""
+        """Return the arm of a tuning, with a number if that of another network has its name."""
         network = network_text(space.resolve(space.defaults()))
         past = [row for row in self.stage.past() if row.role == TUNING]
         name = arm
@@ -268,7 +268,7 @@ class StudyActs:
         return name
 
     def _train(self, row: PlanRow, messages: Sequence[str]) -> Iterator[Source]:
-        """Trains the runs of a plan."""
+        """Train the runs of a plan."""
         stage, plan = self.stage, row.plan
         act = act_name(plan)
         runs = PlanRuns(
@@ -293,7 +293,7 @@ class StudyActs:
             stage.ledger.set_plan_state(row.id, "measured")
 
     def _announced(self, runs: PlanRuns, act: str) -> ActInfo:
-        """Says what a plan's runs are and what they cost."""
+        """Say what a plan's runs are and what they cost."""
         stage, plan = self.stage, runs.plan
         metrics = (f"val_{plan.metric}",)
         known = stage.ledger.finished_keys(
@@ -314,7 +314,7 @@ class StudyActs:
         return ActInfo(act, runs.runs, 0, text, metrics)
 
     def _freeze(self, row: PlanRow) -> str | None:
-        """Chooses the winner by validation means and freezes it; None if no candidate is whole."""
+        """Choose the winner by validation means and freezes it; None if no candidate is whole."""
         stage = self.stage
         if row.winner is not None:
             return row.winner
@@ -330,7 +330,7 @@ class StudyActs:
         return ranking[0][0]
 
     def _test(self, row: PlanRow, winner: str | None) -> Iterator[Source]:
-        """Opens the test part for a plan that asks for it, and ends the plan."""
+        """Open the test part for a plan that asks for it, and ends the plan."""
         stage, plan = self.stage, row.plan
         if plan.part != "test":
             stage.ledger.set_plan_state(row.id, "finished")
@@ -370,7 +370,7 @@ class StudyActs:
         self.stage.mirror.wake()
 
     def _evaluations(self, row: PlanRow) -> tuple[list[tuple[Evaluation, str]], int]:
-        """The runs of a plan that have no test scores yet, and how many of them have no weights.
+        """Return a plan's runs without test scores, and how many of them have no weights.
 
         Those without, since the disk was full for instance, are trained again in the next session.
         """
@@ -390,7 +390,7 @@ class StudyActs:
         return list(found.values()), len(without)
 
     def _drop_weights(self, row: PlanRow, winner: str | None) -> None:
-        """Deletes the weights that only the test part needed: all but the winner's."""
+        """Delete the weights that only the test part needed: all but the winner's."""
         ledger, study = self.stage.ledger, self.stage.study
         every = ledger.arm_runs(row)
         kept = {run.id for run in every.get(winner or "", ()) if run is not None}

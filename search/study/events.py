@@ -161,22 +161,22 @@ class Silent:
     """A `Progress` that says nothing."""
 
     def study_started(self, study: StudyInfo) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def act_started(self, act: ActInfo) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def trial_started(self, trial: TrialInfo) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def note(self, text: str) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
     def study_ended(self, end: StudyEnd) -> None:
-        """Says nothing."""
+        """Say nothing."""

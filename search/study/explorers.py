@@ -49,7 +49,7 @@ class Explorers:
         self.proposals = self._proposals(space, first)
 
     def exploring(self, records: Records, past: Sequence[TrialRow]) -> Explorer:
-        """What explores the study's space.
+        """Return what explores the study's space.
 
         Args:
             records: Where everything is written down.
@@ -72,7 +72,7 @@ class Explorers:
     def tuning(
         self, space: Space, records: Records, past: Sequence[TrialRow], arm: str, act: str
     ) -> Explorer:
-        """What searches the training settings of one network, as the study searches its space.
+        """Make what searches one network's training settings, as the study its space.
 
         Args:
             space: From `tuning_space`.
@@ -104,7 +104,7 @@ class Explorers:
             self.schedulers()
 
     def schedulers(self) -> Any:
-        """The schedulers of the acts so far and of those to come; loads Ray."""
+        """Return the schedulers of the acts so far and of those to come; loads Ray."""
         from attnsearch.search.workers import PerAct
 
         if self._per_act is None:
@@ -144,7 +144,7 @@ class Explorers:
         )
 
     def _baseline(self) -> dict[str, Any] | None:
-        """The plain network's config, where the search has a use for it and does not hold it."""
+        """Return the baseline's config, where the search has a use for it and does not hold it."""
         if self._space.plain() is not None or not self._space.decisions:
             return None
         config = self._space.resolve(self._space.defaults())

@@ -107,23 +107,23 @@ class Explorer:
         return self._over
 
     def teach(self, scheduler: EarlyStopping) -> None:
-        """Tells a scheduler of the trials that it does not see, so far and from now on."""
+        """Tell a scheduler of the trials that it does not see, so far and from now on."""
         self._scheduler = scheduler
         self._teach()
 
     def anything_to_train(self) -> bool:
-        """Whether there is a job, which is then kept for `next_job`, or may be one later."""
+        """Tell whether there is a job, then kept for `next_job`, or may be one later."""
         self._ready = self._ready or self.next_job()
         return self._ready is not None or not self.exhausted()
 
     def close(self) -> None:
-        """Lets go of a job that was kept and never asked for."""
+        """Let go of a job that was kept and never asked for."""
         if self._ready is not None:
             job, self._ready = self._ready, None
             self.ended(job, Outcome("interrupted", {}, Report()))
 
     def next_job(self) -> Job | None:
-        """The next trial to train; known ones on the way are told and passed over."""
+        """Return the next trial to train; known ones on the way are told and passed over."""
         if self._ready is not None:
             ready, self._ready = self._ready, None
             return ready
@@ -136,7 +136,7 @@ class Explorer:
                 return job
 
     def exhausted(self) -> bool:
-        """Whether all has been proposed and nothing is left to begin."""
+        """Return whether all has been proposed and nothing is left to begin."""
         spent = self.count >= self._budget or self._over is not None
         return spent and not self._queue and not self._awaited and self._ready is None
 
@@ -171,11 +171,11 @@ class Explorer:
         self._tell(entry, self._objectives.told(outcome.state, entry.curve, scores, constraints))
 
     def numbers(self) -> list[int]:
-        """Optuna's numbers of the distinct configs, which importances are computed from."""
+        """Return Optuna's numbers of the distinct configs, which importances are computed from."""
         return list(self._asked.values())
 
     def _adopt(self, past: Sequence[TrialRow]) -> None:
-        """Takes over the trials of earlier sessions, in the order of their proposals."""
+        """Take over the trials of earlier sessions, in the order of their proposals."""
         for row in past:
             if row.role == BASELINE:
                 continue
@@ -199,7 +199,7 @@ class Explorer:
             self._lessons.append((row.epochs, row.state == "finished"))
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
-        """Takes over a proposal that was passed over."""
+        """Take over a proposal that was passed over."""
         key = next((k for k, e in self._entries.items() if e.number == before.get("same")), None)
         told: Told | None = Told("infeasible", constraints={"forbid": 1.0})
         if "same" in before:
@@ -218,14 +218,14 @@ class Explorer:
         self._asked[entry.number] = entry.asked
 
     def _name(self, entry: Entry) -> None:
-        """Says to which arm and act an entry belongs."""
+        """Say to which arm and act an entry belongs."""
         entry.arm, entry.act = self._arm, self._act
         if self._arm is not None:
             told = " ".join(f"{key}={value_text(value)}" for key, value in entry.values.items())
             entry.label = f"tuning {self._arm} {entry.number:03d} {told}"[:LABEL_MAX]
 
     def _next_entry(self) -> Entry | None:
-        """The next entry to begin: left over, waited for, or new."""
+        """Return the next entry to begin: left over, waited for, or new."""
         if self._queue:
             return self._queue.pop(0)
         if self._awaited and time.monotonic() - self._polled > POLL_SECONDS:
@@ -236,7 +236,7 @@ class Explorer:
         return self._propose()
 
     def _begin(self, entry: Entry) -> Job | None:
-        """Claims an entry's run: a job if it is to be trained here and now."""
+        """Claim an entry's run: a job if it is to be trained here and now."""
         claim = self._records.claim(entry)
         if claim.outcome == "busy":
             self._awaited.append(entry)
@@ -280,7 +280,7 @@ class Explorer:
     def _constraints(
         self, state: str, costs: Mapping[str, float], violations: Mapping[str, float]
     ) -> Mapping[str, float]:
-        """Amounts for the sampler: what was violated, else the slack that was left.
+        """Return amounts for the sampler: what was violated, else the slack that was left.
 
         Every trained trial carries every limit: the GP sampler wants them all from each.
         """
@@ -289,7 +289,7 @@ class Explorer:
         return {f"limits.{name}": 0.0 for name in self._limits} | excess(costs, self._limits)
 
     def _propose(self) -> Entry | None:
-        """The next config that is new; None once there is none left."""
+        """Return the next config that is new; None once there is none left."""
         before: list[dict[str, Any]] = []
         while True:
             proposal = self._ask(len(before))
@@ -332,7 +332,7 @@ class Explorer:
                 self._same[key].append(proposal.number)
 
     def _ask(self, repeats: int) -> Proposal | None:
-        """Asks for a proposal, the more insistently the more of them were not new."""
+        """Ask for a proposal, the more insistently the more of them were not new."""
         if repeats == REPEATS_LIST and self._can_be_listed():
             left = self._untried()
             if left is not None:
@@ -357,13 +357,13 @@ class Explorer:
         )
 
     def _can_be_listed(self) -> bool:
-        """Whether all combinations can be gone through."""
+        """Return whether all combinations can be gone through."""
         if any(decision.count is None for decision in self._space.decisions):
             return False
         return next(islice(self._space.grid(), LISTED_MAX, None), None) is None
 
     def _untried(self) -> dict[str, Any] | None:
-        """The first combination whose config has not been tried, if one is left."""
+        """Return the first combination whose config has not been tried, if one is left."""
         for values in self._space.grid():
             if self._key(self._space.resolve(values)) not in self._entries:
                 return values

@@ -41,11 +41,11 @@ class Interrupt:
             signal.signal(number, handler)
 
     def request(self) -> None:
-        """Asks for the stop."""
+        """Ask for the stop."""
         self._asked = True
 
     def asked(self) -> bool:
-        """Whether the stop was asked for."""
+        """Return whether the stop was asked for."""
         return self._asked
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -54,7 +54,7 @@ def outcome_text(
     winner: str | None,
     unfinished: Sequence[str],
 ) -> str:
-    """Why a session ended and, where the study can go on, how.
+    """Return why a session ended and, where the study can go on, how.
 
     Args:
         state: As in `StudyResult`.
@@ -85,7 +85,7 @@ def outcome_text(
 
 
 def _arms_text(rows: Sequence[TrialRow]) -> str:
-    """`18 runs of confirm, 9 of ablations`."""
+    """Return `18 runs of confirm, 9 of ablations`."""
     counts = Counter(row.role for row in rows if row.state not in ("running", "interrupted"))
     words = {"tuning": "of tuning", "confirm": "of confirm", "ablation": "of ablations"}
     told = [

@@ -62,7 +62,7 @@ class LateMirror:
             self._soon.start()
 
     def begin(self) -> None:
-        """Begins to show the study, unless that has begun."""
+        """Begin to show the study, unless that has begun."""
         with self._lock:
             if not self._begun:
                 self._begun = True
@@ -74,7 +74,7 @@ class LateMirror:
             self._mirror.wake()
 
     def close(self, timeout: float) -> "MirrorReport":
-        """Writes what is left: for so many seconds at most, if anything was trained."""
+        """Write what is left: for so many seconds at most, if anything was trained."""
         if self._soon is None:
             return self._mirror.sync(self._study_id)
         self._soon.cancel()
@@ -168,7 +168,7 @@ class Records:
         self._ours: dict[int, tuple[int, Path]] = {}
 
     def claim(self, entry: Entry, unusable: Collection[int] = ()) -> Claim:
-        """Asks the ledger for an entry's run, and gives the run its place where it got one.
+        """Ask the ledger for an entry's run, and gives the run its place where it got one.
 
         Args:
             entry: The entry.
@@ -189,7 +189,7 @@ class Records:
         return claim
 
     def attach(self, entry: Entry, run_id: int) -> None:
-        """Gives a run the place of an entry."""
+        """Give a run the place of an entry."""
         entry.run_id = run_id
         self._ledger.attach(
             self._study.id,
@@ -204,7 +204,7 @@ class Records:
         self._mirror.wake()
 
     def known(self, number: int, run: RunRow) -> None:
-        """Takes in a trial of an earlier session; nothing is written."""
+        """Take in a trial of an earlier session; nothing is written."""
         scores = None
         if run.state == "finished":
             scores = self._objectives.scores(run.metrics, run.costs)
@@ -243,7 +243,7 @@ class Records:
             self._progress.epoch(entry.info, report.epoch, report.metrics)
 
     def ended(self, entry: Entry, outcome: Outcome) -> bool:
-        """A run ended.
+        """Return a run ended.
 
         Returns:
             Whether it was recorded; not if another driver holds the run by now.
@@ -288,11 +288,11 @@ class Records:
         return True
 
     def best(self) -> list[int]:
-        """Numbers of the best finished trials: all of the Pareto front, or one, the best."""
+        """Number the best finished trials: all of the Pareto front, or one, the best."""
         return self._objectives.best(self._finished)
 
     def first(self) -> int | None:
-        """Number of the best finished trial by the first objective."""
+        """Return number of the best finished trial by the first objective."""
         ranked = self._objectives.ranked(self._finished)
         return ranked[0] if ranked else None
 
@@ -343,7 +343,7 @@ class Records:
     def _write_weights(
         self, entry: Entry, scores: tuple[float, ...] | None, report: Report
     ) -> tuple[Path | None, bool]:
-        """Keeps the weights of the baseline, of a trial that is among the best so far, or of all.
+        """Keep the weights of the baseline, of a trial that is among the best so far, or of all.
 
         Returns:
             Where they lie, if they are kept, and whether no earlier run had left them there.
@@ -369,7 +369,7 @@ class Records:
         return path, new
 
     def _write_panel(self, entry: Entry, report: Report) -> None:
-        """Keeps the picture of a finished run, for MLflow and whoever looks into the folder."""
+        """Keep the picture of a finished run, for MLflow and whoever looks into the folder."""
         if report.panel is None:
             return
         path = panel_file(self._weights, entry.key)
@@ -383,7 +383,7 @@ class Records:
             self._progress.note(f"a picture of validation images is not kept: {error}")
 
     def _drop_weights(self) -> None:
-        """Deletes the weights of what this session trained and then surpassed."""
+        """Delete the weights of what this session trained and then surpassed."""
         kept = self._kept(self._finished)
         for number in [number for number in self._ours if number not in kept]:
             run_id, path = self._ours.pop(number)

@@ -48,7 +48,7 @@ def run_study(
     progress: Progress | None = None,
     until: str | None = None,
 ) -> StudyResult:
-    """Does a study's acts, or goes on with them: what `attnsearch run` does.
+    """Do a study's acts, or goes on with them: what `attnsearch run` does.
 
     It explores; then it confirms and ablates, where the space says so. A finished study whose
     file has got a `confirm:` or `ablation:` since goes on with these.
@@ -141,7 +141,7 @@ class Session:
         self._said = False
 
     def run(self) -> StudyResult:
-        """Runs the session."""
+        """Run the session."""
         with contextlib.ExitStack() as stack:
             running = None
             loading = self._data_first()
@@ -180,7 +180,7 @@ class Session:
         running: Cluster | None,
         stack: contextlib.ExitStack,
     ) -> tuple[Explorer | None, StudyActs]:
-        """Trains and evaluates what is to be."""
+        """Train and evaluates what is to be."""
         data = self.datasets["data"]
         for note in data.notes:
             self.progress.note(note)
@@ -238,7 +238,7 @@ class Session:
     def _close(
         self, study: StudyRow, explorer: Explorer | None, acts: StudyActs, mirror: LateMirror
     ) -> StudyResult:
-        """Brings everything to its end and says how it stands."""
+        """Bring everything to its end and says how it stands."""
         rows = self.ledger.trials(study.id)
         trials = [row for row in rows if row.arm is None]
         ended = sum(row.state in ENDED for row in trials)
@@ -288,7 +288,7 @@ class Session:
         return result
 
     def _report(self, study: StudyRow) -> tuple[list[str], Path | None]:
-        """What the comparisons say, where there are any, and where the report of it lies."""
+        """Return what the comparisons say, if there are any, and where their report lies."""
         if not self.ledger.plans(study.id):
             return [], None
         from attnsearch.runs.reports import ReportError, verdict_lines, write_report
@@ -315,7 +315,7 @@ class Session:
         return datasets, origin
 
     def _data_first(self) -> Future[Any] | None:
-        """Begins to load the data where that is to be done before Ray is started.
+        """Begin to load the data where that is to be done before Ray is started.
 
         That is so where there may be nothing to train, or no data.
         """
@@ -340,7 +340,7 @@ class Session:
         return running
 
     def _wait(self, loading: Future[tuple[DataSet, dict[str, Any]]]) -> Any:
-        """The data, once it is loaded; the wait ends when the user wants it to."""
+        """Return the data, once it is loaded; the wait ends when the user wants it to."""
         while not loading.done():
             self._check_not_stopped()
             time.sleep(0.02)
@@ -363,7 +363,7 @@ class Session:
         self.progress.note(text)
 
     def _most_jobs(self) -> int:
-        """How many jobs there may be side by side, as far as the file tells."""
+        """Return how many jobs there may be side by side, as far as the file tells."""
         counts = [self.trials]
         for key in ("confirm", "ablation"):
             asked = self.space.document.get(key)
@@ -372,7 +372,7 @@ class Session:
         return min(max(counts), self.space.document["resources"]["workers"] or max(counts))
 
     def _key(self, config: Mapping[str, Any]) -> str:
-        """The run key of a config with its seed and fold."""
+        """Return the run key of a config with its seed and fold."""
         train, fold = config["train"], config["data"].get("fold")
         return run_key(
             config,
@@ -401,7 +401,7 @@ class Session:
 
 
 def device_kind(gpus: float) -> str:
-    """What computes, as the run key names it: `cpu`, or the name of the GPU."""
+    """Return what computes, as the run key names it: `cpu`, or the name of the GPU."""
     if not gpus:
         return "cpu"
     names = {name.partition(",")[0] for name in gpu_names()}
@@ -409,7 +409,7 @@ def device_kind(gpus: float) -> str:
 
 
 def _in_background(function: Callable[[], Any]) -> Future[Any]:
-    """Calls a function in a thread that does not keep the process alive."""
+    """Call a function in a thread that does not keep the process alive."""
     future: Future[Any] = Future()
 
     def work() -> None:
@@ -423,7 +423,7 @@ def _in_background(function: Callable[[], Any]) -> Future[Any]:
 
 
 def loaded_weights(space: Space, images: Images) -> str:
-    """What the file of `network.weights` gives to the default network, and what it does not."""
+    """Say what the file of `network.weights` gives to the default network, and what not."""
     config = space.resolve(space.defaults())
     network = build_network(config, images.channels, images.classes, images.size)
     return str(network.weights_report)

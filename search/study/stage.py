@@ -50,26 +50,26 @@ class Stage:
     workers: int = 1
 
     def records(self, keep: str) -> Records:
-        """What writes down the runs of an act; see `Records` for `keep`."""
+        """Return what writes down the runs of an act; see `Records` for `keep`."""
         return Records(
             self.ledger, self.study, self.mirror, self.progress, self.objectives, keep=keep
         )
 
     def past(self) -> list[TrialRow]:
-        """The study's runs so far."""
+        """Return the study's runs so far."""
         return self.ledger.trials(self.study.id)
 
     def dataset(self, fold: int | None) -> str:
-        """The name of the data set of a fold."""
+        """Return the name of the data set of a fold."""
         return dataset_name(self.space.document, fold)
 
     def images(self) -> Images:
-        """What networks are built for."""
+        """Return what networks are built for."""
         data = self.datasets["data"]
         return Images(data.channels, data.image_size, data.classes)
 
     def run_seconds(self, epochs: int) -> float | None:
-        """How long a run of so many epochs takes, by the finished ones of this study."""
+        """Return how long a run of so many epochs takes, by the finished ones of this study."""
         paces = [
             row.seconds / len(row.epochs)
             for row in self.past()
@@ -79,19 +79,19 @@ class Stage:
 
 
 def act_name(plan: Plan) -> str:
-    """What the act of a plan is called: `confirm`, `ablation loco`."""
+    """Return what the act of a plan is called: `confirm`, `ablation loco`."""
     return plan.name if plan.act == plan.name else f"{plan.act} {plan.name}"
 
 
 def dataset_name(document: Mapping[str, Any], fold: int | None) -> str:
-    """Under which name the data of a fold is given to the workers."""
+    """Return under which name the data of a fold is given to the workers."""
     return "data" if fold is None or fold == document["data"].get("fold") else f"fold {fold}"
 
 
 def rank_candidates(
     plan: Plan, runs: Mapping[str, Sequence[TrialRow | None]]
 ) -> list[tuple[str, float | None]]:
-    """The candidates by their means on validation, the best first, then those with failed runs.
+    """Return candidates by their means on validation, the best first, then those with failed runs.
 
     Args:
         plan: Of confirm.
@@ -115,12 +115,12 @@ def _score(run: TrialRow | None, metric: str) -> float | None:
 
 
 def tested(run: RunRow) -> bool:
-    """Whether a run has been scored on the test part."""
+    """Return whether a run has been scored on the test part."""
     return any(name.startswith("test_") for name in run.metrics)
 
 
 def usable(plan: Plan, run: RunRow) -> bool:
-    """Whether a finished run can still be scored on the part that a plan compares."""
+    """Return whether a finished run can still be scored on the part that a plan compares."""
     if plan.part != "test" or tested(run):
         return True
     return run.weights_path is not None and Path(run.weights_path).is_file()

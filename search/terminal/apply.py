@@ -13,7 +13,7 @@ def predict_text(
     probabilities: bool = False,
     overlays: bool = False,
 ) -> tuple[str, bool]:
-    """Applies an export to images and says what was written, and whether all could be read.
+    """Apply an export to images and says what was written, and whether all could be read.
 
     Raises:
         AttnsearchError: As `attnsearch.runs.exports.predict.predict_images`.
@@ -25,7 +25,7 @@ def predict_text(
 
 
 def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, bool]:
-    """Draws what an export sees in images and says what was written, and whether all could be.
+    """Draw what an export sees in images and says what was written, and whether all could be.
 
     Raises:
         AttnsearchError: As `attnsearch.runs.exports.explain.explain_images`.

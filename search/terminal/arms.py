@@ -13,7 +13,7 @@ _ENDED = ("finished", "failed", "infeasible", "stopped")
 
 
 def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
-    """The act that a study is in: `explore`, `tuning`, `confirm 7/18`, `ablation loco`, `done`.
+    """Return act that a study is in: `explore`, `tuning`, `confirm 7/18`, `ablation loco`, `done`.
 
     Args:
         rows: All its runs.
@@ -33,7 +33,7 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
 
 
 def arm_rows(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow | None]]:
-    """The runs of every arm of a current plan, None where one has not begun."""
+    """Return the runs of every arm of a current plan, None where one has not begun."""
     places = {(row.role, row.arm, row.number): row for row in rows}
     return {
         arm.label: [
@@ -44,7 +44,7 @@ def arm_rows(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow | 
 
 
 def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
-    """The arms of a plan with mean, standard deviation and number of runs.
+    """Return the arms of a plan with mean, standard deviation and number of runs.
 
     On validation data, and on the test part where it was opened for the plan.
     """
@@ -74,7 +74,7 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
 
 
 def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
-    """A plan with its arms as plain values, for JSON."""
+    """Return a plan with its arms as plain values, for JSON."""
     found = arm_rows(plan.plan, rows)
     arms = []
     for arm in plan.plan.arms:
@@ -117,7 +117,7 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
 
 
 def _moments(runs: Sequence[TrialRow | None], name: str) -> tuple[float | None, float | None, int]:
-    """Mean, standard deviation and number of the finished runs' scores."""
+    """Return mean, standard deviation and number of the finished runs' scores."""
     values = [
         float(run.metrics[name])
         for run in runs

@@ -19,7 +19,7 @@ from attnsearch.search.text import paragraph, table
 
 
 def blocks_text() -> str:
-    """The table of blocks, with what to do next."""
+    """Return the table of blocks, with what to do next."""
     rows = []
     for name in block_names():
         block = find_block(name)
@@ -47,7 +47,7 @@ def blocks_text() -> str:
 
 
 def block_text(name: str) -> str:
-    """Everything about one block, with YAML to copy.
+    """Return everything about one block, with YAML to copy.
 
     Raises:
         BlockError: No block has this name.
@@ -78,7 +78,7 @@ def block_text(name: str) -> str:
 
 
 def paper(block: type[nn.Module]) -> str | None:
-    """The first link in the header of the block's module, without its `https://`."""
+    """Return the first link in the header of the block's module, without its `https://`."""
     header = inspect.getdoc(sys.modules[block.__module__]) or ""
     found = re.search(r"https?://([^\s,;)]+)", header)
     return found[1].rstrip(".") if found else None
@@ -116,7 +116,7 @@ def _snippet(name: str, block: type[nn.Module]) -> list[str]:
 
 
 def _searched(default: object) -> str | None:
-    """How the space file would search a hyperparameter with this default, for instance."""
+    """Return how the space file would search a hyperparameter with this default, for instance."""
     if isinstance(default, bool):
         return "{choice: [true, false]}"
     if isinstance(default, int) and default > 1:
@@ -133,7 +133,7 @@ def _yaml_default(parameter: inspect.Parameter) -> str:
 
 
 def yaml_text(value: object) -> str:
-    """A plain value in YAML's flow style, exact."""
+    """Return a plain value in YAML's flow style, exact."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -148,7 +148,7 @@ def _quoted(name: str) -> str:
 
 
 def _without_arguments(block: type[nn.Module]) -> str:
-    """The class docstring without its first line, which stands above, and its arguments."""
+    """Return the class docstring without its first line, which stands above, and its arguments."""
     lines = (inspect.getdoc(block) or "").splitlines()[1:]
     for index, line in enumerate(lines):
         if line.strip() == "Args:":

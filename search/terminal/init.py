@@ -76,7 +76,7 @@ class Proposal:
 
 
 def write_space(data: str, file: str) -> str:
-    """Writes a space file for some data, and returns what to tell the user.
+    """Write a space file for some data, and returns what to tell the user.
 
     Args:
         data: `digits` or `scenes`, an .npz file, a folder of class folders, or one with images/
@@ -118,7 +118,7 @@ def write_space(data: str, file: str) -> str:
 
 
 def propose(data: str, target: Path) -> Proposal:
-    """Looks at the data and chooses settings that fit it.
+    """Look at the data and chooses settings that fit it.
 
     Raises:
         InitError: The data is none to propose for.
@@ -176,7 +176,7 @@ def propose(data: str, target: Path) -> Proposal:
 
 
 def space_text(proposal: Proposal) -> str:
-    """The space file of a proposal."""
+    """Return the space file of a proposal."""
     if proposal.data.task == "segmentation":
         from attnsearch.search.terminal.init_masks import mask_space_text
 
@@ -271,7 +271,7 @@ def space_text(proposal: Proposal) -> str:
 
 
 def _native_size(path: Path) -> int:
-    """Median of the shorter sides of the images of a source, in pixels."""
+    """Return median of the shorter sides of the images of a source, in pixels."""
     if path.is_dir():
         sides = [side for file in _some_images(path) if (side := _short_side(file)) is not None]
         return round(statistics.median(sides)) if sides else 32
@@ -280,7 +280,7 @@ def _native_size(path: Path) -> int:
 
 
 def _some_images(folder: Path) -> Iterator[Path]:
-    """Image files from all over a folder, at most `_LOOKED_AT`."""
+    """Yield image files from all over a folder, at most `_LOOKED_AT`."""
     files = sorted(
         place / name
         for place, _, names in walk(folder)
@@ -299,7 +299,7 @@ def _short_side(file: Path) -> int | None:
 
 
 def _npz_shape(path: Path) -> tuple[int, ...] | None:
-    """Shape of `train_images`, from its header alone; None if the file is no such archive."""
+    """Return the shape of `train_images`, from its header alone; None if it is no such archive."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("train_images.npy") as stream:
             version = np.lib.format.read_magic(stream)
@@ -325,18 +325,18 @@ def _batch_size(count: int, gpus: bool) -> int:
 
 
 def _epochs(count: int, gpus: bool) -> int:
-    """Epochs that show each network enough images to tell weak from strong."""
+    """Return epochs that show each network enough images to tell weak from strong."""
     images, least, most = (400_000, 10, 60) if gpus else (20_000, 6, 20)
     return min(max(round(images / max(count, 1)), least), most)
 
 
 def steps(p: Proposal) -> int:
-    """About how many steps a full training has."""
+    """Return about how many steps a full training has."""
     return p.epochs * max(1, len(p.data.train.labels) // p.batch_size)
 
 
 def size_reason(p: Proposal) -> str:
-    """Why images get this size."""
+    """Return why images get this size."""
     if p.image_size == p.native:
         return "the images' own size"
     if p.image_size > p.native:
@@ -347,14 +347,14 @@ def size_reason(p: Proposal) -> str:
 
 
 def stem_reason(p: Proposal) -> str:
-    """What the stem does."""
+    """Return what the stem does."""
     if p.stem == "small":
         return "3x3 without pooling: the images are small already"
     return "7x7, stride 2, pooling: quarters the map before stage 1"
 
 
 def width_reason(p: Proposal) -> str:
-    """Why the network has this width."""
+    """Return why the network has this width."""
     return "the published width" if p.gpus else "half the published width: no GPU here"
 
 
@@ -365,7 +365,7 @@ def _flip_lines(p: Proposal) -> list[str]:
 
 
 def resources_line(p: Proposal) -> str:
-    """What a trial gets."""
+    """Return what a trial gets."""
     if p.gpus:
         return f"resources: {{cpus: {p.cpus}, gpus: 1}}  # per trial; gpus: 0.5 puts two on a GPU"
     return f"resources: {{cpus: {p.cpus}, gpus: 0}}  # per trial: one trial on each CPU core"
@@ -378,18 +378,18 @@ def _name(data: str) -> str:
 
 
 def _source(path: Path, target: Path) -> str:
-    """The data as the file names it: relative where it lies beside or below the file."""
+    """Return the data as the file names it: relative where it lies beside or below the file."""
     path, folder = path.absolute(), target.absolute().parent
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 def quoted(text: str) -> str:
-    """A text as a YAML scalar that is read as text."""
+    """Return a text as a YAML scalar that is read as text."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text)
     reserved = text.lower() in ("true", "false", "null")
     return text if plain and not reserved else json.dumps(text, ensure_ascii=False)
 
 
 def comment(text: str) -> str:
-    """A text on one line, whatever a folder is called."""
+    """Return a text on one line, whatever a folder is called."""
     return "".join(char if char.isprintable() else "?" for char in text)

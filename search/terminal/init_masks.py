@@ -15,7 +15,7 @@ from attnsearch.search.terminal.init import (
 
 
 def mask_space_text(proposal: Proposal) -> str:
-    """The space file of a proposal for images with masks."""
+    """Return the space file of a proposal for images with masks."""
     p = proposal
     data = p.data
     names = ", ".join(data.class_names[:8]) + (", ..." if data.classes > 8 else "")
@@ -105,7 +105,7 @@ def mask_space_text(proposal: Proposal) -> str:
 
 
 def _background_lines(class_names: Sequence[str]) -> list[str]:
-    """What to know of the first class's name, where there are more than two."""
+    """Return what to know of the first class's name, where there are more than two."""
     if "background" not in class_names:
         return []
     return [

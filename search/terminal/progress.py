@@ -54,25 +54,25 @@ class PlainProgress:
         return None
 
     def study_started(self, study: StudyInfo) -> None:
-        """Says what is going to happen."""
+        """Say what is going to happen."""
         self.study, self._done = study, study.done
         self._say(describe_study(study))
 
     def act_started(self, act: ActInfo) -> None:
-        """Says what the act is going to do, and what it costs."""
+        """Say what the act is going to do, and what it costs."""
         self._act, self._done = act, act.done
         self._say(act.text)
 
     def trial_started(self, trial: TrialInfo) -> None:
-        """Says which trial starts; the runs of an act are announced by its plan."""
+        """Say which trial starts; the runs of an act are announced by its plan."""
         if not trial.act:
             self._say(f"trial {trial.number:03d} started: {trial.label}")
 
     def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Says nothing: a line per epoch would bury the trials."""
+        """Say nothing: a line per epoch would bury the trials."""
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Says how it ended, and how many have."""
+        """Say how it ended, and how many have."""
         self._done += end.state != "interrupted"
         told = describe_end(trial, end, self.study, self._act)
         if trial.act:
@@ -84,11 +84,11 @@ class PlainProgress:
         self._say(f"trial {trial.number:03d} {end.state}: {told} ({self._done}{of})")
 
     def note(self, text: str) -> None:
-        """Repeats the note."""
+        """Repeat the note."""
         self._say(text)
 
     def study_ended(self, end: StudyEnd) -> None:
-        """Says why the session is over."""
+        """Say why the session is over."""
         self._say(f"{end.message} ({duration(end.seconds)})")
 
     def _say(self, line: str) -> None:
@@ -141,13 +141,13 @@ class LiveProgress:
             self._live.stop()
 
     def study_started(self, study: StudyInfo) -> None:
-        """Says what is going to happen, and begins to count."""
+        """Say what is going to happen, and begins to count."""
         with self._lock:
             self.study, self._before, self._begin = study, study.done, time.monotonic()
         self._say(Text(describe_study(study)))
 
     def act_started(self, act: ActInfo) -> None:
-        """Says what the act is going to do, and counts anew."""
+        """Say what the act is going to do, and counts anew."""
         with self._lock:
             self._act, self._before, self._begin = act, act.done, time.monotonic()
             self._counts = dict.fromkeys(_STATES, 0)
@@ -156,17 +156,17 @@ class LiveProgress:
         self._say(Text(act.text))
 
     def trial_started(self, trial: TrialInfo) -> None:
-        """Adds a row."""
+        """Add a row."""
         with self._lock:
             self._running[trial.number] = (trial, 0, None)
 
     def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Moves the trial's bar."""
+        """Move the trial's bar."""
         with self._lock:
             self._running[trial.number] = (trial, epoch, metrics.get(self._watched(metrics)))
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Turns the row into a line above the table."""
+        """Turn the row into a line above the table."""
         told = describe_end(trial, end, self.study, self._act)
         with self._lock:
             self._running.pop(trial.number, None)
@@ -183,11 +183,11 @@ class LiveProgress:
         self._say(line)
 
     def note(self, text: str) -> None:
-        """Puts the note above the table."""
+        """Put the note above the table."""
         self._say(Text(text, style="yellow"))
 
     def study_ended(self, end: StudyEnd) -> None:
-        """Takes the table away and says why the session is over."""
+        """Take the table away and says why the session is over."""
         with self._lock:
             self._running.clear()
         with _terminal_may_go():
@@ -238,7 +238,7 @@ class LiveProgress:
         return grid
 
     def _seconds_left(self, total: int, done: int, elapsed: float) -> float | None:
-        """The rest, at the pace of what this session has trained so far."""
+        """Return the rest, at the pace of what this session has trained so far."""
         partly = sum(epoch / max(trial.epochs, 1) for trial, epoch, _ in self._running.values())
         worked = self._trained + partly
         if worked < 1:
@@ -260,7 +260,7 @@ class LiveProgress:
 
 
 def open_progress() -> PlainProgress | LiveProgress:
-    """The live table where standard error is a terminal that can draw it, else plain lines."""
+    """Return live table where standard error is a terminal that can draw it, else plain lines."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty():
         return LiveProgress(console)
@@ -268,7 +268,7 @@ def open_progress() -> PlainProgress | LiveProgress:
 
 
 def describe_study(study: StudyInfo) -> str:
-    """One line: what the study is going to do, or to continue."""
+    """Return one line: what the study is going to do, or to continue."""
     objectives = ", ".join(f"{way} {name}" for name, way in study.objectives.items())
     name = study.name if study.number == 1 else f"{study.name}/{study.number}"
     if not study.trials:
@@ -286,7 +286,7 @@ def describe_study(study: StudyInfo) -> str:
 def describe_end(
     trial: TrialInfo, end: TrialEnd, study: StudyInfo | None, act: ActInfo | None = None
 ) -> str:
-    """What came out of a trial; its number and state stand before it."""
+    """Return what came out of a trial; its number and state stand before it."""
     objectives = study.objectives if study else {}
     parts = []
     if act is not None and act.metrics and trial.act:

@@ -32,7 +32,7 @@ _STATUS = {"finished": DONE, "interrupted": INTERRUPTED, "failed": FAILED}
 def run_space(
     path: str, overrides: Sequence[str], *, fresh: bool, until: str | None = None
 ) -> int:
-    """Runs a space file's study until it is done or stopped, and prints what came out.
+    """Run a space file's study until it is done or stopped, and prints what came out.
 
     Args:
         path: The space file.
@@ -67,7 +67,7 @@ def ablate_config(
     retune: bool | None,
     fresh: bool,
 ) -> int:
-    """Runs ablations until they are done or stopped, and prints what came out.
+    """Run ablations until they are done or stopped, and prints what came out.
 
     Args:
         config: A file, an exported folder, or a study.
@@ -106,7 +106,7 @@ def ablate_config(
 
 
 def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
-    """What came out of a study: the best config, the leaderboard, and what to do next.
+    """Return what came out of a study: the best config, the leaderboard, and what to do next.
 
     Args:
         result: The study as the session left it.

@@ -36,7 +36,7 @@ def open_ledger() -> Iterator[Ledger]:
 
 
 def studies_text() -> str:
-    """The table of studies."""
+    """Return the table of studies."""
     with open_ledger() as ledger:
         studies = ledger.studies()
         if not studies:
@@ -62,7 +62,7 @@ def studies_text() -> str:
 
 
 def study_text(address: str, *, as_json: bool = False) -> str:
-    """The leaderboard of a study, its states, and why trials failed.
+    """Return the leaderboard of a study, its states, and why trials failed.
 
     Args:
         address: `NAME` or `NAME/NUMBER`.
@@ -114,7 +114,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
 
 
 def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
-    """Everything about one trial: decisions, scores, costs, epochs, and why it failed.
+    """Return everything about one trial: decisions, scores, costs, epochs, and why it failed.
 
     Raises:
         LedgerError: There is no such study.
@@ -158,7 +158,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
 
 
 def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> str:
-    """Exports a study's best network, or the given trial's, and says what was written.
+    """Export a study's best network, or the given trial's, and says what was written.
 
     Raises:
         AttnsearchError: There is no such study or trial, or its weights were not kept.
@@ -180,7 +180,7 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
 
 
 def report_text(address: str, formats: str, folder: str | None) -> str:
-    """Writes a study's report and tells what it found.
+    """Write a study's report and tells what it found.
 
     Args:
         address: `NAME` or `NAME/NUMBER`.
@@ -202,7 +202,7 @@ def report_text(address: str, formats: str, folder: str | None) -> str:
 
 
 def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
-    """Lets MLflow catch up with a study that nobody runs now, and says what it still lacks."""
+    """Let MLflow catch up with a study that nobody runs now, and says what it still lacks."""
     from attnsearch.runs.mirror import Mirror
 
     if study.state == "running":
@@ -212,7 +212,7 @@ def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
 
 
 def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:
-    """The finished trials, the best by the first objective first; ties by number."""
+    """Return the finished trials, the best by the first objective first; ties by number."""
     scores = _finished(trials, objectives)
     rows = {trial.number: trial for trial in trials}
     return [rows[number] for number in Objectives(objectives).ranked(scores)]
@@ -221,7 +221,7 @@ def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> li
 def leaderboard_text(
     ranked: Sequence[TrialRow], objectives: Mapping[str, str], *, top: int | None = None
 ) -> str:
-    """A table of the best trials; with several objectives a `*` marks the Pareto front."""
+    """Return a table of the best trials; with several objectives a `*` marks the Pareto front."""
     front: set[int] = set()
     if len(objectives) > 1:
         front = set(Objectives(objectives).best(_finished(ranked, objectives)))
@@ -243,19 +243,19 @@ def leaderboard_text(
 
 
 def beside_text(arms: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
-    """What was trained beside the search, for comparison."""
+    """Return what was trained beside the search, for comparison."""
     out = ["Beside the search:"]
     out += [f"  {row.name}: {row.state}, {_scores(row, objectives)}" for row in arms]
     return "\n".join(out)
 
 
 def inserted(trial: TrialRow) -> str:
-    """What is inserted where, as in `ecrm@layer4`: the trial's name without its number."""
+    """Return what is inserted where, as in `ecrm@layer4`: the trial's name without its number."""
     return trial.name.partition(" ")[2] or trial.name
 
 
 def trial_fields(trial: TrialRow) -> dict[str, Any]:
-    """A trial as plain values, for JSON."""
+    """Return a trial as plain values, for JSON."""
     return {
         "number": trial.number,
         "name": trial.name,
@@ -279,7 +279,7 @@ def trial_fields(trial: TrialRow) -> dict[str, Any]:
 
 
 def states_text(trials: Sequence[TrialRow]) -> str:
-    """`16 trials: 11 finished, 4 stopped, 1 failed`."""
+    """Return `16 trials: 11 finished, 4 stopped, 1 failed`."""
     counts = Counter(trial.state for trial in trials)
     told = [f"{counts[state]} {state}" for state in _ORDER if counts[state]]
     return f"{plural(len(trials), 'trial')}: {', '.join(told)}" if told else "no trials yet"
@@ -365,7 +365,7 @@ def _over(violations: Mapping[str, float]) -> list[tuple[str, float]]:
 def _finished(
     trials: Sequence[TrialRow], objectives: Mapping[str, str]
 ) -> dict[int, tuple[float, ...]]:
-    """The objectives' values of the finished trials by number."""
+    """Return the objectives' values of the finished trials by number."""
     rule = Objectives(objectives)
     return {
         trial.number: scores
@@ -396,7 +396,7 @@ def _json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity as null: JSON has no words for them."""
+    """Return NaN and infinity as null: JSON has no words for them."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

@@ -36,7 +36,7 @@ def sites_text(
     image_size: int | None,
     decoder: str | None = None,
 ) -> str:
-    """The sites of a network with their shapes, and how patterns name them.
+    """Return the sites of a network with their shapes, and how patterns name them.
 
     Args:
         backbone: A name in `BACKBONES`.

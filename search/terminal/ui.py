@@ -19,7 +19,7 @@ class ServerError(AttnsearchError):
 
 
 def serve(host: str, port: int) -> int:
-    """Brings MLflow up to date with the ledger and becomes its server, until Ctrl-C.
+    """Bring MLflow up to date with the ledger and becomes its server, until Ctrl-C.
 
     Args:
         host: The address to listen on.
@@ -48,7 +48,7 @@ def serve(host: str, port: int) -> int:
 
 
 def synchronised() -> tuple[str, dict[str, str]]:
-    """Writes to MLflow whatever it lacks of the ledger.
+    """Write to MLflow whatever it lacks of the ledger.
 
     Returns:
         The store's address, and the studies' MLflow experiments by study name, newest first.
@@ -74,7 +74,7 @@ def synchronised() -> tuple[str, dict[str, str]]:
 
 
 def server_command(uri: str, host: str, port: int) -> list[str]:
-    """How MLflow's server is started: one worker serves one researcher, in 0.4 GB not 1.4."""
+    """Say how MLflow's server starts: one worker serves one researcher, in 0.4 GB not 1.4."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", uri),
@@ -84,7 +84,7 @@ def server_command(uri: str, host: str, port: int) -> list[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """This process's environment, without MLflow's job queue and its reports to the makers."""
+    """Copy this process's environment, without MLflow's job queue and reports to the makers."""
     defaults = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -93,7 +93,7 @@ def server_environment() -> dict[str, str]:
 
 
 def check_address(host: str, port: int) -> None:
-    """Refuses an address in use at once, with a port that is free."""
+    """Refuse an address in use at once, with a port that is free."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except OSError as error:

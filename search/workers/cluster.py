@@ -73,7 +73,7 @@ class Need:
         return max(1, int(self.cpus))
 
     def fit(self, cpus: float, cards: float) -> int:
-        """How many trials fit on a machine; cards are shared, but no trial has parts of two."""
+        """Count the trials that fit on a machine; no trial has parts of two cards."""
         by_cpu = int(cpus / self.cpus + 1e-9)
         if not self.gpus:
             return by_cpu
@@ -151,7 +151,7 @@ def running_cluster(
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: those it is bound to, within its control group's quota."""
+    """Count CPUs that this process may use: those it is bound to, within its group's quota."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     for limit, period in (
         ("/sys/fs/cgroup/cpu.max", None),
@@ -166,7 +166,7 @@ def available_cpus() -> int:
 
 
 def gpu_count() -> int:
-    """GPUs that this process may use."""
+    """Return GPUs that this process may use."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
@@ -174,7 +174,7 @@ def gpu_count() -> int:
 
 
 def _joined(folder: Path, need: Need, most: int) -> Cluster:
-    """What a Ray that was not started here offers."""
+    """Return what a Ray that was not started here offers."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -194,7 +194,7 @@ def _too_little(need: Need, have: str) -> ClusterError:
 
 
 def _init(done: str, **options: Any) -> None:
-    """Starts or joins Ray, whose processes then leave SIGTERM and SIGHUP to this one.
+    """Start or joins Ray, whose processes then leave SIGTERM and SIGHUP to this one.
 
     Batch systems, `timeout` and closing terminals send these to all processes at once. With its
     services gone, Ray ends the driver a minute later, whatever that is doing.
@@ -222,7 +222,7 @@ def _init(done: str, **options: Any) -> None:
 
 @contextlib.contextmanager
 def _few_processes() -> Iterator[None]:
-    """Leaves out of a local Ray what it has no use for here: log monitor and autoscaler.
+    """Leave out of a local Ray what it has no use for here: log monitor and autoscaler.
 
     `ray.init` has no options for it. Each takes half a second of a core to start and 50 MB. A Ray
     that has other inner parts starts them.
@@ -245,7 +245,7 @@ def _few_processes() -> Iterator[None]:
 
 
 def _shut_down() -> None:
-    """Leaves Ray, and ends what was started here of it, at once.
+    """Leave Ray, and ends what was started here of it, at once.
 
     A collection of garbage in another thread meanwhile may free a reference to what Ray has just
     closed, and then Ray ends the process. So the garbage is collected before, and none after.
@@ -269,7 +269,7 @@ def _shut_down() -> None:
 
 
 def _ray_processes() -> list[psutil.Process]:
-    """The processes that `ray.init` started and their descendants, to be killed without ado.
+    """Return processes that `ray.init` started and their descendants, to be killed without ado.
 
     None where Ray has other inner parts than it had: then it ends them itself, more slowly.
     """

@@ -11,9 +11,9 @@ class EarlyStopping(Protocol):
     """What `attnsearch.search.workers.stopping.make_scheduler` makes, beside being Ray Tune's."""
 
     def learn(self, curve: Curve, finished: bool) -> None:
-        """Takes in an earlier trial, as if it had just run."""
+        """Take in an earlier trial, as if it had just run."""
 
 
 def scheduler_name(spec: str | Mapping[str, Any]) -> str:
-    """The name in `search.scheduler`, which may carry settings."""
+    """Return the name in `search.scheduler`, which may carry settings."""
     return spec if isinstance(spec, str) else next(name for name in spec if spec[name] is not None)

@@ -37,7 +37,7 @@ def execute(
     stop: Callable[[], bool] = lambda: False,
     make: MakeTraining = make_training,
 ) -> None:
-    """Trains the jobs of a source until it has no more, or until told to stop.
+    """Train the jobs of a source until it has no more, or until told to stop.
 
     Every job that the source gave has ended when this returns or raises.
 
@@ -190,7 +190,7 @@ class _NoReporter(ProgressReporter):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _plain_workers() -> Iterator[None]:
-    """Keeps Tune from giving its actors environment variables of their own.
+    """Keep Tune from giving its actors environment variables of their own.
 
     With them Ray starts each actor in a new process, by way of a further one, though those that
     it holds ready have imported torch already: ten seconds of two cores for two workers. On one
@@ -214,7 +214,7 @@ def _plain_workers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_usage_tags() -> Iterator[None]:
-    """Keeps Tune from counting callbacks for its usage statistics, which are off.
+    """Keep Tune from counting callbacks for its usage statistics, which are off.
 
     To name them it imports MLflow, for a second or two in which the workers wait.
     """
@@ -251,7 +251,7 @@ def _trial_name(trial: Trial) -> str:
 
 @contextlib.contextmanager
 def _many_pending(workers: int) -> Iterator[None]:
-    """Lets the first workers start side by side; Tune's default is one after the other."""
+    """Let the first workers start side by side; Tune's default is one after the other."""
     name = "TUNE_MAX_PENDING_TRIALS_PG"
     before = os.environ.get(name)
     os.environ[name] = str(workers)

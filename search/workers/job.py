@@ -121,10 +121,10 @@ class Source(Protocol):
     """Where jobs come from and their outcomes go; called from the driver's thread only."""
 
     def next_job(self) -> Job | None:
-        """The next job; None where there is none now. `exhausted` says whether one may come."""
+        """Return next job; None where there is none now. `exhausted` says whether one may come."""
 
     def exhausted(self) -> bool:
-        """Whether no job will come any more, whatever those still running bring."""
+        """Return whether no job will come any more, whatever those still running bring."""
 
     def started(self, job: Job) -> None:
         """A worker begins with it; once more when it goes on after a pause."""
@@ -137,6 +137,6 @@ class Source(Protocol):
 
 
 def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
-    """By how much each limit with a known cost is exceeded, relative to it: 0.1 is 10 % above."""
+    """Return each limit's relative excess where its cost is known: 0.1 is 10 % above."""
     known = [name for name in limits if name in costs]
     return {f"limits.{name}": costs[name] / limits[name] - 1 for name in known}

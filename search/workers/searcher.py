@@ -44,7 +44,7 @@ class Feed(Searcher):  # type: ignore[misc]
         self._stop = stop
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job, None where there is none now, FINISHED where none will come."""
+        """Return the next job, None where there is none now, FINISHED where none will come."""
         if self._stop():
             return str(Searcher.FINISHED)
         if self._active() >= self._workers:
@@ -98,7 +98,7 @@ class Watch(Callback):  # type: ignore[misc]
         self._killed: set[str] = set()
 
     def stopped(self) -> bool:
-        """Whether Tune may end the rest: the study is being stopped and no worker trains.
+        """Return whether Tune may end the rest: the study is being stopped and no worker trains.
 
         Those that train are killed and must have been seen to be dead, or Tune would wait for
         each of them to answer.
@@ -106,15 +106,15 @@ class Watch(Callback):  # type: ignore[misc]
         return self._stop() and all(trial.status != Trial.RUNNING for trial in self._trials)
 
     def active(self) -> int:
-        """How many jobs are running or about to run, those paused by a scheduler not included."""
+        """Count the jobs that run or are about to, without those paused by a scheduler."""
         return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._trials)
 
     def paused(self) -> int:
-        """How many jobs a scheduler has paused."""
+        """Return how many jobs a scheduler has paused."""
         return sum(trial.status == Trial.PAUSED for trial in self._trials)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Sees the trials as they stand, and ends the workers when the study is stopped.
+        """See the trials as they stand, and ends the workers when the study is stopped.
 
         A worker in the middle of an epoch would answer a request to stop only after it.
         """
@@ -169,7 +169,7 @@ class Watch(Callback):  # type: ignore[misc]
         self._end(job, Outcome(state, {}, report, explain_loss(error, left), left))
 
     def interrupt(self) -> None:
-        """Ends what has not ended, as interrupted."""
+        """End what has not ended, as interrupted."""
         for trial in self._trials:
             job = _job(trial)
             if job.id not in self._ended:
@@ -192,12 +192,12 @@ def _job(trial: Trial) -> Job:
 
 
 def machine_lost(error: str) -> bool:
-    """Whether Ray says that a whole machine went away."""
+    """Return whether Ray says that a whole machine went away."""
     return "node died" in error.lower() or "node was terminated" in error.lower()
 
 
 def explain_loss(error: str, left: str) -> str:
-    """Why a worker process was lost, in one sentence.
+    """Return why a worker process was lost, in one sentence.
 
     Args:
         error: What Ray says.

@@ -36,7 +36,7 @@ def make_scheduler(
     epochs: int,
     more_to_come: Callable[[], bool],
 ) -> Any:
-    """The scheduler that `search.scheduler` asks for.
+    """Return the scheduler that `search.scheduler` asks for.
 
     Args:
         spec: `asha`, `hyperband`, `median` or `none`, or a mapping with one of them to its
@@ -90,7 +90,7 @@ class _Learning:
     _learnt = 0
 
     def learn(self, curve: Curve, finished: bool) -> None:
-        """Takes in an earlier trial, as if it had just run."""
+        """Take in an earlier trial, as if it had just run."""
         if not curve:
             return
         past: Any = Past(self._learnt)
@@ -111,7 +111,7 @@ class Asha(_Learning, AsyncHyperBandScheduler):  # type: ignore[misc]
     """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934)."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on."""
+        """Return whether the trial goes on."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
         return str(CONTINUE) if _protected(trial) else decision
 
@@ -120,14 +120,14 @@ class Median(_Learning, MedianStoppingRule):  # type: ignore[misc]
     """Stops what lies below the median of the others' running means (Golovin et al. 2017)."""
 
     def learn(self, curve: Curve, finished: bool) -> None:
-        """Takes in an earlier trial, as if it had just run."""
+        """Take in an earlier trial, as if it had just run."""
         past = Past(len(self._results))
         # As in a live trial, the last result of one that was stopped is entered twice.
         for result in curve if finished else [*curve, *curve[-1:]]:
             self._results[past].append(dict(result))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on."""
+        """Return whether the trial goes on."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if _protected(trial):
             self._stopped_trials.discard(trial)
@@ -135,12 +135,12 @@ class Median(_Learning, MedianStoppingRule):  # type: ignore[misc]
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Takes in the last result, if it is one of training."""
+        """Take in the last result, if it is one of training."""
         if self._metric in result and EPOCH in result:
             super().on_trial_complete(tune_controller, trial, result)
 
     def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        """Goes on where there is too little to compare with; Tune's own would pause."""
+        """Go on where there is too little to compare with; Tune's own would pause."""
         return str(CONTINUE)
 
 
@@ -148,7 +148,7 @@ class _FilledOnce(_Bracket):  # type: ignore[misc]
     """A bracket with so many places, each taken once."""
 
     def filled(self) -> bool:
-        """Whether all places are taken, also by trials that have ended."""
+        """Return whether all places are taken, also by trials that have ended."""
         return bool(len(self._all_trials) >= self._n0)
 
 
@@ -169,32 +169,32 @@ class PerAct(TrialScheduler):  # type: ignore[misc]
         self._now = self._of[act] = scheduler or self._never
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Asks the act's scheduler."""
+        """Ask the act's scheduler."""
         self._scheduler(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Asks the act's scheduler."""
+        """Ask the act's scheduler."""
         self._scheduler(trial).on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Asks the act's scheduler."""
+        """Ask the act's scheduler."""
         decision: str = self._scheduler(trial).on_trial_result(tune_controller, trial, result)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Asks the act's scheduler."""
+        """Ask the act's scheduler."""
         self._scheduler(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Asks the act's scheduler."""
+        """Ask the act's scheduler."""
         self._scheduler(trial).on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Asks the scheduler of the act that is under way."""
+        """Ask the scheduler of the act that is under way."""
         return self._now.choose_trial_to_run(tune_controller)
 
     def debug_string(self) -> str:
-        """Says nothing; Tune's logs are off."""
+        """Say nothing; Tune's logs are off."""
         return ""
 
     def _scheduler(self, trial: Any) -> Any:
@@ -218,28 +218,28 @@ class HyperBand(HyperBandScheduler):  # type: ignore[misc]
         """Nothing: the trials of a bracket must be alive to be compared."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Puts a trial in a bracket, unless it is protected."""
+        """Put a trial in a bracket, unless it is protected."""
         if _protected(trial):
             self._free.append(trial)
         else:
             super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on, waits for the others of its bracket, or ends."""
+        """Return whether the trial goes on, waits for the others of its bracket, or ends."""
         if _protected(trial) or self._metric not in result:
             return str(CONTINUE)
         decision: str = super().on_trial_result(tune_controller, trial, result)
         return decision
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Takes a trial that ended out of its bracket."""
+        """Take a trial that ended out of its bracket."""
         if _protected(trial):
             self._free.remove(trial)
         else:
             super().on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The protected one first, then by bracket.
+        """Return the protected one first, then by bracket.
 
         Tune calls this in every step, so here a bracket is halved that nobody will halve
         otherwise: one whose trials all wait, because no more will come to fill it or because the
@@ -279,7 +279,7 @@ class HyperBand(HyperBandScheduler):  # type: ignore[misc]
         )
 
     def _filling(self, bracket: Any) -> bool:
-        """Whether further trials may join a bracket."""
+        """Return whether further trials may join a bracket."""
         return self._more_to_come() and not bracket.filled()
 
     def _brackets(self) -> Iterable[Any]:

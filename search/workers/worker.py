@@ -50,35 +50,35 @@ class Trainee(Protocol):
         """The metrics that count."""
 
     def run_epoch(self) -> dict[str, float]:
-        """Trains one epoch and returns its metrics."""
+        """Train one epoch and returns its metrics."""
 
     def costs(self) -> dict[str, float]:
-        """Costs of the network."""
+        """Return costs of the network."""
 
     def predictions(self, split: str = "val") -> dict[str, Any]:
-        """What the network says about every image of a split."""
+        """Return what the network says about every image of a split."""
 
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """The network's scores on a split, and what it says about every image."""
+        """Return the network's scores on a split, and what it says about every image."""
 
     def panel(self, said: Mapping[str, Any]) -> bytes:
-        """A picture of validation images, given what `predictions` told of them."""
+        """Return a picture of validation images, given what `predictions` told of them."""
 
     def result_state(self) -> dict[str, Tensor]:
-        """The trained state dict."""
+        """Return the trained state dict."""
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` takes."""
+        """Return what `load_state` takes."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Go on where `state` was taken."""
 
 
 MakeTraining = Callable[[Job, DataSet, str, int], Trainee]
 
 
 def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainee:
-    """The training that a job asks for."""
+    """Return the training that a job asks for."""
     return Training(job.config, data, job.seed, device, threads)
 
 
@@ -94,7 +94,7 @@ class Worker(Trainable):  # type: ignore[misc]
         faults: Path | None = None,
         make: MakeTraining = make_training,
     ) -> None:
-        """Prepares the process, once.
+        """Prepare the process, once.
 
         Args:
             config: The first job's.
@@ -124,7 +124,7 @@ class Worker(Trainable):  # type: ignore[misc]
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Drops the last job and takes the next; nothing is built before the first step."""
+        """Drop the last job and takes the next; nothing is built before the first step."""
         self._job: Job = new_config["job"]
         self._forget()
         self._watch_for_crash()
@@ -134,7 +134,7 @@ class Worker(Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch, or the first and last result of a job that fails or is infeasible."""
+        """Return one epoch, or the first and last result of a job that fails or is infeasible."""
         start = time.perf_counter()
         try:
             report = self._evaluate() if self._job.evaluations else self._epoch()
@@ -158,13 +158,13 @@ class Worker(Trainable):  # type: ignore[misc]
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes the training, which a scheduler pauses."""
+        """Write the training, which a scheduler pauses."""
         assert self._training is not None
         whole = {"training": self._training.state(), "costs": self._costs, "s": self._seconds}
         torch.save(whole, Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Goes on with a paused training."""
+        """Go on with a paused training."""
         path = Path(checkpoint) / CHECKPOINT
         whole = torch.load(path, map_location="cpu", weights_only=True)
         self._costs, self._seconds = whole["costs"], whole["s"]
@@ -173,7 +173,7 @@ class Worker(Trainable):  # type: ignore[misc]
         self._training = training
 
     def cleanup(self) -> None:
-        """Lets go of the training."""
+        """Let go of the training."""
         self._forget()
 
     def _watch_for_crash(self) -> None:
@@ -209,7 +209,7 @@ class Worker(Trainable):  # type: ignore[misc]
         return report
 
     def _evaluate(self) -> Report:
-        """The next of the networks to be evaluated."""
+        """Return the next of the networks to be evaluated."""
         place = self._evaluated
         self._evaluated += 1
         task = self._job.evaluations[place]
@@ -237,7 +237,7 @@ class Worker(Trainable):  # type: ignore[misc]
         return self._make(self._job, data, self._device, self._threads)
 
     def _violations(self, training: Trainee) -> dict[str, float]:
-        """By how much the network exceeds its limits, measuring the cheap costs first."""
+        """Return by how much the network exceeds its limits, measuring the cheap costs first."""
         limits = self._job.limits
         shape = network_input(self._datasets[self._job.dataset])
         self._costs = {
@@ -269,7 +269,7 @@ class Worker(Trainable):  # type: ignore[misc]
             report.panel = _panel(training, said)
 
     def _forget(self) -> None:
-        """Frees what the last training held, cycles and the card's cache included."""
+        """Free what the last training held, cycles and the card's cache included."""
         self._training = None
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -278,7 +278,7 @@ class Worker(Trainable):  # type: ignore[misc]
 
 
 def _panel(training: Trainee, said: Mapping[str, Any]) -> np.ndarray | None:
-    """The picture of a finished training, which must not fail with its picture."""
+    """Return the picture of a finished training, which must not fail with its picture."""
     try:
         return np.frombuffer(training.panel(said), np.uint8)
     except Exception as error:
@@ -287,18 +287,18 @@ def _panel(training: Trainee, said: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def fault_file(folder: Path, job: Job) -> Path:
-    """Where a worker writes why its process crashed in a job; empty unless it did."""
+    """Return where a worker writes why its process crashed in a job; empty unless it did."""
     return folder / f"fault-{job.id}.txt"
 
 
 def network_input(data: DataSet) -> tuple[int, int, int]:
-    """The shape (C, H, W) of one image of a data set."""
+    """Return the shape (C, H, W) of one image of a data set."""
     height, width = data.image_size
     return (data.channels, height, width)
 
 
 def interface(data: DataSet) -> Interface:
-    """What a network trained on a data set takes and tells."""
+    """Return what a network trained on a data set takes and tells."""
     return Interface(
         class_names=tuple(data.class_names),
         image_size=(data.image_size[0], data.image_size[1]),
@@ -309,7 +309,7 @@ def interface(data: DataSet) -> Interface:
 
 
 def describe(error: BaseException) -> str:
-    """Why a training failed, in one sentence that a person understands."""
+    """Return why a training failed, in one sentence that a person understands."""
     text = " ".join(str(error).split())
     memory_words = ("can't allocate memory", "out of memory", "cannot allocate memory")
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(

@@ -39,7 +39,7 @@ SCALARS: tuple[tuple[str, str, str], ...] = (
 
 
 def install_scalars(resolver: type[yaml.resolver.BaseResolver]) -> None:
-    """Gives a loader or dumper class the YAML 1.2 scalars of this module, and no others."""
+    """Give a loader or dumper class the YAML 1.2 scalars of this module, and no others."""
     resolver.yaml_implicit_resolvers = {}
     for kind, pattern, first in SCALARS:
         starts = ["" if char == "\0" else char for char in first]
@@ -52,7 +52,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Composes a node, unless it lies deeper than any space file."""
+        """Compose a node, unless it lies deeper than any space file."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -81,7 +81,7 @@ class Document:
 
 
 def read_text(path: Path, file: str) -> str:
-    """Reads a space file.
+    """Read a space file.
 
     Raises:
         SpaceError: The file is missing, a folder, unreadable, too large or not UTF-8.
@@ -107,7 +107,7 @@ def read_text(path: Path, file: str) -> str:
 
 
 def parse(text: str, file: str) -> Document:
-    """Parses a YAML text.
+    """Parse a YAML text.
 
     Mistakes that leave the rest readable are collected in the document's problems.
 
@@ -126,7 +126,7 @@ def parse(text: str, file: str) -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """Parses the VALUE of an override.
+    """Parse the VALUE of an override.
 
     Raises:
         SpaceError: The text is not one YAML value.
@@ -236,7 +236,7 @@ class _Construction:
     def merge(
         self, key_node: yaml.Node, node: yaml.Node, path: KeyPath, result: dict[str, Any]
     ) -> None:
-        """Adds the keys of `<<: *base` that the mapping does not have itself."""
+        """Add the keys of `<<: *base` that the mapping does not have itself."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
@@ -293,7 +293,7 @@ class _Construction:
 
 
 def _convert(kind: str, text: str) -> Any:
-    """Returns the value of a scalar whose kind is known."""
+    """Return the value of a scalar whose kind is known."""
     if kind == "null":
         return None
     if kind == "bool":

@@ -84,7 +84,7 @@ class Problems:
         self._wrong: set[KeyPath] = set()
 
     def add(self, path: Sequence[str | int], message: str, *, at_key: bool = False) -> None:
-        """Records a problem of the value at a path, or of the key itself."""
+        """Record a problem of the value at a path, or of the key itself."""
         where = tuple(path)
         if any(where[:length] in self._wrong for length in range(len(where) + 1)):
             return
@@ -92,11 +92,11 @@ class Problems:
         self.add_at(self.place(where, at_key=at_key), dotted(where), message)
 
     def add_at(self, place: Place, key: str, message: str) -> None:
-        """Records a problem at a known place."""
+        """Record a problem at a known place."""
         self._found[Problem(place.file, place.line, place.column, key, message)] = None
 
     def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Place:
-        """Returns the place of a path, or of the nearest thing around it that stands somewhere."""
+        """Return the place of a path, or of the nearest thing around it that stands somewhere."""
         where = tuple(path)
         tables = (self.keys, self.values) if at_key else (self.values, self.keys)
         while where and not any(where in table for table in tables):
@@ -105,13 +105,13 @@ class Problems:
         return found or Place(self.file, 1, 1)
 
     def wrong(self, path: Sequence[str | int]) -> bool:
-        """Whether a problem was found at this path, below it, or with what it stands in."""
+        """Return whether a problem was found at this path, below it, or with what it stands in."""
         where = tuple(path)
         above = any(where[:length] in self._wrong for length in range(len(where)))
         return above or any(wrong[: len(where)] == where for wrong in self._wrong)
 
     def forgive(self, path: Sequence[str | int]) -> None:
-        """Drops what was found wrong at a path and below: something else stands there now."""
+        """Drop what was found wrong at a path and below: something else stands there now."""
         where = tuple(path)
         key = dotted(where)
         for wrong in [wrong for wrong in self._wrong if wrong[: len(where)] == where]:
@@ -129,19 +129,19 @@ class Problems:
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Writes a path as `insert.0.block`, the form that `--set` takes."""
+    """Write a path as `insert.0.block`, the form that `--set` takes."""
     return ".".join(str(part) for part in path)
 
 
 def nearest(name: object, options: Iterable[str]) -> str:
-    """Returns `; did you mean X?` for the option most like a name, or an empty string."""
+    """Return `; did you mean X?` for the option most like a name, or an empty string."""
     known = {option.lower(): option for option in options}
     close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 
 def shown(value: Any, limit: int = 60) -> str:
-    """Writes a value for a message, shortened where it is long."""
+    """Write a value for a message, shortened where it is long."""
     text = (
         {None: "null", True: "true", False: "false"}[value]
         if value is None or isinstance(value, bool)

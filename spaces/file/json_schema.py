@@ -18,7 +18,7 @@ _SPECS = ("Choice", "IntRange", "FloatRange")
 
 
 def schema() -> dict[str, Any]:
-    """Returns the JSON Schema of a space file, with every block's hyperparameters."""
+    """Return the JSON Schema of a space file, with every block's hyperparameters."""
     raw = SpaceFile.model_json_schema()
     definitions = raw.pop("$defs")
     inlined = {name for name in definitions if name.split("_")[0] in _SPECS}
@@ -51,7 +51,7 @@ def schema() -> dict[str, Any]:
 
 
 def _blocks() -> dict[str, Any]:
-    """Returns the hyperparameters of every block, as its constructor declares them."""
+    """Return the hyperparameters of every block, as its constructor declares them."""
     blocks: dict[str, Any] = {}
     for name in block_names():
         try:

@@ -32,18 +32,18 @@ COSTS = {"params": "min", "macs": "min", "latency_ms": "min", "memory_mb": "min"
 
 
 def primary_metrics(task: str) -> dict[str, str]:
-    """The metrics that can be primary, without their part, and their directions."""
+    """Return the metrics that can be primary, without their part, and their directions."""
     metrics = CLASSIFICATION_METRICS if task == "classification" else SEGMENTATION_METRICS
     return {name.removeprefix(MEASURED): direction for name, direction in metrics.items()}
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric lies between 0 and 1, so that its differences do not exceed 1."""
+    """Return whether a metric lies between 0 and 1, so that its differences do not exceed 1."""
     return metric != "loss"
 
 
 def default_grace(epochs: int) -> int:
-    """Epochs that every trial gets where `grace` is not given: a third of the schedule.
+    """Return epochs that every trial gets where `grace` is not given: a third of the schedule.
 
     A zero-initialised block or a slowly filling memory bank shows nothing in the first epochs,
     nor do running statistics that have seen few batches.

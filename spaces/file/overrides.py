@@ -8,7 +8,7 @@ from attnsearch.spaces.file.errors import KeyPath, Place, Problems, SpaceError, 
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
-    """Changes a document as the overrides say, the last one winning.
+    """Change a document as the overrides say, the last one winning.
 
     KEY is dotted, a number names a member of a list: `insert.0.block=gc`. VALUE is YAML:
     `train.lr={float: [0.01, 0.1]}`. Problems with what an override brings name the override.
@@ -77,7 +77,7 @@ def _set(document: Document, parts: list[str], value: Any, place: Place) -> None
 
 
 def _longest_key(node: dict[str, Any], parts: list[str]) -> tuple[str, list[str]]:
-    """Returns the key to descend by; keys may hold dots themselves, such as `my.blocks:Gate`."""
+    """Return the key to descend by; keys may hold dots themselves, such as `my.blocks:Gate`."""
     for length in range(len(parts), 0, -1):
         key = ".".join(parts[:length])
         if key in node:
@@ -90,7 +90,7 @@ def _index(node: list[Any], part: str) -> int | None:
 
 
 def _mark(problems: Problems, path: KeyPath, value: Any, place: Place) -> None:
-    """Makes the override the place of all it brings, and forgets what was there before."""
+    """Make the override the place of all it brings, and forgets what was there before."""
     for table in (problems.keys, problems.values):
         for known in [known for known in table if known[: len(path)] == path]:
             del table[known]

@@ -7,12 +7,12 @@ _FOLDER = Path(__file__).parents[1]
 
 
 def shipped() -> dict[str, Path]:
-    """Returns the shipped space files by name, `resnet` for `resnet.yaml`."""
+    """Return the shipped space files by name, `resnet` for `resnet.yaml`."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
 
 
 def published() -> dict[str, dict[str, Any]]:
-    """Returns the `published` section of the shipped files that have one, by name."""
+    """Return the `published` section of the shipped files that have one, by name."""
     from attnsearch.spaces.file.document import parse, read_text
 
     found = {}
@@ -24,7 +24,7 @@ def published() -> dict[str, dict[str, Any]]:
 
 
 def find_space_file(path: str | Path) -> Path:
-    """Returns the file of a path: itself, or the shipped one where it is missing.
+    """Return the file of a path: itself, or the shipped one where it is missing.
 
     `spaces/resnet.yaml` and `resnet.yaml` work in any folder.
     """

@@ -46,7 +46,7 @@ _NOT_SEARCHED = {
 
 
 def validate(raw: Any, problems: Problems) -> SpaceFile | None:
-    """Checks the keys, types and bounds of a document.
+    """Check the keys, types and bounds of a document.
 
     Mistakes go to `problems`. What is wrong is then left at its default, or replaced by something
     harmless where it is required, so that the rest can be checked in the same go;
@@ -81,14 +81,14 @@ def validate(raw: Any, problems: Problems) -> SpaceFile | None:
 
 
 def explain(error: ValidationError, raw: Any, path: KeyPath, problems: Problems) -> None:
-    """Records what pydantic found wrong with the value at a path."""
+    """Record what pydantic found wrong with the value at a path."""
     details = error.errors(include_url=False)
     for where, message, at_key in _messages(details, raw):
         problems.add((*path, *where), message, at_key=at_key)
 
 
 def locate(loc: tuple[str | int, ...], data: Any) -> KeyPath:
-    """Returns the path in the document that pydantic's location names, without its union tags."""
+    """Return the path in the document that pydantic's location names, without its union tags."""
     path: list[str | int] = []
     for part in loc:
         inside = part in data if isinstance(data, dict) else isinstance(data, list)
@@ -104,7 +104,7 @@ def _is_index(part: str | int, data: list[Any]) -> bool:
 
 
 def _replace(data: dict[str, Any], path: KeyPath) -> None:
-    """Takes the part of a document that is wrong out of it, or puts a stand-in there."""
+    """Take the part of a document that is wrong out of it, or puts a stand-in there."""
     node: Any = data
     for depth, part in enumerate(path):
         here = path[: depth + 1]
@@ -148,7 +148,7 @@ def _messages(
 
 
 def _message(detail: ErrorDetails, path: KeyPath) -> str:
-    """Writes one pydantic error as what was found, what is allowed and what to do."""
+    """Write one pydantic error as what was found, what is allowed and what to do."""
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind_of(value) and kind not in ("choice", "range", "kind"):
         return _not_searchable(path)
@@ -214,7 +214,7 @@ def _allowed_keys(path: KeyPath, data: Any) -> list[str]:
 
 
 def _models_at(path: KeyPath) -> list[type[BaseModel]]:
-    """Returns the models that can stand at a path."""
+    """Return the models that can stand at a path."""
     models: list[type[BaseModel]] = [SpaceFile]
     for part in path:
         if isinstance(part, int):

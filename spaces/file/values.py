@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 def by_type(allowed: str, **tags: str) -> Discriminator:
-    """Tells the members of a union apart by the type of the value."""
+    """Tell the members of a union apart by the type of the value."""
 
     def tag(value: Any) -> str | None:
         kind = "null" if value is None else type(value).__name__
@@ -49,21 +49,21 @@ def by_type(allowed: str, **tags: str) -> Discriminator:
 
 
 def kind_of(value: Any) -> str | None:
-    """Returns which kind of decision a raw value is written as, None for a fixed value."""
+    """Return which kind of decision a raw value is written as, None for a fixed value."""
     if isinstance(value, dict):
         return next((kind for kind in KINDS if kind in value), None)
     return None
 
 
 def label(value: Any) -> str:
-    """Writes a plain value as text that is the same for equal values: words as they are."""
+    """Write a plain value as text that is the same for equal values: words as they are."""
     if isinstance(value, str):
         return value
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two plain values are equal as YAML: 1 and 1.0 are, 1 and true are not."""
+    """Return whether two plain values are equal as YAML: 1 and 1.0 are, 1 and true are not."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):
@@ -74,7 +74,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def range_fault(low: float, high: float, step: float | None, log: bool, prior: Any) -> str | None:
-    """Returns what is wrong with a range, None if it is sound."""
+    """Return what is wrong with a range, None if it is sound."""
     if low >= high:
         return f"the lowest value {low} must lie below the highest {high}"
     if log and low <= 0:
@@ -98,7 +98,7 @@ def range_fault(low: float, high: float, step: float | None, log: bool, prior: A
 class _Spec(Section):
     @classmethod
     def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        """Names every parametrised class alike: the schema shows the members' type anyway."""
+        """Name every parametrised class alike: the schema shows the members' type anyway."""
         return cls.__name__
 
     @model_serializer(mode="wrap")
@@ -112,7 +112,7 @@ class _Spec(Section):
 
 
 def _as_number(value: Any) -> str:
-    """Writes a value so that what Python holds equal is one: 1, 1.0 and true."""
+    """Write a value so that what Python holds equal is one: 1, 1.0 and true."""
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     if isinstance(value, list):
@@ -228,7 +228,7 @@ else:
         """A value of type T, or a choice of such values."""
 
         def __class_getitem__(cls, kind: Any) -> Any:
-            """Returns the annotated union for pydantic."""
+            """Return the annotated union for pydantic."""
             return Annotated[
                 Annotated[kind, Tag("<fixed>")] | Annotated[Choice[kind], Tag("<choice>")],
                 _only("a range", "{choice: [...]}"),
@@ -238,7 +238,7 @@ else:
         """A whole number, a choice of such numbers, or a range."""
 
         def __class_getitem__(cls, kind: Any) -> Any:
-            """Returns the annotated union for pydantic."""
+            """Return the annotated union for pydantic."""
             return Annotated[
                 Annotated[kind, Tag("<fixed>")]
                 | Annotated[Choice[kind], Tag("<choice>")]
@@ -250,7 +250,7 @@ else:
         """A number, a choice of numbers, or a range."""
 
         def __class_getitem__(cls, kind: Any) -> Any:
-            """Returns the annotated union for pydantic."""
+            """Return the annotated union for pydantic."""
             return Annotated[
                 Annotated[kind, Tag("<fixed>")]
                 | Annotated[Choice[kind], Tag("<choice>")]
@@ -262,7 +262,7 @@ else:
         """A value of type T in any form; whether a range suits T is for the caller to judge."""
 
         def __class_getitem__(cls, kind: Any) -> Any:
-            """Returns the annotated union for pydantic."""
+            """Return the annotated union for pydantic."""
             return Annotated[
                 Annotated[kind, Tag("<fixed>")]
                 | Annotated[Choice[kind], Tag("<choice>")]
@@ -273,7 +273,7 @@ else:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON would give it back: lists for tuples."""
+    """Return a value as JSON would give it back: lists for tuples."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, dict):

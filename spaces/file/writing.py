@@ -14,11 +14,11 @@ class _Dumper(yaml.SafeDumper):
     """Writes the scalars of a space file; what YAML 1.1 would read otherwise is quoted as well."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Writes every value out, also where one object stands in two places."""
+        """Write every value out, also where one object stands in two places."""
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Indents the members of a list below its key."""
+        """Indent the members of a list below its key."""
         super().increase_indent(flow, False)
 
 
@@ -60,7 +60,7 @@ _Dumper.add_representer(_Top, _top)
 
 
 def dump(config: Mapping[str, Any]) -> str:
-    """Writes a config, or any part of a space file, as YAML.
+    """Write a config, or any part of a space file, as YAML.
 
     Args:
         config: Plain values: dicts, lists, text, finite numbers, booleans and None.

@@ -20,7 +20,7 @@ _STEP_ONLY = ("step_epochs", "step_factor")
 
 
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what determines a result, in one form: equal for configs that train alike.
+    """Return what determines a result, in one form: equal for configs that train alike.
 
     Left out are names, search, resources, limits, confirm, ablation and forbid, all paths (the
     data is known by its fingerprint, weights by their content), the seed and the number of epochs
@@ -53,7 +53,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weights(setting: Any) -> str | dict[str, Any] | None:
-    """What stands for the weights: the file's content, with the key map where there is one."""
+    """Say what stands for the weights: the file's content, with the key map if there is one."""
     path, rename = weights_file(setting)
     if path is None:
         return None
@@ -98,7 +98,7 @@ def _train(train: Mapping[str, Any], sides: set[str | None], task: str) -> dict[
 
 
 def weights_marker(path: str) -> str:
-    """Returns what stands for a weights file: the SHA-256 of its content, in hexadecimal.
+    """Return what stands for a weights file: the SHA-256 of its content, in hexadecimal.
 
     Raises:
         OSError: The file cannot be read.
@@ -114,5 +114,5 @@ def _content_hash(path: str, modified_ns: int, size: int) -> str:
 
 
 def canonical_text(config: Mapping[str, Any]) -> str:
-    """Returns `canonical` as JSON with sorted keys: equal texts for configs that train alike."""
+    """Return `canonical` as JSON with sorted keys: equal texts for configs that train alike."""
     return json.dumps(canonical(config), sort_keys=True, separators=(",", ":"))

@@ -37,18 +37,18 @@ Warnings = list[str]
 
 
 def check_sections(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
-    """Records every contradiction between the keys of a file, except those of `insert`."""
+    """Record every contradiction between the keys of a file, except those of `insert`."""
     for check in (_network, _data, _train, _search, _plans, _statistics, _resources):
         check(file, problems, warnings)
 
 
 def warn(problems: Problems, warnings: Warnings, path: KeyPath, message: str) -> None:
-    """Adds a warning with its place."""
+    """Add a warning with its place."""
     warnings.append(f"{problems.place(path)}: {'.'.join(map(str, path))}: {message}")
 
 
 def members(value: Any) -> list[Any]:
-    """Returns the values that a key can take: the fixed one, the members, or a range's ends."""
+    """Return the values that a key can take: the fixed one, the members, or a range's ends."""
     if not is_spec(value):
         return [value]
     return list(value.choice) if hasattr(value, "choice") else list(value.ends)
@@ -101,7 +101,7 @@ def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
 
 
 def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
-    """Checks what one network can be: its width, its images' size, its task."""
+    """Check what one network can be: its width, its images' size, its task."""
     network, size = file.network, file.data.image_size
     if (
         backbone.block == "axial"
@@ -263,7 +263,7 @@ def _train(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
 
 
 def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
-    """Yields the settings that no choice makes active, and what would."""
+    """Yield the settings that no choice makes active, and what would."""
     if "sgd" not in members(train.optimizer):
         yield "momentum", "optimizer: sgd"
         yield "nesterov", "optimizer: sgd"
@@ -276,7 +276,7 @@ def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
 
 
 def _differs(train: Train, key: str) -> bool:
-    """Whether a key is set to something else than its default."""
+    """Return whether a key is set to something else than its default."""
     return bool(getattr(train, key) != type(train).model_fields[key].default)
 
 
@@ -401,7 +401,7 @@ def _resources(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
 
 
 def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exists: bool) -> str:
-    """Returns a path in the file as an absolute one.
+    """Return a path in the file as an absolute one.
 
     Args:
         text: The path as written.
@@ -422,7 +422,7 @@ def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exis
 
 
 def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> str:
-    """Returns a data source: a built-in name as it is, a path made absolute."""
+    """Return a data source: a built-in name as it is, a path made absolute."""
     if text in BUILT_IN:
         return text
     found = place_file(text, base, path, problems, exists=False)

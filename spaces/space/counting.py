@@ -90,7 +90,7 @@ def _group_options(
 
 
 def _assignments(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
-    """Yields all values of some decisions, a float range without step at its default."""
+    """Yield all values of some decisions, a float range without step at its default."""
     axes = [
         [(d.name, value) for value in ([d.default()] if d.count is None else d.values())]
         for d in decisions

@@ -55,24 +55,24 @@ class Decision:
     parents: Parents = ()
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether the decision matters, given the values of those that it depends on."""
+        """Return whether the decision matters, given the values of those that it depends on."""
         return not self.parents or any(
             isinstance(values.get(name), str) and values[name] in wanted
             for name, wanted in self.parents
         )
 
     def label(self, value: Any) -> str:
-        """Writes a value as text: words as they are, `module:Class` as Class, lists as JSON."""
+        """Write a value as text: words as they are, `module:Class` as Class, lists as JSON."""
         if self.name.endswith(".block") and isinstance(value, str):
             return block_label(value)
         return label(value)
 
     def encode(self, value: Any) -> Any:
-        """Returns a value as Optuna stores it: lists and dicts become their label."""
+        """Return a value as Optuna stores it: lists and dicts become their label."""
         return label(value) if isinstance(value, list | dict) else value
 
     def decode(self, value: Any) -> Any:
-        """Returns the value that `encode` gave, checked."""
+        """Return the value that `encode` gave, checked."""
         if self.kind == "choice" and isinstance(value, str):
             for choice in self.choices:
                 if isinstance(choice, list | dict) and label(choice) == value:
@@ -80,7 +80,7 @@ class Decision:
         return self.check(value)
 
     def check(self, value: Any) -> Any:
-        """Returns the value as the space writes it.
+        """Return the value as the space writes it.
 
         Raises:
             DecisionError: The value is none of the decision's.
@@ -126,7 +126,7 @@ class Decision:
         return float(value)
 
     def values(self) -> Iterator[Any]:
-        """Goes through all values, the lowest or first one first.
+        """Go through all values, the lowest or first one first.
 
         Raises:
             DecisionError: There is no end of them: a float range without a step.
@@ -152,7 +152,7 @@ class Decision:
         return round((self.high - self.low) / self.step) + 1
 
     def default(self) -> Any:
-        """Returns the prior, else the first member or the middle of the range."""
+        """Return the prior, else the first member or the middle of the range."""
         if self.has_prior:
             return self.prior
         if self.kind == "choice":
@@ -166,7 +166,7 @@ class Decision:
         )
 
     def _at(self, index: int) -> float:
-        """Returns the number so many steps above the lowest, without the noise of floats."""
+        """Return the number so many steps above the lowest, without the noise of floats."""
         assert self.low is not None and self.high is not None and self.step is not None
         if self.kind == "int":
             return int(self.low) + index * int(self.step)
@@ -174,7 +174,7 @@ class Decision:
 
 
 def decision(name: str, spec: Any, parents: Parents = ()) -> Decision:
-    """Makes a decision of a checked `Choice`, `IntRange` or `FloatRange`."""
+    """Make a decision of a checked `Choice`, `IntRange` or `FloatRange`."""
     has_prior = "prior" in spec.model_fields_set and (
         isinstance(spec, Choice) or spec.prior is not None
     )
@@ -200,10 +200,10 @@ def decision(name: str, spec: Any, parents: Parents = ()) -> Decision:
 
 
 def is_spec(value: Any) -> bool:
-    """Whether a checked value is searched rather than fixed."""
+    """Return whether a checked value is searched rather than fixed."""
     return isinstance(value, Choice | IntRange | FloatRange)
 
 
 def block_label(block: str) -> str:
-    """Returns what stands for a block in names: `Class` for `package.module:Class`."""
+    """Return what stands for a block in names: `Class` for `package.module:Class`."""
     return block.rpartition(":")[2].rpartition(".")[2] if ":" in block else block

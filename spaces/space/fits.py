@@ -48,7 +48,7 @@ class Host:
     decoder: str | None = None
 
     def sites(self) -> list[Site]:
-        """Its sites."""
+        """Return its sites."""
         return backbone_sites(self.backbone, self.stem, self.width, self.image_size, self.decoder)
 
 
@@ -93,7 +93,7 @@ class Fits:
     def fault(
         self, host: Host, group: Group, block: str, params: Mapping[str, Any]
     ) -> tuple[str, str] | None:
-        """Returns the first site of a group where a block cannot stand, and why; None if all fit.
+        """Return the first site of a group where a block cannot stand, and why; None if all fit.
 
         Args:
             host: The network.
@@ -108,7 +108,7 @@ class Fits:
     def standing(
         self, host: Host, group: Group, block: str, params: Mapping[str, Any]
     ) -> list[str]:
-        """Returns the sites of a group where a block can stand."""
+        """Return the sites of a group where a block can stand."""
         faulty = {site for site, _ in self._faults(host, group.sites, block, params)}
         return [site.name for site in group.sites if site.name not in faulty]
 
@@ -172,7 +172,7 @@ class Survey:
     infeasible: list[Infeasible] = field(default_factory=list)
 
     def run(self, groups: Sequence[Group]) -> None:
-        """Surveys the groups of a file."""
+        """Survey the groups of a file."""
         members: dict[KeyPath, _Tally] = {}
         for _, entry in itertools.groupby(groups, key=lambda group: group.path):
             self._entry(list(entry), members)
@@ -220,7 +220,7 @@ class Survey:
         tally: _Tally,
         seen: list[tuple[str, dict[KeyPath, bool], str]],
     ) -> bool:
-        """Tries one block in one group with all its hyperparameters; whether any of them fits."""
+        """Try one block in one group with all its hyperparameters; whether any of them fits."""
         combinations, complete = _combinations(option)
         found: list[Infeasible] = []
         stands = False
@@ -254,7 +254,7 @@ class Survey:
         return stands
 
     def _advice(self, groups: list[Group], option: Option) -> str:
-        """Says where a block could stand of the sites that `together` gives it."""
+        """Say where a block could stand of the sites that `together` gives it."""
         combinations, _ = _combinations(option)
         for group in groups:
             for values in combinations[:_MAX_VALUES]:
@@ -272,7 +272,7 @@ class Survey:
 
 
 def _members(option: Option, values: Mapping[str, Any], stands: bool) -> dict[KeyPath, bool]:
-    """Returns the places in the file of the values that were tried."""
+    """Return the places in the file of the values that were tried."""
     places: dict[KeyPath, bool] = {}
     searched = [*option.searched.items(), *([("", option.joint)] if option.joint else [])]
     for key, choice in searched:
@@ -285,7 +285,7 @@ def _members(option: Option, values: Mapping[str, Any], stands: bool) -> dict[Ke
 
 
 def _blamed(option: Option, fault: str) -> KeyPath:
-    """Returns the place of the hyperparameter that a fault names, else that of the block."""
+    """Return the place of the hyperparameter that a fault names, else that of the block."""
     for key, path in option.places.items():
         if key and re.search(rf"\b{re.escape(key)}\b", fault):
             return path
@@ -293,7 +293,7 @@ def _blamed(option: Option, fault: str) -> KeyPath:
 
 
 def _combinations(option: Option) -> tuple[list[dict[str, Any]], bool]:
-    """Returns values of a block's decisions to try, and whether these are all there are."""
+    """Return values of a block's decisions to try, and whether these are all there are."""
     complete = True
     axes = []
     for choice in option.decisions:
@@ -310,7 +310,7 @@ def _combinations(option: Option) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _values(choice: Decision) -> tuple[list[Any], bool]:
-    """Returns values of one decision to try, and whether they stand for all.
+    """Return values of one decision to try, and whether they stand for all.
 
     The ends and the default stand for a range that has too many.
     """

@@ -14,7 +14,7 @@ Hosts = Sequence[tuple[Mapping[str, Any], Host]]
 
 
 def decoder_of(file: SpaceFile) -> str | None:
-    """Returns the decoder of a file's network: `unet` where it needs one and names none."""
+    """Return the decoder of a file's network: `unet` where it needs one and names none."""
     backbone = BACKBONES.get(file.network.backbone)
     if file.task != "segmentation" or (backbone is not None and backbone.task == file.task):
         return None
@@ -22,7 +22,7 @@ def decoder_of(file: SpaceFile) -> str | None:
 
 
 def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], Host]]:
-    """Returns the networks to try blocks in, each with the decision values that make it.
+    """Return the networks to try blocks in, each with the decision values that make it.
 
     Of a range of widths the ends and the default stand for all.
     """
@@ -56,7 +56,7 @@ def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], Host]]:
 
 
 def check_single_images(hosts: Hosts, problems: Problems) -> None:
-    """Records where a batch of one image leaves a network one value to normalise."""
+    """Record where a batch of one image leaves a network one value to normalise."""
     for _, host in hosts:
         if host.batch > 1:
             continue
@@ -74,7 +74,7 @@ def check_single_images(hosts: Hosts, problems: Problems) -> None:
 def check_pretrained_safe(
     groups: Sequence[Group], problems: Problems, warnings: list[str]
 ) -> None:
-    """Warns where a block replaces a convolution, whose weights no gate can keep."""
+    """Warn where a block replaces a convolution, whose weights no gate can keep."""
     replaced: dict[KeyPath, list[str]] = {}
     for group in groups:
         names = [site.name for site in group.sites if site.replaces]

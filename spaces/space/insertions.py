@@ -47,7 +47,7 @@ class Option:
         return [*self.searched.values(), *([self.joint] if self.joint else [])]
 
     def params(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the hyperparameters under values of the decisions, without defaults."""
+        """Return the hyperparameters under values of the decisions, without defaults."""
         chosen = {key: values[choice.name] for key, choice in self.searched.items()}
         return {**self.fixed, **chosen, **(values[self.joint.name] if self.joint else {})}
 
@@ -80,7 +80,7 @@ class Group:
         return NONE in self.options
 
     def option(self, values: Mapping[str, Any]) -> Option:
-        """Returns the block that values of the decisions choose."""
+        """Return the block that values of the decisions choose."""
         if self.decision is None:
             return next(iter(self.options.values()))
         return self.options[values[self.decision.name]]
@@ -95,7 +95,7 @@ class Group:
 def read_groups(
     file: SpaceFile, sites: list[Site] | None, blocks: Blocks, problems: Problems
 ) -> list[Group]:
-    """Reads the entries of a file.
+    """Read the entries of a file.
 
     Args:
         file: The file, checked against the model.
@@ -130,7 +130,7 @@ def read_groups(
 
 
 def _general_settings(file: SpaceFile, blocks: Blocks, problems: Problems) -> dict[str, Settings]:
-    """Reads the `blocks` section."""
+    """Read the `blocks` section."""
     general = {}
     for name, raw in file.blocks.items():
         path: KeyPath = ("blocks", name)
@@ -152,7 +152,7 @@ def _options(
     blocks: Blocks,
     problems: Problems,
 ) -> list[tuple[str, KeyPath, Settings]]:
-    """Reads which blocks an entry can have, each with its place and hyperparameters."""
+    """Read which blocks an entry can have, each with its place and hyperparameters."""
     where: KeyPath = (*path, "block")
     members: list[tuple[str, KeyPath]] = [(str(entry.block), where)]
     if is_spec(entry.block):
@@ -201,7 +201,7 @@ def _match(entry: Entry, path: KeyPath, sites: list[Site], problems: Problems) -
 
 
 def _partition(entry: Entry, found: list[Site]) -> Iterator[tuple[str, str, tuple[Site, ...]]]:
-    """Yields name, pattern and sites of each group of an entry."""
+    """Yield name, pattern and sites of each group of an entry."""
     pattern = entry.at.strip()
     if not found:
         return
@@ -221,7 +221,7 @@ def _partition(entry: Entry, found: list[Site]) -> Iterator[tuple[str, str, tupl
 
 
 def _pattern_name(pattern: str) -> str:
-    """Returns a pattern as part of a decision's name: `layer[2-3].*.conv2` as `layer2-3.conv2`."""
+    """Return a pattern as part of a decision's name: `layer[2-3].*.conv2` as `layer2-3.conv2`."""
     parts = []
     for part in pattern.split("."):
         word = re.sub(r"[\[\]*\s]", "", part).replace(",", "_")
@@ -255,7 +255,7 @@ def _group(
 
 
 def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:
-    """Returns the names that block decisions would have under another `decide:`, with advice."""
+    """Return the names that block decisions would have under another `decide:`, with advice."""
     names: dict[str, str] = {}
     for index, entry in enumerate(file.insert):
         mine = [group for group in groups if group.path == ("insert", index)]

@@ -43,7 +43,7 @@ from attnsearch.spaces.space.space import Setting, Space
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
-    """Reads and checks a space file.
+    """Read and checks a space file.
 
     The file's folder becomes importable where the file names a `module:Class` of its own.
 
@@ -79,7 +79,7 @@ class _Loading:
         self.warnings: list[str] = []
 
     def space(self) -> Space | None:
-        """Returns the space, or None where problems were found."""
+        """Return the space, or None where problems were found."""
         problems, file = self.problems, self.file
         check_sections(file, problems, self.warnings)
         document = self._document()
@@ -118,12 +118,12 @@ class _Loading:
         return space
 
     def _base(self, path: KeyPath) -> Path:
-        """Returns what a path in the file is relative to: its folder, or ours for `--set`."""
+        """Return what a path in the file is relative to: its folder, or ours for `--set`."""
         from_override = self.problems.place(path).line is None
         return Path.cwd() if from_override else self.path.absolute().parent
 
     def _document(self) -> dict[str, Any]:
-        """Returns the file as a plain dict with defaults, choices still in."""
+        """Return the file as a plain dict with defaults, choices still in."""
         file, problems = self.file, self.problems
         document = file.model_dump(by_alias=True)
         data, network = document["data"], document["network"]
@@ -163,7 +163,7 @@ class _Loading:
         return document
 
     def _weights(self) -> str | dict[str, Any] | None:
-        """Returns the weights file, or the file and the key map, its path absolute."""
+        """Return the weights file, or the file and the key map, its path absolute."""
         weights, problems = self.file.network.weights, self.problems
         path: KeyPath = ("network", "weights")
         if isinstance(weights, str):
@@ -214,7 +214,7 @@ class _Loading:
             return None
 
     def _side_losses(self, groups: Sequence[Group]) -> dict[str, list[tuple[str, str]] | None]:
-        """Returns by side loss which block decisions bring it; None where it is always there."""
+        """Return by side loss which block decisions bring it; None where it is always there."""
         sides: dict[str, list[tuple[str, str]] | None] = {}
         for group in groups:
             for block in group.options:
@@ -230,7 +230,7 @@ class _Loading:
     def _settings(
         self, groups: Sequence[Group], sides: Mapping[str, list[tuple[str, str]] | None]
     ) -> Iterator[Setting]:
-        """Yields the searched keys outside `insert`."""
+        """Yield the searched keys outside `insert`."""
         file = self.file
         sections = (
             (("data", "augment"), file.data.augment),
@@ -256,7 +256,7 @@ class _Loading:
                 yield Setting(path, decision(dotted(path), weight, parents))
 
     def _parents(self, key: str) -> tuple[tuple[str, frozenset[str]], ...] | None:
-        """Returns what makes a training setting matter; None where nothing can."""
+        """Return what makes a training setting matter; None where nothing can."""
         train = self.file.train
         needs: dict[str, tuple[str, set[str]]] = {
             "momentum": ("optimizer", {"sgd"}),
@@ -295,7 +295,7 @@ class _Loading:
         return True
 
     def _ordered(self, groups: Sequence[Group], settings: Sequence[Setting]) -> list[Decision]:
-        """Returns all decisions in the order of the file, each after those it depends on."""
+        """Return all decisions in the order of the file, each after those it depends on."""
         found: list[tuple[tuple[int, ...], Decision]] = []
         for number, group in enumerate(groups):
             order = (*self._order(group.path), number)
@@ -363,6 +363,6 @@ class _Loading:
 
 
 def _side_names() -> list[str]:
-    """Returns the side outputs of our own blocks."""
+    """Return the side outputs of our own blocks."""
     named = [getattr(cls, "side_loss", None) for cls in BLOCKS.values()]
     return [name for name in dict.fromkeys(named) if name is not None]

@@ -49,7 +49,7 @@ class Settings:
     places: dict[str, KeyPath] = field(default_factory=dict)
 
     def over(self, base: "Settings") -> "Settings":
-        """Returns these settings where given, those of `base` elsewhere.
+        """Return these settings where given, those of `base` elsewhere.
 
         A joint choice on either side leaves nothing of the base.
         """
@@ -75,7 +75,7 @@ class Blocks:
         self._found: dict[str, type[nn.Module] | None] = {}
 
     def find(self, name: str, path: KeyPath) -> type[nn.Module] | None:
-        """Returns a block's class; None, and a problem, where there is none.
+        """Return a block's class; None, and a problem, where there is none.
 
         Importing a user's module runs it, so whatever it raises is a problem of the file.
         """
@@ -115,7 +115,7 @@ class Blocks:
 def read_settings(
     block: str, cls: type[nn.Module], raw: Any, path: KeyPath, problems: Problems
 ) -> Settings:
-    """Checks the hyperparameters that a file gives for one block.
+    """Check the hyperparameters that a file gives for one block.
 
     Args:
         block: Name of the block.
@@ -155,7 +155,7 @@ def _read_joint(
     path: KeyPath,
     problems: Problems,
 ) -> Any:
-    """Checks `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
+    """Check `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
     before = sum(1 for _ in problems)
     try:
         spec: Any = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
@@ -232,7 +232,7 @@ def _read_one(
 def _explain(
     error: ValidationError, kind: Any, value: Any, path: KeyPath, problems: Problems
 ) -> None:
-    """Records why a value does not have the type that the constructor declares."""
+    """Record why a value does not have the type that the constructor declares."""
     details = error.errors(include_url=False)
     own = ("choice", "range", "kind", "missing", "extra_forbidden")
     shape = [
@@ -253,7 +253,7 @@ def _explain(
 
 
 def _types(cls: Any) -> dict[str, Any]:
-    """Returns the declared types of a constructor's parameters, none where they are unreadable."""
+    """Return the declared types of a constructor's parameters, none where they are unreadable."""
     try:
         return typing.get_type_hints(cls.__init__)
     except Exception:  # a user's annotation may name anything
@@ -262,7 +262,7 @@ def _types(cls: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _adapter(kind: Any) -> "TypeAdapter[Any] | None":
-    """Returns what validates a value of a type in any form, None for a type that JSON lacks."""
+    """Return what validates a value of a type in any form, None for a type that JSON lacks."""
     try:
         return TypeAdapter(SearchableAny[kind])
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
@@ -270,7 +270,7 @@ def _adapter(kind: Any) -> "TypeAdapter[Any] | None":
 
 
 def _words(kind: Any) -> str:
-    """Says what a type is in words."""
+    """Say what a type is in words."""
     plain_words = {
         int: "a whole number",
         float: "a number",
@@ -292,7 +292,7 @@ def _words(kind: Any) -> str:
 
 
 def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> list[str]:
-    """Returns the hyperparameters that have no default and are not given."""
+    """Return the hyperparameters that have no default and are not given."""
     return [
         name
         for name, parameter in hyperparameters(cls).items()
@@ -301,12 +301,12 @@ def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> lis
 
 
 def complete_parameters(block: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all hyperparameters of a block: those given, and the constructor's defaults."""
+    """Return all hyperparameters of a block: those given, and the constructor's defaults."""
     return complete(block, given)
 
 
 def side_loss(block: str) -> str | None:
-    """Returns the key of a block's side output in `train.aux_weight`, None if it has none."""
+    """Return the key of a block's side output in `train.aux_weight`, None if it has none."""
     if block == "none":
         return None
     return getattr(find_block(block), "side_loss", None)

@@ -23,7 +23,7 @@ class Rule:
     conditions: Mapping[str, tuple[Any, ...]]
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether values of the active decisions are the forbidden combination."""
+        """Return whether values of the active decisions are the forbidden combination."""
         return all(
             name in values and any(same(values[name], value) for value in forbidden)
             for name, forbidden in self.conditions.items()
@@ -37,7 +37,7 @@ def read_rules(
     together: Mapping[str, str],
     problems: Problems,
 ) -> list[Rule]:
-    """Reads the `forbid` section.
+    """Read the `forbid` section.
 
     A condition on something that the file fixes is settled here: where it does not hold, its rule
     never does.
@@ -111,7 +111,7 @@ def _unknown(
 
 
 def double_replacements(groups: Sequence[Group], problems: Problems) -> list[Rule]:
-    """Returns rules against two blocks in place of one convolution.
+    """Return rules against two blocks in place of one convolution.
 
     Where neither of two groups can be left empty, that is a problem of the file.
     """
@@ -144,7 +144,7 @@ def double_replacements(groups: Sequence[Group], problems: Problems) -> list[Rul
 
 
 def fixed_names(groups: Sequence[Group]) -> dict[str, Any]:
-    """Returns what the entries fix, by the name that a decision would have."""
+    """Return what the entries fix, by the name that a decision would have."""
     names: dict[str, Any] = {}
     for group in groups:
         if group.decision is not None:

@@ -83,7 +83,7 @@ class Space:
         return str(self.document["task"])
 
     def resolve(self, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Returns the config under values of the decisions.
+        """Return the config under values of the decisions.
 
         Args:
             values: A value for every active decision; those of inactive ones are ignored.
@@ -144,7 +144,7 @@ class Space:
         return chosen
 
     def ask(self, choose: Callable[[Decision], Any]) -> dict[str, Any]:
-        """Asks for a value of every active decision, in order.
+        """Ask for a value of every active decision, in order.
 
         Args:
             choose: Gets a decision and returns its value.
@@ -159,16 +159,16 @@ class Space:
         return values
 
     def prior(self) -> dict[str, Any] | None:
-        """Returns the priors that the file declares by decision name, None if there are none."""
+        """Return the priors that the file declares by decision name, None if there are none."""
         priors = {d.name: d.prior for d in self.decisions if d.has_prior}
         return priors or None
 
     def defaults(self) -> dict[str, Any]:
-        """Returns values for all active decisions: priors, first members, middles of ranges."""
+        """Return values for all active decisions: priors, first members, middles of ranges."""
         return self.ask(lambda decision: decision.default())
 
     def plain(self) -> dict[str, Any] | None:
-        """Returns values under which nothing is inserted, None where some entry forbids that."""
+        """Return values under which nothing is inserted, None where some entry forbids that."""
         if not all(group.allows_none for group in self.groups):
             return None
         empty = {group.decision.name for group in self.groups if group.decision is not None}
@@ -176,7 +176,7 @@ class Space:
         return None if self.forbidden(values) else values
 
     def forbidden(self, values: Mapping[str, Any]) -> str | None:
-        """Returns why a combination is never tried, None if it may be.
+        """Return why a combination is never tried, None if it may be.
 
         A combination is out where a `forbid` rule holds, where two blocks would replace one
         convolution, and where a block cannot stand at one of its sites.
@@ -200,7 +200,7 @@ class Space:
         return None
 
     def host(self, chosen: Mapping[str, Any]) -> Host:
-        """Returns the network that blocks are inserted into, under values of the decisions."""
+        """Return the network that blocks are inserted into, under values of the decisions."""
         network = self.document["network"]
         return Host(
             network["backbone"],
@@ -212,7 +212,7 @@ class Space:
         )
 
     def architecture_count(self) -> int:
-        """Returns the number of different networks in the space.
+        """Return the number of different networks in the space.
 
         A float range without step counts once. The number is exact, with the rules and with what
         cannot be built taken off, while it takes at most 200,000 combinations to find it; beyond
@@ -222,7 +222,7 @@ class Space:
         return count_architectures(self.groups, self.rules, hosts, self.host, self.fits)
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Goes through all combinations that are not forbidden.
+        """Go through all combinations that are not forbidden.
 
         Raises:
             SpaceError: A float range has no step, so that there is no end of them.
@@ -242,7 +242,7 @@ class Space:
 
 
 def _combine(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
-    """Yields all combinations of the active decisions, the last one changing fastest."""
+    """Yield all combinations of the active decisions, the last one changing fastest."""
     values: dict[str, Any] = {}
     remaining: list[Iterator[Any] | None] = []  # None for an inactive decision
     while True:
@@ -278,7 +278,7 @@ def _assign(config: dict[str, Any], path: KeyPath, value: Any, *, drop: bool) ->
 
 
 def complete_train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns training settings without open ends, what has no effect at its default.
+    """Return training settings without open ends, what has no effect at its default.
 
     Args:
         train: The settings; changed on the way.

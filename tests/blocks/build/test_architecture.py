@@ -4,7 +4,13 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.architecture import Insertion, canonical_architecture, complete, describe, expand
+from attnsearch.blocks.build.architecture import (
+    Insertion,
+    canonical_architecture,
+    complete,
+    describe,
+    expand,
+)
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
@@ -137,7 +143,9 @@ def test_the_canonical_form_is_equal_for_equal_networks() -> None:
 )
 def test_the_canonical_form_differs_for_different_networks(change: dict[str, Any]) -> None:
     insert = change.pop("insert", [entry("layer4", "gc")])
-    assert canonical_architecture(config(*insert, **change)) != canonical_architecture(config(entry("layer4", "gc")))
+    assert canonical_architecture(config(*insert, **change)) != canonical_architecture(
+        config(entry("layer4", "gc"))
+    )
 
 
 def test_order_at_one_site_matters() -> None:

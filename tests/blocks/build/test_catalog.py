@@ -11,7 +11,16 @@ import pytest
 from torch import nn
 
 from attnsearch.blocks.build import catalog
-from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters, parameter_docs, source_hash, summary, takes_size
+from attnsearch.blocks.build.catalog import (
+    block_names,
+    can_replace,
+    find_block,
+    hyperparameters,
+    parameter_docs,
+    source_hash,
+    summary,
+    takes_size,
+)
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.mechanisms.se import SE
 from attnsearch.blocks.mechanisms.table import BLOCKS

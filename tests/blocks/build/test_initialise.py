@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.build.initialise import isolated_rng, seeded, tensor_seed
-from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.blocks.build.network import build_network
+from attnsearch.blocks.mechanisms.table import BLOCKS
 
 
 def states(module: nn.Module) -> dict[str, Tensor]:

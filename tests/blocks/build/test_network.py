@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnsearch.blocks.build.network import build_network, build_plain, check_fit, side_outputs
+from attnsearch.blocks.build.sites import BACKBONES, Backbone, backbone_sites, match
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts.resnet import ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.blocks.build.network import build_network, build_plain, check_fit, side_outputs
 from attnsearch.runs.training.losses import auxiliary_loss
-from attnsearch.blocks.build.sites import BACKBONES, Backbone, match, backbone_sites
 
 ADDITIONS = ("stem", "layer*", "layer*.*", "layer*.*.residual", "layer*.*.after_conv*")
 FEW: dict[str, Any] = {

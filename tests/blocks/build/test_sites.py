@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks.build.network import build_network
+from attnsearch.blocks.build.sites import BACKBONES, Site, backbone_sites, blocks_per_stage, match
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts.construct import host_constructor
 from attnsearch.blocks.hosts.host import Inserted
 from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.build.sites import BACKBONES, Site, blocks_per_stage, match, backbone_sites
 
 
 def names(pattern: str, backbone: str = "resnet18") -> list[str]:
@@ -186,7 +186,10 @@ def test_a_site_prints_its_shapes() -> None:
 
 
 def test_sites_need_no_torch() -> None:
-    code = "import sys; from attnsearch.blocks.build.sites import backbone_sites; backbone_sites('resnet152')"
+    code = (
+        "import sys; from attnsearch.blocks.build.sites import backbone_sites;"
+        " backbone_sites('resnet152')"
+    )
     code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -10,7 +10,6 @@ sites       Where blocks can stand: `attnsearch sites`. Needs no Torch, and so a
 apply       `attnsearch predict` and `attnsearch explain`: a trained network on a user's images
 ui          `attnsearch ui`: MLflow's own server on the store that the studies are recorded in
 init        `attnsearch init`: a commented space file for the user's own data
-init_masks  `attnsearch init` for images with masks: the space file of a segmentation
 """
 
 from typing import TYPE_CHECKING

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -41,7 +42,7 @@ class InitError(AttnsearchError):
 
 
 @dataclass(frozen=True)
-class Proposal:
+class SpaceProposal:
     """What is proposed for a data set, and from what.
 
     Attributes:
@@ -74,9 +75,24 @@ class Proposal:
     gpus: bool
     cpus: int
 
+    @property
+    def uneven(self) -> bool:
+        """Whether accuracy would favour the large classes."""
+        return self.imbalance >= _IMBALANCE
+
+    @property
+    def steps(self) -> int:
+        """About how many steps a full training has."""
+        return self.epochs * max(1, len(self.data.train) // self.batch_size)
+
+    @property
+    def limited(self) -> bool:
+        """Whether images are smaller than they could be because there is no GPU."""
+        return not self.gpus and self.native > _LARGEST[self.data.task][0]
+
 
 def write_space(data: str, file: str) -> str:
-    """Write a space file for some data, and returns what to tell the user.
+    """Write a space file for some data, and return what to tell the user.
 
     Args:
         data: `digits` or `scenes`, an .npz file, a folder of class folders, or one with images/
@@ -104,12 +120,12 @@ def write_space(data: str, file: str) -> str:
     except BaseException:
         target.unlink()
         raise
-    found = proposal.data
+    images = proposal.data
     return "\n".join(
         [
-            f"Wrote {file} for {found.classes:,} classes and "
-            f"{plural(len(found.train.labels), 'training image')}.",
-            *(f"  * {note}" for note in found.notes),
+            f"Wrote {file} for {images.classes:,} classes and "
+            f"{plural(len(images.train), 'training image')}.",
+            *(f"  * {note}" for note in images.notes),
             "Read it: the comments say what was chosen and why. Then:",
             f"  attnsearch check {file}",
             f"  attnsearch run {file}",
@@ -117,8 +133,8 @@ def write_space(data: str, file: str) -> str:
     )
 
 
-def propose(data: str, target: Path) -> Proposal:
-    """Look at the data and chooses settings that fit it.
+def propose(data: str, target: Path) -> SpaceProposal:
+    """Look at the data and choose settings that fit it.
 
     Raises:
         InitError: The data is none to propose for.
@@ -151,17 +167,17 @@ def propose(data: str, target: Path) -> Proposal:
         "ignore_index": None,
     }
     try:
-        found = load_data(section, task)
+        images = load_data(section, task)
     except IgnoreIndexError:
         section["ignore_index"] = IGNORED
-        found = load_data(section, task)
-    count = len(found.train.images)
-    shares = np.bincount(found.train.labels, minlength=found.classes)
+        images = load_data(section, task)
+    count = len(images.train)
+    counts = np.bincount(images.train.labels, minlength=images.classes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Proposal(
+    return SpaceProposal(
         name=_name(data),
         source=data if builtin else _source(path, target),
-        data=found,
+        data=images,
         ignore_index=section["ignore_index"],
         native=native,
         image_size=image_size,
@@ -169,109 +185,27 @@ def propose(data: str, target: Path) -> Proposal:
         width=1.0 if gpus else 0.5,
         batch_size=(16 if gpus else 8) if masks else _batch_size(count, gpus),
         epochs=_epochs(count, gpus),
-        imbalance=1.0 if masks else float(shares.max() / max(shares.min(), 1)),
+        imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
         gpus=gpus,
         cpus=max(1, (cores or 1) // torch.cuda.device_count()) if gpus else 1,
     )
 
 
-def space_text(proposal: Proposal) -> str:
+def space_text(proposal: SpaceProposal) -> str:
     """Return the space file of a proposal."""
-    if proposal.data.task == "segmentation":
-        from attnsearch.search.terminal.init_masks import mask_space_text
-
-        return mask_space_text(proposal)
-    p = proposal
-    data = p.data
-    uneven = p.imbalance >= _IMBALANCE
-    objective = "val_balanced_accuracy" if uneven else "val_accuracy"
-    metric = objective.removeprefix("val_")
-    names = ", ".join(data.class_names[:6]) + (", ..." if data.classes > 6 else "")
-    counts = f"{len(data.train.labels)} / {len(data.val.labels)} / {len(data.test.labels)}"
-    lines = [
-        "# A space file for attnsearch: which blocks may stand where, and what else is searched.",
-        "# A value is fixed, or searched: {choice: [a, b]}, {int: [1, 9]}, {float: [0.01, 1]}.",
-        "# `attnsearch check FILE` explains it, `attnsearch run FILE` searches it.",
-        "",
-        f"name: {quoted(p.name)}  # the study, and its experiment in MLflow",
-        "task: classification",
-        "",
-        f"# {data.classes} classes: {comment(names)}",
-        f"# {counts} images for training / validation / test",
-        "data:",
-        f"  source: {quoted(p.source)}",
-        f"  image_size: {p.image_size}  # {size_reason(p)}",
-        "  seed: 0  # fixes the split for all runs",
-        "  # Several images of one patient must not stand in two splits. If names begin with the",
-        '  # patient, as in p12_scan3.png:  groups: "^([^_]+)_"',
-        "  augment:",
-        f"    crop: {max(1, p.image_size // 8)}  # pixels of padding before a random crop",
-        *_flip_lines(p),
-        "    # Also: vflip, rotate, scale, translate, brightness, contrast, noise, erase.",
-        "",
-        "network:",
-        "  backbone: resnet18  # attnsearch sites resnet18: every place for a block",
-        f"  stem: {p.stem}  # {stem_reason(p)}",
-        f"  width: {p.width}  # {width_reason(p)}",
-        "",
-        "# WHERE and WHICH. `none` leaves a place empty; attnsearch blocks: what else there is.",
-        "insert:",
-        "  - at: layer4  # after the last stage, on the smallest map",
-        "    block: {choice: [none, ecrm, gc, cbam]}",
-        "  - at: layer[3-4].*.residual  # inside every block of stages 3 and 4",
-        "    block: {choice: [none, se, eca, coordinate]}",
-        "    decide: stage  # one choice for each stage; together: one for both; each: one a site",
-        "  - at: layer[2-3].*.conv2  # in place of these 3x3 convolutions",
-        "    block: {choice: [none, psa, scconv]}",
-        "    decide: stage",
-        "",
-        "# Their hyperparameters; attnsearch blocks NAME explains them.",
-        "blocks:",
-        "  ecrm: {bank_size: {int: [10, 40], step: 10}}",
-        "  gc: {ratio: {choice: [0.0625, 0.125, 0.25]}}",
-        "  se: {reduction: {choice: [8, 16]}}",
-        "  psa: {groups: {choice: [[1, 4, 8, 16], [1, 1, 1, 1]]}}",
-        "",
-        "train:",
-        f"  epochs: {p.epochs}  # about {steps(p):,} steps; weak trials are stopped earlier",
-        f"  batch_size: {p.batch_size}",
-        "  optimizer: sgd",
-        "  lr: {float: [0.01, 0.3], log: true, prior: 0.05}",
-    ]
-    if uneven:
-        lines.append(
-            f"  class_weights: balanced  # the largest class has {p.imbalance:.1f} times the "
-            "images of the smallest"
-        )
-    lines += [
-        "",
-        "search:",
-        "  sampler: tpe",
-        "  scheduler: asha  # stops weak trials early; none: every trial runs to its end",
-        f"  trials: {40 if p.gpus else 16}",
-        f"  objectives: {{{objective}: max}}"
-        + ("  # accuracy would favour the large classes" if uneven else ""),
-        "  seed: 0",
-        "",
-        "# Networks that are too large need not be trained:",
-        "# limits: {params: 12e6, macs: 2e9}",
-        "# Combinations that make no sense:",
-        "# forbid: [{layer4.block: ecrm, layer3.conv2.block: psa}]",
-        "",
-        "# The best few and their controls again, on seeds that the search has not seen. Verdicts",
-        "# need 5 seeds; `check` says which differences so many can find.",
-        "confirm: {top: 2, seeds: 5, controls: [baseline, capacity, tuned_baseline]}",
-        "# Then the winner without each of its blocks; also positions, blocks, ofat, pairwise:",
-        "ablation: {plans: [loco], seeds: 5}",
-        f"# smallest_effect: 0.01  # the least gain of {metric} that matters",
-        "",
-        resources_line(p),
-    ]
-    return "\n".join(lines) + "\n"
+    environment = Environment(
+        loader=PackageLoader("attnsearch.search.terminal", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"scalar": _scalar, "one_line": _one_line}
+    return environment.get_template(f"{proposal.data.task}.yaml.jinja").render(p=proposal)
 
 
 def _native_size(path: Path) -> int:
-    """Return median of the shorter sides of the images of a source, in pixels."""
+    """Return the median of the shorter sides of the images of a source, in pixels."""
     if path.is_dir():
         sides = [side for file in _some_images(path) if (side := _short_side(file)) is not None]
         return round(statistics.median(sides)) if sides else 32
@@ -330,47 +264,6 @@ def _epochs(count: int, gpus: bool) -> int:
     return min(max(round(images / max(count, 1)), least), most)
 
 
-def steps(p: Proposal) -> int:
-    """Return about how many steps a full training has."""
-    return p.epochs * max(1, len(p.data.train.labels) // p.batch_size)
-
-
-def size_reason(p: Proposal) -> str:
-    """Return why images get this size."""
-    if p.image_size == p.native:
-        return "the images' own size"
-    if p.image_size > p.native:
-        return f"enlarged from {p.native} pixels: the last stage sees an eighth of it"
-    limited = not p.gpus and p.native > _LARGEST[p.data.task][0]
-    why = "; small, since there is no GPU here: raise it where there is one" if limited else ""
-    return f"the images' shorter side has {p.native} pixels (median){why}"
-
-
-def stem_reason(p: Proposal) -> str:
-    """Return what the stem does."""
-    if p.stem == "small":
-        return "3x3 without pooling: the images are small already"
-    return "7x7, stride 2, pooling: quarters the map before stage 1"
-
-
-def width_reason(p: Proposal) -> str:
-    """Return why the network has this width."""
-    return "the published width" if p.gpus else "half the published width: no GPU here"
-
-
-def _flip_lines(p: Proposal) -> list[str]:
-    if p.source == "digits":
-        return ["    flip: false  # a mirrored digit is another sign"]
-    return ["    flip: true  # false where left and right differ in meaning"]
-
-
-def resources_line(p: Proposal) -> str:
-    """Return what a trial gets."""
-    if p.gpus:
-        return f"resources: {{cpus: {p.cpus}, gpus: 1}}  # per trial; gpus: 0.5 puts two on a GPU"
-    return f"resources: {{cpus: {p.cpus}, gpus: 0}}  # per trial: one trial on each CPU core"
-
-
 def _name(data: str) -> str:
     stem = Path(data).expanduser().absolute().name.removesuffix(".npz") or "data"
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._")[:60]
@@ -383,13 +276,13 @@ def _source(path: Path, target: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def quoted(text: str) -> str:
+def _scalar(text: str) -> str:
     """Return a text as a YAML scalar that is read as text."""
-    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text)
+    unquoted = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text)
     reserved = text.lower() in ("true", "false", "null")
-    return text if plain and not reserved else json.dumps(text, ensure_ascii=False)
+    return text if unquoted and not reserved else json.dumps(text, ensure_ascii=False)
 
 
-def comment(text: str) -> str:
-    """Return a text on one line, whatever a folder is called."""
+def _one_line(text: str) -> str:
+    """Return a text for a comment, whatever a folder is called."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -47,6 +47,7 @@ SETTINGS = {
 WORKER = "attnsearch.search.workers.worker"
 FOLDER_PREFIX = "attnsearch-"
 LOCK = "in-use"
+ROUNDING = 1e-9  # lost in dividing by shares: ten trials of 0.1 fit
 
 
 class ClusterError(AttnsearchError):
@@ -72,13 +73,27 @@ class Need:
         """Threads that a trial computes with."""
         return max(1, int(self.cpus))
 
-    def fit(self, cpus: float, cards: float) -> int:
-        """Count the trials that fit on a machine; no trial has parts of two cards."""
-        by_cpu = int(cpus / self.cpus + 1e-9)
-        if not self.gpus:
-            return by_cpu
-        share = int(1 / self.gpus + 1e-9) if self.gpus <= 1 else 1 / self.gpus
-        return min(by_cpu, int(cards * share + 1e-9))
+
+def fit(need: Need, cpus: float, gpus: float) -> int:
+    """Count the trials that one machine runs side by side.
+
+    A trial never has parts of two cards. So trials that take 0.3 of a card are three to a card,
+    six to two cards, and not the 6.67 that would fill them; and trials that take two cards are
+    one on a machine with three.
+
+    Args:
+        need: What each trial takes.
+        cpus: CPUs that may be used, a container's quota counted, see `runs.machine`.
+        gpus: Cards that may be used; they count only where a trial takes some.
+
+    Returns:
+        How many; 0 where not even one fits, which a study refuses with a `ClusterError`.
+    """
+    by_cpu = int(cpus / need.cpus + ROUNDING)
+    if not need.gpus:
+        return by_cpu
+    trials_a_card = int(1 / need.gpus + ROUNDING) if need.gpus <= 1 else 1 / need.gpus
+    return min(by_cpu, int(gpus * trials_a_card + ROUNDING))
 
 
 @dataclass(frozen=True)
@@ -133,7 +148,7 @@ def running_cluster(
             # One of this Ray's CPUs for each trial: it starts as many processes as it has CPUs
             # and has them import torch before they are needed, which are then just enough.
             cpus, cards = available_cpus(), gpu_count() if need.gpus else 0
-            workers = min(need.fit(cpus, cards), most)
+            workers = min(fit(need, cpus, cards), most)
             if not workers:
                 raise _too_little(need, f"this machine has {cpus} CPUs and {cards} GPUs")
             warm = {"OMP_NUM_THREADS": str(need.threads), "RAY_preload_python_modules": WORKER}
@@ -178,12 +193,12 @@ def _joined(folder: Path, need: Need, most: int) -> Cluster:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    fit = sum(need.fit(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
-    if not fit:
+    room = sum(fit(need, node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
+    if not room:
         offers = [f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes]
         raise _too_little(need, f"the machines of this Ray have {'; '.join(offers)}")
     bundle = {"CPU": need.cpus, "GPU": need.gpus}
-    return Cluster(folder, min(fit, most), bundle, len(nodes))
+    return Cluster(folder, min(room, most), bundle, len(nodes))
 
 
 def _too_little(need: Need, have: str) -> ClusterError:

@@ -12,13 +12,14 @@ from attnsearch.search.workers.cluster import (
     LOCK,
     Need,
     available_cpus,
+    fit,
     gpu_count,
     temporary_folder,
 )
 
 
 @pytest.mark.parametrize(
-    ("need", "cpus", "cards", "fit"),
+    ("need", "cpus", "cards", "count"),
     [
         (Need(1), 8, 0, 8),
         (Need(3), 8, 0, 2),
@@ -28,13 +29,15 @@ from attnsearch.search.workers.cluster import (
         (Need(1, 0.25), 8, 2, 8),
         (Need(1, 0.3), 8, 2, 6),  # three to a card, none across two
         (Need(4, 0.25), 8, 2, 2),
+        (Need(1, 0.1), 32, 1, 10),
+        (Need(1, 2), 8, 3, 1),
         (Need(1, 1), 8, 0, 0),
     ],
 )
 def test_trials_fit_by_cpus_and_by_shares_of_a_card(
-    need: Need, cpus: float, cards: float, fit: int
+    need: Need, cpus: float, cards: float, count: int
 ) -> None:
-    assert need.fit(cpus, cards) == fit
+    assert fit(need, cpus, cards) == count
 
 
 def test_threads_are_the_whole_cpus_of_a_trial() -> None:

@@ -341,7 +341,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InPr
             return MirrorReport("", 0, 0, None)
 
     trainer = InProcess()
-    monkeypatch.setattr(engine, "cluster", no_cluster)
+    monkeypatch.setattr(engine, "running_cluster", no_cluster)
     monkeypatch.setattr(engine, "LateMirror", NoMirror)
     monkeypatch.setattr(executor, "execute", trainer)
     monkeypatch.setattr(records, "HEARTBEAT_SECONDS", 1000)

@@ -11,7 +11,8 @@ import click
 import pytest
 
 from attnsearch.search import cli as cli_module
-from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call, cli
+from attnsearch.search.cli import call, cli
+from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 COMMANDS = {
     "run": {"space", "--set", "--fresh", "--until"},

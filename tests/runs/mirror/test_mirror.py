@@ -454,7 +454,8 @@ def test_a_server_that_hangs_does_not_hold_the_study(
 
 END_WHILE_DRAWING = """
 import threading
-from attnsearch.runs import mirror as mirror_module, plots
+from attnsearch.runs.figures import plots
+from attnsearch.runs.mirror import mirror as mirror_module
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.mirror import Mirror
 

@@ -17,7 +17,8 @@ from attnsearch.runs import report
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import make_report
-from attnsearch.runs.reports.reporting import ReportError, collect, verdict_lines, write_report
+from attnsearch.runs.reports.reporting import ReportError, verdict_lines, write_report
+from attnsearch.runs.results.collect import collect_study
 from attnsearch.runs.results.frames import study_frames
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.search.cli import call
@@ -51,7 +52,7 @@ def small_plan(**changes: Any) -> Plan:
 
 def told(ledger: Ledger, study_id: int) -> tuple[str, dict[str, pd.DataFrame]]:
     """The report as Markdown, without its escapes, and its tables."""
-    result = collect(ledger, study_id)
+    result = collect_study(ledger, study_id)
     return markdown_report(make_report(result)).replace("\\", ""), study_frames(result)
 
 
@@ -334,11 +335,11 @@ def test_best_is_marked_only_where_it_beats_every_other_arm(
     confirmed: Path, finished: Path, tmp_path: Path
 ) -> None:
     ledger = edited(confirmed, tmp_path)
-    (act,) = collect(ledger, 1).acts
+    (act,) = collect_study(ledger, 1).acts
     assert [arm.label for arm in act.arms if arm.best] == ["gc@layer4"]
 
     with Ledger(finished / "attnsearch.db") as ledger:  # two candidates, never compared
-        assert not any(arm.best for arm in collect(ledger, 1).acts[0].arms)
+        assert not any(arm.best for arm in collect_study(ledger, 1).acts[0].arms)
 
 
 def test_the_validation_score_of_a_best_checkpoint_is_no_result(
@@ -389,7 +390,7 @@ def test_folds_are_averaged_over_seeds(ledger: Ledger, tmp_path: Path) -> None:
         groups = np.array([f"p{i // 3}" for i in range(made.IMAGES)])
         made.run_arm(ledger, study, plan, arm.label, scores, more={"groups": groups})
     ledger.open_test("test1", row.id)
-    (act,) = collect(ledger, study.id).acts
+    (act,) = collect_study(ledger, study.id).acts
     first = act.find("gc@layer4")
     by_fold = np.array([run.score for run in first.runs], float).reshape(5, 2).mean(1)
     assert first.summary is not None and first.summary.n == 5

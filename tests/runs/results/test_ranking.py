@@ -9,10 +9,10 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.results.ranking import (
     best,
     leaderboard,
+    leaderboard_note,
     markdown,
-    summary,
     trials_frame,
-    write,
+    write_leaderboard,
 )
 
 
@@ -61,7 +61,7 @@ def test_arms_do_not_enter_the_searchs_table(made_up: Ledger) -> None:
 def test_the_files_hold_what_the_frame_holds(made_up: Ledger, tmp_path: Path) -> None:
     study = made_up.find_study("digits")
     frame = leaderboard(study, made_up.trials(study.id))
-    write(frame, tmp_path)
+    write_leaderboard(frame, tmp_path)
     table = pd.read_csv(tmp_path / "leaderboard.csv")
     assert table["name"].tolist() == frame["name"].tolist()
     assert table["val_accuracy"].tolist()[:4] == pytest.approx([0.8, 0.7, 0.6, 0.9])
@@ -81,14 +81,14 @@ def test_a_study_without_runs_has_an_empty_table(tmp_path: Path) -> None:
     frame = trials_frame(ledger, study)
     assert len(frame) == 0
     assert "val_dice" in frame
-    write(frame, tmp_path)
+    write_leaderboard(frame, tmp_path)
     assert markdown(frame).count("\n") == 2
-    assert "no runs yet" in summary(study, [])
+    assert "no runs yet" in leaderboard_note(study, [])
 
 
 def test_the_summary_names_the_winners_and_warns(made_up: Ledger) -> None:
     study = made_up.find_study("digits")
-    text = summary(study, made_up.trials(study.id))
+    text = leaderboard_note(study, made_up.trials(study.id))
     assert "3 finished, 1 stopped, 1 failed, 1 infeasible" in text
     assert "Best `val_accuracy` (max): **0.8** by `001 gc@layer4`" in text
     assert "psa@layer3" not in text  # stopped early

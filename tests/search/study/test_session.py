@@ -115,8 +115,8 @@ def test_a_finished_study_is_not_touched_again(
     space = load_space(write_space())
     done = run_study(space, ledger=ledger)
     assert done.state == "finished"
-    trained, cluster = len(in_process.jobs), engine.cluster
-    monkeypatch.setattr(engine, "cluster", lambda *_: pytest.fail("Ray is not needed"))
+    trained, cluster = len(in_process.jobs), engine.running_cluster
+    monkeypatch.setattr(engine, "running_cluster", lambda *_: pytest.fail("Ray is not needed"))
     again = run_study(space, ledger=ledger)
     assert [row.ended for row in again.trials] == [row.ended for row in done.trials]
 
@@ -127,7 +127,7 @@ def test_a_finished_study_is_not_touched_again(
     assert (one.state, len(one.trials), one.best) == ("finished", 1, 0)
 
     # So is every trial of another study that needs the same runs, each in its own place.
-    monkeypatch.setattr(engine, "cluster", cluster)
+    monkeypatch.setattr(engine, "running_cluster", cluster)
     taken = run_study(load_space(space.path, ["name=other"]), ledger=ledger)
     assert [row.id for row in taken.trials] == [row.id for row in done.trials]
     assert all(str(row.reused_from).startswith("tiny") for row in taken.trials)
@@ -335,7 +335,7 @@ def test_a_stop_before_the_first_trial_leaves_nothing_running(
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "cluster", interrupted)
+    monkeypatch.setattr(engine, "running_cluster", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(space, ledger=ledger)
     (study,) = ledger.studies()

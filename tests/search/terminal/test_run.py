@@ -14,8 +14,9 @@ import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT, call
-from attnsearch.search.study import ablate as ablation
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
+from attnsearch.search.study import ablation
 from attnsearch.search.study import session as engine
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.session import StudyResult

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.blocks.build import build_network, build_plain
+    from attnsearch.blocks.build import Site, build_network, build_plain
     from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError, WeightsError
     from attnsearch.blocks.hosts import AxialBlock, SCBottleneck
     from attnsearch.blocks.mechanisms import (
@@ -30,5 +30,6 @@ if TYPE_CHECKING:
         SCConv,
         SimAM,
     )
+    from attnsearch.blocks.measure import check_block
 
 face(__name__)

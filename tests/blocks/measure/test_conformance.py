@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError
-from attnsearch.blocks.measure.conformance import CHECKS, check_block
+from attnsearch.blocks import check_block
+from attnsearch.blocks.measure.conformance import CHECKS
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
 NAMES = [

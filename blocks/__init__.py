@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.build import Site, build_network, build_plain
     from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError, WeightsError
     from attnsearch.blocks.hosts import AxialBlock, SCBottleneck
+    from attnsearch.blocks.measure import check_block
     from attnsearch.blocks.mechanisms import (
         BLOCKS,
         CBAM,
@@ -30,6 +31,5 @@ if TYPE_CHECKING:
         SCConv,
         SimAM,
     )
-    from attnsearch.blocks.measure import check_block
 
 face(__name__)

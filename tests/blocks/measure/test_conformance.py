@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnsearch.blocks.errors import AttnsearchError, BlockError
 from attnsearch.blocks import check_block
+from attnsearch.blocks.errors import AttnsearchError, BlockError
 from attnsearch.blocks.measure.conformance import CHECKS
 from attnsearch.blocks.mechanisms.table import BLOCKS
 

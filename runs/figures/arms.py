@@ -12,14 +12,13 @@ from attnsearch.runs.results import (
     difference_text,
     factor,
     interval_text,
-    is_share,
-    metric_name,
     metric_text,
     percent,
     points,
     unit,
 )
 from attnsearch.runs.statistics import Comparison
+from attnsearch.spaces.file import is_share, metric_name
 
 STYLES = {"better": ("good", "d"), "worse": ("bad", "s")}
 """Verdict -> colour class and shape; all other verdicts are neutral circles."""

@@ -7,18 +7,17 @@ from attnsearch.runs.figures.arms import Figure, drawn
 from attnsearch.runs.figures.plots import pareto_front
 from attnsearch.runs.figures.svg import Canvas, Scale, shortened, text_width
 from attnsearch.runs.results import (
-    COSTS,
     PLAIN_ROLES,
     ActResult,
     StudyResult,
     cost_text,
     factor,
     is_number,
-    metric_name,
     metric_text,
     unit,
 )
 from attnsearch.runs.words import quantity
+from attnsearch.spaces.file import COSTS, COUNTED, metric_name
 
 _MOST_NAMES = 10
 
@@ -87,7 +86,7 @@ def _cost_figure(
         return None
     times = factor(metric)
     front = pareto_front([(point.cost, point.score) for point in found], goal)
-    title = f"{metric_name(metric)} against {_in_title(COSTS[cost])}"
+    title = f"{metric_name(metric)} against {_in_title(COSTS[cost].header)}"
     title = title[:1].upper() + title[1:]
     label = "; ".join(
         f"{p.name}: {cost_text(cost, p.cost)}, {metric_text(metric, p.score)}" for p in found
@@ -103,7 +102,7 @@ def _cost_figure(
             canvas.line(left, up(tick), right, up(tick), "grid")
             canvas.text(left - 8, up(tick) + 4, words, "small", anchor="end")
         for tick in across.ticks:
-            words = quantity(tick) if cost in ("params", "macs") else f"{tick:g}"
+            words = quantity(tick) if cost in COUNTED else f"{tick:g}"
             canvas.text(across(tick), bottom + 18, words, "small", anchor="middle")
         canvas.line(left, bottom, right, bottom, "axis")
         stairs: list[tuple[float, float]] = []
@@ -126,7 +125,7 @@ def _cost_figure(
             if point.plain:
                 canvas.dot(x, y, "ring", size=9, title=words)
         name_points(canvas, found, front, across, up, times)
-        axis = f"{COSTS[cost]} →"
+        axis = f"{COSTS[cost].header} →"
         canvas.text(right, bottom + 36, axis, "small", anchor="end")
         canvas.height = canvas.legend(
             bottom + 58,

@@ -16,11 +16,10 @@ from attnsearch.runs.results import (
     best,
     factor,
     is_number,
-    is_share,
-    metric_name,
     metric_text,
 )
 from attnsearch.runs.words import plural
+from attnsearch.spaces.file import is_share, metric_name
 
 _COLOURS = 6
 _LONGEST_LEGEND = 44

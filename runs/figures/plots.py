@@ -12,6 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.results import PLAIN_ROLES, SEARCH_ROLES, best
+from attnsearch.spaces.file import COSTS, COUNTED
 
 BLUE, ORANGE, RED, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 GREY, INK = "#9A9A9A", "#222222"
@@ -19,13 +20,6 @@ GREY, INK = "#9A9A9A", "#222222"
 _DPI = 150
 _MOST_LABELS = 8
 _LONGEST_LABEL = 34
-
-COST_LABELS = {
-    "params": "Parameters",
-    "macs": "Multiply-accumulates per image",
-    "latency_ms": "Forward latency (ms)",
-    "memory_mb": "Peak memory (MB)",
-}
 
 
 def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure]:
@@ -43,7 +37,7 @@ def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure
     metric, goal = next(iter(study.objectives.items()))
     if study.importances and any(study.importances.values()):
         figures["importances"] = plot_importances(study.importances)
-    for cost in ("params", "macs"):
+    for cost in COUNTED:
         if any(cost in trial.costs and trial.state == "finished" for trial in searched):
             figures[f"cost_{cost}"] = plot_cost(searched, metric, goal, cost)
     if any(metric in epoch for trial in searched for epoch in trial.epochs):
@@ -222,8 +216,8 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
         axes.plot([], [], " ", label=_short(trial.name))
     axes.margins(x=0.06, y=0.12)
     _title(axes, f"{_words(metric)} against cost")
-    axes.set(xlabel=COST_LABELS.get(cost, cost), ylabel=_words(metric))
-    if cost in ("params", "macs"):
+    axes.set(xlabel=COSTS[cost].axis, ylabel=_words(metric))
+    if cost in COUNTED:
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
@@ -370,8 +364,8 @@ def _score(trial: TrialRow, metric: str) -> float | None:
 
 def _words(name: str) -> str:
     """Return a metric's name in words: ``val_accuracy`` -> ``Validation accuracy``."""
-    if name in COST_LABELS:
-        return COST_LABELS[name]
+    if name in COSTS:
+        return COSTS[name].axis
     words = name.replace("val_", "validation ").replace("train_", "training ").replace("_", " ")
     return words[:1].upper() + words[1:]
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from attnsearch.spaces.file import CLASSIFICATION, default_objective
+
 STUDY_STATES = ("running", "interrupted", "finished", "failed")
 RUN_STATES = ("running", "finished", "stopped", "failed", "infeasible", "interrupted")
 FINAL_STATES = ("finished", "stopped", "failed", "infeasible", "interrupted")
@@ -61,8 +63,7 @@ class StudyRow:
         declared = (self.document.get("search") or {}).get("objectives")
         if declared:
             return dict(declared)
-        segments = self.document.get("task") == "segmentation"
-        return {"val_dice" if segments else "val_accuracy": "max"}
+        return default_objective(self.document.get("task") or CLASSIFICATION)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Numbers that predictions earn.
 
-classification  Classification metrics, equal to scikit-learn's and cheap enough for every epoch
+classification  Metrics of class predictions, equal to scikit-learn's and cheap enough for every
+                epoch
 masks           Overlap and distance of predicted and true masks, per image and pooled
-scores          Secondary metrics, from the stored predictions of single images
+
+What is true of a metric by its name (direction, share, words) stands in `spaces/file/measures`; a
+new one is an entry there and a function here, in `OF_CLASSES`, `OF_MASKS` or `OF_MASK`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,10 +15,11 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.metrics.classification import (
         balanced_accuracy,
+        choose_threshold,
         classification_metrics,
         macro_f1,
+        secondary_metrics,
     )
-    from attnsearch.runs.metrics.masks import confusion, hd95, per_image, shares, summary
-    from attnsearch.runs.metrics.scores import choose_threshold, secondary_metrics
+    from attnsearch.runs.metrics.masks import OF_MASK, confusion, per_image, shares, summary
 
 face(__name__)

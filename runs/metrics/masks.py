@@ -20,17 +20,26 @@ way round. Borders and distances are scipy's (`binary_erosion`, `distance_transf
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.readers import IGNORED, class_key, scored_classes
+from attnsearch.spaces.file import METRICS
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
-SHARES = ("dice", "iou", "precision", "recall")
+
+OF_MASKS: dict[str, Callable[[Floats, Counts, Counts], Floats]] = {
+    "dice": lambda both, true, predicted: 2 * both / (true + predicted),
+    "iou": lambda both, true, predicted: both / (true + predicted - both),
+    "precision": lambda both, true, predicted: np.where(predicted > 0, both / predicted, 0.0),
+    "recall": lambda both, true, predicted: np.where(true > 0, both / true, 0.0),
+}
+"""What computes a share from the pixels of a class in both masks, the true and the predicted one,
+(...,) each, by its name in `METRICS` of `spaces`."""
 
 
 def confusion(predicted: NDArray[np.integer], truth: NDArray[np.integer], classes: int) -> Counts:
@@ -41,21 +50,18 @@ def confusion(predicted: NDArray[np.integer], truth: NDArray[np.integer], classe
 
 
 def shares(counts: Counts) -> dict[str, Floats]:
-    """Return dice, IoU, precision and recall of each class (..., K) from confusions (..., K, K).
+    """Return each of `OF_MASKS` of each class, (..., K), from confusions (..., K, K).
 
     NaN where a class is in neither mask.
     """
     both = counts.diagonal(axis1=-2, axis2=-1).astype(np.float64)
     true, predicted = counts.sum(-1), counts.sum(-2)
-    union = true + predicted - both
+    present = true + predicted > 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = {
-            "dice": 2 * both / (true + predicted),
-            "iou": both / union,
-            "precision": np.where(predicted > 0, both / predicted, 0.0),
-            "recall": np.where(true > 0, both / true, 0.0),
+        return {
+            name: np.where(present, share(both, true, predicted), np.nan)
+            for name, share in OF_MASKS.items()
         }
-    return {name: np.where(union > 0, values, np.nan) for name, values in found.items()}
 
 
 def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
@@ -86,7 +92,7 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
         class_names: One per class.
 
     Returns:
-        `dice`, `iou`, `precision`, `recall` per image; `dice_pooled` and `iou_pooled`; `accuracy`,
+        Each of `OF_MASKS` per image; `dice_pooled` and `iou_pooled`; `accuracy`,
         the share of pixels that are right, pooled; with more than two classes `dice_<class>` and
         `iou_<class>` per image, over the images that have the class in either mask.
     """
@@ -96,7 +102,9 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
     }
     pooled, total = shares(counts.sum(0)), counts.sum()
     scored = scored_classes(class_names)
-    for name in ("dice", "iou"):
+    for name in OF_MASKS:
+        if f"{name}_pooled" not in METRICS:
+            continue
         value = float(_mean(pooled[name][scored], axis=0))
         empty = math.isnan(value) and len(class_names) == 2 and total > 0
         found[f"{name}_pooled"] = 1.0 if empty else value
@@ -105,8 +113,9 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
         each = shares(counts)
         for k in scored:
             key = class_key(class_names[k])
-            found[f"dice_{key}"] = float(_mean(each["dice"][:, k], axis=0))
-            found[f"iou_{key}"] = float(_mean(each["iou"][:, k], axis=0))
+            for name, values in each.items():
+                if METRICS[name].by_class:
+                    found[f"{name}_{key}"] = float(_mean(values[:, k], axis=0))
     return found
 
 
@@ -135,6 +144,10 @@ def hd95(
         else:
             distances.append(_border_distance(ours, theirs))
     return float(np.mean(distances)) if distances else math.nan
+
+
+OF_MASK = {"hd95": hd95}
+"""What computes a metric of one image that takes too long for every epoch, by its name."""
 
 
 def _border_distance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:

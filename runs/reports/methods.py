@@ -8,15 +8,9 @@ from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.readers import NAME as SCENES_NAME
 from attnsearch.runs.readers import SCENES
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
-from attnsearch.runs.results import (
-    ActResult,
-    StudyResult,
-    metric_name,
-    metric_text,
-    percent,
-    points,
-)
+from attnsearch.runs.results import ActResult, StudyResult, metric_text, percent, points
 from attnsearch.runs.words import listed, plural
+from attnsearch.spaces.file import metric_name
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12

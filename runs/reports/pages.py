@@ -32,8 +32,9 @@ from attnsearch.runs.reports.tables import (
     secondary_table,
     trouble_table,
 )
-from attnsearch.runs.results import COSTS, ActResult, StudyResult, metric_name
+from attnsearch.runs.results import ActResult, StudyResult
 from attnsearch.runs.words import plural
+from attnsearch.spaces.file import COSTS, COUNTED, metric_name
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _search_figures(result: StudyResult) -> list[Figure]:
         ranks(result),
         heatmap("Block by site in exploring", words, explored_cells(result)),
         *importances(result.study.importances or {}),
-        *(cost_of_trials(result, cost) for cost in ("params", "macs")),
+        *(cost_of_trials(result, cost) for cost in COUNTED),
         curves_of_trials(result),
     ]
     return [figure for figure in drawn if figure is not None]

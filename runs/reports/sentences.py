@@ -11,7 +11,6 @@ from attnsearch.runs.results import (
     difference_text,
     interval_text,
     is_number,
-    metric_name,
     metric_text,
     p_phrase,
     percent,
@@ -26,6 +25,7 @@ from attnsearch.runs.statistics import (
     judge_claim,
 )
 from attnsearch.runs.words import listed, plural
+from attnsearch.spaces.file import metric_name
 
 
 def verdict_sentences(result: StudyResult) -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from attnsearch.runs.results import (
-    COSTS,
     ActResult,
     ArmResult,
     StudyResult,
@@ -13,9 +12,7 @@ from attnsearch.runs.results import (
     difference_text,
     interval_text,
     is_number,
-    is_share,
     leaderboard,
-    metric_name,
     metric_text,
     p_text,
     percent,
@@ -29,6 +26,7 @@ from attnsearch.runs.statistics import (
     Comparison,
     verdict_text,
 )
+from attnsearch.spaces.file import COSTS, is_share, metric_name
 
 _MOST_TRIALS = 20
 
@@ -118,7 +116,7 @@ def arm_table(act: ActResult) -> Table:
     headers = [
         *("Arm", "Inserted", score_header(metric), "SD", "n"),
         *(f"Δ{' (points)' if is_share(metric) else ''}", f"{level} interval", "Simultaneous"),
-        *("p (Holm)", "Verdict", *COSTS.values(), "Validation", "Notes"),
+        *("p (Holm)", "Verdict", *(cost.header for cost in COSTS.values()), "Validation", "Notes"),
     ]
     rows = []
     for arm in act.arms:
@@ -382,8 +380,10 @@ def leaderboard_table(result: StudyResult) -> Table:
                 cells.append(Cell(cost_text(cost, value), value if is_number(value) else None))
         cells.append(Cell(str(record["epochs"]), float(record["epochs"])))
         rows.append(cells)
-    objectives = [COSTS.get(name) or score_header(name) for name in study.objectives]
-    costs = [name for cost, name in COSTS.items() if cost not in study.objectives]
+    objectives = [
+        COSTS[name].header if name in COSTS else score_header(name) for name in study.objectives
+    ]
+    costs = [cost.header for name, cost in COSTS.items() if name not in study.objectives]
     notes = [
         "Selected maxima on one seed: the best of several trials looks better than it is. No "
         "result; the confirmation trains on fresh seeds.",

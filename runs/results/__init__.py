@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from attnsearch.runs.results.frames import study_frames
     from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult, insertions
     from attnsearch.runs.results.numbers import (
-        COSTS,
         MINUS,
         cost_text,
         difference_text,
         factor,
         interval_text,
         is_number,
-        is_share,
-        metric_name,
         metric_text,
         p_phrase,
         p_text,

@@ -18,7 +18,7 @@ from attnsearch.runs.results.model import (
     insertions,
     row_comparison,
 )
-from attnsearch.runs.results.numbers import COSTS, is_number
+from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.predictions import Predictions
 from attnsearch.runs.results.ranking import SEARCH_ROLES
 from attnsearch.runs.statistics import (
@@ -31,6 +31,7 @@ from attnsearch.runs.statistics import (
     compare,
     summarise,
 )
+from attnsearch.spaces.file import COSTS
 
 _FAILED = ("failed", "infeasible", "stopped")
 _NOT_COMPARED = ("source", "fold", "folds", "development")

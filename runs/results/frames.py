@@ -6,9 +6,10 @@ import pandas as pd
 
 from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult
-from attnsearch.runs.results.numbers import COSTS, is_number
+from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.ranking import leaderboard
 from attnsearch.runs.statistics import Comparison, Interval
+from attnsearch.spaces.file import COSTS
 
 
 def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:

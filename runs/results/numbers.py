@@ -4,75 +4,9 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from attnsearch.runs.words import quantity
-
-SHARES = frozenset(
-    {
-        "accuracy",
-        "balanced_accuracy",
-        "f1",
-        "auroc",
-        "auprc",
-        "dice",
-        "iou",
-        "dice_pooled",
-        "iou_pooled",
-        "precision",
-        "recall",
-        "calibration_error",
-        "sensitivity",
-        "specificity",
-        "f1_at_threshold",
-    }
-)
-"""Metrics that are shares of 1; written in percent."""
-
-NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "macro F1",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "nll": "NLL",
-    "loss": "loss",
-    "brier": "Brier score",
-    "calibration_error": "calibration error",
-    "f1_at_threshold": "F1 at the threshold",
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd95": "HD95",
-}
-
-PARTS = {"val": "validation", "test": "test", "train": "training"}
-
-COSTS = {
-    "params": "Params",
-    "macs": "MACs",
-    "latency_ms": "Latency (ms)",
-    "memory_mb": "Memory (MB)",
-}
-"""The costs that a table shows, with their headers."""
+from attnsearch.spaces.file import COUNTED, is_share
 
 MINUS = "\N{MINUS SIGN}"
-
-
-def bare(metric: str) -> str:
-    """Return a metric without the part of the data: ``val_accuracy`` is accuracy."""
-    part, _, rest = metric.partition("_")
-    return rest if part in PARTS and rest else metric
-
-
-def is_share(metric: str) -> bool:
-    """Return whether a metric is written in percent."""
-    name = bare(metric)
-    return name in SHARES or name.startswith(("dice_", "iou_"))
-
-
-def metric_name(metric: str) -> str:
-    """Return a metric in words: ``val_balanced_accuracy`` -> ``validation balanced accuracy``."""
-    name = bare(metric)
-    part = metric[: len(metric) - len(name)].rstrip("_")
-    words = NAMES.get(name, name.replace("_", " "))
-    return f"{PARTS[part]} {words}" if part else words
 
 
 def unit(metric: str) -> str:
@@ -140,7 +74,7 @@ def cost_text(cost: str, value: Any) -> str:
     """Return a cost as it stands in tables; empty where it was not measured."""
     if not is_number(value):
         return ""
-    return quantity(value) if cost in ("params", "macs") else f"{value:.3g}"
+    return quantity(value) if cost in COUNTED else f"{value:.3g}"
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
+from attnsearch.spaces.file import COUNTED
 
 SEARCH_ROLES = ("trial", "plain")
 """The roles that the search chooses among; ``plain`` is the plain network as trial 0."""
@@ -111,7 +112,7 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
     frame = leaderboard(study, trials)
     frame = frame[frame["state"] == "finished"].head(_SUMMARY_ROWS)
     if len(frame):
-        columns = ["name", *study.objectives, "params", "macs", "epochs"]
+        columns = ["name", *study.objectives, *COUNTED, "epochs"]
         parts.append(markdown(frame[[column for column in columns if column in frame]]))
         parts.append("These are selected maxima on the search's seed: confirm before reporting.")
     return "\n\n".join(parts)

@@ -13,7 +13,7 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.metrics import confusion, hd95, per_image, shares, summary
+from attnsearch.runs.metrics import OF_MASK, confusion, per_image, shares, summary
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.augment import Augment
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation
@@ -137,32 +137,33 @@ class Segmentation:
         *,
         every: bool = False,
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Return metrics as `mask_metrics.summary` names them, with `loss`, and each image's.
+        """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
 
         Returns:
-            The metrics, with `hd95` if `every`; and `names` (list of M images), `dice`, `iou`,
-            `precision`, `recall` and, if `every`, `hd95` (M,), with several classes `dice_classes`
+            The metrics, with those of `OF_MASK` if `every`; and `names` (list of M images), each
+            of `OF_MASKS` and, if `every`, of `OF_MASK` (M,), with several classes `dice_classes`
             (M, K), and `groups` where the data has groups.
         """
         masks = part.masks
         assert masks is not None
         loss = _PixelLoss()
-        counts, distances = [], []
+        counts = []
+        slow: dict[str, list[float]] = {name: [] for name in OF_MASK if every}
         for image, predicted in predicted_masks(network, masks, images, normalisation, loss):
             truth = masks.original(image)
             counts.append(confusion(predicted, truth, len(self._class_names)))
-            if every:
-                distances.append(hd95(predicted, truth, self._class_names))
+            for name, values in slow.items():
+                values.append(OF_MASK[name](predicted, truth, self._class_names))
         confusions = np.stack(counts)
         metrics = {"loss": loss.mean, **summary(confusions, self._class_names)}
         said: dict[str, Any] = {"names": list(part.names)}
         said |= per_image(confusions, self._class_names)
         if len(self._class_names) > 2:
             said["dice_classes"] = shares(confusions)["dice"]
-        if every:
-            said["hd95"] = np.array(distances)
-            known = said["hd95"][~np.isnan(said["hd95"])]
-            metrics["hd95"] = float(known.mean()) if len(known) else float("nan")
+        for name, values in slow.items():
+            said[name] = np.array(values)
+            defined = said[name][~np.isnan(said[name])]
+            metrics[name] = float(defined.mean()) if len(defined) else float("nan")
         if part.groups is not None:
             said["groups"] = list(part.groups)
         return metrics, said

@@ -171,26 +171,15 @@ class Training:
         images, targets = self._task.augment(images, self._task.targets(index), draws)
         return self.normalisation.normalise(images), targets
 
-    def predictions(self, split: str = "val") -> dict[str, Any]:
-        """Return what the network of the epoch that counts says about every image of a split.
-
-        Args:
-            split: "train", "val" or "test".
-
-        Returns:
-            What the task's `evaluate` keeps of each image.
-        """
-        return self.evaluate(split)[1]
-
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Return scores of the network of the epoch that counts on a split, and its `predictions`.
+        """Return the scores of the network of the epoch that counts on a split, and what it says.
 
         Args:
             split: "train", "val" or "test".
 
         Returns:
-            The task's metrics, those included that are too slow for every epoch, and the
-            predictions.
+            The task's metrics, those included that are too slow for every epoch, and what its
+            `evaluate` keeps of each image.
         """
         part = self._split(split)
         images = self._images[split] if split in self._images else self._upload(part.images)
@@ -201,7 +190,7 @@ class Training:
         """Return a picture of the worst and median validation images of a segmentation.
 
         Args:
-            said: What `predictions("val")` gave.
+            said: What `evaluate("val")` told of each image.
 
         Returns:
             The bytes of a PNG, see `panels`.

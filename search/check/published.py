@@ -5,7 +5,7 @@ from typing import Any
 
 from attnsearch.search.check.survey import Example
 from attnsearch.search.text import paragraph, table
-from attnsearch.spaces.file import published
+from attnsearch.spaces.file import COUNTED, published
 
 _ROUNDED = 5  # digits; a figure with more is exact
 
@@ -15,7 +15,7 @@ def networks_text() -> str:
     rows = [
         (
             f"spaces/{name}.yaml",
-            *(_stated(facts[key]) if key in facts else "-" for key in ("params", "macs")),
+            *(_stated(facts[key]) if key in facts else "-" for key in COUNTED),
             f"{facts['about']}. {facts['code']}",
         )
         for name, facts in published().items()

@@ -14,6 +14,7 @@ from attnsearch.runs.words import duration, value_text
 from attnsearch.search.propose import Objectives
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.text import paragraph, plural, quantity, score, table
+from attnsearch.spaces.file import COUNTED
 
 BASELINE = "baseline"  # the role of the plain network that is trained beside a search
 
@@ -225,7 +226,7 @@ def leaderboard_text(
     front: set[int] = set()
     if len(objectives) > 1:
         front = set(Objectives(objectives).best(_finished(ranked, objectives)))
-    costs = [name for name in ("params", "macs") if name not in objectives]
+    costs = [name for name in COUNTED if name not in objectives]
     headers = ["", "trial", *objectives, *costs, "time", "inserted"]
     rows = [
         (

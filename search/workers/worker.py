@@ -30,9 +30,9 @@ from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpac
 from attnsearch.runs.training import Training
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report, excess
+from attnsearch.spaces.file import COUNTED, SEGMENTATION
 
 CHECKPOINT = "training.pt"
-MEASURED = ("latency_ms", "memory_mb")  # costs that take a forward or backward pass to know
 
 
 class Trainee(Protocol):
@@ -55,14 +55,11 @@ class Trainee(Protocol):
     def costs(self) -> dict[str, float]:
         """Return costs of the network."""
 
-    def predictions(self, split: str = "val") -> dict[str, Any]:
-        """Return what the network says about every image of a split."""
-
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         """Return the network's scores on a split, and what it says about every image."""
 
     def panel(self, said: Mapping[str, Any]) -> bytes:
-        """Return a picture of validation images, given what `predictions` told of them."""
+        """Return a picture of validation images, given what `evaluate` told of them."""
 
     def result_state(self) -> dict[str, Tensor]:
         """Return the trained state dict."""
@@ -245,7 +242,7 @@ class Worker(Trainable):  # type: ignore[misc]
             "macs": count_macs(training.network, shape),
         }
         found = excess(self._costs, limits)
-        if not any(value > 0 for value in found.values()) and set(limits) & set(MEASURED):
+        if not any(value > 0 for value in found.values()) and set(limits) - set(COUNTED):
             self._costs = training.costs()
             found = excess(self._costs, limits)
         return found if any(value > 0 for value in found.values()) else {}
@@ -253,20 +250,23 @@ class Worker(Trainable):  # type: ignore[misc]
     def _finish(self, training: Trainee, report: Report) -> None:
         self._costs = report.costs = training.costs()
         report.state = "finished"
-        report.result = training.result
         report.violations = excess(report.costs, self._job.limits)
-        report.predictions = {
-            split: training.predictions(split) for split in self._job.predictions
-        }
         data = self._datasets[self._job.dataset]
+        masked = data.task == SEGMENTATION
+        evaluated = {
+            split: training.evaluate(split)
+            for split in dict.fromkeys((*self._job.predictions, *(["val"] if masked else [])))
+        }
+        report.predictions = {split: evaluated[split][1] for split in self._job.predictions}
+        report.result = dict(training.result)
+        # What takes too long for every epoch comes to what the epoch measured.
+        for name, value in evaluated["val"][0].items() if "val" in evaluated else ():
+            if value == value:
+                report.result.setdefault(f"val_{name}", value)
         packed = pack_weights(training.result_state(), interface(data))
         report.weights = np.frombuffer(packed, np.uint8)
-        if data.task == "segmentation":
-            said = report.predictions.get("val") or training.predictions("val")
-            known = said["hd95"][~np.isnan(said["hd95"])]
-            if len(known):  # it takes too long for every epoch
-                report.result = {**report.result, "val_hd95": float(known.mean())}
-            report.panel = _panel(training, said)
+        if masked:
+            report.panel = _panel(training, evaluated["val"][1])
 
     def _forget(self) -> None:
         """Free what the last training held, cycles and the card's cache included."""

@@ -7,6 +7,8 @@ errors          What is wrong with a space file: every problem with its place, a
 keys            The keys of a space file: types, bounds, defaults and what each is for
 keys_search     The keys of a space file that say what is done with the space: search, confirm,
                 ablation
+measures        What a run is measured by: the metrics of its predictions, and the costs of its
+                network
 keys_weights    The `network.weights` key: a file, or a file and a key map
 keys_published  The `published` section: what the authors of a network state, beside which `check`
                 counts
@@ -36,14 +38,20 @@ if TYPE_CHECKING:
     )
     from attnsearch.spaces.file.json_schema import schema
     from attnsearch.spaces.file.keys import Entry, GroupsPattern, GroupsTable, SpaceFile, Train
-    from attnsearch.spaces.file.keys_search import (
-        CLASSIFICATION_METRICS,
+    from attnsearch.spaces.file.keys_search import Scheduler, default_grace
+    from attnsearch.spaces.file.measures import (
+        CLASSIFICATION,
         COSTS,
+        COUNTED,
         MEASURED,
-        SEGMENTATION_METRICS,
-        Scheduler,
-        default_grace,
+        METRICS,
+        PARTS,
+        SEGMENTATION,
+        default_objective,
+        find_metric,
         is_share,
+        metric_name,
+        objectives,
         primary_metrics,
     )
     from attnsearch.spaces.file.overrides import apply_overrides

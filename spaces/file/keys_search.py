@@ -4,42 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
+from attnsearch.spaces.file.measures import COSTS
 from attnsearch.spaces.file.values import Count, Positive, Section, Seed, by_type
 
-CLASSIFICATION_METRICS = {
-    "val_accuracy": "max",
-    "val_balanced_accuracy": "max",
-    "val_f1": "max",
-    "val_auroc": "max",
-    "val_loss": "min",
-}
-SEGMENTATION_METRICS = {
-    "val_dice": "max",
-    "val_iou": "max",
-    "val_dice_pooled": "max",
-    "val_iou_pooled": "max",
-    "val_precision": "max",
-    "val_recall": "max",
-    "val_accuracy": "max",
-    "val_loss": "min",
-}
-MEASURED = "val_"
-"""What the names of metrics begin with that every epoch measures on the validation part."""
-
 Repeats = Annotated[int, Field(ge=1, le=1000)]
-
-COSTS = {"params": "min", "macs": "min", "latency_ms": "min", "memory_mb": "min"}
-
-
-def primary_metrics(task: str) -> dict[str, str]:
-    """Return the metrics that can be primary, without their part, and their directions."""
-    metrics = CLASSIFICATION_METRICS if task == "classification" else SEGMENTATION_METRICS
-    return {name.removeprefix(MEASURED): direction for name, direction in metrics.items()}
-
-
-def is_share(metric: str) -> bool:
-    """Return whether a metric lies between 0 and 1, so that its differences do not exceed 1."""
-    return metric != "loss"
 
 
 def default_grace(epochs: int) -> int:
@@ -110,10 +78,10 @@ class Search(Section):
 class Limits(Section):
     """Upper limits, checked on the built network before it trains."""
 
-    params: Positive | None = Field(None, description="Parameters.")
-    macs: Positive | None = Field(None, description="Multiply-adds for one image.")
-    latency_ms: Positive | None = Field(None, description="Milliseconds for one image.")
-    memory_mb: Positive | None = Field(None, description="Peak megabytes of a training step.")
+    params: Positive | None = Field(None, description=COSTS["params"].limit)
+    macs: Positive | None = Field(None, description=COSTS["macs"].limit)
+    latency_ms: Positive | None = Field(None, description=COSTS["latency_ms"].limit)
+    memory_mb: Positive | None = Field(None, description=COSTS["memory_mb"].limit)
 
 
 class Confirm(Section):

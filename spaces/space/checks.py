@@ -12,10 +12,8 @@ from typing import Any
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.spaces.file import (
-    CLASSIFICATION_METRICS,
     COSTS,
     MEASURED,
-    SEGMENTATION_METRICS,
     GroupsPattern,
     KeyPath,
     Problems,
@@ -24,6 +22,7 @@ from attnsearch.spaces.file import (
     Train,
     is_share,
     nearest,
+    objectives,
     primary_metrics,
     shown,
 )
@@ -282,8 +281,8 @@ def _differs(train: Train, key: str) -> bool:
 
 def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
     search, path = file.search, ("search",)
-    metrics = CLASSIFICATION_METRICS if file.task == "classification" else SEGMENTATION_METRICS
-    known = {**metrics, **COSTS}
+    metrics = objectives(file.task)
+    known = {**metrics, **dict.fromkeys(COSTS, "min")}
     for index, (name, direction) in enumerate(search.objectives.items()):
         where = (*path, "objectives", name)
         if problems.wrong(("task",)):

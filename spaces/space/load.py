@@ -20,6 +20,7 @@ from attnsearch.spaces.file import (
     SpaceError,
     SpaceFile,
     apply_overrides,
+    default_objective,
     dotted,
     find_space_file,
     nearest,
@@ -145,8 +146,7 @@ class _Loading:
             named = search["scheduler"].items()
             search["scheduler"] = {key: value for key, value in named if value is not None}
         if not search["objectives"]:
-            metric = "val_accuracy" if file.task == "classification" else "val_dice"
-            search["objectives"] = {metric: "max"}
+            search["objectives"] = default_objective(file.task)
         if document["primary_metric"] is None:
             document["primary_metric"] = next(iter(search["objectives"])).removeprefix(MEASURED)
         ablation, confirm = file.ablation, file.confirm

@@ -64,12 +64,13 @@ class FakeTraining:
     def costs(self) -> dict[str, float]:
         return {"params": 10.0, "macs": 20.0, "latency_ms": 5.0, "memory_mb": 1.0}
 
-    def predictions(self, split: str = "val") -> dict[str, Any]:
-        return {
+    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        said = {
             "names": ["x"],
             "labels": np.zeros(1, np.int64),
             "probabilities": np.ones((1, 2), np.float32),
         }
+        return {}, said
 
     def result_state(self) -> dict[str, Tensor]:
         return dict(self.network.state_dict())

@@ -96,9 +96,6 @@ class Cheap:
     def costs(self) -> dict[str, float]:
         return {"params": 1.0, "macs": 1.0, "latency_ms": 1.0, "memory_mb": 1.0}
 
-    def predictions(self, split: str = "val") -> dict[str, Any]:
-        return self.evaluate(split)[1]
-
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         part = getattr(self.data, split)
         score = self.network.weight.item() - 0.01

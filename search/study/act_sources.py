@@ -16,13 +16,13 @@ from attnsearch.search.plans import run_config
 from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.study.exploring import LOST_MAX, POLL_SECONDS
 from attnsearch.search.study.records import Entry, Records
-from attnsearch.search.workers import Evaluation, Job, Outcome, Report, Source
+from attnsearch.search.workers import Evaluation, Job, Jobs, Outcome, Report
 from attnsearch.spaces import Space
 
 ENDED = ("finished", "failed", "infeasible", "stopped")
 
 
-class Closable(Source, Protocol):
+class Closable(Jobs, Protocol):
     """A source that may hold a job which nobody asked for."""
 
     def close(self) -> None:
@@ -37,10 +37,10 @@ class Acts:
             have ended, so what is planned next may depend on them.
     """
 
-    def __init__(self, acts: Iterator[Source]) -> None:
+    def __init__(self, acts: Iterator[Jobs]) -> None:
         self._acts = acts
-        self._current: Source | None = None
-        self._open: dict[int, Source] = {}
+        self._current: Jobs | None = None
+        self._open: dict[int, Jobs] = {}
         self._ready: Job | None = None
         self._over = False
 

@@ -44,7 +44,7 @@ from attnsearch.search.study.events import ActInfo
 from attnsearch.search.study.exploring import Explorer
 from attnsearch.search.study.stage import Stage, act_name, rank_candidates, tested, usable
 from attnsearch.search.text import plural
-from attnsearch.search.workers import Evaluation, Source
+from attnsearch.search.workers import Evaluation, Jobs
 from attnsearch.spaces import Space
 
 TUNED_BASELINE = "tuned_baseline"
@@ -68,7 +68,7 @@ class StudyActs:
 
     def sources(
         self, explorer: Explorer | None, until: str, *, confirm: bool = True
-    ) -> Generator[Source, None, None]:
+    ) -> Generator[Jobs, None, None]:
         """Return the sources of all acts, in order.
 
         Args:
@@ -126,7 +126,7 @@ class StudyActs:
         }
         return [rows[number] for number in objectives.ranked(scores)]
 
-    def _confirm(self) -> Generator[Source, None, list[PlanRow]]:
+    def _confirm(self) -> Generator[Jobs, None, list[PlanRow]]:
         """Train the candidates and their controls, chooses the winner, opens the test part.
 
         Returns:
@@ -156,13 +156,13 @@ class StudyActs:
         yield from self._test(row, winner)
         return plans
 
-    def _ablate(self, row: PlanRow) -> Iterator[Source]:
+    def _ablate(self, row: PlanRow) -> Iterator[Jobs]:
         yield from self._train(row, [])
         yield from self._test(row, None)
 
     def _ablation_plans(
         self, config: dict[str, Any] | None
-    ) -> Generator[Source, None, list[PlanRow]]:
+    ) -> Generator[Jobs, None, list[PlanRow]]:
         """Plan the ablations around a config, and stores the plans."""
         stage, rows = self.stage, []
         if config is None:
@@ -187,7 +187,7 @@ class StudyActs:
                 stage.note(f"ablation {name}: {message}")
         return rows
 
-    def _retune(self, plan: Plan) -> Generator[Source, None, Plan]:
+    def _retune(self, plan: Plan) -> Generator[Jobs, None, Plan]:
         """Tune the training settings of each arm, every one with the budget of the search."""
         if tuning_space(self.stage.space, plan.arms[0].config) is None:
             self.stage.note(
@@ -214,7 +214,7 @@ class StudyActs:
             ),
         )
 
-    def _tune(self, space: Space, arm: str) -> Generator[Source, None, dict[str, Any] | None]:
+    def _tune(self, space: Space, arm: str) -> Generator[Jobs, None, dict[str, Any] | None]:
         """Search the training settings of one network; returns its best config, if any."""
         stage = self.stage
         act = TUNING if arm == TUNED_BASELINE else f"{TUNING} {arm}"
@@ -267,7 +267,7 @@ class StudyActs:
             name = f"{arm} ({number})"
         return name
 
-    def _train(self, row: PlanRow, messages: Sequence[str]) -> Iterator[Source]:
+    def _train(self, row: PlanRow, messages: Sequence[str]) -> Iterator[Jobs]:
         """Train the runs of a plan."""
         stage, plan = self.stage, row.plan
         act = act_name(plan)
@@ -329,7 +329,7 @@ class StudyActs:
         stage.mirror.wake()
         return ranking[0][0]
 
-    def _test(self, row: PlanRow, winner: str | None) -> Iterator[Source]:
+    def _test(self, row: PlanRow, winner: str | None) -> Iterator[Jobs]:
         """Open the test part for a plan that asks for it, and ends the plan."""
         stage, plan = self.stage, row.plan
         if plan.part != "test":

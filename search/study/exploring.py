@@ -1,6 +1,6 @@
 """The exploring act: proposes trials, passes over what is known, and takes their outcomes.
 
-A `Source` for `attnsearch.search.workers.execute`. What it knows of earlier sessions it reads
+A `Jobs` for `attnsearch.search.workers.execute`. What it knows of earlier sessions it reads
 from the ledger when it is made, so that a study goes on as if it had not been interrupted.
 """
 

@@ -18,7 +18,7 @@ from ray.tune.stopper import Stopper
 
 from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need
-from attnsearch.search.workers.job import Job, Outcome, Report, Source
+from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
 from attnsearch.search.workers.searcher import Feed, Watch
 from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
 
@@ -26,7 +26,7 @@ LOST_IN_A_ROW = 3  # jobs whose workers never began, until it is taken for a fau
 
 
 def execute(
-    source: Source,
+    source: Jobs,
     cluster: Cluster,
     datasets: Mapping[str, DataSet],
     *,
@@ -111,7 +111,7 @@ class _Guarded:
             this one's disk.
     """
 
-    def __init__(self, source: Source, stop: Callable[[], bool], *, ship: bool) -> None:
+    def __init__(self, source: Jobs, stop: Callable[[], bool], *, ship: bool) -> None:
         self._source = source
         self._stop = stop
         self._ship = ship

@@ -117,23 +117,23 @@ class Outcome:
     traceback: str | None = None
 
 
-class Source(Protocol):
+class Jobs(Protocol):
     """Where jobs come from and their outcomes go; called from the driver's thread only."""
 
     def next_job(self) -> Job | None:
-        """Return next job; None where there is none now. `exhausted` says whether one may come."""
+        """Return the next job; None where there is none now, see `exhausted`."""
 
     def exhausted(self) -> bool:
         """Return whether no job will come any more, whatever those still running bring."""
 
     def started(self, job: Job) -> None:
-        """A worker begins with it; once more when it goes on after a pause."""
+        """Hear that a worker begins with a job; once more when it goes on after a pause."""
 
     def reported(self, job: Job, report: Report) -> None:
-        """An epoch was trained."""
+        """Take in an epoch that was trained, or a network that was evaluated."""
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        """It ended, once for every job that `next_job` gave."""
+        """Take in how a job ended, once for every job that `next_job` gave."""
 
 
 def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from attnsearch.search.workers.job import Job, Outcome, Report, Source
+from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
 
 
 class Feed(Searcher):  # type: ignore[misc]
@@ -30,7 +30,7 @@ class Feed(Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        source: Source,
+        source: Jobs,
         active: Callable[[], int],
         paused: Callable[[], int],
         workers: int,
@@ -82,7 +82,7 @@ class Watch(Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        source: Source,
+        source: Jobs,
         stop: Callable[[], bool],
         kill: Callable[[Trial], None],
         crash: Callable[[Job], str],

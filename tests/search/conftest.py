@@ -18,7 +18,7 @@ from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.mirror.mirror import MirrorReport
 from attnsearch.runs.training.train import Diverged
 from attnsearch.search.workers.cluster import Cluster, Need, running_cluster
-from attnsearch.search.workers.job import Job, Outcome, Report, Source
+from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
 from attnsearch.search.workers.worker import Worker, make_training
 
 
@@ -267,7 +267,7 @@ class InProcess:
 
     def __call__(
         self,
-        source: Source,
+        source: Jobs,
         cluster: Cluster,
         datasets: Mapping[str, DataSet],
         *,
@@ -294,7 +294,7 @@ class InProcess:
             source.started(job)
             source.ended(job, self._train(worker, source, job, scheduler))
 
-    def _train(self, worker: Worker, source: Source, job: Job, scheduler: Any) -> Outcome:
+    def _train(self, worker: Worker, source: Jobs, job: Job, scheduler: Any) -> Outcome:
         trial = _Standin(job)
         scheduler.on_trial_add(None, trial)
         while True:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -52,21 +53,65 @@ _STUDY_FIELDS = (
 )
 
 
-def steady(text: str) -> str:
-    """Numbers with more digits than a machine vouches for, at ten digits.
+_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[-+]?\d+)?(?![\w.])")
+_DIGITS = 8  # from so many decimals on a number is computed, and no two machines agree to the last
 
-    Sums and the functions of statistics may differ in their last bits between processors.
+
+def steady(text: str) -> str:
+    """A text whose longest numbers are cut to ten digits.
+
+    Sums and the functions of statistics differ in their last bits between processors.
     """
-    return re.sub(
-        r"(?<![\w.])-?\d+\.\d{12,}(e[-+]?\d+)?(?![\w.])",
-        lambda found: repr(float(f"{float(found[0]):.10g}")),
+    return _NUMBER.sub(
+        lambda found: (
+            repr(float(f"{float(found[0]):.10g}")) if _decimals(found[0]) > 11 else found[0]
+        ),
         text,
     )
 
 
+def settled(before: str, now: str) -> str:
+    """The text as it is now, with the numbers of before where they differ by nothing that counts.
+
+    Quantiles of Student's t differ by 1e-10 between releases of scipy. What has few digits, or
+    has lost some, is compared as it is written.
+    """
+    lines, earlier = now.split("\n"), before.split("\n")
+    if len(lines) == len(earlier):
+        lines = [_settled(*pair) for pair in zip(earlier, lines, strict=True)]
+    return "\n".join(lines)
+
+
+def _settled(before: str, now: str) -> str:
+    if before == now or _NUMBER.sub("#", before) != _NUMBER.sub("#", now):
+        return now
+    pairs = zip(_NUMBER.findall(before), _NUMBER.findall(now), strict=True)
+    numbers = iter([_nearer(*pair) for pair in pairs])
+    return _NUMBER.sub(lambda _: next(numbers), now)
+
+
+def _nearer(before: str, now: str) -> str:
+    computed = max(_decimals(before), _decimals(now)) >= _DIGITS
+    near = math.isclose(float(before), float(now), rel_tol=1e-8, abs_tol=1e-10)
+    return before if computed and near else now
+
+
+def _decimals(number: str) -> int:
+    return len(number.partition("e")[0].partition(".")[2])
+
+
 def without_drawings(page: str) -> str:
-    """A page with what stands between <svg ...> and </svg> left out."""
-    return re.sub(r"(?s)<svg\b.*?</svg>", "<svg>a drawing</svg>", page)
+    """A page with what is drawn left out; the words that stand for a figure are kept.
+
+    A figure is drawn once for wide screens and once for narrow ones; that counts as one.
+    """
+
+    def words(drawing: re.Match[str]) -> str:
+        label = re.search(r'aria-label="[^"]*"', drawing[1])
+        return f"<svg {label[0] if label else ''}>...</svg>"
+
+    page = re.sub(r"(?s)(<svg\b[^>]*>).*?</svg>", words, page)
+    return re.sub(r"(<svg [^>]*>\.\.\.</svg>)(?:\s*\1)+", r"\1", page)
 
 
 # ---- spaces ----
@@ -311,12 +356,23 @@ def _run(client: MlflowClient, run: Run, names: Mapping[str, str], params: int) 
         for mark, name in names.items():
             value = value.replace(mark, f"<{name}>")
         out.append(f"  tag {key} = {json.dumps(value)}")
-    out += [f"  file {path}" for path in sorted(_files(client, info.run_id))]
+    out += [f"  file {_file(client, info.run_id, path)}" for path in _files(client, info.run_id)]
     return "\n".join(out) + "\n"
 
 
+def _file(client: MlflowClient, run_id: str, path: str) -> str:
+    """A file's path, with a mark of what is in it where that is text that names no MLflow run."""
+    if Path(path).suffix != ".yaml" and Path(path).name not in (
+        "traceback.txt",
+        "provenance.json",
+    ):
+        return path
+    text = Path(client.download_artifacts(run_id, path)).read_bytes()
+    return f"{path} {hashlib.sha256(text).hexdigest()[:12]}"
+
+
 def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> Iterator[str]:
-    for item in client.list_artifacts(run_id, folder):
+    for item in sorted(client.list_artifacts(run_id, folder), key=lambda item: item.path):
         if item.is_dir:
             yield from _files(client, run_id, item.path)
         else:

@@ -39,7 +39,7 @@ def check(folder: str, texts: Texts) -> None:
         before, now = expected.get(name), texts.get(name)
         if before is None or now is None:
             told.append(f"{folder}/{name} is {'new' if before is None else 'gone'}")
-        elif before != now:
+        elif before != (now := shown.settled(before, now)):
             lines = list(
                 difflib.unified_diff(
                     before.splitlines(),
@@ -104,3 +104,14 @@ def test_a_made_study_leaves_the_same(recorded: Shown, study: str, part: str) ->
 @pytest.mark.parametrize("study", shown.NAMES)
 def test_a_ledger_written_before_shows_the_same(kept: Shown, study: str, part: str) -> None:
     check(f"{study}/{part}", kept[study][part])
+
+
+def test_numbers_that_differ_in_their_last_digits_are_the_same() -> None:
+    before = "a,0.0127925151712,5.25,1.25e-05\nb,0.5"
+    assert shown.settled(before, before.replace("1712", "1698")) == before
+    for other in ("0.0127926151712", "0.01279252", "-0.0127925151712", "0.012793"):
+        now = before.replace("0.0127925151712", other)
+        assert shown.settled(before, now) == now
+    for now in (before.replace("5.25", "5.26"), before.replace("a", "c"), f"{before}\n"):
+        assert shown.settled(before, now) == now
+    assert shown.steady("0.1234567890123456 1.0 12.5") == "0.123456789 1.0 12.5"

@@ -10,7 +10,7 @@ from attnsearch.runs import (
     report,
     run_key,
 )
-from attnsearch.runs.protocol import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
+from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.search.cli import call
 from attnsearch.spaces import Space, canonical, dump, load_space, shipped
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from attnsearch.runs.ledger import StudyRow, TrialRow
 from attnsearch.runs.mirror.positions import Pending
 from attnsearch.runs.results import best
+from attnsearch.spaces.space import inserted_values
 
 STUDY_TAG = "attnsearch.study"
 RUN_TAG = "attnsearch.run"
@@ -58,12 +59,7 @@ def flat_params(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         else:
             flat[key] = value
     flat.pop("data.source", None)  # a path of one machine; the fingerprint is a tag
-    for entry in config.get("insert", ()):
-        name, block = entry.get("name", entry["at"]), entry["block"]
-        flat[f"{name}.block"] = block
-        params = entry.get("params", {}).get(block, {})
-        flat.update({f"{name}.{block}.{key}": value for key, value in params.items()})
-    flat.update(values)
+    flat |= {**inserted_values(config), **values}
     return {key: _text(value) for key, value in flat.items() if value is not None}
 
 

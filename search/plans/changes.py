@@ -34,7 +34,7 @@ from attnsearch.runs.words import value_text
 from attnsearch.search.plans.arms import Config, entry_name, insertions, values_of
 from attnsearch.spaces import Decision, DecisionError, Space
 from attnsearch.spaces.file import same
-from attnsearch.spaces.space import NONE, Group, block_label, complete_train
+from attnsearch.spaces.space import NONE, Group, block_label, complete_train, parameter_decision
 
 _MOST_VALUES = 5  # of a range: more, and its ends and what lies evenly between stand for it
 
@@ -228,7 +228,7 @@ def _default_changes(config: Config, told: list[str]) -> Iterator[Change]:
                 changed = copy.deepcopy(config)
                 target = next(e for e in changed["insert"] if entry_name(e) == name)
                 target["params"].setdefault(block, {})[key] = other
-                decision = f"{name}.{block_label(block)}.{key}"
+                decision = parameter_decision(name, block, key)
                 yield Change(f"{decision} = {value_text(other)}", changed, {decision: other})
     for other in _around(config["train"]["lr"], float):
         changed = copy.deepcopy(config)

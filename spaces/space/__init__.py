@@ -21,9 +21,14 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.spaces.space.canonical_form import canonical, canonical_text
     from attnsearch.spaces.space.checks import TASK_OF_BUILT_IN
-    from attnsearch.spaces.space.decisions import Decision, block_label, decision
+    from attnsearch.spaces.space.decisions import (
+        Decision,
+        block_label,
+        decision,
+        parameter_decision,
+    )
     from attnsearch.spaces.space.fits import Host
-    from attnsearch.spaces.space.insertions import NONE, Group, Option
+    from attnsearch.spaces.space.insertions import NONE, Group, Option, inserted_values
     from attnsearch.spaces.space.load import load_space
     from attnsearch.spaces.space.parameters import read_settings, side_loss
     from attnsearch.spaces.space.rules import Rule

@@ -204,6 +204,16 @@ def is_spec(value: Any) -> bool:
     return isinstance(value, Choice | IntRange | FloatRange)
 
 
+def block_decision(group: str) -> str:
+    """Return the name of the decision which block stands at a group of sites."""
+    return f"{group}.block"
+
+
+def parameter_decision(group: str, block: str, parameter: str) -> str:
+    """Return the name of the decision on a block's hyperparameter: `layer4.ecrm.bank_size`."""
+    return f"{group}.{block_label(block)}.{parameter}"
+
+
 def block_label(block: str) -> str:
     """Return what stands for a block in names: `Class` for `package.module:Class`."""
     return block.rpartition(":")[2].rpartition(".")[2] if ":" in block else block

@@ -11,9 +11,10 @@ from attnsearch.spaces.file import Entry, KeyPath, Problems, SpaceFile, shown
 from attnsearch.spaces.space.decisions import (
     NAME_CHARACTERS,
     Decision,
-    block_label,
+    block_decision,
     decision,
     is_spec,
+    parameter_decision,
 )
 from attnsearch.spaces.space.parameters import Blocks, Settings, missing_parameters, read_settings
 
@@ -238,20 +239,34 @@ def _group(
     sites: tuple[Site, ...],
     options: list[tuple[str, KeyPath, Settings]],
 ) -> Group:
-    which = decision(f"{name}.block", entry.block) if is_spec(entry.block) else None
+    which = decision(block_decision(name), entry.block) if is_spec(entry.block) else None
     built = {}
     for block, place, settings in options:
-        label = block_label(block)
         parents = ((which.name, frozenset([block])),) if which else ()
         searched = {
-            key: decision(f"{name}.{label}.{key}", spec, parents)
+            key: decision(parameter_decision(name, block, key), spec, parents)
             for key, spec in settings.searched.items()
         }
         joint = None
         if settings.joint is not None:
-            joint = decision(f"{name}.{label}.params", settings.joint, parents)
+            joint = decision(parameter_decision(name, block, "params"), settings.joint, parents)
         built[block] = Option(block, settings.fixed, searched, joint, place, settings.places)
     return Group(name, at, sites, which, built, path, entry.pretrained_safe)
+
+
+def inserted_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config inserts, by the names of the decisions that could have led to it.
+
+    Args:
+        config: As `Space.resolve` returns it.
+    """
+    values: dict[str, Any] = {}
+    for entry in config.get("insert", ()):
+        group, block = entry.get("name") or entry["at"], entry["block"]
+        values[block_decision(group)] = block
+        for key, value in entry.get("params", {}).get(block, {}).items():
+            values[parameter_decision(group, block, key)] = value
+    return values
 
 
 def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:
@@ -266,8 +281,9 @@ def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:
             other = entry.model_copy(update={"decide": decide})
             for name, _, members in _partition(other, found):
                 here = next(g.name for g in mine if members[0] in g.sites)
+                there = block_decision(name)
                 names.setdefault(
-                    f"{name}.block",
-                    f"here it is {here}.block; decide: {decide} would make it {name}.block",
+                    there,
+                    f"here it is {block_decision(here)}; decide: {decide} would make it {there}",
                 )
     return names

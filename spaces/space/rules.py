@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.spaces.file import DecisionError, KeyPath, Problems, label, nearest, same
-from attnsearch.spaces.space.decisions import Decision, block_label
+from attnsearch.spaces.space.decisions import Decision, block_decision, parameter_decision
 from attnsearch.spaces.space.insertions import NONE, Group
 
 
@@ -150,7 +150,7 @@ def fixed_names(groups: Sequence[Group]) -> dict[str, Any]:
         if group.decision is not None:
             continue
         (option,) = group.options.values()
-        names[f"{group.name}.block"] = option.block
+        names[block_decision(group.name)] = option.block
         for key, value in option.fixed.items():
-            names[f"{group.name}.{block_label(option.block)}.{key}"] = value
+            names[parameter_decision(group.name, option.block, key)] = value
     return names

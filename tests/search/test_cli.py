@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from attnsearch.search import cli as cli_module
 from attnsearch.search.cli import call, cli
+from attnsearch.search.commands import group
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 COMMANDS = {
@@ -201,7 +201,7 @@ def test_ctrl_c_is_status_130(
 def test_broken_pipe_is_no_error_and_others_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli_module, "_hang_up", lambda: None)
+    monkeypatch.setattr(group, "_hang_up", lambda: None)
     monkeypatch.setitem(cli.commands, "list", boom(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert call(["list"]) == DONE
     monkeypatch.setitem(cli.commands, "list", boom(OSError(errno.ENOSPC, "No space left")))

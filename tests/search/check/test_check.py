@@ -12,7 +12,8 @@ from attnsearch.search.check import check as check_module
 from attnsearch.search.check.check import make_plan
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
 from attnsearch.search.check.survey import examples, fits
-from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.spaces import Space, load_space
 
 ROOT = Path(__file__).parents[3]

@@ -12,7 +12,8 @@ from attnsearch.blocks.build.network import Images
 from attnsearch.search.check.published import _compared, _stated
 from attnsearch.search.check.standing import barred, barred_text
 from attnsearch.search.check.survey import examples
-from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.spaces import Space, SpaceError, load_space
 
 HEAD = """\

@@ -14,7 +14,8 @@ import yaml
 from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters
 from attnsearch.blocks.build.sites import BACKBONES, backbone_sites, match
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.search.terminal import show as studies
 from attnsearch.spaces import load_space
 

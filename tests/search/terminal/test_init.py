@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from attnsearch.search.check import check as check_module
-from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.search.terminal import init
 from attnsearch.spaces import load_space
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.cli import DONE, WRONG_INPUT, call
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.search.terminal import ui
 
 

@@ -1,0 +1,22 @@
+"""The commands of `attnsearch`: their options and help. Each imports what it needs when called.
+
+group     How the command line reads and prints: help as written, names suggested, readers may
+          hang up
+training  run, check, ablate
+winner    export, predict, explain
+records   report, list, show, ui
+lookup    blocks, sites, schema, init
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.commands.group import Commands
+    from attnsearch.search.commands.lookup import blocks, init, schema, sites
+    from attnsearch.search.commands.records import list_, report, show, ui
+    from attnsearch.search.commands.training import ablate, check, run
+    from attnsearch.search.commands.winner import explain, export, predict
+
+face(__name__)

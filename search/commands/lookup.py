@@ -1,0 +1,110 @@
+"""The commands that say what there is, and the one that writes a first space file."""
+
+import click
+
+from attnsearch.search.commands.group import Verbatim
+from attnsearch.search.exit import DONE
+
+
+@click.command(cls=Verbatim)
+@click.argument("name", required=False)
+@click.option("--published", is_flag=True, help="List the published networks instead.")
+def blocks(name: str | None, published: bool) -> int:
+    """List the blocks, or explain one: WHICH may be inserted.
+
+    NAME is a block of the list, or your own as `module:Class`.
+
+    Examples:
+      attnsearch blocks
+      attnsearch blocks psa
+      attnsearch blocks --published
+
+    Next: `attnsearch sites BACKBONE` for where it can stand.
+    """
+    from attnsearch.search.terminal import block_text, blocks_text
+
+    if published:
+        from attnsearch.search.check import networks_text
+
+        if name is not None:
+            raise click.UsageError("--published lists networks; leave out the block's name")
+        click.echo(networks_text())
+        return DONE
+    click.echo(blocks_text() if name is None else block_text(name))
+    return DONE
+
+
+@click.command(cls=Verbatim)
+@click.argument("backbone")
+@click.option("--stem", type=click.Choice(["imagenet", "small"]), help="As network.stem.")
+@click.option("--width", type=float, default=1.0, show_default=True, help="As network.width.")
+@click.option(
+    "--image-size", type=click.IntRange(1), help="As data.image_size.  [default: as published]"
+)
+@click.option("--decoder", help="As network.decoder, for segmentation: unet, fpn, fcn or aspp.")
+def sites(
+    backbone: str, stem: str | None, width: float, image_size: int | None, decoder: str | None
+) -> int:
+    """List the sites of a network: WHERE blocks may stand.
+
+    BACKBONE is one of resnet18 34 50 101 152 (ImageNet's),
+    resnet20 32 44 56 110 (CIFAR's) and the published networks, such as
+    scnet50, axial_resnet26 or medt; the end of a listing names them all.
+
+    Examples:
+      attnsearch sites resnet18
+      attnsearch sites resnet50 --stem small --width 0.5 --image-size 64
+      attnsearch sites resnet34 --decoder unet --image-size 128
+
+    Next: name them under `insert:` in the space file, then
+    `attnsearch check SPACE`.
+    """
+    from attnsearch.search.terminal import sites_text
+
+    click.echo(
+        sites_text(backbone, stem=stem, width=width, image_size=image_size, decoder=decoder)
+    )
+    return DONE
+
+
+@click.command(cls=Verbatim)
+def schema() -> int:
+    """Print the JSON Schema of space files, for editors.
+
+    Example:
+      attnsearch schema > space.schema.json
+
+    Next: an editor that knows the schema completes the keys of a file that
+    begins with `# yaml-language-server: $schema=space.schema.json`.
+    """
+    import json
+
+    from attnsearch.spaces import schema as space_schema
+
+    click.echo(json.dumps(space_schema(), indent=2))
+    return DONE
+
+
+@click.command(cls=Verbatim)
+@click.argument("data")
+@click.option("--to", "file", required=True, metavar="FILE", help="The space file to write.")
+def init(data: str, file: str) -> int:
+    """Write a commented space file for DATA.
+
+    DATA is a folder of class folders, or one with images/ and masks/ for
+    segmentation (both with or without train/val/test), an .npz file in
+    MedMNIST layout, `digits` or `scenes`. Its classes, counts and image
+    sizes decide what is proposed; the comments say why. An existing FILE is
+    left alone.
+
+    Examples:
+      attnsearch init ~/xrays --to xrays.yaml
+      attnsearch init ~/polyps --to polyps.yaml
+      attnsearch init pathmnist.npz --to path.yaml
+
+    Next: read the file, then `attnsearch check FILE`.
+    """
+    from attnsearch.search.terminal import write_space
+
+    click.echo(write_space(data, file))
+    return DONE

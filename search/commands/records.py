@@ -1,0 +1,99 @@
+"""The commands that show what studies found."""
+
+import click
+
+from attnsearch.search.commands.group import Verbatim
+from attnsearch.search.exit import DONE
+
+
+@click.command(cls=Verbatim)
+@click.argument("study")
+@click.option(
+    "--format",
+    "formats",
+    default="md,latex,csv,html",
+    show_default=True,
+    metavar="LIST",
+    help="Which files, separated by commas.",
+)
+@click.option("--to", "folder", metavar="DIR", help="Where to.  [default: beside the ledger]")
+def report(study: str, formats: str, folder: str | None) -> int:
+    r"""Write what STUDY found: tables, figures, the protocol's paragraph.
+
+    `report.md`, `report.tex` (compiles by itself, or stands in a paper by
+    \input), `report.csv` (every run a row) and `report.html` (one file, for
+    a browser). Nothing is trained and no test data is opened. A study that
+    still goes on has a report too; it compares nothing that is not complete.
+
+    Examples:
+      attnsearch report resnet-digits
+      attnsearch report resnet-digits/2 --format latex,csv --to paper/tables
+
+    Next: open `report.html` in a browser.
+    """
+    from attnsearch.search.terminal import report_text
+
+    click.echo(report_text(study, formats, folder))
+    return DONE
+
+
+@click.command("list", cls=Verbatim)
+def list_() -> int:
+    """List the studies, with their state.
+
+    They are read from the ledger: `attnsearch.db` in the current folder, or
+    the URL in ATTNSEARCH_LEDGER.
+
+    Example:
+      attnsearch list
+
+    Next: `attnsearch show STUDY`.
+    """
+    from attnsearch.search.terminal import studies_text
+
+    click.echo(studies_text())
+    return DONE
+
+
+@click.command(cls=Verbatim)
+@click.argument("study")
+@click.argument("trial", type=int, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def show(study: str, trial: int | None, as_json: bool) -> int:
+    """Show the leaderboard of STUDY, or everything about one TRIAL.
+
+    A study is addressed by its name, or as NAME/NUMBER where there are
+    several of that name.
+
+    Examples:
+      attnsearch show resnet-digits
+      attnsearch show resnet-digits/2 --json
+      attnsearch show resnet-digits 7
+
+    Next: `attnsearch export STUDY --to DIR`.
+    """
+    from attnsearch.search.terminal import study_text, trial_text
+
+    if trial is None:
+        click.echo(study_text(study, as_json=as_json))
+    else:
+        click.echo(trial_text(study, trial, as_json=as_json))
+    return DONE
+
+
+@click.command(cls=Verbatim)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+def ui(port: int, host: str) -> int:
+    """Browse the studies in MLflow's web pages.
+
+    Starts MLflow's own server on the store that `run` writes to. Ctrl-C stops
+    it. Whoever can reach the address can read and change the records.
+
+    Examples:
+      attnsearch ui
+      attnsearch ui --port 8080
+    """
+    from attnsearch.search.terminal import serve
+
+    return serve(host, port)

@@ -1,15 +1,13 @@
 """A data set as training needs it: all images in memory as 8-bit arrays, split and described.
 
 `load_data` reads the source, applies the split that the config asks for, and checks the result.
-Everything about reading is in `digits`, `npz` and `folders`, about splitting in `splits`.
+Everything about reading is in `attnsearch.runs.readers`, about splitting in `splits`.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +19,11 @@ from attnsearch.runs.readers import (
     IGNORED,
     NO_PART,
     PARTS,
-    SCENES,
     DataError,
     Masks,
     Source,
-    cached,
     listing,
-    read_digits,
-    read_folder,
-    read_mask_folder,
-    read_npz,
-    read_scenes,
+    read_source,
     scored_classes,
 )
 
@@ -129,9 +121,7 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     Raises:
         DataError: If the data cannot be used as asked; the message says where and what to do.
     """
-    if task not in ("classification", "segmentation"):
-        raise DataError(f"task: {task!r} has no data reader; use classification or segmentation")
-    source = _read(config) if task == "classification" else _read_masks(config)
+    source = read_source(config, task)
     class_names = (
         _name_classes(source, config.get("classes"))
         if source.masks is None
@@ -181,78 +171,6 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
         notes=notes,
         task=task,
     )
-
-
-def _read_masks(config: Mapping[str, Any]) -> Source:
-    """Return the source of images with masks, by what `data.source` is."""
-    given, size, channels = config["source"], config["image_size"], config.get("channels")
-    _check_given(given)
-    if given == SCENES:
-        return read_scenes(size, config.get("seed", 0), channels)
-    path = Path(given)
-    if not path.is_dir():
-        if not path.exists():
-            raise DataError(_missing(path, SCENES))
-        raise DataError(
-            f"data.source: {path} is a file; task: segmentation takes a folder with images/ and "
-            f"masks/, or {SCENES} (built in)"
-        )
-    settings = {
-        "size": size,
-        "channels": channels,
-        "classes": config.get("classes"),
-        "ignored": config.get("ignore_index"),
-        "mask_values": config.get("mask_values"),
-        "mask_name": config.get("mask_name"),
-        "tile_overlap": config.get("tile_overlap"),
-    }
-    try:
-        return cached(path, settings, lambda: read_mask_folder(path, **settings))
-    except OSError as error:
-        raise DataError(f"data.source: {path} cannot be read: {error}") from None
-
-
-def _check_given(source: str | None) -> None:
-    if source is None:
-        raise DataError(
-            "data.source is null: this network can be checked and built, but not trained; give "
-            "digits or a path"
-        )
-
-
-def _missing(path: Path, built_in: str) -> str:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, [*siblings, built_in], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return (
-        f"data.source: {path} does not exist{hint} (a path is relative to the space file, from "
-        f"--set to the current folder; `{built_in}` is built in)"
-    )
-
-
-def _read(config: Mapping[str, Any]) -> Source:
-    """Return the source, by what `data.source` is."""
-    given, size, channels = config["source"], config["image_size"], config.get("channels")
-    seed, classes = config.get("seed", 0), config.get("classes")
-    _check_given(given)
-    path = Path(given)
-    if given == "digits":
-        return read_digits(size, seed, channels)
-    if path.is_dir():
-        settings = {
-            "size": size,
-            "channels": channels,
-            "classes": None if isinstance(classes, int) else classes,
-        }
-        try:
-            return cached(path, settings, lambda: read_folder(path, **settings))
-        except OSError as error:
-            raise DataError(f"data.source: {path} cannot be read: {error}") from None
-    if path.suffix.lower() == ".npz" and path.is_file():
-        return read_npz(path, size, channels)
-    if path.exists():
-        raise DataError(f"data.source: {path} is neither an .npz file nor a folder")
-    raise DataError(_missing(path, "digits"))
 
 
 def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[str]:

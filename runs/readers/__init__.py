@@ -1,22 +1,20 @@
 """From a user's files, or a built-in set, to a `Source`: all examples, and their split if any.
 
+table        Which reader takes a source: one table, a built-in set or a format of files each in
+             its line
 source       What a reader of images returns: all examples of a source, and the split it came with
 digits       scikit-learn's handwritten digits: 1,797 images of 8x8 in 10 classes; no download
 scenes       Semi-synthetic pictures with exact masks, for segmentation without a download
 npz          Arrays in MedMNIST's layout (Yang et al., Scientific Data 2023,
              doi:10.1038/s41597-022-01721-8)
-folders      Folders of class folders, with or without a split
+folders      Folders of class folders, with or without a split; what is visible in a folder
 mask_folder  Folders of images and masks: see `mask_pairs` for the layout, `masks` for the values
 mask_pairs   Which mask belongs to which image, by their names
 mask_files   One mask file to its values, before anything is said about what they mean
 masks        Mask files to class indices: one rule for a whole source, and no value is ever blended
-images       One image file to one array of pixels, and the rules of every conversion
-decoding     Many image files to pixels of one kind: decoded in parallel, with one rule for the
-             source
+images       Image files to pixels of one kind, and the rules of every conversion
 cache        Decoded sources on disk, so that a folder of images is decoded once and not at every
              start
-tree         The visible files below a user's folder, links followed: what every reader of folders
-             sees
 """
 
 from typing import TYPE_CHECKING
@@ -24,19 +22,17 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.readers.cache import cached
-    from attnsearch.runs.readers.decoding import attempt_all
-    from attnsearch.runs.readers.digits import read_digits
-    from attnsearch.runs.readers.folders import read_folder
+    from attnsearch.runs.readers.folders import walk
     from attnsearch.runs.readers.images import (
         GREY_MODES,
         SUFFIXES,
         Decoded,
+        attempt_all,
         decode,
         resize,
         to_channels,
     )
-    from attnsearch.runs.readers.mask_folder import read_mask_folder, tile
+    from attnsearch.runs.readers.mask_folder import tile
     from attnsearch.runs.readers.mask_pairs import (
         IMAGE_FOLDERS,
         MASK_FOLDERS,
@@ -44,8 +40,6 @@ if TYPE_CHECKING:
         masks_beside,
     )
     from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, decode_mask, find_coding
-    from attnsearch.runs.readers.npz import read_npz
-    from attnsearch.runs.readers.scenes import NAME, SCENES, SIDE, read_scenes
     from attnsearch.runs.readers.source import (
         NO_PART,
         PARTS,
@@ -56,6 +50,6 @@ if TYPE_CHECKING:
         listing,
         scored_classes,
     )
-    from attnsearch.runs.readers.tree import walk
+    from attnsearch.runs.readers.table import READERS, Reader, native_side, read_source
 
 face(__name__)

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.runs.readers.folders import walk
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import DataError, Masks, Source
-from attnsearch.runs.readers.tree import walk
 
 FORMAT = 2
 """Raised when what is stored, or how files are decoded, changes."""

@@ -9,18 +9,27 @@ the names, so it does not depend on the file system. Files that cannot be read a
 named in the notes, where they are at most 1 in 100; otherwise they are an error.
 """
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
+from PIL import Image
 
-from attnsearch.runs.readers.decoding import attempt_all, note_conversions, to_common
-from attnsearch.runs.readers.images import SUFFIXES, Decoded, decode
+from attnsearch.runs.readers.images import (
+    SUFFIXES,
+    Decoded,
+    attempt_all,
+    decode,
+    note_conversions,
+    to_common,
+)
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
-from attnsearch.runs.readers.tree import ARCHIVED, walk
 
+ARCHIVED = "__MACOSX"  # what archives of macOS leave behind
 PART_NAMES = {
     "train": "train",
     "training": "train",
@@ -31,6 +40,7 @@ PART_NAMES = {
     "testing": "test",
 }
 UNREADABLE_ONE_IN = 100
+LOOKED_AT = 200  # image files whose size is read
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,19 @@ class _File:
 
 
 def read_folder(
-    folder: Path, size: int, channels: int | None = None, classes: Sequence[str] | None = None
+    folder: Path,
+    image_size: int,
+    channels: int | None = None,
+    classes: int | Sequence[str] | None = None,
 ) -> Source:
     """Read all images of a folder of class folders.
 
     Args:
         folder: The folder.
-        size: Images are resized to (size, size).
+        image_size: Images are resized to so many pixels, high and wide.
         channels: 1 or 3; None takes 1 if all files are grey by their mode, else 3.
         classes: Names of the class folders in the order of their labels; others are left out.
-            None takes all folders in the order of their names.
+            None or a number takes all folders in the order of their names.
 
     Raises:
         DataError: If the layout is not understood, a class has no images, or too many images
@@ -59,9 +72,10 @@ def read_folder(
     """
     notes: list[str] = []
     roots = _roots(folder, notes)
-    names = _class_names(folder, roots, classes, notes)
+    wanted = None if isinstance(classes, int) else classes
+    names = _class_names(folder, roots, wanted, notes)
     files = _files(folder, roots, names, notes)
-    results = attempt_all(lambda path: decode(path, size), [file.path for file in files])
+    results = attempt_all(lambda path: decode(path, image_size), [file.path for file in files])
     decoded = [result for result in results if isinstance(result, Decoded)]
     unreadable = {
         file.name: result
@@ -83,6 +97,39 @@ def read_folder(
         digests=[image.digest for image in decoded],
         notes=notes,
     )
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield folders below one, itself first, each with the names of its folders and files, sorted.
+
+    Hidden entries are left out. A linked folder is entered like any other, unless the link leads
+    to a folder that it lies in. What is neither a folder nor a file, such as a link whose target
+    is gone, counts as a file: whoever reads it says what is wrong. Names that are taken out of
+    the list of folders are not entered.
+
+    Args:
+        folder: Where to begin.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
+    yield from _walk(folder, (_real(folder),))
+
+
+def folder_side(folder: Path) -> int | None:
+    """Return the median of the shorter sides of a folder's images, in pixels; of some of many."""
+    files = sorted(_images_in(folder))
+    sides = [_short_side(file) for file in files[:: max(1, len(files) // LOOKED_AT)]]
+    readable = [side for side in sides if side is not None]
+    return round(median(readable)) if readable else None
+
+
+def _short_side(file: Path) -> int | None:
+    try:
+        with Image.open(file) as image:  # reads the header alone
+            return int(min(image.size))
+    except Exception:  # a damaged file: the reader judges it
+        return None
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -213,3 +260,40 @@ def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) 
             f"remove them (up to 1 in {UNREADABLE_ONE_IN} would be skipped)"
         )
     notes.append(f"skipped, cannot be read ({len(unreadable)} of {total}): {listing(shown, 20)}")
+
+
+def _walk(place: Path, trail: tuple[Path, ...]) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield as `walk`; `trail` is the real folders that links were left from, then of `place`."""
+    folders: list[str] = []
+    files: list[str] = []
+    linked = {}
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not _is_folder(entry):
+                files.append(entry.name)
+            elif not entry.name.startswith(ARCHIVED):
+                folders.append(entry.name)
+                linked[entry.name] = entry.is_symlink()
+    folders.sort()
+    files.sort()
+    yield place, folders, files
+    for name in folders:
+        if not linked[name]:
+            yield from _walk(place / name, (*trail[:-1], trail[-1] / name))
+            continue
+        real = _real(place / name)
+        if not any(passed.is_relative_to(real) for passed in trail):
+            yield from _walk(place / name, (*trail, real))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

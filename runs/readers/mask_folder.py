@@ -11,8 +11,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.readers.decoding import attempt_all, note_conversions, to_common
-from attnsearch.runs.readers.images import Decoded, decode
+from attnsearch.runs.readers.images import (
+    Decoded,
+    attempt_all,
+    decode,
+    note_conversions,
+    to_common,
+)
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
 from attnsearch.runs.readers.mask_pairs import Pair, find_pairs
 from attnsearch.runs.readers.masks import IGNORED, Coding, check_found, find_coding, shrink
@@ -30,10 +35,10 @@ Result = TypeVar("Result")
 
 def read_mask_folder(
     folder: Path,
-    size: int,
+    image_size: int,
     channels: int | None = None,
     classes: int | Sequence[str] | None = None,
-    ignored: int | None = None,
+    ignore_index: int | None = None,
     mask_values: Sequence[int] | None = None,
     mask_name: str | None = None,
     tile_overlap: float | None = None,
@@ -42,10 +47,10 @@ def read_mask_folder(
 
     Args:
         folder: Holds images/ and masks/, or train/, val/ and test/ that do.
-        size: Images are resized to (size, size), or cut into tiles of that size.
+        image_size: Images are resized to so many pixels, or cut into tiles of that size.
         channels: 1 or 3; None takes 1 if all images are grey by their mode, else 3.
         classes: Their number or names; None takes them from the masks.
-        ignored: The mask value that does not count.
+        ignore_index: The mask value that does not count.
         mask_values: The value of each class; None finds out.
         mask_name: How a mask's stem is made of its image's; None finds out.
         tile_overlap: Tiles overlap by at least this fraction; None resizes whole images.
@@ -58,7 +63,8 @@ def read_mask_folder(
     whole = tile_overlap is None
     decoded = _readable(
         attempt_all(
-            lambda path: decode(path, size if whole else None), [pair.image for pair in pairs]
+            lambda path: decode(path, image_size if whole else None),
+            [pair.image for pair in pairs],
         ),
         names,
         "images",
@@ -69,17 +75,19 @@ def read_mask_folder(
     note_conversions(decoded, names, notes, resized=whole)
     _note_masks(decoded, files, names, mask_names, notes)
     named = dict(zip(mask_names, files, strict=True))
-    coding, said = find_coding(named, classes, ignored, mask_values)
+    coding, said = find_coding(named, classes, ignore_index, mask_values)
     check_found(named, coding)
     notes += [*said, _scored(coding.class_names, given=isinstance(classes, list | tuple))]
     originals = [coding.index(file, name) for file, name in zip(files, mask_names, strict=True)]
     pixels = to_common(decoded, names, channels, notes)
     if whole:
         images = np.stack(pixels)
-        masks = whole_masks(originals, size)
+        masks = whole_masks(originals, image_size)
     else:
-        images, masks = tile(pixels, originals, size, tile_overlap or 0.0)
-        notes.append(f"cut into {len(images)} tiles of {size} pixels, from {len(pixels)} images")
+        images, masks = tile(pixels, originals, image_size, tile_overlap or 0.0)
+        notes.append(
+            f"cut into {len(images)} tiles of {image_size} pixels, from {len(pixels)} images"
+        )
     return _source(folder.name, pairs, images, masks, coding, decoded, files, notes)
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from attnsearch.runs.readers.folders import PART_NAMES
+from attnsearch.runs.readers.folders import PART_NAMES, walk
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, listing
-from attnsearch.runs.readers.tree import walk
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "labelcol", "gt")

@@ -22,12 +22,12 @@ KEYS = {f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")} | {
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
+def read_npz(path: Path, image_size: int, channels: int | None = None) -> Source:
     """Read all images of a .npz file.
 
     Args:
         path: The file.
-        size: Images of another size are resized to (size, size).
+        image_size: Images of another size are resized to so many pixels, high and wide.
         channels: 1 or 3; None takes what the file has.
 
     Raises:
@@ -45,7 +45,7 @@ def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
         labels[part] = _labels(path, f"{part}_labels", arrays, len(images[part]))
     notes: list[str] = []
     digests = [digest for part in parts for digest in _digests(images[part])]
-    pixels = _convert(path, images, size, channels, notes)
+    pixels = _convert(path, images, image_size, channels, notes)
     counts = [len(images[part]) for part in parts]
     return Source(
         name=path.name,
@@ -57,6 +57,21 @@ def read_npz(path: Path, size: int, channels: int | None = None) -> Source:
         digests=digests,
         notes=notes,
     )
+
+
+def npz_side(path: Path) -> int | None:
+    """Return the shorter side of the images, in pixels, from a header alone."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("train_images.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape = tuple(read(stream)[0])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None  # `read_npz` says what is wrong with it
+    return min(shape[1:3]) if len(shape) >= 3 else None
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

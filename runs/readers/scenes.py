@@ -21,24 +21,22 @@ from attnsearch.runs.readers.digits import FULL, load_pixels
 from attnsearch.runs.readers.images import to_channels
 from attnsearch.runs.readers.mask_folder import whole_masks
 from attnsearch.runs.readers.source import PARTS, Source
+from attnsearch.spaces.file import BUILT_IN
 
-SCENES = "scenes"
-NAME = "scenes (semi-synthetic)"
-"""What people are told: nobody shall take the scenes for photographs of something."""
 COUNTS = {"train": 160, "val": 80, "test": 120}
 STRIPS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
-SIDE = 96  # pixels of a scene
+SIDE = BUILT_IN["scenes"].side
 DIGITS_MAX = 3
 BARS_MAX = 3
 DIGIT_SIDES = (20, 40)
 CONTRAST = (0.25, 0.55)  # of the full range, between a digit and its ground
 
 
-def read_scenes(size: int, seed: int, channels: int | None = None) -> Source:
+def read_scenes(image_size: int, seed: int = 0, channels: int | None = None) -> Source:
     """Return the scenes, with two classes: background and digit.
 
     Args:
-        size: Scenes are made at 96 pixels and resized to (size, size).
+        image_size: Scenes are made at 96 pixels and resized to so many.
         seed: `data.seed`, makes the training and validation scenes. The test part is always the
             same.
         channels: 1 or 3; None takes 3.
@@ -57,11 +55,11 @@ def read_scenes(size: int, seed: int, channels: int | None = None) -> Source:
             masks.append(mask)
             parts.append(number)
     resized = [
-        np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BILINEAR))
+        np.asarray(Image.fromarray(p).resize((image_size, image_size), Image.Resampling.BILINEAR))
         for p in pictures
     ]
     return Source(
-        name=NAME,
+        name=BUILT_IN["scenes"].title,
         images=to_channels(np.stack(resized), channels or 3),
         labels=np.zeros(len(parts), dtype=np.int64),
         names=[f"{PARTS[part]}/{row:04d}" for row, part in enumerate(parts)],
@@ -72,7 +70,7 @@ def read_scenes(size: int, seed: int, channels: int | None = None) -> Source:
             for picture, mask in zip(pictures, masks, strict=True)
         ],
         notes=["scenes are semi-synthetic: real digits on real photographs, put together"],
-        masks=whole_masks(masks, size),
+        masks=whole_masks(masks, image_size),
     )
 
 

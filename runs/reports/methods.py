@@ -5,12 +5,10 @@ from pathlib import PurePath
 from typing import Any
 
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.runs.readers import NAME as SCENES_NAME
-from attnsearch.runs.readers import SCENES
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
 from attnsearch.runs.results import ActResult, StudyResult, metric_text, percent, points
 from attnsearch.runs.words import listed, plural
-from attnsearch.spaces.file import metric_name
+from attnsearch.spaces.file import BUILT_IN, metric_name
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12
@@ -37,8 +35,8 @@ def _data(result: StudyResult) -> list[str]:
     source = data.get("source")
     name = PurePath(str(source)).name if source else "an unnamed source"
     segments = result.setting("task") == "segmentation"
-    if source == SCENES and segments:
-        name = SCENES_NAME
+    if source in BUILT_IN:
+        name = BUILT_IN[source].title
     size = data.get("image_size")
     shape = size if isinstance(size, list) else [size, size]
     at = f" at {shape[0]} x {shape[1]} pixels" if size else ""

@@ -28,7 +28,7 @@ from attnsearch.search.study.records import LateMirror
 from attnsearch.search.study.stage import Stage, dataset_name
 from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
-from attnsearch.spaces.space import TASK_OF_BUILT_IN
+from attnsearch.spaces.file import BUILT_IN
 
 __all__ = ["Session", "StudyError", "StudyResult", "device_kind", "run_study"]
 
@@ -322,7 +322,7 @@ class Session:
         source = self.space.document["data"]["source"]
         ended = {row.name for row in self.ledger.studies() if row.state == "finished"}
         again = (self.space.name in ended or not self.explore) and not self.fresh
-        missing = source not in TASK_OF_BUILT_IN and not Path(source).exists()
+        missing = source not in BUILT_IN and not Path(source).exists()
         if again or missing or not self.space.decisions:
             return _in_background(self._load)
         return None

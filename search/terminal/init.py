@@ -3,9 +3,6 @@
 import json
 import os
 import re
-import statistics
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,27 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.readers import (
     IGNORED,
-    SCENES,
-    SIDE,
-    SUFFIXES,
     IgnoreIndexError,
     is_mask_folder,
-    walk,
+    native_side,
 )
 from attnsearch.search.text import plural
 from attnsearch.spaces import load_space
+from attnsearch.spaces.file import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
 # On a CPU and on a GPU, by task.
 _LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
-_BUILT_IN = {"digits": 8, SCENES: SIDE}  # pixels of their images
-_LOOKED_AT = 200  # image files whose size is read
 _IMBALANCE = 3.0  # largest class over smallest from which accuracy misleads
 
 
@@ -141,16 +133,17 @@ def propose(data: str, target: Path) -> SpaceProposal:
         DataError: The data cannot be read.
     """
     path = Path(data).expanduser()
-    builtin = data in _BUILT_IN and not path.exists()
+    builtin = data in BUILT_IN and not path.exists()
     if not builtin and not path.exists():
         raise InitError(
             f"{data} does not exist; DATA is a folder of class folders, or one with images/ and "
             "masks/, an .npz file in MedMNIST layout, digits or scenes"
         )
-    masks = data == SCENES if builtin else path.is_dir() and is_mask_folder(path)
-    task = "segmentation" if masks else "classification"
+    masks = not builtin and path.is_dir() and is_mask_folder(path)
+    task = BUILT_IN[data].task if builtin else SEGMENTATION if masks else CLASSIFICATION
+    masks = task == SEGMENTATION
     gpus = torch.cuda.is_available()
-    native = _BUILT_IN[data] if builtin else _native_size(path)
+    native = BUILT_IN[data].side if builtin else native_side(path) or 32
     largest = _LARGEST[task][gpus]
     image_size = _image_size(native, largest, exact=not path.is_dir())
     section: dict[str, Any] = {
@@ -202,48 +195,6 @@ def space_text(proposal: SpaceProposal) -> str:
     )
     environment.filters |= {"scalar": _scalar, "one_line": _one_line}
     return environment.get_template(f"{proposal.data.task}.yaml.jinja").render(p=proposal)
-
-
-def _native_size(path: Path) -> int:
-    """Return the median of the shorter sides of the images of a source, in pixels."""
-    if path.is_dir():
-        sides = [side for file in _some_images(path) if (side := _short_side(file)) is not None]
-        return round(statistics.median(sides)) if sides else 32
-    shape = _npz_shape(path)
-    return min(shape[1:3]) if shape is not None and len(shape) >= 3 else 32
-
-
-def _some_images(folder: Path) -> Iterator[Path]:
-    """Yield image files from all over a folder, at most `_LOOKED_AT`."""
-    files = sorted(
-        place / name
-        for place, _, names in walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES
-    )
-    yield from files[:: max(1, len(files) // _LOOKED_AT)]
-
-
-def _short_side(file: Path) -> int | None:
-    try:
-        with Image.open(file) as image:  # reads the header alone
-            return int(min(image.size))
-    except Exception:  # a damaged file: load_data judges it
-        return None
-
-
-def _npz_shape(path: Path) -> tuple[int, ...] | None:
-    """Return the shape of `train_images`, from its header alone; None if it is no such archive."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("train_images.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            return tuple(read(stream)[0])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None  # load_data says what is wrong with it
 
 
 def _image_size(native: int, largest: int, *, exact: bool) -> int:

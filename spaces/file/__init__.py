@@ -7,6 +7,7 @@ errors          What is wrong with a space file: every problem with its place, a
 keys            The keys of a space file: types, bounds, defaults and what each is for
 keys_search     The keys of a space file that say what is done with the space: search, confirm,
                 ablation
+built_in        The data sets that come with attnsearch: what a space file must know of them
 measures        What a run is measured by: the metrics of its predictions, and the costs of its
                 network
 keys_weights    The `network.weights` key: a file, or a file and a key map
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.spaces.file.built_in import BUILT_IN
     from attnsearch.spaces.file.document import parse, read_text
     from attnsearch.spaces.file.errors import (
         DecisionError,

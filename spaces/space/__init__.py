@@ -20,7 +20,6 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.spaces.space.canonical_form import canonical, canonical_text
-    from attnsearch.spaces.space.checks import TASK_OF_BUILT_IN
     from attnsearch.spaces.space.decisions import (
         Decision,
         block_label,

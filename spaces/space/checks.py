@@ -12,6 +12,7 @@ from typing import Any
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.spaces.file import (
+    BUILT_IN,
     COSTS,
     MEASURED,
     GroupsPattern,
@@ -28,9 +29,6 @@ from attnsearch.spaces.file import (
 )
 from attnsearch.spaces.space.canonical_form import OF_PIXEL_LOSSES
 from attnsearch.spaces.space.decisions import is_spec
-
-TASK_OF_BUILT_IN = {"digits": "classification", "scenes": "segmentation"}
-BUILT_IN = tuple(TASK_OF_BUILT_IN)
 
 Warnings = list[str]
 
@@ -207,8 +205,8 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             problems.add(
                 (*path, "ignore_index"), f"{data.ignore_index} is a class's in mask_values too"
             )
-    if data.source in TASK_OF_BUILT_IN and not problems.wrong(("task",)):
-        task = TASK_OF_BUILT_IN[data.source]
+    if data.source in BUILT_IN and not problems.wrong(("task",)):
+        task = BUILT_IN[data.source].task
         if task != file.task:
             problems.add((*path, "source"), f"{data.source} are for task: {task}")
     _groups(file, problems)

@@ -179,5 +179,5 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     fails(str(tmp_path / "no" / "such"), "does not exist")
     fails(str(tmp_path / "digit"), "did you mean digits")
     (tmp_path / "x.csv").write_text("")
-    fails(str(tmp_path / "x.csv"), r"neither an \.npz file nor a folder")
+    fails(str(tmp_path / "x.csv"), r"is not an \.npz file .* or a folder of")
     fails("digits", "'regression' has no data reader", task="regression")

@@ -1,0 +1,131 @@
+"""Which reader takes a source: one table, a built-in set or a format of files each in its line."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from attnsearch.runs.readers.cache import cached
+from attnsearch.runs.readers.digits import read_digits
+from attnsearch.runs.readers.folders import folder_side, read_folder
+from attnsearch.runs.readers.mask_folder import read_mask_folder
+from attnsearch.runs.readers.npz import npz_side, read_npz
+from attnsearch.runs.readers.scenes import read_scenes
+from attnsearch.runs.readers.source import DataError, Source
+from attnsearch.spaces.file import BUILT_IN, CLASSIFICATION, SEGMENTATION
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one kind of source is read.
+
+    Attributes:
+        task: What the source is for.
+        read: Returns the source. A built-in set takes nothing, others the path first; further
+            parameters are keys of `data`, by name.
+        takes: Whether a path is such a source; None for a built-in set.
+        words: What it takes, for messages.
+        side: Returns about how many pixels the shorter side of its images has; None where that
+            cannot be told.
+        kept: Whether reading takes long enough to keep the decoded images on disk.
+    """
+
+    task: str
+    read: Callable[..., Source]
+    takes: Callable[[Path], bool] | None = None
+    words: str = ""
+    side: Callable[[Path], int | None] = lambda path: None
+    kept: bool = False
+
+
+READERS = {
+    "digits": Reader(CLASSIFICATION, read_digits),
+    "scenes": Reader(SEGMENTATION, read_scenes),
+    "npz": Reader(
+        CLASSIFICATION,
+        read_npz,
+        lambda path: path.suffix.lower() == ".npz" and path.is_file(),
+        "an .npz file in MedMNIST layout",
+        npz_side,
+    ),
+    "folder": Reader(
+        CLASSIFICATION,
+        read_folder,
+        Path.is_dir,
+        "a folder of class folders",
+        folder_side,
+        kept=True,
+    ),
+    "mask_folder": Reader(
+        SEGMENTATION,
+        read_mask_folder,
+        Path.is_dir,
+        "a folder with images/ and masks/",
+        folder_side,
+        kept=True,
+    ),
+}
+"""By name; of a built-in set what `data.source` calls it, see `BUILT_IN` of `spaces`."""
+
+
+def read_source(data: Mapping[str, Any], task: str) -> Source:
+    """Read all examples of a source.
+
+    Args:
+        data: The `data` section of a resolved config. `source` and `image_size` are required.
+        task: "classification" or "segmentation".
+
+    Raises:
+        DataError: If no reader takes the source, or its reader cannot read it.
+    """
+    readers = {name: reader for name, reader in READERS.items() if reader.task == task}
+    if not readers:
+        raise DataError(f"task: {task!r} has no data reader; use classification or segmentation")
+    given, built_in = data["source"], [name for name in readers if name in BUILT_IN]
+    if given is None:
+        raise DataError(
+            "data.source is null: this network can be checked and built, but not trained; give "
+            f"{', '.join(built_in)} or a path"
+        )
+    if given in built_in:
+        return readers[given].read(**_settings(readers[given], data))
+    path = Path(given)
+    takers = [reader for reader in readers.values() if reader.takes and reader.takes(path)]
+    if not takers and not path.exists():
+        raise DataError(_missing(path, built_in))
+    if not takers:
+        words = [reader.words for reader in readers.values() if reader.words]
+        raise DataError(
+            f"data.source: {path} is not {' or '.join(words)}, as task: {task} takes; built in: "
+            f"{', '.join(built_in)}"
+        )
+    read, settings = takers[0].read, _settings(takers[0], data)
+    if not takers[0].kept:
+        return read(path, **settings)
+    try:
+        return cached(path, settings, lambda: read(path, **settings))
+    except OSError as error:
+        raise DataError(f"data.source: {path} cannot be read: {error}") from None
+
+
+def native_side(path: Path) -> int | None:
+    """Return about how many pixels the shorter side of a source's images has, if that is told."""
+    takers = [reader for reader in READERS.values() if reader.takes and reader.takes(path)]
+    return takers[0].side(path) if takers else None
+
+
+def _settings(reader: Reader, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of `data` a reader has parameters for."""
+    return {key: data[key] for key in signature(reader.read).parameters if key in data}
+
+
+def _missing(path: Path, built_in: list[str]) -> str:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, [*siblings, *built_in], 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return (
+        f"data.source: {path} does not exist{hint} (a path is relative to the space file, from "
+        f"--set to the current folder; built in: {', '.join(built_in)})"
+    )

@@ -1,5 +1,6 @@
-"""Where a study was run: versions, code, hardware and command, enough to run it again."""
+"""This machine: its CPUs and GPUs, versions, code and command, enough to run a study again."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -54,7 +55,7 @@ def provenance() -> dict[str, Any]:
         "code": git_commit(Path(__file__).resolve().parents[1]),
         "project": git_commit(Path.cwd()),
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": available_cpus(),
         "memory_mb": psutil.virtual_memory().total // 2**20,
         "gpus": list(gpu_names()),
     }
@@ -91,6 +92,32 @@ def cpu_name() -> str:
             if line.startswith(("model name", "Model\t")):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def available_cpus() -> int:
+    """Count the CPUs that this process may use: those it is bound to, within its group's quota.
+
+    The quota is that of the control group (v2, else v1) that a container or batch system sets.
+    """
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    for limit, period in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            words = Path(limit).read_text().split()
+            words += Path(period).read_text().split() if period else []
+            if float(words[0]) > 0:
+                cpus = min(cpus, max(1, int(float(words[0]) / float(words[1]))))
+    return cpus
+
+
+def gpu_count() -> int:
+    """Count the GPUs that this process may use: ``CUDA_VISIBLE_DEVICES``, else all there are."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(gpu_names())
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """`attnsearch init`: a commented space file for the user's own data."""
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.readers import (
     IGNORED,
     IgnoreIndexError,
@@ -166,7 +166,6 @@ def propose(data: str, target: Path) -> SpaceProposal:
         images = load_data(section, task)
     count = len(images.train)
     counts = np.bincount(images.train.labels, minlength=images.classes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return SpaceProposal(
         name=_name(data),
         source=data if builtin else _source(path, target),
@@ -180,7 +179,7 @@ def propose(data: str, target: Path) -> SpaceProposal:
         epochs=_epochs(count, gpus),
         imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
         gpus=gpus,
-        cpus=max(1, (cores or 1) // torch.cuda.device_count()) if gpus else 1,
+        cpus=max(1, available_cpus() // torch.cuda.device_count()) if gpus else 1,
     )
 
 

@@ -15,7 +15,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from typing import Any
 import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.machine import gpu_names
+from attnsearch.runs.machine import available_cpus, gpu_count
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
@@ -163,29 +162,6 @@ def running_cluster(
                 _temp_dir=str(folder),
             )
             yield Cluster(folder, workers, {"CPU": 1, "GPU": need.gpus})
-
-
-def available_cpus() -> int:
-    """Count CPUs that this process may use: those it is bound to, within its group's quota."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    for limit, period in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            words = Path(limit).read_text().split()
-            words += Path(period).read_text().split() if period else []
-            if float(words[0]) > 0:
-                cores = min(cores, max(1, int(float(words[0]) / float(words[1]))))
-    return cores
-
-
-def gpu_count() -> int:
-    """Return GPUs that this process may use."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len(gpu_names())
 
 
 def _joined(folder: Path, need: Need, most: int) -> Cluster:

@@ -1,6 +1,7 @@
-"""Provenance: true, complete, and harmless where a tool is missing."""
+"""What is told of this machine is true, complete, and harmless where a tool is missing."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import numpy
 import pytest
 import torch
 
-from attnsearch.runs import machine as provenance
+from attnsearch.runs import machine
 
 
 def test_it_names_what_a_result_depends_on() -> None:
-    told = provenance.provenance()
+    told = machine.provenance()
     assert told["packages"]["numpy"] == numpy.__version__
     assert told["packages"]["torch"] == torch.__version__
     assert told["cpu"]
@@ -23,7 +24,7 @@ def test_it_names_what_a_result_depends_on() -> None:
 
 
 def test_the_commit_of_a_checkout_and_whether_it_was_changed(tmp_path: Path) -> None:
-    assert provenance.git_commit(tmp_path) is None
+    assert machine.git_commit(tmp_path) is None
 
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -41,9 +42,45 @@ def test_the_commit_of_a_checkout_and_whether_it_was_changed(tmp_path: Path) -> 
     git("add", ".")
     git("commit", "-m", "first")
     commit = git("rev-parse", "HEAD")
-    assert provenance.git_commit(tmp_path) == {"commit": commit, "dirty": False}
+    assert machine.git_commit(tmp_path) == {"commit": commit, "dirty": False}
     (tmp_path / "code.py").write_text("x = 2\n")
-    assert provenance.git_commit(tmp_path) == {"commit": commit, "dirty": True}
+    assert machine.git_commit(tmp_path) == {"commit": commit, "dirty": True}
+
+
+def test_no_more_cpus_are_used_than_there_are() -> None:
+    assert 1 <= machine.available_cpus() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "300000 100000"}, 3),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_containers_quota_limits_the_cpus(
+    files: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(path: Path) -> str:
+        try:
+            return files[str(path).removeprefix("/sys/fs/cgroup/")]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert machine.available_cpus() == cpus
+
+
+def test_hidden_cards_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    for visible, count in (("", 0), ("-1", 0), ("0", 1), ("0,3", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert machine.gpu_count() == count
 
 
 def test_gpus_are_those_that_the_driver_lists(
@@ -53,9 +90,9 @@ def test_gpus_are_those_that_the_driver_lists(
     tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.10'\necho 'NVIDIA H200, 570.10'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    provenance.gpu_names.cache_clear()
-    assert provenance.gpu_names() == ("NVIDIA H200, 570.10", "NVIDIA H200, 570.10")
-    provenance.gpu_names.cache_clear()
+    machine.gpu_names.cache_clear()
+    assert machine.gpu_names() == ("NVIDIA H200, 570.10", "NVIDIA H200, 570.10")
+    machine.gpu_names.cache_clear()
 
 
 def test_missing_and_failing_tools_are_no_error(
@@ -65,7 +102,7 @@ def test_missing_and_failing_tools_are_no_error(
     tool.write_text("#!/bin/sh\nexit 3\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    provenance.gpu_names.cache_clear()
-    assert provenance.git_commit(Path.cwd()) is None
-    assert provenance.gpu_names() == ()
-    provenance.gpu_names.cache_clear()
+    machine.gpu_names.cache_clear()
+    assert machine.git_commit(Path.cwd()) is None
+    assert machine.gpu_names() == ()
+    machine.gpu_names.cache_clear()

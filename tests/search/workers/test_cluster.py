@@ -1,7 +1,6 @@
 """Where trials fit, and that nothing is left behind in the temporary folder."""
 
 import fcntl
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from attnsearch.search.workers.cluster import (
     FOLDER_PREFIX,
     LOCK,
     Need,
-    available_cpus,
     fit,
-    gpu_count,
     temporary_folder,
 )
 
@@ -42,16 +39,6 @@ def test_trials_fit_by_cpus_and_by_shares_of_a_card(
 
 def test_threads_are_the_whole_cpus_of_a_trial() -> None:
     assert [Need(cpus).threads for cpus in (0.5, 1, 2.9)] == [1, 1, 2]
-
-
-def test_no_more_cpus_are_used_than_there_are() -> None:
-    assert 1 <= available_cpus() <= (os.cpu_count() or 1)
-
-
-def test_hidden_cards_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    for visible, count in (("", 0), ("-1", 0), ("0", 1), ("0,3", 2)):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert gpu_count() == count
 
 
 def test_abandoned_folders_are_removed_and_those_in_use_are_not(

@@ -21,6 +21,7 @@ from attnsearch.blocks.build import build_network, describe, find_block
 from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
+from attnsearch.runs.ledger import State
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
 
@@ -250,7 +251,7 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
     finished = [
         run
         for run in ledger.arm_runs(plan)[winner]
-        if run is not None and run.state == "finished" and run.weights_path is not None
+        if run is not None and run.state == State.FINISHED and run.weights_path is not None
     ]
     if not finished:
         raise ExportError(
@@ -285,7 +286,7 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
 def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -> "TrialRow":
     """Return the trial to export: the one asked for, or the best finished one."""
     trials = [row for row in rows if row.arm is None]
-    finished = {row.number: row for row in trials if row.state == "finished"}
+    finished = {row.number: row for row in trials if row.state == State.FINISHED}
     if not finished:
         raise ExportError(
             f"study {study.label} has no finished trial to export; "

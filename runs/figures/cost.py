@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from attnsearch.runs.figures.arms import Figure, drawn
 from attnsearch.runs.figures.plots import pareto_front
 from attnsearch.runs.figures.svg import Canvas, Scale, shortened, text_width
+from attnsearch.runs.ledger import BASELINE_ROLES, State
 from attnsearch.runs.results import (
-    PLAIN_ROLES,
     ActResult,
     StudyResult,
     cost_text,
@@ -68,10 +68,10 @@ def cost_of_trials(result: StudyResult, cost: str) -> Figure | None:
             trial.name,
             trial.costs[cost],
             trial.metrics[metric],
-            plain=trial.role in PLAIN_ROLES,
+            plain=trial.role in BASELINE_ROLES,
         )
         for trial in result.trials
-        if trial.state == "finished"
+        if trial.state == State.FINISHED
         and is_number(trial.metrics.get(metric))
         and is_number(trial.costs.get(cost))
     ]

@@ -7,10 +7,8 @@ from scipy.stats import spearmanr
 from attnsearch.runs.figures.arms import Figure, drawn
 from attnsearch.runs.figures.cost import Point, name_points
 from attnsearch.runs.figures.svg import Canvas, Scale, shortened
-from attnsearch.runs.ledger import TrialRow
+from attnsearch.runs.ledger import BASELINE_ROLES, SEARCH_ROLES, State, TrialRow
 from attnsearch.runs.results import (
-    PLAIN_ROLES,
-    SEARCH_ROLES,
     ActResult,
     StudyResult,
     best,
@@ -74,9 +72,9 @@ def curves_of_trials(result: StudyResult) -> Figure | None:
     def style_of(trial: TrialRow) -> str:
         if winner is not None and trial.place_id == winner.place_id:
             return "curve good"
-        if trial.role in PLAIN_ROLES:
+        if trial.role in BASELINE_ROLES:
             return "curve ink dashed"
-        return "curve dim neutral" if trial.state == "finished" else "curve dim bad"
+        return "curve dim neutral" if trial.state == State.FINISHED else "curve dim bad"
 
     named = f"best: {winner.name}" if winner else "none of the full schedule"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from attnsearch.runs.figures.arms import Figure, drawn
 from attnsearch.runs.figures.svg import Canvas, shortened, text_width
+from attnsearch.runs.ledger import State
 from attnsearch.runs.results import (
     ActResult,
     ArmResult,
@@ -128,7 +129,7 @@ def explored_cells(result: StudyResult) -> dict[tuple[str, str], Cell]:
     plain: list[float] = []
     for trial in result.trials:
         value = trial.metrics.get(metric)
-        if trial.state != "finished" or not is_number(value):
+        if trial.state != State.FINISHED or not is_number(value):
             continue
         places = insertions(trial.config)
         for place in places:

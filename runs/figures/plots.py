@@ -10,8 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from attnsearch.runs.ledger import StudyRow, TrialRow
-from attnsearch.runs.results import PLAIN_ROLES, SEARCH_ROLES, best
+from attnsearch.runs.ledger import (
+    BASELINE_ROLES,
+    EXPLORING_ROLES,
+    SEARCH_ROLES,
+    State,
+    StudyRow,
+    TrialRow,
+)
+from attnsearch.runs.results import best
 from attnsearch.spaces.file import COSTS, COUNTED
 
 BLUE, ORANGE, RED, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
@@ -30,7 +37,7 @@ def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure
         ``cost_macs`` (of the first objective), ``curves``.
     """
     figures: dict[str, Figure] = {}
-    searched = [trial for trial in trials if trial.role in (*SEARCH_ROLES, *PLAIN_ROLES)]
+    searched = [trial for trial in trials if trial.role in EXPLORING_ROLES]
     for metric, goal in study.objectives.items():
         if any(_score(trial, metric) is not None for trial in searched):
             figures[f"objective_{metric}"] = plot_objective(searched, metric, goal)
@@ -38,7 +45,7 @@ def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure
     if study.importances and any(study.importances.values()):
         figures["importances"] = plot_importances(study.importances)
     for cost in COUNTED:
-        if any(cost in trial.costs and trial.state == "finished" for trial in searched):
+        if any(cost in trial.costs and trial.state == State.FINISHED for trial in searched):
             figures[f"cost_{cost}"] = plot_cost(searched, metric, goal, cost)
     if any(metric in epoch for trial in searched for epoch in trial.epochs):
         figures["curves"] = plot_curves(searched, metric, goal)
@@ -54,10 +61,10 @@ def plot_objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure
         goal: ``max`` or ``min``.
     """
     figure, axes = _figure(8, 4.5)
-    plain = _plain(_scored(trials, metric, "finished"))
+    plain = _plain(_scored(trials, metric, State.FINISHED))
     trials = [trial for trial in trials if trial.role in SEARCH_ROLES]
-    done = _scored(trials, metric, "finished")
-    stopped = _scored(trials, metric, "stopped")
+    done = _scored(trials, metric, State.FINISHED)
+    stopped = _scored(trials, metric, State.STOPPED)
     axes.scatter(
         [trial.number for trial, _ in stopped],
         [value for _, value in stopped],
@@ -90,7 +97,7 @@ def plot_objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure
         numbers.append(max(trial.number for trial in trials) + 0.5)
         running.append(running[-1])
         axes.step(numbers, running, where="post", color=ORANGE, linewidth=2, label="best so far")
-    for state, marker, colour in (("failed", "x", RED), ("infeasible", "v", GREEN)):
+    for state, marker, colour in ((State.FAILED, "x", RED), (State.INFEASIBLE, "v", GREEN)):
         numbers = [trial.number for trial in trials if trial.state == state]
         if numbers:
             axes.plot(
@@ -100,7 +107,7 @@ def plot_objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure
                 color=colour,
                 markersize=7,
                 transform=axes.get_xaxis_transform(),
-                label="failed" if state == "failed" else "over a limit, not trained",
+                label="failed" if state == State.FAILED else "over a limit, not trained",
                 clip_on=False,
             )
     winner = best(trials, metric, goal)
@@ -163,7 +170,7 @@ def plot_cost(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> 
         cost: A key of the runs' costs, ``params`` for instance.
     """
     figure, axes = _figure(9.5, 4.5)
-    done = [(t, v) for t, v in _scored(trials, metric, "finished") if cost in t.costs]
+    done = [(t, v) for t, v in _scored(trials, metric, State.FINISHED) if cost in t.costs]
     front = pareto_front([(trial.costs[cost], value) for trial, value in done], goal)
     on_front = sorted((done[index] for index in front), key=lambda pair: pair[0].costs[cost])
     kinds = (
@@ -258,18 +265,18 @@ def plot_curves(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure:
     figure, axes = _figure(8, 4.5)
     winner = best(trials, metric, goal)
     labelled: set[str] = set()
-    ranks = {"stopped": 0, "finished": 1}
+    ranks = {State.STOPPED: 0, State.FINISHED: 1}
     for trial in sorted(trials, key=lambda t: (t is winner, ranks.get(t.state, 0), t.number)):
         curve = [(epoch["epoch"], epoch[metric]) for epoch in trial.epochs if metric in epoch]
         if not curve:
             continue
         if trial is winner:
             label, colour, width, alpha, style = _short(trial.name), ORANGE, 2.4, 1.0, "-"
-        elif trial.role in PLAIN_ROLES:
+        elif trial.role in BASELINE_ROLES:
             label, colour, width, alpha, style = "plain network", INK, 1.6, 1.0, "--"
-        elif trial.state == "finished":
+        elif trial.state == State.FINISHED:
             label, colour, width, alpha, style = "full schedule", BLUE, 1.2, 0.75, "-"
-        elif trial.state == "stopped":
+        elif trial.state == State.STOPPED:
             label, colour, width, alpha, style = "stopped early", GREY, 1.0, 0.55, "-"
         else:
             label, colour, width, alpha, style = "did not end", RED, 1.0, 0.6, ":"
@@ -345,14 +352,14 @@ def _legend(axes: Axes) -> None:
         )
 
 
-def _scored(trials: Sequence[TrialRow], metric: str, state: str) -> list[tuple[TrialRow, float]]:
+def _scored(trials: Sequence[TrialRow], metric: str, state: State) -> list[tuple[TrialRow, float]]:
     found = [(t, _score(t, metric)) for t in trials if t.state == state]
     return [(trial, value) for trial, value in found if value is not None]
 
 
 def _plain(scored: Sequence[tuple[TrialRow, float]]) -> tuple[TrialRow, float] | None:
     """Return the plain network's run and value, if it was trained."""
-    return next((pair for pair in scored if pair[0].role in PLAIN_ROLES), None)
+    return next((pair for pair in scored if pair[0].role in BASELINE_ROLES), None)
 
 
 def _score(trial: TrialRow, metric: str) -> float | None:

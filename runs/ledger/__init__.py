@@ -5,6 +5,7 @@ studies   The ledger's studies: opening, continuing, finding them, and noting ho
 plans     The ledger's plans and looks: what was to be compared, and when test data was opened
 records   What the ledger returns: frozen records, detached from the database
 reading   Reading the ledger's tables into records, within a transaction
+states    State and Role: the words for how something stands and what a run is there for
 schema    The ledger's tables (SQLAlchemy 2 models)
 database  Opening the ledger's database, and saying in words what is wrong with it
 lease     Leases: which process holds a run or a study, and whether that process still lives
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
     from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
+    from attnsearch.runs.ledger.states import (
+        ARM_ROLES,
+        BASELINE_ROLES,
+        EXPLORING_ROLES,
+        PLAN_ROLES,
+        SEARCH_ROLES,
+        Role,
+        State,
+    )
     from attnsearch.runs.ledger.studies import study_digest
 
 face(__name__)

@@ -29,8 +29,9 @@ from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.lease import acquire, held, release
 from attnsearch.runs.ledger.plans import Look, PlanRow, Plans
 from attnsearch.runs.ledger.reading import read_places, read_run
-from attnsearch.runs.ledger.records import FINAL_STATES, Claim, RunRow, StudyRow, TrialRow
+from attnsearch.runs.ledger.records import Claim, RunRow, StudyRow, TrialRow
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
+from attnsearch.runs.ledger.states import Role, State
 from attnsearch.runs.ledger.studies import RACES, inserted, touch
 
 __all__ = [
@@ -93,17 +94,17 @@ class Ledger(Plans):
                 every = rows.all()
                 rows_here = [row for row in every if not fresh or row.study_id == study_id]
                 for row in reversed(rows_here):
-                    if row.state == "finished" and row.id not in unusable:
+                    if row.state == State.FINISHED and row.id not in unusable:
                         return Claim("finished", read_run(connection, row.id))
                 now = time()
                 resumable = None
                 for row in rows_here:
-                    if row.state == "running":
+                    if row.state == State.RUNNING:
                         lease = held(connection, f"run:{row.id}").get(f"run:{row.id}")
                         if lease and not lease.void(now):
                             run = read_run(connection, row.id)
                             return Claim("busy", run, str(lease.holder))
-                    if row.state in ("running", "interrupted") and row.study_id == study_id:
+                    if not row.state.ended and row.study_id == study_id:
                         resumable = row.id
                 if resumable is None:
                     generation = every[-1].generation + 1 if every else 1
@@ -136,7 +137,7 @@ class Ledger(Plans):
                 generation=generation,
                 attempt=0,
                 study_id=study_id,
-                state="running",
+                state=State.RUNNING,
                 config=dict(config),
                 seed=seed,
                 fold=fold,
@@ -155,7 +156,7 @@ class Ledger(Plans):
             update(Run)
             .where(Run.id == run_id)
             .values(
-                state="running",
+                state=State.RUNNING,
                 attempt=Run.attempt + 1,
                 revision=Run.revision + 1,
                 host=self.holder.host,
@@ -222,7 +223,7 @@ class Ledger(Plans):
     def finish(
         self,
         run_id: int,
-        state: str,
+        state: State,
         *,
         metrics: Mapping[str, Any] | None = None,
         costs: Mapping[str, Any] | None = None,
@@ -236,8 +237,7 @@ class Ledger(Plans):
 
         Args:
             run_id: The run.
-            state: ``finished`` (its full schedule), ``stopped`` (early), ``failed``,
-                ``infeasible`` (never trained) or ``interrupted`` (to be taken up again).
+            state: How it ended; an interrupted one can be taken up again.
             metrics: Its scores.
             costs: Its costs.
             violations: Limit -> amount; positive means violated.
@@ -250,14 +250,14 @@ class Ledger(Plans):
         Raises:
             LeaseLost: The run is not held by this ledger object any more.
         """
-        if state not in FINAL_STATES:
-            raise ValueError(f"state {state!r} is none of {', '.join(FINAL_STATES)}")
+        if State(state) == State.RUNNING:
+            raise ValueError(f"the run {run_id} cannot end as {state}")
         packed = {split: pack(arrays) for split, arrays in (predictions or {}).items()}
         with self.database.write() as connection:
             if not release(connection, f"run:{run_id}", self.token):
                 raise LeaseLost(
                     f"run {run_id} is not held by this process any more; its result as "
-                    f"{state!r} was not recorded"
+                    f"'{state}' was not recorded"
                 )
             connection.execute(
                 update(Run)
@@ -300,7 +300,7 @@ class Ledger(Plans):
             keys: The run keys.
             study_id: Count only what was trained for this study.
         """
-        query = select(Run.key).where(Run.state == "finished")
+        query = select(Run.key).where(Run.state == State.FINISHED)
         if study_id is not None:
             query = query.where(Run.study_id == study_id)
         wanted, found = sorted(set(keys)), set()
@@ -322,7 +322,7 @@ class Ledger(Plans):
         run_id: int,
         *,
         number: int,
-        role: str = "trial",
+        role: Role = Role.TRIAL,
         arm: str | None = None,
         name: str | None = None,
         values: Mapping[str, Any] | None = None,
@@ -334,7 +334,7 @@ class Ledger(Plans):
             study_id: The study.
             run_id: The run, of this study or reused from an earlier one.
             number: The trial's number in the study, or the run's in its arm.
-            role: ``trial``, ``plain``, or what an arm is for.
+            role: What it is in the study for.
             arm: The arm's label; None for a trial. Role, arm and number name the place.
             name: A name a person can read, unique in the study; without it
                 ``012 ecrm@layer4 psa@layer3`` for a trial, ``arm gc@layer4 seed 2`` for an arm.

@@ -264,7 +264,7 @@ class Plans(Studies):
         with self.database.read() as connection:
             rows = read_places(connection, StudyRun.study_id == row.study_id)
             aside = _asides(connection, row)
-        places = {(found.role, found.arm, found.number): found for found in rows}
+        places = {found.place: found for found in rows}
         repeats = list(enumerate(row.plan.repeats()))
         runs: dict[str, list[TrialRow | None]] = {}
         for arm in row.plan.arms:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from attnsearch.runs.ledger.lease import Held, held
 from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow, run_fields, study_row
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
+from attnsearch.runs.ledger.states import State
 
 
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
@@ -83,7 +84,7 @@ def run_row_fields(
     """Collect the fields of a `RunRow`, with the state and the end that a dead driver left."""
     state = true_state("run", row["id"], row["state"], leases, now)
     lease = leases.get(f"run:{row['id']}")
-    if state == "interrupted" and row["ended"] is None:
+    if state == State.INTERRUPTED and row["ended"] is None:
         row = {**row, "ended": lease.heartbeat if lease else row["started"]}
     return run_fields(row, epochs, state=state, now=now)
 
@@ -93,10 +94,12 @@ def is_dead(lease: Held | None, now: float) -> bool:
     return lease is None or lease.void(now)
 
 
-def true_state(kind: str, row_id: int, state: str, leases: Mapping[str, Held], now: float) -> str:
+def true_state(
+    kind: str, row_id: int, state: State, leases: Mapping[str, Held], now: float
+) -> State:
     """Tell the state of a row, given that the process behind a running one may be dead."""
-    dead = state == "running" and is_dead(leases.get(f"{kind}:{row_id}"), now)
-    return "interrupted" if dead else state
+    dead = state == State.RUNNING and is_dead(leases.get(f"{kind}:{row_id}"), now)
+    return State.INTERRUPTED if dead else state
 
 
 def read_run(connection: Connection, run_id: int) -> RunRow:

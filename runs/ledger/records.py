@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from attnsearch.runs.ledger.states import Role, State
 from attnsearch.spaces.file import CLASSIFICATION, default_objective
-
-STUDY_STATES = ("running", "interrupted", "finished", "failed")
-RUN_STATES = ("running", "finished", "stopped", "failed", "infeasible", "interrupted")
-FINAL_STATES = ("finished", "stopped", "failed", "infeasible", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class StudyRow:
         uid: Names it outside of the ledger, in MLflow.
         name: The space file's ``name``.
         number: 1 for the first study of that name, 2 for the next, whose space or data differ.
-        state: One of `STUDY_STATES`; ``interrupted`` where its driver died.
+        state: How it stands; interrupted where its driver died.
         fingerprint: Of the data.
         fresh: Whether it ignores what other studies finished (``--fresh``).
         space_text: The space file as given, comments included.
@@ -39,7 +36,7 @@ class StudyRow:
     uid: str
     name: str
     number: int
-    state: str
+    state: State
     fingerprint: str
     fresh: bool
     space_text: str
@@ -76,7 +73,7 @@ class RunRow:
         generation: 1, or more where the key was trained anew.
         attempt: How often this generation was started.
         study_id: The study it was trained for.
-        state: One of `RUN_STATES`; ``interrupted`` where its driver died.
+        state: How it stands; interrupted where its driver died.
         config: The resolved config.
         seed: Of initialisation, order, augmentation and dropout.
         fold: The fold left out, if the data is folded.
@@ -98,7 +95,7 @@ class RunRow:
     generation: int
     attempt: int
     study_id: int | None
-    state: str
+    state: State
     config: dict[str, Any]
     seed: int
     fold: int | None
@@ -128,7 +125,7 @@ class TrialRow(RunRow):
 
     Args:
         place_id: Number of this place in the ledger.
-        role: ``trial``, ``plain``, or what an arm is for.
+        role: What it is in the study for.
         arm: The arm's label; None for a trial.
         number: The trial's number in the study, or the run's in its arm.
         name: A name a person can read, unique in the study: ``012 ecrm@layer4``.
@@ -139,7 +136,7 @@ class TrialRow(RunRow):
     """
 
     place_id: int
-    role: str
+    role: Role
     arm: str | None
     number: int
     name: str
@@ -147,6 +144,11 @@ class TrialRow(RunRow):
     proposal: dict[str, Any]
     reused_from: str | None
     mlflow_run_id: str | None
+
+    @property
+    def place(self) -> tuple[str, str | None, int]:
+        """Role, arm and number, which name its place in the study."""
+        return self.role, self.arm, self.number
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def study_row(row: Mapping[str, Any], *, state: str) -> StudyRow:
+def study_row(row: Mapping[str, Any], *, state: State) -> StudyRow:
     """Build a `StudyRow` from the columns of ``study``."""
     ended = row["ended"]
     return StudyRow(
@@ -204,7 +206,7 @@ def study_row(row: Mapping[str, Any], *, state: str) -> StudyRow:
 
 
 def run_fields(
-    row: Mapping[str, Any], epochs: list[dict[str, Any]], *, state: str, now: float
+    row: Mapping[str, Any], epochs: list[dict[str, Any]], *, state: State, now: float
 ) -> dict[str, Any]:
     """Collect the fields of a `RunRow` from the columns of ``run``."""
     ended = row["ended"]

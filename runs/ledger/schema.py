@@ -13,6 +13,7 @@ SQLite and PostgreSQL, and text can hold NaN, which PostgreSQL's JSON type refus
 """
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from attnsearch.runs.ledger.states import Role, State
 
 SCHEMA_VERSION = 2
 """Raised by one with every change of these tables that an older release cannot work with.
@@ -62,6 +65,25 @@ class JSONText(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class Word(TypeDecorator[Any]):
+    """A member of an enum of words, kept as text of a limited length."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum], length: int) -> None:
+        super().__init__(length)
+        self.words = words
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Encode for the database."""
+        return None if value is None else self.words(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        """Decode from the database."""
+        return None if value is None else self.words(value)
+
+
 class Base(DeclarativeBase):
     """Base of the ledger's tables."""
 
@@ -87,7 +109,7 @@ class Study(Base):
     uid: Mapped[str] = mapped_column(String(32), unique=True)  # names the study outside, in MLflow
     name: Mapped[str] = mapped_column(String(250))
     number: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[State] = mapped_column(Word(State, 16))
     digest: Mapped[str] = mapped_column(String(64))  # of what exploring depends on
     fingerprint: Mapped[str] = mapped_column(String(128))  # of the data
     fresh: Mapped[bool]
@@ -114,7 +136,7 @@ class Run(Base):
     generation: Mapped[int]
     attempt: Mapped[int]  # counts the starts of this generation
     study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"))  # it was trained for
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[State] = mapped_column(Word(State, 16), index=True)
     config: Mapped[Any] = mapped_column(JSONText)
     seed: Mapped[int] = mapped_column(BigInteger)
     fold: Mapped[int | None]
@@ -166,7 +188,7 @@ class StudyRun(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id"))
-    role: Mapped[str] = mapped_column(String(32))
+    role: Mapped[Role] = mapped_column(Word(Role, 32))
     arm: Mapped[str] = mapped_column(Text)  # "" for a trial: NULLs would not be unique
     number: Mapped[int]
     name: Mapped[str] = mapped_column(String(250))

@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 from attnsearch.runs.ledger.database import Database, LedgerError
 from attnsearch.runs.ledger.lease import Holder, acquire, held, release
 from attnsearch.runs.ledger.reading import is_dead, read_studies, true_state
-from attnsearch.runs.ledger.records import STUDY_STATES, StudyRow
+from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun, plain
+from attnsearch.runs.ledger.states import STUDY_STATES, State
 
 RACES = 20
 """Attempts at a write that another process may win; the second all but always holds."""
@@ -154,7 +155,7 @@ class Studies:
                     update(Study)
                     .where(Study.id == study_id)
                     .values(
-                        state="running",
+                        state=State.RUNNING,
                         ended=None,
                         space_text=space_text,
                         document=dict(document),
@@ -176,7 +177,7 @@ class Studies:
                 uid=uuid.uuid4().hex,
                 name=name,
                 number=(last or 0) + 1,
-                state="running",
+                state=State.RUNNING,
                 digest=digest,
                 fingerprint=fingerprint,
                 fresh=fresh,
@@ -211,16 +212,16 @@ class Studies:
         have = ", ".join(study.label for study in studies) or "none yet"
         raise LedgerError(f"there is no study {address!r} in {self}; there are: {have}")
 
-    def set_study_state(self, study_id: int, state: str) -> None:
+    def set_study_state(self, study_id: int, state: State) -> None:
         """Set a study's state; every state but ``running`` gives its lease back."""
-        if state not in STUDY_STATES:
-            raise ValueError(f"state {state!r} is none of {', '.join(STUDY_STATES)}")
+        if State(state) not in STUDY_STATES:
+            raise ValueError(f"a study is never {state}")
         with self.database.write() as connection:
-            ended = None if state == "running" else time()
+            ended = None if state == State.RUNNING else time()
             connection.execute(
                 update(Study).where(Study.id == study_id).values(state=state, ended=ended)
             )
-            if state != "running":
+            if state != State.RUNNING:
                 release(connection, f"study:{study_id}", self.token)
 
     def set_importances(
@@ -234,7 +235,7 @@ class Studies:
                 .values(importances={k: dict(v) for k, v in importances.items()})
             )
 
-    def counts(self, study_id: int) -> dict[str, int]:
+    def counts(self, study_id: int) -> dict[State, int]:
         """Count a study's runs by state."""
         with self.database.read() as connection:
             leases, now = held(connection), time()
@@ -273,7 +274,7 @@ class Studies:
             dead = [
                 (table, kind, row.id)
                 for table, kind in ((Run, "run"), (Study, "study"))
-                for row in connection.execute(select(table.id).where(table.state == "running"))
+                for row in connection.execute(select(table.id).where(table.state == State.RUNNING))
                 if is_dead(leases.get(f"{kind}:{row.id}"), now)
             ]
         for table, kind, row_id in dead:
@@ -284,8 +285,8 @@ class Studies:
                     continue  # claimed in between
                 changed = connection.execute(
                     update(table)
-                    .where(table.id == row_id, table.state == "running")
-                    .values(state="interrupted", ended=lease.heartbeat if lease else now)
+                    .where(table.id == row_id, table.state == State.RUNNING)
+                    .values(state=State.INTERRUPTED, ended=lease.heartbeat if lease else now)
                 ).rowcount
                 if changed and table is Run:
                     touch(connection, row_id)

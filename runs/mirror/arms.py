@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.runs.ledger import StudyRow, TrialRow
+from attnsearch.runs.ledger import ARM_ROLES, Role, State, StudyRow, TrialRow
 from attnsearch.runs.mirror.store import Tracking
 from attnsearch.runs.mirror.view import RUN_TAG, STATE_TAG, STATUS, STUDY_TAG, Point, flat_params
 from attnsearch.spaces import dump
@@ -19,8 +19,6 @@ from attnsearch.spaces import dump
 if TYPE_CHECKING:
     from attnsearch.runs.results import ActResult, ArmResult, StudyResult
 
-ARM_ROLES = ("confirm", "ablation", "tuning")
-"""The roles whose runs stand below a run of their arm."""
 
 _LONGEST_NAME = 200
 
@@ -85,7 +83,7 @@ def show_arms(
             others.setdefault(_identity(row.role, row.arm, row.config), []).append(row)
     for mark, rows in others.items():
         if mark in known and mark not in shown and tracking.stage(known[mark]) == "active":
-            done = all(row.state not in ("running", "interrupted") for row in rows)
+            done = all(row.state.ended for row in rows)
             _set_state(tracking, study, known[mark], rows, done=done)
 
 
@@ -95,7 +93,7 @@ def _set_state(
     """Set an arm's status: finished with its last run, else as its study stands."""
     ended = [row.ended for row in rows if row.ended is not None]
     last = int(max(ended).timestamp() * 1000) if ended else None
-    tracking.set_status(run_id, STATUS["finished" if done else study.state], last)
+    tracking.set_status(run_id, STATUS[State.FINISHED if done else study.state], last)
 
 
 def arm_points(act: "ActResult", arm: "ArmResult") -> list[Point]:
@@ -184,7 +182,7 @@ def _identity(role: str, arm: str, config: Mapping[str, Any]) -> str:
     trials of tuning have configs of their own, so there the label is all.
     """
     label = re.sub(r" \(plan \d+\)$", "", arm)
-    if role == "tuning":
+    if role == Role.TUNING:
         return f"arm:{role}:{label}"
     kept = json.loads(json.dumps(config))
     for section, key in (("train", "seed"), ("data", "fold")):
@@ -196,4 +194,4 @@ def _identity(role: str, arm: str, config: Mapping[str, Any]) -> str:
 def _name(role: str, arm: str) -> str:
     """Name an arm's run as its seeds' are named."""
     short = textwrap.shorten(arm, _LONGEST_NAME, placeholder=" ...")
-    return f"tuning {short}" if role == "tuning" else f"arm {short}"
+    return f"tuning {short}" if role == Role.TUNING else f"arm {short}"

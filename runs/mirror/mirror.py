@@ -27,6 +27,7 @@ import numpy as np
 from attnsearch.runs.ledger import (
     Ledger,
     LedgerError,
+    State,
     StudyRow,
     TrialRow,
     panel_file,
@@ -293,7 +294,7 @@ class Mirror:
     ) -> None:
         trial = item.trial
         restarted = trial.attempt > 1 and item.shown_epoch < 0
-        changed = item.new or restarted or trial.state != "running"
+        changed = item.new or restarted or trial.state != State.RUNNING
         tags = None
         if changed and not created:
             tags = run_tags(study, item, arm_run(tracking, study, self._known[study.id], trial))
@@ -307,10 +308,10 @@ class Mirror:
             tracking.text(run_id, "config.yaml", dump(trial.config))
         if trial.traceback:
             tracking.text(run_id, "traceback.txt", trial.traceback)
-        if trial.state in ("finished", "stopped"):
+        if trial.state in (State.FINISHED, State.STOPPED):
             self._show_predictions(tracking, run_id, trial.run_id)
             self._show_panel(tracking, run_id, trial.key)
-        if changed and not (created and trial.state == "running"):
+        if changed and not (created and trial.state == State.RUNNING):
             ended = None if trial.ended is None else _ms(trial.ended)
             tracking.set_status(run_id, STATUS[trial.state], ended)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attnsearch.runs.ledger import StudyRow, TrialRow
+from attnsearch.runs.ledger import State, StudyRow, TrialRow
 from attnsearch.runs.mirror.positions import Pending
 from attnsearch.runs.results import best
 from attnsearch.spaces.space import inserted_values
@@ -18,12 +18,12 @@ RUN_TAG = "attnsearch.run"
 STATE_TAG = "attnsearch.state"
 
 STATUS = {
-    "running": "RUNNING",
-    "finished": "FINISHED",
-    "stopped": "FINISHED",
-    "infeasible": "FINISHED",
-    "failed": "FAILED",
-    "interrupted": "KILLED",
+    State.RUNNING: "RUNNING",
+    State.FINISHED: "FINISHED",
+    State.STOPPED: "FINISHED",
+    State.INFEASIBLE: "FINISHED",
+    State.FAILED: "FAILED",
+    State.INTERRUPTED: "KILLED",
 }
 """The ledger's state -> MLflow's status; the tag ``attnsearch.state`` keeps them apart."""
 
@@ -150,7 +150,7 @@ def result_points(trial: TrialRow) -> list[Point]:
     another value, as ``score_<metric>``: where the scores are those of the best checkpoint. A cost
     that every epoch measured (``images_per_s``) has its curve and is not put at the end of it.
     """
-    if trial.ended is None or trial.state == "interrupted":
+    if trial.ended is None or trial.state == State.INTERRUPTED:
         return []
     last = trial.epochs[-1] if trial.epochs else {}
     step = int(last.get("epoch", 0))
@@ -184,7 +184,7 @@ def study_points(study: StudyRow, trials: list[TrialRow]) -> list[Point]:
         default=_milliseconds(study.created.timestamp()),
     )
     values: dict[str, float] = {}
-    for state in ("finished", "stopped", "failed", "infeasible"):
+    for state in (State.FINISHED, State.STOPPED, State.FAILED, State.INFEASIBLE):
         values[f"trials_{state}"] = float(sum(trial.state == state for trial in trials))
     for metric, goal in study.objectives.items():
         winner = best(trials, metric, goal)

@@ -14,7 +14,6 @@
 
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.readers.source import DataError
 
 Result = TypeVar("Result")
@@ -189,8 +189,7 @@ def attempt_all(function: Callable[[Path], Result], paths: Sequence[Path]) -> li
         except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
             return str(error).split(" <_io")[0] or type(error).__name__
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(available_cpus()) as pool:
         # Pillow warns of damaged metadata, which says nothing about the pixels.
         warnings.simplefilter("ignore")
         return list(pool.map(attempt, paths))

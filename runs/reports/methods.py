@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from attnsearch.runs.ledger import TrialRow
+from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
 from attnsearch.runs.results import ActResult, StudyResult, metric_text, percent, points
 from attnsearch.runs.words import listed, plural
@@ -68,7 +68,7 @@ def _grouped(act: ActResult) -> str:
 
 
 def _exploring(result: StudyResult) -> list[str]:
-    trials = [row for row in result.trials if row.role != "baseline"]
+    trials = [row for row in result.trials if row.role != Role.BASELINE]
     search = result.setting("search") or {}
     if not trials or not search:
         return []
@@ -89,10 +89,9 @@ def _exploring(result: StudyResult) -> list[str]:
 
 
 def _states(rows: Sequence[TrialRow]) -> str:
-    order = ("finished", "stopped", "failed", "infeasible", "interrupted", "running")
-    words = {"finished": "of the full schedule", "stopped": "stopped early"}
+    words = {State.FINISHED: "of the full schedule", State.STOPPED: "stopped early"}
     states = [row.state for row in rows]
-    return ", ".join(f"{states.count(s)} {words.get(s, s)}" for s in order if s in states)
+    return ", ".join(f"{states.count(s)} {words.get(s, s)}" for s in State if s in states)
 
 
 def _epochs(rows: Sequence[TrialRow]) -> str:
@@ -153,7 +152,7 @@ def _confirm_arms(result: StudyResult, act: ActResult) -> list[str]:
         f"{plural(candidates, 'candidate')} ({chosen})."
     ]
     if result.trials:
-        spent = [row for row in result.trials if row.role != "baseline"]
+        spent = [row for row in result.trials if row.role != Role.BASELINE]
         found.append(
             f"Selection budget of the candidates together: {plural(len(spent), 'trial')}, "
             f"{_epochs(spent)}."

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from attnsearch.runs.ledger import BASELINE_ROLES
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of, shown_verdict
 from attnsearch.runs.results import (
-    PLAIN_ROLES,
     ActResult,
     StudyResult,
     best,
@@ -45,7 +45,7 @@ def _exploring(result: StudyResult) -> str:
         return "No result: no trial has ended its full schedule yet."
     value = winner.metrics[metric]
     last = "whether it is better than the baseline is for the confirmation to say"
-    if winner.role in PLAIN_ROLES:
+    if winner.role in BASELINE_ROLES:
         last = "it has nothing inserted"
     return (
         f"No result yet: exploring alone. The best of {plural(len(result.trials), 'trial')} is "

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
         unit,
     )
     from attnsearch.runs.results.ranking import (
-        PLAIN_ROLES,
-        SEARCH_ROLES,
         best,
         leaderboard,
         leaderboard_note,

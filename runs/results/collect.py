@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
-from attnsearch.runs.ledger import Ledger, PlanRow, TrialRow
+from attnsearch.runs.ledger import SEARCH_ROLES, Ledger, PlanRow, State, TrialRow
 from attnsearch.runs.results.model import (
     ActResult,
     ArmResult,
@@ -20,7 +20,6 @@ from attnsearch.runs.results.model import (
 )
 from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.predictions import Predictions
-from attnsearch.runs.results.ranking import SEARCH_ROLES
 from attnsearch.runs.statistics import (
     BETTER,
     NO_VERDICT,
@@ -33,7 +32,7 @@ from attnsearch.runs.statistics import (
 )
 from attnsearch.spaces.file import COSTS
 
-_FAILED = ("failed", "infeasible", "stopped")
+_FAILED = (State.FAILED, State.INFEASIBLE, State.STOPPED)
 _NOT_COMPARED = ("source", "fold", "folds", "development")
 
 
@@ -121,7 +120,7 @@ def _own_rows(
     plan: Plan, rows: Sequence[TrialRow], found: dict[str, list[TrialRow | None]]
 ) -> dict[str, list[TrialRow | None]]:
     """Return the runs of every arm; those of an equal arm in its own places, where it has any."""
-    places = {(row.role, row.arm, row.number): row for row in rows}
+    places = {row.place: row for row in rows}
     for arm in plan.arms:
         if arm.equals is not None:
             place = plan.place(arm.label)
@@ -139,7 +138,7 @@ def _arm_runs(
         run = ArmRun(fold, seed, "to come", row=row)
         if row is not None and row.state in _FAILED:
             run = replace(run, state="failed", reason=row.error or row.state)
-        elif row is not None and row.state == "finished":
+        elif row is not None and row.state == State.FINISHED:
             run = _finished(run, row, arm, plan, stored)
         runs.append(run)
     return runs
@@ -339,7 +338,7 @@ def _explored(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, int]:
         if arm.kind != "candidate":
             continue
         for trial in trials:
-            if trial.state == "finished" and _network(trial.config) == _network(arm.config):
+            if trial.state == State.FINISHED and _network(trial.config) == _network(arm.config):
                 found[arm.label] = trial.number
                 break
     return found

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from attnsearch.runs.ledger import TrialRow
+from attnsearch.runs.ledger import EXPLORING_ROLES, TrialRow
 from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult
 from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.ranking import leaderboard
@@ -165,9 +165,7 @@ def runs_frame(result: StudyResult) -> pd.DataFrame:
 def _left_over(row: TrialRow, result: StudyResult) -> dict[str, Any]:
     """Return row of a run that no current plan asks for: exploring, tuning, or not compared."""
     metric = next(iter(result.study.objectives))
-    act = {"tuning": "tuning", "confirm": "confirm", "ablation": "ablation"}.get(
-        row.role, "explore"
-    )
+    act = "explore" if row.role in EXPLORING_ROLES else row.role.value
     own = {
         "act": act,
         "plan": "",

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from attnsearch.runs.ledger import StudyRow, TrialRow
-from attnsearch.runs.results.ranking import PLAIN_ROLES, SEARCH_ROLES
+from attnsearch.runs.ledger import (
+    EXPLORING_ROLES,
+    Role,
+    StudyRow,
+    TrialRow,
+)
 from attnsearch.runs.statistics import AGAINST_BASELINE, Arm, ArmSummary, Comparison, Plan
 
 
@@ -135,7 +139,7 @@ class ActResult:
     def ended(self) -> int:
         """How many of the planned runs have ended, scored on the plan's part or not yet."""
         rows = [run.row for arm in self.trained for run in arm.runs if run.row is not None]
-        return sum(row.state not in ("running", "interrupted") for row in rows)
+        return sum(row.state.ended for row in rows)
 
     @property
     def expected(self) -> int:
@@ -186,12 +190,12 @@ class StudyResult:
     @property
     def trials(self) -> list[TrialRow]:
         """The search's runs and the plain network beside it."""
-        return [row for row in self.rows if row.role in (*SEARCH_ROLES, *PLAIN_ROLES)]
+        return [row for row in self.rows if row.role in EXPLORING_ROLES]
 
     @property
     def tuning(self) -> list[TrialRow]:
         """The trials that tuned the plain network's training settings."""
-        return [row for row in self.rows if row.role == "tuning"]
+        return [row for row in self.rows if row.role == Role.TUNING]
 
     def setting(self, *path: str) -> Any:
         """Return a value of the space file; None where it is not there."""

@@ -6,16 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow
+from attnsearch.runs.ledger import EXPLORING_ROLES, SEARCH_ROLES, Ledger, State, StudyRow, TrialRow
 from attnsearch.spaces.file import COUNTED
 
-SEARCH_ROLES = ("trial", "plain")
-"""The roles that the search chooses among; ``plain`` is the plain network as trial 0."""
-
-PLAIN_ROLES = ("plain", "baseline")
-"""The roles of the plain network, which ``baseline`` is beside a search that cannot choose it."""
-
-_ORDER = ("finished", "stopped", "running", "interrupted", "failed", "infeasible")
+_ORDER = (
+    State.FINISHED,
+    State.STOPPED,
+    State.RUNNING,
+    State.INTERRUPTED,
+    State.FAILED,
+    State.INFEASIBLE,
+)
 _SUMMARY_ROWS = 10
 _BARS = str.maketrans({"|": r"\|", "\n": " "})
 
@@ -47,10 +48,10 @@ def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
     def rank(trial: TrialRow) -> tuple[float, ...]:
         value: Any = trial.metrics.get(metric)
         score = sign * value if _is_number(value) else float("inf")
-        budget = -len(trial.epochs) if trial.state == "stopped" else 0
+        budget = -len(trial.epochs) if trial.state == State.STOPPED else 0
         return (_ORDER.index(trial.state), budget, score, trial.number)
 
-    searched = [trial for trial in trials if trial.role in (*SEARCH_ROLES, *PLAIN_ROLES)]
+    searched = [trial for trial in trials if trial.role in EXPLORING_ROLES]
     return _frame(study, sorted(searched, key=rank))
 
 
@@ -66,7 +67,7 @@ def best(trials: Sequence[TrialRow], metric: str, goal: str) -> TrialRow | None:
         trial
         for trial in trials
         if trial.role in SEARCH_ROLES
-        and trial.state == "finished"
+        and trial.state == State.FINISHED
         and _is_number(trial.metrics.get(metric))
     ]
     if not scored:
@@ -110,7 +111,7 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
             value = _cell(winner.metrics[metric])
             parts.append(f"Best `{metric}` ({goal}): **{value}** by `{winner.name}`.")
     frame = leaderboard(study, trials)
-    frame = frame[frame["state"] == "finished"].head(_SUMMARY_ROWS)
+    frame = frame[frame["state"] == State.FINISHED].head(_SUMMARY_ROWS)
     if len(frame):
         columns = ["name", *study.objectives, *COUNTED, "epochs"]
         parts.append(markdown(frame[[column for column in columns if column in frame]]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.ledger import Ledger, LedgerError
+from attnsearch.runs.ledger import PLAN_ROLES, Ledger, LedgerError, State
 from attnsearch.runs.statistics import (
     achieved_power,
     detectable,
@@ -181,7 +181,7 @@ def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
             continue
         for row in ledger.trials(study.id):
             score = row.metrics.get(f"val_{metric}") if row.metrics else None
-            if row.role not in ("confirm", "ablation") or row.state != "finished" or score is None:
+            if row.role not in PLAN_ROLES or row.state != State.FINISHED or score is None:
                 continue
             arms = acts.setdefault((study.id, row.role), defaultdict(dict))
             arms[row.arm or ""][row.fold, row.seed] = float(score)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from attnsearch.runs.ledger import State
 from attnsearch.search.propose.proposals import Told
 from attnsearch.spaces.file import COSTS
 
@@ -59,7 +60,7 @@ class Objectives:
 
     def told(
         self,
-        state: str,
+        state: State,
         epochs: Sequence[Mapping[str, float]],
         scores: tuple[float, ...] | None,
         constraints: Mapping[str, float],
@@ -72,8 +73,8 @@ class Objectives:
             scores: Of a finished one.
             constraints: Name to amount, positive where violated.
         """
-        if state == "finished" and scores is None:
-            state = "failed"  # the objective is not a number
+        if state == State.FINISHED and scores is None:
+            state = State.FAILED  # the objective is not a number
         followed = self.followed or ""
         curve = [
             (int(metrics["epoch"]), float(metrics[followed]))

@@ -30,6 +30,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
+from attnsearch.runs.ledger import State
 from attnsearch.search.propose.samplers import (
     REPLAYED,
     Answered,
@@ -67,13 +68,13 @@ class Told:
     """What became of a proposal, as Optuna is told.
 
     Attributes:
-        state: "finished", "stopped", "failed" or "infeasible".
+        state: How the trial ended.
         curve: (epoch, value) of the objective that early stopping follows.
         scores: The objectives' values; those of a finished trial.
         constraints: Name to amount, positive where violated.
     """
 
-    state: str
+    state: State
     curve: Sequence[tuple[int, float]] = ()
     scores: Sequence[float] | None = None
     constraints: Mapping[str, float] = field(default_factory=dict)
@@ -322,8 +323,8 @@ def _suggest(trial: optuna.Trial, decision: Decision) -> Any:
 
 def _state(told: Told) -> TrialState:
     return {
-        "finished": TrialState.COMPLETE,
-        "stopped": TrialState.PRUNED,
-        "infeasible": TrialState.PRUNED,
-        "failed": TrialState.FAIL,
+        State.FINISHED: TrialState.COMPLETE,
+        State.STOPPED: TrialState.PRUNED,
+        State.INFEASIBLE: TrialState.PRUNED,
+        State.FAILED: TrialState.FAIL,
     }[told.state]

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from attnsearch.runs.ledger import PlanRow, RunRow, TrialRow
+from attnsearch.runs.ledger import PLAN_ROLES, PlanRow, Role, RunRow, State, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.plans import run_config
 from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.study.exploring import LOST_MAX, POLL_SECONDS
 from attnsearch.search.study.records import Entry, Records
-from attnsearch.search.workers import Evaluation, Job, Jobs, Outcome, Report
+from attnsearch.search.workers import LOST, Evaluation, Job, Jobs, Outcome, Report
 from attnsearch.spaces import Space
-
-ENDED = ("finished", "failed", "infeasible", "stopped")
 
 
 class Closable(Jobs, Protocol):
@@ -53,7 +51,7 @@ class Acts:
         """Let go of a job that was kept and never asked for."""
         if self._ready is not None:
             job, self._ready = self._ready, None
-            self.ended(job, Outcome("interrupted", {}, Report()))
+            self.ended(job, Outcome(State.INTERRUPTED, {}, Report()))
 
     def next_job(self) -> Job | None:
         """Return the next job of the act, or the first of the next act."""
@@ -128,11 +126,11 @@ class PlanRuns:
         self._records = records
         self._work = work
         self._twins = _twins(row.plan)
-        places = {(old.role, old.arm, old.number): old for old in work.past}
+        places = {old.place: old for old in work.past}
         self._failed = {
             old.key: old.id
             for old in work.past
-            if old.role in ("confirm", "ablation") and old.state in ("failed", "infeasible")
+            if old.role in PLAN_ROLES and old.state in (State.FAILED, State.INFEASIBLE)
         }
         self._queue: list[Entry] = []
         self._awaited: list[Entry] = []
@@ -186,13 +184,13 @@ class PlanRuns:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A run ended."""
         entry = self._running.pop(job.id)
-        if outcome.state == "lost":
+        if outcome.state == LOST:
             entry.lost += 1
             again = entry.lost <= LOST_MAX
-            outcome = replace(outcome, state="interrupted" if again else "failed")
+            outcome = replace(outcome, state=State.INTERRUPTED if again else State.FAILED)
         if not self._records.ended(entry, outcome):
             self._awaited.append(entry)
-        elif outcome.state == "interrupted":
+        elif outcome.state == State.INTERRUPTED:
             self._queue.append(entry)
         else:
             self._attach_twins(entry)
@@ -207,7 +205,7 @@ class PlanRuns:
                 config = run_config(self._work.space, arm, seed, fold)
                 yield Entry(
                     number=number,
-                    role=role,
+                    role=Role(role),
                     values=dict(arm.changed),
                     config=config,
                     key=self._work.key(config),
@@ -219,7 +217,7 @@ class PlanRuns:
 
     def _settled(self, old: TrialRow) -> bool:
         """Return whether nothing is left to do for a run of an earlier session."""
-        return old.state in ENDED and (old.state != "finished" or self._work.usable(old))
+        return old.state.ended and (old.state != State.FINISHED or self._work.usable(old))
 
     def _next_entry(self) -> Entry | None:
         if self._queue:
@@ -348,19 +346,19 @@ class TestRuns:
         ((_, predictions),) = report.predictions.items()
         self._work.store(run_id, report.metrics, predictions)
         self._done.add(run_id)
-        self._progress.trial_ended(self._info[run_id], TrialEnd("finished", report.metrics))
+        self._progress.trial_ended(self._info[run_id], TrialEnd(State.FINISHED, report.metrics))
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A job ended; what it left is tried again, but for the network at which it failed."""
         left = [task for task in job.evaluations if task.run_id not in self._done]
-        if outcome.state == "interrupted" or not left:
+        if outcome.state == State.INTERRUPTED or not left:
             return
-        if outcome.state == "lost" and self._lost < LOST_MAX:
+        if outcome.state == LOST and self._lost < LOST_MAX:
             self._lost += 1
         else:
             failed = left.pop(0)
             self._work.failed.append(failed.run_id)
-            end = TrialEnd("failed", reason=outcome.error or "it was not evaluated")
+            end = TrialEnd(State.FAILED, reason=outcome.error or "it was not evaluated")
             self._progress.trial_ended(self._info[failed.run_id], end)
         if left:
             self._queue.append(tuple(left))

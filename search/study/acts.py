@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from attnsearch.runs.ledger import PlanRow, TrialRow
+from attnsearch.runs.ledger import PlanRow, Role, State, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.plans import (
     NothingToVary,
@@ -33,7 +33,6 @@ from attnsearch.search.plans import (
     tuning_space,
 )
 from attnsearch.search.study.act_sources import (
-    ENDED,
     PlanRuns,
     PlanWork,
     TestRuns,
@@ -48,7 +47,6 @@ from attnsearch.search.workers import Evaluation, Jobs
 from attnsearch.spaces import Space
 
 TUNED_BASELINE = "tuned_baseline"
-TUNING = "tuning"
 
 
 @dataclass
@@ -116,7 +114,7 @@ class StudyActs:
             row.number: row
             for row in self.stage.past()
             if row.arm is None
-            and row.state == "finished"
+            and row.state == State.FINISHED
             and not any(excess > 0 for excess in row.violations.values())
         }
         scores = {
@@ -217,16 +215,16 @@ class StudyActs:
     def _tune(self, space: Space, arm: str) -> Generator[Jobs, None, dict[str, Any] | None]:
         """Search the training settings of one network; returns its best config, if any."""
         stage = self.stage
-        act = TUNING if arm == TUNED_BASELINE else f"{TUNING} {arm}"
+        act = "tuning" if arm == TUNED_BASELINE else f"tuning {arm}"
         arm = self._tuning_arm(space, arm)
 
         def rows() -> list[TrialRow]:
-            return [row for row in stage.past() if (row.role, row.arm) == (TUNING, arm)]
+            return [row for row in stage.past() if (row.role, row.arm) == (Role.TUNING, arm)]
 
         before = rows()
         explorer = stage.explorers.tuning(space, stage.records("none"), before, arm, act)
         trials = int(space.document["search"]["trials"])
-        done = sum(row.state in ENDED for row in before)
+        done = sum(row.state.ended for row in before)
         if explorer.anything_to_train():
             epochs = space.document["train"]["epochs"]
             names = ", ".join(decision.name for decision in space.decisions)
@@ -244,7 +242,7 @@ class StudyActs:
                 ActInfo(act, trials, done, text, tuple(stage.objectives.names))
             )
         yield explorer
-        found = {row.number: row for row in rows() if row.state == "finished"}
+        found = {row.number: row for row in rows() if row.state == State.FINISHED}
         scores = {
             number: score
             for number, row in found.items()
@@ -259,7 +257,7 @@ class StudyActs:
     def _tuning_arm(self, space: Space, arm: str) -> str:
         """Return the arm of a tuning, with a number if that of another network has its name."""
         network = network_text(space.resolve(space.defaults()))
-        past = [row for row in self.stage.past() if row.role == TUNING]
+        past = [row for row in self.stage.past() if row.role == Role.TUNING]
         name = arm
         for number in itertools.count(2):
             if all(network_text(row.config) == network for row in past if row.arm == name):
@@ -378,7 +376,7 @@ class StudyActs:
         without = set()
         for runs in self.stage.ledger.arm_runs(row).values():
             for run in runs:
-                if run is None or run.state != "finished" or tested(run):
+                if run is None or run.state != State.FINISHED or tested(run):
                     continue
                 if run.weights_path is None:
                     without.add(run.id)

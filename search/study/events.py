@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from attnsearch.runs.ledger import Role, State
+
 
 @dataclass(frozen=True)
 class StudyInfo:
@@ -72,8 +74,7 @@ class TrialInfo:
         label: What is inserted where, as in `ecrm@layer4 psa@layer3.conv2`, or `plain`.
         values: The active decisions by name.
         epochs: Epochs of its full schedule.
-        role: "trial", "plain" (the plain network as trial 0), "baseline" (the plain network
-            beside a search whose space does not contain it), "tuning", "confirm" or "ablation".
+        role: A `Role`, or "test" where a trained network is evaluated.
         act: The act's name as in `ActInfo`; empty for exploring.
     """
 
@@ -81,7 +82,7 @@ class TrialInfo:
     label: str
     values: Mapping[str, Any]
     epochs: int
-    role: str = "trial"
+    role: str = Role.TRIAL
     act: str = ""
 
 
@@ -103,7 +104,7 @@ class TrialEnd:
         seconds: Wall time of the training.
     """
 
-    state: str
+    state: State
     metrics: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     scores: tuple[float, ...] | None = None
@@ -125,7 +126,7 @@ class StudyEnd:
         seconds: Wall time of this session.
     """
 
-    state: str
+    state: State
     done: int
     best: int | None
     message: str

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attnsearch.runs.ledger import TrialRow
+from attnsearch.runs.ledger import Role, TrialRow
 from attnsearch.search.propose import Objectives, Proposals
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.exploring import Explorer
-from attnsearch.search.study.records import BASELINE, Records
+from attnsearch.search.study.records import Records
 from attnsearch.spaces import Space
 
 
@@ -62,7 +62,7 @@ class Explorers:
             self._objectives,
             self._progress,
             self._key,
-            [row for row in past if row.arm is None or row.role == BASELINE],
+            [row for row in past if row.arm is None or row.role == Role.BASELINE],
             trials=self._trials,
             baseline=self._baseline(),
         )
@@ -90,7 +90,7 @@ class Explorers:
             self._key,
             past,
             trials=self._trials,
-            role="tuning",
+            role=Role.TUNING,
             arm=arm,
             act=act,
         )

@@ -11,12 +11,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from attnsearch.runs.ledger import RunRow, TrialRow
+from attnsearch.runs.ledger import Role, RunRow, State, TrialRow
 from attnsearch.runs.words import value_text
 from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
 from attnsearch.search.study.events import Progress
-from attnsearch.search.study.records import BASELINE, Entry, Records
-from attnsearch.search.workers import Curve, EarlyStopping, Job, Outcome, Report, excess
+from attnsearch.search.study.records import Entry, Records
+from attnsearch.search.workers import LOST, Curve, EarlyStopping, Job, Outcome, Report, excess
 from attnsearch.spaces import Space
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random
@@ -45,7 +45,8 @@ class Explorer:
         past: The study's trials so far.
         trials: How many distinct configs may be tried.
         baseline: The plain network's config, where it is to be trained beside the search.
-        role: Of its trials: "trial", or "tuning" where only training settings are searched.
+        role: Of its trials: `Role.TRIAL`, or `Role.TUNING` where only training settings are
+            searched.
         arm: The arm whose settings are tuned; None for a study's trials.
         act: The act's name; empty for a study's exploring.
     """
@@ -62,7 +63,7 @@ class Explorer:
         *,
         trials: int,
         baseline: dict[str, Any] | None = None,
-        role: str = "trial",
+        role: Role = Role.TRIAL,
         arm: str | None = None,
         act: str = "",
     ) -> None:
@@ -91,9 +92,11 @@ class Explorer:
         self.workers = 1
         self.ended_before = 0
         self._adopt(past)
-        if baseline is not None and not any(row.role == BASELINE and _done(row) for row in past):
+        if baseline is not None and not any(
+            row.role == Role.BASELINE and _done(row) for row in past
+        ):
             self._queue.append(
-                Entry(0, BASELINE, {}, baseline, key(baseline), baseline["train"]["seed"])
+                Entry(0, Role.BASELINE, {}, baseline, key(baseline), baseline["train"]["seed"])
             )
 
     @property
@@ -120,7 +123,7 @@ class Explorer:
         """Let go of a job that was kept and never asked for."""
         if self._ready is not None:
             job, self._ready = self._ready, None
-            self.ended(job, Outcome("interrupted", {}, Report()))
+            self.ended(job, Outcome(State.INTERRUPTED, {}, Report()))
 
     def next_job(self) -> Job | None:
         """Return the next trial to train; known ones on the way are told and passed over."""
@@ -151,24 +154,24 @@ class Explorer:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A trial ended; Optuna is told, and those that waited for the same config."""
         entry = self._running.pop(job.id)
-        lost = outcome.state == "lost"
+        lost = outcome.state == LOST
         if lost:
             entry.lost += 1
             again = entry.lost <= LOST_MAX
-            outcome = replace(outcome, state="interrupted" if again else "failed")
+            outcome = replace(outcome, state=State.INTERRUPTED if again else State.FAILED)
         if not self._records.ended(entry, outcome):
             self._awaited.append(entry)
             return
-        if lost and outcome.state == "interrupted":
+        if lost and outcome.state == State.INTERRUPTED:
             self._queue.append(entry)
-        if outcome.state == "interrupted" or entry.role == BASELINE:
+        if outcome.state == State.INTERRUPTED or entry.role == Role.BASELINE:
             return
-        report = outcome.report
+        report, state = outcome.report, State(outcome.state)
         scores = None
-        if outcome.state == "finished":
+        if state == State.FINISHED:
             scores = self._objectives.scores(outcome.metrics, report.costs)
-        constraints = self._constraints(outcome.state, report.costs, report.violations)
-        self._tell(entry, self._objectives.told(outcome.state, entry.curve, scores, constraints))
+        constraints = self._constraints(state, report.costs, report.violations)
+        self._tell(entry, self._objectives.told(state, entry.curve, scores, constraints))
 
     def numbers(self) -> list[int]:
         """Return Optuna's numbers of the distinct configs, which importances are computed from."""
@@ -177,7 +180,7 @@ class Explorer:
     def _adopt(self, past: Sequence[TrialRow]) -> None:
         """Take over the trials of earlier sessions, in the order of their proposals."""
         for row in past:
-            if row.role == BASELINE:
+            if row.role == Role.BASELINE:
                 continue
             note = row.proposal
             for before in note.get("before", ()):
@@ -196,12 +199,12 @@ class Explorer:
             self._told[row.key] = told
             self._records.known(row.number, row)
             self.ended_before += 1
-            self._lessons.append((row.epochs, row.state == "finished"))
+            self._lessons.append((row.epochs, row.state == State.FINISHED))
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Take over a proposal that was passed over."""
         key = next((k for k, e in self._entries.items() if e.number == before.get("same")), None)
-        told: Told | None = Told("infeasible", constraints={"forbid": 1.0})
+        told: Told | None = Told(State.INFEASIBLE, constraints={"forbid": 1.0})
         if "same" in before:
             told = self._told.get(key or "")
         number = self._proposals.adopt(before["values"], told, before["how"])
@@ -251,14 +254,14 @@ class Explorer:
             config=entry.config,
             seed=entry.seed,
             epochs=entry.epochs,
-            protected=entry.role not in ("trial", "tuning"),
+            protected=entry.role not in (Role.TRIAL, Role.TUNING),
             limits=self._limits,
             act=self._act,
         )
 
     def _take_over(self, entry: Entry, run: RunRow) -> None:
         self._records.took_over(entry, run)
-        if entry.role == BASELINE:
+        if entry.role == Role.BASELINE:
             return
         self._lessons.append((run.epochs, True))
         self._teach()
@@ -272,19 +275,19 @@ class Explorer:
 
     def _told_of(self, run: RunRow) -> Told:
         scores = None
-        if run.state == "finished":
+        if run.state == State.FINISHED:
             scores = self._objectives.scores(run.metrics, run.costs)
         constraints = self._constraints(run.state, run.costs, run.violations)
         return self._objectives.told(run.state, list(run.epochs), scores, constraints)
 
     def _constraints(
-        self, state: str, costs: Mapping[str, float], violations: Mapping[str, float]
+        self, state: State, costs: Mapping[str, float], violations: Mapping[str, float]
     ) -> Mapping[str, float]:
         """Return amounts for the sampler: what was violated, else the slack that was left.
 
         Every trained trial carries every limit: the GP sampler wants them all from each.
         """
-        if state == "infeasible":
+        if state == State.INFEASIBLE:
             return violations
         return {f"limits.{name}": 0.0 for name in self._limits} | excess(costs, self._limits)
 
@@ -298,7 +301,7 @@ class Explorer:
             note: dict[str, Any] = {"how": proposal.how}
             reason = self._space.forbidden(proposal.values)
             if reason is not None:
-                told = Told("infeasible", constraints={"forbid": 1.0})
+                told = Told(State.INFEASIBLE, constraints={"forbid": 1.0})
                 self._proposals.tell(proposal.number, told)
                 before.append({**note, "values": proposal.values, "forbidden": reason})
                 continue
@@ -314,7 +317,7 @@ class Explorer:
                 plain = number == 0 and proposal.values == self._space.plain()
                 entry = Entry(
                     number,
-                    "plain" if plain and self._role == "trial" else self._role,
+                    Role.BASELINE_TRIAL if plain and self._role == Role.TRIAL else self._role,
                     proposal.values,
                     config,
                     key,
@@ -371,4 +374,4 @@ class Explorer:
 
 
 def _done(row: TrialRow) -> bool:
-    return row.state not in ("running", "interrupted")
+    return row.state.ended

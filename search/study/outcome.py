@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attnsearch.runs.ledger import PlanRow, StudyRow, TrialRow
+from attnsearch.runs.ledger import PlanRow, Role, State, StudyRow, TrialRow
 from attnsearch.search.text import plural
 
 AGAIN = "run it again to go on from there"
@@ -33,7 +33,7 @@ class StudyResult:
     """
 
     study: StudyRow
-    state: str
+    state: State
     trials: list[TrialRow]
     best: int | None
     front: list[int]
@@ -48,7 +48,7 @@ class StudyResult:
 
 
 def outcome_text(
-    state: str,
+    state: State,
     rows: Sequence[TrialRow],
     budget: int,
     winner: str | None,
@@ -65,16 +65,16 @@ def outcome_text(
     """
     searched = [row for row in rows if row.arm is None]
     counts = Counter(row.state for row in searched)
-    words = {"finished": "finished", "stopped": "stopped early", "failed": "failed"}
-    words["infeasible"] = "infeasible"
+    words = {state: str(state) for state in State if state.ended}
+    words[State.STOPPED] = "stopped early"
     told = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
     ended = sum(counts[key] for key in words)
     arms = _arms_text(rows)
-    if state == "interrupted":
+    if state == State.INTERRUPTED:
         so_far = f" ({told})" if told else ""
         acts = f" and {arms}" if arms else ""
         return f"stopped after {ended} of {budget} trials{so_far}{acts}; all is recorded; {AGAIN}"
-    if state == "failed" and not unfinished:
+    if state == State.FAILED and not unfinished:
         reasons = [row for row in searched if row.error]
         why = f"; trial {reasons[0].number:03d}: {reasons[0].error}" if reasons else ""
         return f"no trial finished ({told or 'none was tried'}){why}"
@@ -86,8 +86,12 @@ def outcome_text(
 
 def _arms_text(rows: Sequence[TrialRow]) -> str:
     """Return `18 runs of confirm, 9 of ablations`."""
-    counts = Counter(row.role for row in rows if row.state not in ("running", "interrupted"))
-    words = {"tuning": "of tuning", "confirm": "of confirm", "ablation": "of ablations"}
+    counts = Counter(row.role for row in rows if row.state.ended)
+    words = {
+        Role.TUNING: "of tuning",
+        Role.CONFIRM: "of confirm",
+        Role.ABLATION: "of ablations",
+    }
     told = [
         f"{plural(counts[role], 'run')} {word}" for role, word in words.items() if counts[role]
     ]

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.blocks.build import describe
 from attnsearch.runs.ledger import (
     HEARTBEAT_SECONDS,
+    PLAN_ROLES,
     Claim,
     LeaseLost,
     Ledger,
     LedgerError,
+    Role,
     RunRow,
+    State,
     StudyRow,
     panel_file,
     weights_folder,
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from attnsearch.runs.mirror import Mirror, MirrorReport
 
 WEIGHTS_KEPT = 3  # of a study with one objective; with several, those of the Pareto front
-BASELINE = "baseline"
 MIRROR_SECONDS = 10.0  # from the first trial's start to MLflow's, if its first epoch takes longer
 
 
@@ -88,7 +90,7 @@ class Entry:
 
     Attributes:
         number: The trial's number, or the run's in its arm; 0 for the baseline beside a search.
-        role: "trial", "plain", "baseline", "tuning", "confirm" or "ablation".
+        role: What it is in the study for.
         values: The active decisions.
         config: The resolved config.
         key: The run key.
@@ -106,7 +108,7 @@ class Entry:
     """
 
     number: int
-    role: str
+    role: Role
     values: dict[str, Any]
     config: dict[str, Any]
     key: str
@@ -196,7 +198,7 @@ class Records:
             run_id,
             number=entry.number,
             role=entry.role,
-            arm="plain" if entry.role == BASELINE else entry.arm,
+            arm="plain" if entry.role == Role.BASELINE else entry.arm,
             name=entry.label,
             values=entry.values,
             proposal=entry.proposal,
@@ -206,7 +208,7 @@ class Records:
     def known(self, number: int, run: RunRow) -> None:
         """Take in a trial of an earlier session; nothing is written."""
         scores = None
-        if run.state == "finished":
+        if run.state == State.FINISHED:
             scores = self._objectives.scores(run.metrics, run.costs)
         if scores is not None:
             self._finished[number] = scores
@@ -216,7 +218,7 @@ class Records:
         self._tell_end(
             entry,
             TrialEnd(
-                "finished",
+                State.FINISHED,
                 run.metrics,
                 run.costs,
                 self._objectives.scores(run.metrics, run.costs),
@@ -228,7 +230,7 @@ class Records:
     def started(self, entry: Entry) -> None:
         """A worker begins with a trial, or goes on with one that was paused."""
         self._mirror.prepare()
-        if not entry.started and entry.role != BASELINE:
+        if not entry.started and entry.role != Role.BASELINE:
             self._progress.trial_started(entry.info)
         entry.started = True
 
@@ -239,7 +241,7 @@ class Records:
         self._ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
         self._mirror.begin()
         self._mirror.wake()
-        if entry.role != BASELINE:
+        if entry.role != Role.BASELINE:
             self._progress.epoch(entry.info, report.epoch, report.metrics)
 
     def ended(self, entry: Entry, outcome: Outcome) -> bool:
@@ -249,19 +251,19 @@ class Records:
             Whether it was recorded; not if another driver holds the run by now.
         """
         assert entry.run_id is not None
-        report = outcome.report
+        report, state = outcome.report, State(outcome.state)
         scores = None
-        if outcome.state == "finished":
+        if state == State.FINISHED:
             scores = self._objectives.scores(outcome.metrics, report.costs)
         path, new = self._write_weights(entry, scores, report)
         self._write_panel(entry, report)
         try:
             self._ledger.finish(
                 entry.run_id,
-                outcome.state,
+                state,
                 metrics=outcome.metrics,
                 costs=report.costs,
-                violations=report.violations if outcome.state == "infeasible" else {},
+                violations=report.violations if state == State.INFEASIBLE else {},
                 error=outcome.error,
                 traceback=outcome.traceback,
                 predictions=report.predictions or None,
@@ -270,13 +272,13 @@ class Records:
         except LeaseLost as error:
             self._progress.note(str(error))
             return False
-        if path is not None and new and entry.role != BASELINE and self._keep == "best":
+        if path is not None and new and entry.role != Role.BASELINE and self._keep == "best":
             self._ours[entry.number] = (entry.run_id, path)
         self._mirror.wake()
         self._tell_end(
             entry,
             TrialEnd(
-                outcome.state,
+                state,
                 outcome.metrics,
                 report.costs,
                 scores,
@@ -316,14 +318,14 @@ class Records:
             thread.join(timeout=5)
 
     def _tell_end(self, entry: Entry, end: TrialEnd) -> None:
-        if entry.role == BASELINE:
+        if entry.role == Role.BASELINE:
             said = [f"the plain network, trained beside the search: {end.state}"]
             said += [f"{k} {v:.4g}" for k, v in end.metrics.items() if k in self._objectives.names]
             said += [end.reason] if end.reason else []
             self._progress.note(", ".join(said))
             return
         best = False
-        if end.scores is not None and entry.role not in ("confirm", "ablation"):
+        if end.scores is not None and entry.role not in PLAN_ROLES:
             self._finished[entry.number] = end.scores
             best = entry.number in self.best()
         self._progress.trial_ended(
@@ -348,7 +350,7 @@ class Records:
         Returns:
             Where they lie, if they are kept, and whether no earlier run had left them there.
         """
-        good = entry.role == BASELINE or self._keep == "all"
+        good = entry.role == Role.BASELINE or self._keep == "all"
         if self._keep == "best" and scores is not None:
             kept = self._kept({**self._finished, entry.number: scores})
             good = good or entry.number in kept

@@ -12,12 +12,12 @@ from typing import Any
 from attnsearch.blocks.build import Images, build_network
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.ledger import Ledger, StudyRow, run_key
+from attnsearch.runs.ledger import Ledger, State, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
-from attnsearch.search.study.act_sources import ENDED, Acts
+from attnsearch.search.study.act_sources import Acts
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.study.explorers import Explorers
@@ -169,7 +169,7 @@ class Session:
                 return self._close(study, explorer, acts, mirror)
             except BaseException:
                 with contextlib.suppress(AttnsearchError):
-                    self.ledger.set_study_state(study.id, "interrupted")
+                    self.ledger.set_study_state(study.id, State.INTERRUPTED)
                 mirror.close(timeout=5)
                 raise
 
@@ -241,7 +241,7 @@ class Session:
         """Bring everything to its end and says how it stands."""
         rows = self.ledger.trials(study.id)
         trials = [row for row in rows if row.arm is None]
-        ended = sum(row.state in ENDED for row in trials)
+        ended = sum(row.state.ended for row in trials)
         importances = study.importances or {}
         news = explorer is not None and (not importances or ended > explorer.ended_before)
         if explorer is not None and self.space.decisions and news:
@@ -250,14 +250,14 @@ class Session:
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
         whole = best is not None if explorer is not None else True
-        state = "interrupted"
+        state = State.INTERRUPTED
         if acts.over:
-            state = "finished" if whole and not acts.unfinished else "failed"
+            state = State.FINISHED if whole and not acts.unfinished else State.FAILED
         frozen = acts.frozen()
         winner = frozen.winner if frozen is not None else None
         self.ledger.set_study_state(study.id, state)
         verdicts, report_file = self._report(study) if self.until != UNTIL[0] else ([], None)
-        report = mirror.close(timeout=5 if state == "interrupted" else 30)
+        report = mirror.close(timeout=5 if state == State.INTERRUPTED else 30)
         if report.problem or report.missing:
             self._note(str(report))
         if explorer is not None and explorer.ended_early:
@@ -320,7 +320,7 @@ class Session:
         That is so where there may be nothing to train, or no data.
         """
         source = self.space.document["data"]["source"]
-        ended = {row.name for row in self.ledger.studies() if row.state == "finished"}
+        ended = {row.name for row in self.ledger.studies() if row.state == State.FINISHED}
         again = (self.space.name in ended or not self.explore) and not self.fresh
         missing = source not in BUILT_IN and not Path(source).exists()
         if again or missing or not self.space.decisions:

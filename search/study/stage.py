@@ -9,7 +9,7 @@ from typing import Any
 
 from attnsearch.blocks.build import Images
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.ledger import Ledger, RunRow, StudyRow, TrialRow
+from attnsearch.runs.ledger import Ledger, RunRow, State, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
@@ -73,7 +73,7 @@ class Stage:
         paces = [
             row.seconds / len(row.epochs)
             for row in self.past()
-            if row.state == "finished" and row.epochs and row.reused_from is None
+            if row.state == State.FINISHED and row.epochs and row.reused_from is None
         ]
         return statistics.median(paces) * epochs if paces else None
 
@@ -110,7 +110,7 @@ def rank_candidates(
 
 
 def _score(run: TrialRow | None, metric: str) -> float | None:
-    value = run.metrics.get(metric) if run is not None and run.state == "finished" else None
+    value = run.metrics.get(metric) if run is not None and run.state == State.FINISHED else None
     return float(value) if value is not None and math.isfinite(value) else None
 
 

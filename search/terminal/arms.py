@@ -5,11 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from attnsearch.runs.ledger import PlanRow, TrialRow
+from attnsearch.runs.ledger import PlanRow, Role, State, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.text import score, table
-
-_ENDED = ("finished", "failed", "infeasible", "stopped")
 
 
 def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
@@ -22,19 +20,19 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
     for plan in plans:
         runs = arm_rows(plan.plan, rows)
         every = [run for label in runs for run in runs[label] if _own(plan.plan, label)]
-        ended = sum(run is not None and run.state in _ENDED for run in every)
+        ended = sum(run is not None and run.state.ended for run in every)
         if ended < len(every):
             return f"{_act(plan.plan)} {ended}/{len(every)}"
         if plan.state != "finished":
             return "test" if plan.plan.act == "confirm" else f"test {plan.plan.name}"
     if plans:
         return "done"
-    return "tuning" if any(row.role == "tuning" for row in rows) else "explore"
+    return "tuning" if any(row.role == Role.TUNING for row in rows) else "explore"
 
 
 def arm_rows(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow | None]]:
     """Return the runs of every arm of a current plan, None where one has not begun."""
-    places = {(row.role, row.arm, row.number): row for row in rows}
+    places = {row.place: row for row in rows}
     return {
         arm.label: [
             places.get((*plan.place(arm.label), number)) for number in range(len(plan.repeats()))
@@ -62,7 +60,9 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
             mean, sd, _ = _moments(runs, name)
             cells += [score(mean), score(sd)]
         notes = ["winner"] if arm.label == plan.winner else []
-        failed = sum(run is not None and run.state in ("failed", "infeasible") for run in runs)
+        failed = sum(
+            run is not None and run.state in (State.FAILED, State.INFEASIBLE) for run in runs
+        )
         notes += [f"{failed} failed"] if failed else []
         notes += [f"= {arm.equals}"] if arm.equals else []
         count = _moments(runs, columns[0])[2]
@@ -121,7 +121,7 @@ def _moments(runs: Sequence[TrialRow | None], name: str) -> tuple[float | None, 
     values = [
         float(run.metrics[name])
         for run in runs
-        if run is not None and run.state == "finished" and name in run.metrics
+        if run is not None and run.state == State.FINISHED and name in run.metrics
     ]
     values = [value for value in values if math.isfinite(value)]
     mean = statistics.fmean(values) if values else None

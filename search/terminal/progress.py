@@ -14,12 +14,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from attnsearch.runs.ledger import State
 from attnsearch.runs.words import duration
 from attnsearch.search.study import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.text import plural, quantity, score
 
-_STATES = ("finished", "stopped", "failed", "infeasible")
-_STYLES = {"finished": "green", "stopped": "yellow", "failed": "red", "infeasible": "magenta"}
+_STYLES = {
+    State.FINISHED: "green",
+    State.STOPPED: "yellow",
+    State.FAILED: "red",
+    State.INFEASIBLE: "magenta",
+}
 _NARROW = 72  # below it, bars and costs make room for the names
 
 
@@ -73,11 +78,11 @@ class PlainProgress:
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Say how it ended, and how many have."""
-        self._done += end.state != "interrupted"
+        self._done += end.state != State.INTERRUPTED
         told = describe_end(trial, end, self.study, self._act)
         if trial.act:
             of = f" of {self._act.runs}" if self._act and self._act.runs else ""
-            state = "" if end.state == "finished" else f" {end.state}"
+            state = "" if end.state == State.FINISHED else f" {end.state}"
             self._say(f"{trial.act} {self._done}{of}{state}: {told}")
             return
         of = f" of {self.study.trials}" if self.study else ""
@@ -113,7 +118,7 @@ class LiveProgress:
         self.study: StudyInfo | None = None
         self._act: ActInfo | None = None
         self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
-        self._counts = dict.fromkeys(_STATES, 0)
+        self._counts = dict.fromkeys(_STYLES, 0)
         self._before = 0
         self._trained = 0
         self._best: str | None = None
@@ -150,7 +155,7 @@ class LiveProgress:
         """Say what the act is going to do, and counts anew."""
         with self._lock:
             self._act, self._before, self._begin = act, act.done, time.monotonic()
-            self._counts = dict.fromkeys(_STATES, 0)
+            self._counts = dict.fromkeys(_STYLES, 0)
             self._trained = 0
             self._running.clear()
         self._say(Text(act.text))
@@ -172,12 +177,12 @@ class LiveProgress:
             self._running.pop(trial.number, None)
             if end.state in self._counts:
                 self._counts[end.state] += 1
-                self._trained += end.state != "infeasible" and not end.reused
+                self._trained += end.state != State.INFEASIBLE and not end.reused
             if end.best and not trial.act:
                 self._best = f"{trial.number:03d}  {_scores(end, self.study)}  {trial.label}"
         line = Table.grid(padding=(0, 2))
         line.add_column(min_width=3)
-        line.add_column(min_width=max(map(len, _STATES)), style=_STYLES.get(end.state, ""))
+        line.add_column(min_width=max(map(len, _STYLES)), style=_STYLES.get(end.state, ""))
         line.add_column(style="bold" if end.best else "", overflow="fold")
         line.add_row(f"{trial.number:03d}", end.state, told)
         self._say(line)
@@ -295,12 +300,12 @@ def describe_end(
         ]
     elif end.scores is not None:
         parts.append(_scores(end, study))
-    elif end.state == "stopped":
+    elif end.state == State.STOPPED:
         # An early stop has no score, but where it stood is why it was stopped.
         parts += [
             f"{name} {score(end.metrics[name])}" for name in objectives if name in end.metrics
         ]
-    if "params" in end.costs and "params" not in objectives and end.state != "failed":
+    if "params" in end.costs and "params" not in objectives and end.state != State.FAILED:
         parts.append(f"{quantity(end.costs['params'])} params")
     if end.reused:
         parts.append("taken over from an earlier run")

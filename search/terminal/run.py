@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from attnsearch.runs.ledger import Role, State
 from attnsearch.runs.words import value_text
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED
 from attnsearch.search.study import StudyInfo
 from attnsearch.search.terminal.arms import arms_text
 from attnsearch.search.terminal.progress import open_progress
 from attnsearch.search.terminal.show import (
-    BASELINE,
     beside_text,
     inserted,
     leaderboard,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from attnsearch.search.study import StudyResult
 
 _TOP = 5
-_STATUS = {"finished": DONE, "interrupted": INTERRUPTED, "failed": FAILED}
+_STATUS = {State.FINISHED: DONE, State.INTERRUPTED: INTERRUPTED, State.FAILED: FAILED}
 
 
 def run_space(
@@ -115,7 +115,7 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
     """
     name = study.name if study.number == 1 else result.study.label
     trials = [row for row in result.trials if row.arm is None]
-    beside = [row for row in result.trials if row.role == BASELINE]
+    beside = [row for row in result.trials if row.role == Role.BASELINE]
     ranked = leaderboard(trials, study.objectives)
     out = ["", f"Study {result.study.label}: {result.state}; {states_text(trials)}"]
     if result.verdicts:
@@ -136,7 +136,7 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
         out.append("")
         out += [paragraph(note, indent="* ", hanging="  ") for note in result.notes]
     out += ["", f"Records:  {study.ledger}", f"MLflow:   {study.tracking_uri}", ""]
-    if result.state == "interrupted":
+    if result.state == State.INTERRUPTED:
         out.append(f"Continue: {again}")
     out.append(f"Look:     attnsearch show {name}")
     if result.plans:

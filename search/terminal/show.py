@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.ledger import Ledger, StudyRow, TrialRow, panel_file, weights_folder
+from attnsearch.runs.ledger import (
+    Ledger,
+    Role,
+    State,
+    StudyRow,
+    TrialRow,
+    panel_file,
+    weights_folder,
+)
 from attnsearch.runs.words import duration, value_text
 from attnsearch.search.propose import Objectives
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.text import paragraph, plural, quantity, score, table
 from attnsearch.spaces.file import COUNTED
-
-BASELINE = "baseline"  # the role of the plain network that is trained beside a search
-
-_ORDER = ("finished", "stopped", "failed", "infeasible", "interrupted", "running")
 
 
 class NoSuchTrial(AttnsearchError):
@@ -78,7 +82,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         plans = ledger.plans(study.id, superseded=False)
         lag = mirror_lag(ledger, study)
     trials = [row for row in rows if row.arm is None]
-    beside = [row for row in rows if row.role == BASELINE]
+    beside = [row for row in rows if row.role == Role.BASELINE]
     ranked = leaderboard(trials, study.objectives)
     if as_json:
         return _json(
@@ -206,7 +210,7 @@ def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
     """Let MLflow catch up with a study that nobody runs now, and says what it still lacks."""
     from attnsearch.runs.mirror import Mirror
 
-    if study.state == "running":
+    if study.state == State.RUNNING:
         return None
     report = Mirror(ledger).sync(study.id)
     return str(report) if report.problem is not None or report.missing else None
@@ -282,7 +286,7 @@ def trial_fields(trial: TrialRow) -> dict[str, Any]:
 def states_text(trials: Sequence[TrialRow]) -> str:
     """Return `16 trials: 11 finished, 4 stopped, 1 failed`."""
     counts = Counter(trial.state for trial in trials)
-    told = [f"{counts[state]} {state}" for state in _ORDER if counts[state]]
+    told = [f"{counts[state]} {state}" for state in State if counts[state]]
     return f"{plural(len(trials), 'trial')}: {', '.join(told)}" if told else "no trials yet"
 
 
@@ -298,7 +302,9 @@ def _headline(study: StudyRow, trials: Sequence[TrialRow]) -> str:
 
 
 def _wanted(study: StudyRow, least: int) -> int:
-    if study.state == "finished":  # also a space without choices, or exhausted before its budget
+    if (
+        study.state == State.FINISHED
+    ):  # also a space without choices, or exhausted before its budget
         return least
     trials = (study.document.get("search") or {}).get("trials", least)
     return max(int(trials), least)
@@ -307,7 +313,7 @@ def _wanted(study: StudyRow, least: int) -> int:
 def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
     watched = next(iter(objectives))
     rows = []
-    for trial in sorted(trials, key=lambda trial: (_ORDER.index(trial.state), trial.number)):
+    for trial in sorted(trials, key=lambda trial: (list(State).index(trial.state), trial.number)):
         reached = trial.epochs[-1].get(watched) if trial.epochs else None
         why = trial.error.strip().splitlines()[0] if trial.error else ""
         over = ", ".join(f"over {key} by {value:.1%}" for key, value in _over(trial.violations))
@@ -371,7 +377,7 @@ def _finished(
     return {
         trial.number: scores
         for trial in trials
-        if trial.state == "finished"
+        if trial.state == State.FINISHED
         and (scores := rule.scores(trial.metrics, trial.costs)) is not None
     }
 

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, fit, running_cluster
     from attnsearch.search.workers.early_stopping import Curve, EarlyStopping, scheduler_name
     from attnsearch.search.workers.executor import execute
-    from attnsearch.search.workers.job import Evaluation, Job, Jobs, Outcome, Report, excess
+    from attnsearch.search.workers.job import (
+        LOST,
+        Evaluation,
+        Job,
+        Jobs,
+        Outcome,
+        Report,
+        excess,
+    )
     from attnsearch.search.workers.stopping import PerAct, make_scheduler
 
 face(__name__)

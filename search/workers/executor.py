@@ -18,7 +18,7 @@ from ray.tune.stopper import Stopper
 
 from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need
-from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
+from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
 from attnsearch.search.workers.searcher import Feed, Watch
 from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
 
@@ -142,7 +142,7 @@ class _Guarded:
             self._source.reported(job, report)
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        self._lost = self._lost + 1 if outcome.state == "lost" else 0
+        self._lost = self._lost + 1 if outcome.state == LOST else 0
         with self._kept():
             self._source.ended(job, outcome)
             if self._lost >= LOST_IN_A_ROW:

@@ -6,6 +6,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from attnsearch.runs.ledger import State
+
+LOST = "lost"
+"""The outcome of a job whose worker never began, or whose machine went away; of no run."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -68,7 +73,7 @@ class Report:
         epoch: Epochs done.
         metrics: Of this epoch.
         costs: As far as they are measured.
-        state: None while it goes on, else "finished", "failed" or "infeasible".
+        state: None while it goes on, else `State.FINISHED`, `FAILED` or `INFEASIBLE`.
         result: The metrics that count; set when it has finished.
         error: Why it failed or is infeasible.
         traceback: Where it failed.
@@ -84,7 +89,7 @@ class Report:
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
-    state: str | None = None
+    state: State | None = None
     result: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     traceback: str | None = None
@@ -101,9 +106,7 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        state: "finished" (the full schedule), "stopped" (early), "failed", "infeasible" (never
-            trained), "interrupted", or "lost": its worker never began, or the machine went away,
-            which says nothing about the job.
+        state: A `State`, or `LOST`, which says nothing about the job.
         metrics: Those that count, of a finished job; the last epoch's of a stopped one.
         report: The last report of its worker; an empty one where none came.
         error: Why it failed or is infeasible.

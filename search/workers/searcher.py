@@ -13,7 +13,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
+from attnsearch.runs.ledger import State
+from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
 
 
 class Feed(Searcher):  # type: ignore[misc]
@@ -153,8 +154,8 @@ class Watch(Callback):  # type: ignore[misc]
     ) -> None:
         """A job ended by itself, or its scheduler stopped it."""
         report = self._reports.get(_job(trial).id, Report())
-        state = report.state or "stopped"
-        metrics = report.result if state == "finished" else report.metrics
+        state = report.state or State.STOPPED
+        metrics = report.result if state == State.FINISHED else report.metrics
         self._end(_job(trial), Outcome(state, metrics, report, report.error, report.traceback))
 
     def on_trial_error(
@@ -164,7 +165,8 @@ class Watch(Callback):  # type: ignore[misc]
         job = _job(trial)
         left = self._crash(job)
         error = str(trial.get_error())
-        state = "failed" if trial.trial_id in self._begun and not machine_lost(error) else "lost"
+        begun = trial.trial_id in self._begun
+        state = State.FAILED if begun and not machine_lost(error) else LOST
         report = self._reports.get(job.id, Report())
         self._end(job, Outcome(state, {}, report, explain_loss(error, left), left))
 
@@ -174,13 +176,13 @@ class Watch(Callback):  # type: ignore[misc]
             job = _job(trial)
             if job.id not in self._ended:
                 report = self._reports.get(job.id, Report())
-                self._end(job, Outcome("interrupted", report.metrics, report))
+                self._end(job, Outcome(State.INTERRUPTED, report.metrics, report))
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         if job.id in self._ended:
             return
-        if self._stop() and outcome.state != "finished":
-            outcome = Outcome("interrupted", outcome.metrics, outcome.report)
+        if self._stop() and outcome.state != State.FINISHED:
+            outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
         self._ended.add(job.id)
         self._reports.pop(job.id, None)
         self._source.ended(job, outcome)

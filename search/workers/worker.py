@@ -27,6 +27,7 @@ from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
+from attnsearch.runs.ledger import State
 from attnsearch.runs.training import Training
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report, excess
@@ -137,7 +138,7 @@ class Worker(Trainable):  # type: ignore[misc]
             report = self._evaluate() if self._job.evaluations else self._epoch()
         except (Exception, SystemExit) as error:
             report = Report(
-                state="failed",
+                state=State.FAILED,
                 error=describe(error),
                 traceback="".join(traceback.format_exception(error)),
                 costs=self._costs,
@@ -149,7 +150,7 @@ class Worker(Trainable):  # type: ignore[misc]
         return {
             **report.metrics,
             **({"epoch": report.epoch} if report.epoch else {}),
-            "final": report.state == "finished",
+            "final": report.state == State.FINISHED,
             "report": report,
             "done": report.state is not None,
         }
@@ -189,11 +190,11 @@ class Worker(Trainable):  # type: ignore[misc]
             try:
                 self._training = self._build()
             except (BlockError, SiteError) as error:
-                return Report(state="infeasible", error=str(error), violations={"fit": 1.0})
+                return Report(state=State.INFEASIBLE, error=str(error), violations={"fit": 1.0})
             violations = self._violations(self._training)
             if violations:
                 return Report(
-                    state="infeasible",
+                    state=State.INFEASIBLE,
                     error=_describe_violations(violations, self._costs, self._job.limits),
                     violations=violations,
                     costs=self._costs,
@@ -224,7 +225,7 @@ class Worker(Trainable):  # type: ignore[misc]
         return Report(
             epoch=self._evaluated,
             metrics={f"{task.split}_{name}": value for name, value in scores.items()},
-            state="finished" if done else None,
+            state=State.FINISHED if done else None,
             predictions={task.split: predictions},
             evaluated=task.run_id,
         )
@@ -249,7 +250,7 @@ class Worker(Trainable):  # type: ignore[misc]
 
     def _finish(self, training: Trainee, report: Report) -> None:
         self._costs = report.costs = training.costs()
-        report.state = "finished"
+        report.state = State.FINISHED
         report.violations = excess(report.costs, self._job.limits)
         data = self._datasets[self._job.dataset]
         masked = data.task == SEGMENTATION

@@ -26,6 +26,7 @@ from attnsearch.runs.ledger import lease
 from attnsearch.runs.ledger.database import ledger_url
 from attnsearch.runs.ledger.ledger import LeaseLost, Ledger, LedgerError, StudyRow
 from attnsearch.runs.ledger.schema import Lease, Schema
+from attnsearch.runs.ledger.states import State
 
 SPAWN = multiprocessing.get_context("spawn")
 CONFIG = {"insert": [{"at": "layer4", "name": "layer4", "block": "gc", "params": {}}]}
@@ -148,10 +149,14 @@ def test_a_result_counts_once(ledger: Ledger) -> None:
 
 def test_an_unknown_state_is_a_programming_error(ledger: Ledger) -> None:
     run_id = claim(ledger).run_id
-    with pytest.raises(ValueError, match="'done' is none of finished"):
-        ledger.finish(run_id, "done")
-    with pytest.raises(ValueError, match="'done' is none of running"):
-        ledger.set_study_state(1, "done")
+    with pytest.raises(ValueError, match="'done' is not a valid State"):
+        ledger.finish(run_id, "done")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cannot end as running"):
+        ledger.finish(run_id, State.RUNNING)
+    with pytest.raises(ValueError, match="'done' is not a valid State"):
+        ledger.set_study_state(1, "done")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a study is never infeasible"):
+        ledger.set_study_state(1, State.INFEASIBLE)
 
 
 # Claims

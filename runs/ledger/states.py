@@ -1,0 +1,61 @@
+"""The words that the ledger stores for how something stands and what a run is there for."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """How a run or a study stands; in the order in which they are listed."""
+
+    FINISHED = "finished"
+    """A run of its full schedule; a study that did all it was asked to."""
+    STOPPED = "stopped"
+    """A run that was ended early."""
+    FAILED = "failed"
+    """A run that broke off, or a study in which nothing came out."""
+    INFEASIBLE = "infeasible"
+    """A run whose network may or can not be trained."""
+    INTERRUPTED = "interrupted"
+    """To be taken up again; also what ran when its driver died."""
+    RUNNING = "running"
+    """A living driver works on it."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self not in (State.RUNNING, State.INTERRUPTED)
+
+
+class Role(StrEnum):
+    """What a run is in its study for."""
+
+    TRIAL = "trial"
+    """The search chose its config."""
+    BASELINE_TRIAL = "plain"
+    """The baseline as trial 0, where the search can choose it."""
+    BASELINE = "baseline"
+    """The baseline beside a search that cannot choose it."""
+    TUNING = "tuning"
+    """Only its training settings were searched."""
+    CONFIRM = "confirm"
+    """One seed of an arm of the confirm plan."""
+    ABLATION = "ablation"
+    """One seed of an arm of an ablation plan."""
+
+
+SEARCH_ROLES = frozenset({Role.TRIAL, Role.BASELINE_TRIAL})
+"""What the search chooses among."""
+
+BASELINE_ROLES = frozenset({Role.BASELINE_TRIAL, Role.BASELINE})
+"""The network with nothing inserted, while exploring."""
+
+EXPLORING_ROLES = SEARCH_ROLES | BASELINE_ROLES
+"""All that exploring trains."""
+
+PLAN_ROLES = frozenset({Role.CONFIRM, Role.ABLATION})
+"""What a plan asks for."""
+
+ARM_ROLES = PLAN_ROLES | {Role.TUNING}
+"""What stands below its arm rather than among the trials."""
+
+STUDY_STATES = frozenset({State.FINISHED, State.FAILED, State.INTERRUPTED, State.RUNNING})
+"""A study is never stopped early or infeasible."""

@@ -339,9 +339,9 @@ def _meta(subject: _Subject) -> Iterator[str]:
 CHECKS: dict[str, Callable[[_Subject], Iterator[str]]] = {
     "shapes": _shapes,
     "strides": _strides,
+    "input kept": _input_kept,
     "channels_last": _channels_last,
     "autocast": _autocast,
-    "input kept": _input_kept,
     "gradients": _gradients,
     "registered": _registered,
     "evaluation": _evaluation,

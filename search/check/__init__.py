@@ -9,6 +9,7 @@ survey     What a space spans: its smallest and largest network, and what fits w
            nothing
 standing   Which blocks can stand where: those of a file, and those of the table that cannot, and
            why
+contract   Whether a file's own blocks, `module:Class`, keep what every block must keep
 data       What there is of each class, and what happened to the data: a part of `attnsearch check`
 published  The published networks: `attnsearch blocks --published`, and their figures beside ours
 """
@@ -19,6 +20,7 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.search.check.check import check_space
+    from attnsearch.search.check.contract import broken_rules
     from attnsearch.search.check.published import networks_text
 
 face(__name__)

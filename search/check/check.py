@@ -10,6 +10,7 @@ from attnsearch.blocks.build import Images
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
 from attnsearch.runs.words import duration, value_text
+from attnsearch.search.check.contract import check_own_blocks
 from attnsearch.search.check.data import data_text
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
 from attnsearch.search.check.outlook import Outlook, outlook, outlook_text, pilot_of
@@ -79,10 +80,11 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
     """Return the plan of a space file, as text or JSON.
 
     Raises:
-        SpaceError: The file has mistakes; the message lists all of them.
+        SpaceError: The file has mistakes, or blocks that break a rule; the message lists them.
         DataError: The data cannot be used.
     """
     space = load_space(path, overrides)
+    space.warnings += check_own_blocks(space, path, overrides)
     plan = make_plan(space)
     return plan_json(plan) if as_json else plan_text(plan, path, overrides)
 

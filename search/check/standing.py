@@ -55,6 +55,11 @@ def barred(space: Space) -> list[Barred]:
     return found
 
 
+def first_params(option: Option) -> dict[str, Any]:
+    """Return the hyperparameters of a file's block, the first ones where they are searched."""
+    return option.params({item.name: item.default() for item in option.decisions})
+
+
 def barred_text(found: Sequence[Barred]) -> str:
     """Return the list for people, empty where every block can stand everywhere."""
     if not found:
@@ -123,7 +128,7 @@ def _options(groups: Sequence[Group]) -> list[str]:
 def _params(space: Space, option: Option | None, block: str) -> dict[str, Any]:
     """Return the hyperparameters to try a block with."""
     if option is not None:
-        return option.params({item.name: item.default() for item in option.decisions})
+        return first_params(option)
     written = space.document["blocks"].get(block)
     if not written:
         return {}

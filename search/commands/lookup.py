@@ -3,7 +3,7 @@
 import click
 
 from attnsearch.search.commands.group import Verbatim
-from attnsearch.search.exit import DONE
+from attnsearch.search.exit import DONE, FAILED
 
 
 @click.command(cls=Verbatim)
@@ -12,11 +12,14 @@ from attnsearch.search.exit import DONE
 def blocks(name: str | None, published: bool) -> int:
     """List the blocks, or explain one: WHICH may be inserted.
 
-    NAME is a block of the list, or your own as `module:Class`.
+    NAME is a block of the list, or your own as `module:Class`, which is
+    tried: where it breaks a rule that every block keeps, such as shapes,
+    gradients and saved state, that is said and the exit status is 1.
 
     Examples:
       attnsearch blocks
       attnsearch blocks psa
+      attnsearch blocks my_blocks:Gate
       attnsearch blocks --published
 
     Next: `attnsearch sites BACKBONE` for where it can stand.
@@ -30,8 +33,12 @@ def blocks(name: str | None, published: bool) -> int:
             raise click.UsageError("--published lists networks; leave out the block's name")
         click.echo(networks_text())
         return DONE
-    click.echo(blocks_text() if name is None else block_text(name))
-    return DONE
+    if name is None:
+        click.echo(blocks_text())
+        return DONE
+    text, sound = block_text(name)
+    click.echo(text)
+    return DONE if sound else FAILED
 
 
 @click.command(cls=Verbatim)

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -15,7 +16,9 @@ from attnsearch.blocks.build import (
     parameter_docs,
     summary,
 )
-from attnsearch.search.text import paragraph, table
+from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.search.check import broken_rules
+from attnsearch.search.text import paragraph, plural, table
 
 
 def blocks_text() -> str:
@@ -46,8 +49,11 @@ def blocks_text() -> str:
     )
 
 
-def block_text(name: str) -> str:
-    """Return everything about one block, with YAML to copy.
+def block_text(name: str) -> tuple[str, bool]:
+    """Return everything about one block, with YAML to copy, and whether it keeps the rules.
+
+    A block that is not of the table is put through the checks that every block of the table
+    passes, which takes about a second. One with a hyperparameter that has no default is not.
 
     Raises:
         BlockError: No block has this name.
@@ -73,8 +79,29 @@ def block_text(name: str) -> str:
         out += ["It has no hyperparameters.", ""]
     out += ["Where it can stand:", *(f"  {line}" for line in _places(block)), ""]
     out += ["In a space file:", *(f"  {line}" for line in _snippet(name, block)), ""]
+    broken: dict[str, str] = {}
+    if name not in BLOCKS:
+        required = [key for key, value in parameters.items() if value.default is value.empty]
+        broken = {} if required else broken_rules(block, {})
+        out += [_rules_text(broken, required), ""]
     out.append("Then `attnsearch check SPACE` tries it at every site that the file names.")
-    return "\n".join(out)
+    return "\n".join(out), not broken
+
+
+def _rules_text(broken: Mapping[str, str], required: Sequence[str]) -> str:
+    """Return what came out when a user's block was tried."""
+    if required:
+        return paragraph(
+            f"It was not tried: {', '.join(required)} has no default. `attnsearch check SPACE` "
+            "tries it with the values of a file."
+        )
+    if not broken:
+        return "It keeps the rules of every block, such as shapes, gradients and saved state."
+    lines = [
+        paragraph(f"{rule}: {fault}", indent="  * ", hanging="    ")
+        for rule, fault in broken.items()
+    ]
+    return "\n".join([f"It breaks {plural(len(broken), 'rule')} that every block keeps:", *lines])
 
 
 def paper(block: type[nn.Module]) -> str | None:

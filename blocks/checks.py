@@ -4,12 +4,12 @@ Every message names the block, the value, the rule and the nearest value that ke
 """
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.spelling import did_you_mean
 
 
 def integer(block: str, name: str, value: object, low: int = 1) -> int:
@@ -98,8 +98,7 @@ def one_of(block: str, name: str, value: object, allowed: Sequence[str]) -> str:
     """
     if isinstance(value, str) and value in allowed:
         return value
-    near = get_close_matches(str(value), allowed, n=1, cutoff=0.3)
-    suggestion = f"; did you mean {near[0]!r}?" if near else ""
+    suggestion = did_you_mean(value, allowed, cutoff=0.3)
     choices = ", ".join(repr(word) for word in allowed)
     raise BlockError(f"{block}: {name}={value!r} must be one of {choices}{suggestion}")
 

@@ -1,6 +1,5 @@
 """What is inserted where, as one plain dict."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import Parameter
@@ -9,6 +8,7 @@ from typing import Any
 from attnsearch.blocks.build.catalog import find_block, hyperparameters
 from attnsearch.blocks.build.sites import find_backbone, find_stem, match, network_sites
 from attnsearch.blocks.errors import BlockError, SiteError
+from attnsearch.blocks.spelling import nearest
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
@@ -70,11 +70,9 @@ def complete(block: str, params: Mapping[str, Any]) -> dict[str, Any]:
     known = hyperparameters(find_block(block))
     for name in params:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
             raise BlockError(
-                f"block {block} has no hyperparameter {name!r}"
-                + (f" (nearest: {near[0]})" if near else "")
-                + f"; it has {', '.join(known) or 'none'}"
+                f"block {block} has no hyperparameter {name!r}{nearest(name, known, 1, 0.6)}; "
+                f"it has {', '.join(known) or 'none'}"
             )
     completed = {}
     for name, parameter in known.items():

@@ -9,7 +9,6 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import nn
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.blocks.spelling import did_you_mean
 
 ENTRY_POINTS = "attnsearch.blocks"
 SUPPLIED = frozenset({"out_channels", "stride", "size"})
@@ -42,8 +42,7 @@ def find_block(name: str) -> type[nn.Module]:
     if ":" in name:
         return _module_class(name, EntryPoint(name, name, ENTRY_POINTS).load)
     names = block_names()
-    near = get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    suggestion = f"; did you mean {' or '.join(near)}?" if near else ""
+    suggestion = did_you_mean(name, names, 3, 0.5, show=str)
     raise BlockError(
         f"block {name!r} does not exist{suggestion}; there are {', '.join(names)}, and "
         f"module.path:Class for a class of your own"
@@ -171,8 +170,7 @@ def _nearest_class(name: str) -> str:
         defined = vars(importlib.import_module(module))
     except Exception:  # the module itself may be what failed
         return ""
-    near = get_close_matches(attribute, defined, n=1)
-    return f"; did you mean {module}:{near[0]}?" if near else ""
+    return did_you_mean(attribute, defined, show=f"{module}:{{}}".format)
 
 
 def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:

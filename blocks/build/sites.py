@@ -42,8 +42,8 @@ from attnsearch.blocks.hosts import (
     find_backbone,
     find_stem,
     halved,
-    nearest,
 )
+from attnsearch.blocks.spelling import nearest
 
 __all__ = [
     "BACKBONES",
@@ -258,7 +258,7 @@ def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
         form for site in sites for form in (site.name, re.sub(r"\.\d+(\.|$)", r".*\1", site.name))
     )
     raise SiteError(
-        f"no site fits {pattern!r}{nearest(pattern, list(names))}; sites are stem, layerN, "
+        f"no site fits {pattern!r}{nearest(pattern, names)}; sites are stem, layerN, "
         "layerN.K, layerN.K.residual, layerN.K.after_convM and layerN.K.convM, with N from 1 to "
         f"{max((site.stage or 0 for site in sites), default=0)} and K from 0, first, last or *"
         + (", and decoderN" if sites and sites[-1].kind == "decoder" else "")

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         find_backbone,
         find_stem,
         halved,
-        nearest,
     )
     from attnsearch.blocks.hosts.construct import check_task, host_constructor
     from attnsearch.blocks.hosts.decoders import enlarge

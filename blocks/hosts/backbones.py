@@ -3,7 +3,6 @@
 This module needs no torch.
 """
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.spelling import nearest
 
 Size = tuple[int, int]
 Width = float | str | Sequence[float]
@@ -271,7 +271,7 @@ def find_backbone(name: str) -> Backbone:
     if name in BACKBONES:
         return BACKBONES[name]
     raise SiteError(
-        f"no backbone is called {name!r}{nearest(str(name), list(BACKBONES))}; "
+        f"no backbone is called {name!r}{nearest(name, BACKBONES)}; "
         f"there are {', '.join(BACKBONES)}"
     )
 
@@ -287,7 +287,7 @@ def find_stem(backbone: Backbone, stem: str | None) -> str:
     if stem in backbone.stems:
         return stem
     raise SiteError(
-        f"{backbone.name} has no stem {stem!r}{nearest(str(stem), list(backbone.stems))}; "
+        f"{backbone.name} has no stem {stem!r}{nearest(stem, backbone.stems)}; "
         f"its stems are: {', '.join(backbone.stems)}"
     )
 
@@ -334,9 +334,3 @@ def halved(size: Size) -> Size:
 def text(size: Sequence[int]) -> str:
     """Return a size as messages print it: ``128x96``, or ``128`` where both sides are equal."""
     return str(size[0]) if len(set(size)) == 1 else "x".join(map(str, size))
-
-
-def nearest(word: str, words: Sequence[str]) -> str:
-    """Return words that look like one, as an error message continues; empty where none does."""
-    near = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
-    return f" (nearest: {', '.join(near)})" if near else ""

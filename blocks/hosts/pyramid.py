@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved, nearest
+from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.spelling import nearest
 
 DecoderName = Literal["unet", "fpn", "fcn", "aspp"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
@@ -118,7 +119,7 @@ def check_heads(heads: Sequence[str], maps: Pyramid) -> tuple[str, ...]:
     for head in heads:
         if head not in stages:
             raise SiteError(
-                f"network.aux_heads has {head!r}{nearest(str(head), stages)}; heads can stand at "
+                f"network.aux_heads has {head!r}{nearest(head, stages)}; heads can stand at "
                 f"{', '.join(stages)}"
             )
     return tuple(heads)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.runs.readers.cache import cached
 from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import folder_side, read_folder
@@ -123,8 +123,7 @@ def _settings(reader: Reader, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _missing(path: Path, built_in: list[str]) -> str:
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, [*siblings, *built_in], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(path.name, [*siblings, *built_in], show=str)
     return (
         f"data.source: {path} does not exist{hint} (a path is relative to the space file, from "
         f"--set to the current folder; built in: {', '.join(built_in)})"

@@ -32,13 +32,13 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.runs.readers import DataError
 
 
@@ -275,10 +275,9 @@ def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
 def _check(name: str, value: Any) -> None:
     rule = AUGMENTATIONS.get(name)
     if rule is None:
-        near = get_close_matches(name, AUGMENTATIONS, 1)
-        hint = f", did you mean {near[0]}?" if near else ""
         raise DataError(
-            f"data.augment: unknown name {name!r}{hint} (allowed: {', '.join(AUGMENTATIONS)})"
+            f"data.augment: unknown name {name!r}{did_you_mean(name, AUGMENTATIONS)} "
+            f"(allowed: {', '.join(AUGMENTATIONS)})"
         )
     if rule.kind is bool:
         if not isinstance(value, bool):

@@ -40,15 +40,10 @@ class Commands(Verbatim, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; a name that is none is answered with the nearest."""
         if args[0] not in self.commands and not args[0].startswith("-"):
-            import difflib
+            from attnsearch.blocks.spelling import did_you_mean
 
-            close = difflib.get_close_matches(args[0], self.commands, n=1)
-            hint = (
-                f"did you mean {close[0]!r}?"
-                if close
-                else "there are: " + ", ".join(self.commands)
-            )
-            ctx.fail(f"no command {args[0]!r}; {hint}")
+            hint = did_you_mean(args[0], self.commands)
+            ctx.fail(f"no command {args[0]!r}{hint or '; there are: ' + ', '.join(self.commands)}")
         return super().resolve_command(ctx, args)
 
     def make_context(

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         Problems,
         SpaceError,
         dotted,
-        nearest,
         shown,
     )
     from attnsearch.spaces.file.json_schema import schema

@@ -1,6 +1,5 @@
 """What is wrong with a space file: every problem with its place, all of them in one error."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,13 +130,6 @@ class Problems:
 def dotted(path: Sequence[str | int]) -> str:
     """Write a path as `insert.0.block`, the form that `--set` takes."""
     return ".".join(str(part) for part in path)
-
-
-def nearest(name: object, options: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the option most like a name, or an empty string."""
-    known = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 
 def shown(value: Any, limit: int = 60) -> str:

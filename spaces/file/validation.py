@@ -7,7 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from attnsearch.spaces.file.errors import KeyPath, Problems, dotted, nearest, shown
+from attnsearch.blocks.spelling import did_you_mean
+from attnsearch.spaces.file.errors import KeyPath, Problems, dotted, shown
 from attnsearch.spaces.file.keys import SpaceFile
 from attnsearch.spaces.file.values import kind_of
 
@@ -132,7 +133,7 @@ def _messages(
         if detail["type"] == "extra_forbidden":
             path = locate(detail["loc"], data)
             allowed = _allowed_keys(path[:-1], data)
-            hint = nearest(path[-1], allowed)
+            hint = did_you_mean(path[-1], allowed)
             misspelt |= {(*path[:-1], key) for key in allowed if repr(key) in hint}
             message = f"unknown key {shown(path[-1])}{hint}"
             yield path, f"{message} (allowed here: {', '.join(allowed)})", True
@@ -154,7 +155,7 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
         return _not_searchable(path)
     if kind == "literal_error":
         options = [str(option) for option in _literals(context["expected"])]
-        return f"{shown(value)} is not one of {', '.join(options)}{nearest(value, options)}"
+        return f"{shown(value)} is not one of {', '.join(options)}{did_you_mean(value, options)}"
     if kind in _LIMIT:
         key, words = _LIMIT[kind]
         return f"{shown(value)} is out of range; it must be {words} {context[key]:g}"
@@ -164,7 +165,7 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
         hint = ""
         if isinstance(value, dict) and base not in ("dict", "model", "list"):
             hint = "; to search it write {choice: [...]}, {int: [lo, hi]} or {float: [lo, hi]}"
-            hint += nearest(next(iter(value), ""), ("choice", "int", "float"))
+            hint += did_you_mean(next(iter(value), ""), ("choice", "int", "float"))
         return f"found {found}, expected {_EXPECTED[base]}{hint}"
     if kind in ("too_short", "too_long"):
         bound = "min" if kind == "too_short" else "max"

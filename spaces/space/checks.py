@@ -11,6 +11,7 @@ from typing import Any
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     BUILT_IN,
     COSTS,
@@ -22,7 +23,6 @@ from attnsearch.spaces.file import (
     SpaceFile,
     Train,
     is_share,
-    nearest,
     objectives,
     primary_metrics,
     shown,
@@ -92,7 +92,7 @@ def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
         if head not in stages:
             problems.add(
                 (*path, index),
-                f"{shown(head)} is no stage{nearest(head, stages)}; heads stand at "
+                f"{shown(head)} is no stage{did_you_mean(head, stages)}; heads stand at "
                 f"{', '.join(stages)}",
             )
 
@@ -288,7 +288,7 @@ def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
         if name not in known:
             problems.add(
                 where,
-                f"{shown(name)} is no metric of {file.task}{nearest(name, known)} "
+                f"{shown(name)} is no metric of {file.task}{did_you_mean(name, known)} "
                 f"(there are {', '.join(known)})",
                 at_key=True,
             )
@@ -361,7 +361,8 @@ def _statistics(file: SpaceFile, problems: Problems, warnings: Warnings) -> None
             problems.add(
                 path,
                 f"{shown(metric)} is no metric of {file.task}"
-                f"{nearest(metric.removeprefix(MEASURED), known)} (there are {', '.join(known)})",
+                f"{did_you_mean(metric.removeprefix(MEASURED), known)} "
+                f"(there are {', '.join(known)})",
             )
         return
     effects = {"smallest_effect": file.smallest_effect, "margin": file.margin}
@@ -427,7 +428,7 @@ def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> st
     if is_word and not problems.wrong(path) and not Path(found).exists():
         problems.add(
             path,
-            f"{text!r} is not built in ({', '.join(BUILT_IN)}){nearest(text, BUILT_IN)}, and "
+            f"{text!r} is not built in ({', '.join(BUILT_IN)}){did_you_mean(text, BUILT_IN)}, and "
             f"there is no file or folder {found}",
         )
     return found

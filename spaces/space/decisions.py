@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     Choice,
     DecisionError,
     FloatRange,
     IntRange,
     label,
-    nearest,
     plain,
     same,
     shown,
@@ -96,7 +96,7 @@ class Decision:
             labels = [self.label(choice) for choice in self.choices]
             raise DecisionError(
                 f"{self.name}: {shown(value)} is not one of {', '.join(labels)}"
-                f"{nearest(value, labels)}"
+                f"{did_you_mean(value, labels)}"
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DecisionError(f"{self.name}: {shown(value)} is not a number")

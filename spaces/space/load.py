@@ -10,6 +10,7 @@ from attnsearch.blocks.build import BACKBONES, Site, backbone_sites, find_backbo
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import HEADS, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     MEASURED,
     GroupsPattern,
@@ -23,7 +24,6 @@ from attnsearch.spaces.file import (
     default_objective,
     dotted,
     find_space_file,
-    nearest,
     parse,
     read_text,
     validate,
@@ -282,7 +282,7 @@ class _Loading:
         if key not in known:
             self.problems.add(
                 path,
-                f"no block has a side output called {key!r}{nearest(key, known)} "
+                f"no block has a side output called {key!r}{did_you_mean(key, known)} "
                 f"(there are {', '.join(known)})",
                 at_key=True,
             )

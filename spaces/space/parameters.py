@@ -14,6 +14,7 @@ from torch import nn
 
 from attnsearch.blocks.build import complete, find_block, hyperparameters
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     Choice,
     FloatRange,
@@ -24,7 +25,6 @@ from attnsearch.spaces.file import (
     explain,
     kind_of,
     locate,
-    nearest,
     plain,
     same,
     shown,
@@ -201,7 +201,7 @@ def _read_one(
         has = f"it has {', '.join(known)}" if known else "it has none"
         problems.add(
             path,
-            f"block {block} has no hyperparameter {name!r}{nearest(name, known)} ({has})",
+            f"block {block} has no hyperparameter {name!r}{did_you_mean(name, known)} ({has})",
             at_key=True,
         )
         return _WRONG

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnsearch.spaces.file import DecisionError, KeyPath, Problems, label, nearest, same
+from attnsearch.blocks.spelling import did_you_mean
+from attnsearch.spaces.file import DecisionError, KeyPath, Problems, label, same
 from attnsearch.spaces.space.decisions import Decision, block_decision, parameter_decision
 from attnsearch.spaces.space.insertions import NONE, Group
 
@@ -107,7 +108,10 @@ def _unknown(
         return f"no decision is called {name!r}: {together[name]}"
     known = [*decisions, *constants]
     listed = ", ".join(list(decisions)[:12]) + (", ..." if len(decisions) > 12 else "")
-    return f"no decision is called {name!r}{nearest(name, known)} (decisions: {listed or 'none'})"
+    return (
+        f"no decision is called {name!r}{did_you_mean(name, known)} "
+        f"(decisions: {listed or 'none'})"
+    )
 
 
 def double_replacements(groups: Sequence[Group], problems: Problems) -> list[Rule]:

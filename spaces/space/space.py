@@ -8,13 +8,13 @@ from typing import Any
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, as_width
 from attnsearch.blocks.hosts import HEADS
+from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     DecisionError,
     KeyPath,
     Place,
     Problem,
     SpaceError,
-    nearest,
     plain,
 )
 from attnsearch.spaces.space.counting import count_architectures
@@ -124,7 +124,7 @@ class Space:
     def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         known = {decision.name for decision in self.decisions}
         faults = [
-            f"no decision is called {name!r}{nearest(name, known)}"
+            f"no decision is called {name!r}{did_you_mean(name, known)}"
             for name in values
             if name not in known
         ]

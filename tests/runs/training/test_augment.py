@@ -236,7 +236,7 @@ def test_the_global_generator_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"flop": True}, "unknown name 'flop', did you mean crop|flip"),
+        ({"flop": True}, "unknown name 'flop'; did you mean '(crop|flip)'"),
         ({"flip": 1}, r"data\.augment\.flip: 1 must be true or false"),
         ({"crop": 1.5}, r"crop: 1\.5 must be a whole number from 0 \(pixels\)"),
         ({"crop": -1}, "crop: -1 must be"),

@@ -41,16 +41,6 @@ if TYPE_CHECKING:
         has_gate,
         side_outputs,
     )
-    from attnsearch.blocks.build.sites import (
-        BACKBONES,
-        Site,
-        as_size,
-        as_width,
-        backbone_sites,
-        find_backbone,
-        find_stem,
-        match,
-        network_sites,
-    )
+    from attnsearch.blocks.build.sites import Site, backbone_sites, match, network_sites
 
 face(__name__)

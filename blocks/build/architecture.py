@@ -6,8 +6,9 @@ from inspect import Parameter
 from typing import Any
 
 from attnsearch.blocks.build.catalog import find_block, hyperparameters
-from attnsearch.blocks.build.sites import find_backbone, find_stem, match, network_sites
+from attnsearch.blocks.build.sites import match, network_sites
 from attnsearch.blocks.errors import BlockError, SiteError
+from attnsearch.blocks.hosts import find_backbone, find_stem
 from attnsearch.blocks.spelling import nearest
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.

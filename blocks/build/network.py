@@ -18,12 +18,14 @@ from attnsearch.blocks.build.architecture import Insertion, complete, expand
 from attnsearch.blocks.build.catalog import can_replace, find_block
 from attnsearch.blocks.build.chain import Chain, starts_as_identity
 from attnsearch.blocks.build.initialise import isolated_rng, seeded
-from attnsearch.blocks.build.sites import Site, as_size, find_backbone, match, network_sites
+from attnsearch.blocks.build.sites import Site, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts import (
     Host,
     PlainNetwork,
+    as_size,
     check_task,
+    find_backbone,
     host_constructor,
     load_weights,
     weights_file,

@@ -29,14 +29,11 @@ from typing import Any, Literal
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import (
-    BACKBONES,
-    DECODERS,
     Backbone,
     Size,
     Width,
     as_size,
     as_width,
-    blocks_per_stage,
     decoder_steps,
     encoder_maps,
     find_backbone,
@@ -44,23 +41,6 @@ from attnsearch.blocks.hosts import (
     halved,
 )
 from attnsearch.blocks.spelling import nearest
-
-__all__ = [
-    "BACKBONES",
-    "DECODERS",
-    "Backbone",
-    "Kind",
-    "Site",
-    "Size",
-    "Width",
-    "as_size",
-    "as_width",
-    "blocks_per_stage",
-    "find_backbone",
-    "find_stem",
-    "match",
-    "network_sites",
-]
 
 Kind = Literal["stem", "stage", "block", "residual", "after_conv", "conv", "decoder"]
 

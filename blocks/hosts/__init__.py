@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         Width,
         as_size,
         as_width,
-        blocks_per_stage,
         find_backbone,
         find_stem,
         halved,

@@ -292,15 +292,6 @@ def find_stem(backbone: Backbone, stem: str | None) -> str:
     )
 
 
-def blocks_per_stage(backbone: str) -> tuple[int, ...]:
-    """Return number of blocks in each stage, for instance (2, 2, 2, 2) for ``resnet18``.
-
-    Raises:
-        SiteError: No backbone has this name.
-    """
-    return find_backbone(backbone).depths
-
-
 def as_width(width: Width) -> float | str | tuple[float, ...]:
     """Return a width in one hashable form: one number where all stages have the same."""
     if isinstance(width, str):

@@ -22,13 +22,13 @@ from attnsearch.blocks.build import (
     check_fit,
     complete,
     expand,
-    find_backbone,
     find_block,
     hyperparameters,
     match,
     network_sites,
 )
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import find_backbone
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans.arms import Config, entry_name, insertions, values_of

@@ -11,17 +11,15 @@ import torch
 from torch import nn
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.build import (
-    Images,
+from attnsearch.blocks.build import Images, expand, match, network_sites
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import (
     as_size,
     as_width,
-    expand,
     find_backbone,
-    match,
-    network_sites,
+    host_constructor,
+    weights_file,
 )
-from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.hosts import host_constructor, weights_file
 from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.search.plans.arms import Config, insertions, values_of
 from attnsearch.search.plans.seeds import fresh_seeds

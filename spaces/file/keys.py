@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from attnsearch.blocks.build import BACKBONES
+from attnsearch.blocks.hosts import BACKBONES
 from attnsearch.spaces.file.keys_published import Published
 from attnsearch.spaces.file.keys_search import Ablation, Confirm, Limits, Resources, Search
 from attnsearch.spaces.file.keys_weights import Weights

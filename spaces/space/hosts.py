@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnsearch.blocks.build import BACKBONES, as_width
+from attnsearch.blocks.hosts import BACKBONES, as_width
 from attnsearch.spaces.file import KeyPath, Problems, SpaceFile
 from attnsearch.spaces.space.checks import members, warn
 from attnsearch.spaces.space.decisions import decision, is_spec

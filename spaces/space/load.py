@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import BACKBONES, Site, backbone_sites, find_backbone, find_stem
+from attnsearch.blocks.build import Site, backbone_sites
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.hosts import HEADS, rename_fault
+from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (

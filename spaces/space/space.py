@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, as_width
-from attnsearch.blocks.hosts import HEADS
+from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT
+from attnsearch.blocks.hosts import HEADS, as_width
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     DecisionError,

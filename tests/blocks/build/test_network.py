@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks.build.network import build_network, build_plain, check_fit, side_outputs
-from attnsearch.blocks.build.sites import BACKBONES, Backbone, backbone_sites, match
+from attnsearch.blocks.build.sites import backbone_sites, match
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone
 from attnsearch.blocks.hosts.resnet import ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.runs.training.losses import auxiliary_loss

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.build.sites import BACKBONES, Site, backbone_sites, blocks_per_stage, match
+from attnsearch.blocks.build.sites import Site, backbone_sites, match
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.hosts.backbones import BACKBONES
 from attnsearch.blocks.hosts.construct import host_constructor
 from attnsearch.blocks.hosts.host import Inserted
 from attnsearch.blocks.mechanisms.table import BLOCKS
@@ -100,8 +101,8 @@ def test_all_sites_of_a_small_network() -> None:
 
 
 def test_blocks_per_stage() -> None:
-    assert blocks_per_stage("resnet101") == (3, 4, 23, 3)
-    assert blocks_per_stage("resnet56") == (9, 9, 9)
+    assert BACKBONES["resnet101"].depths == (3, 4, 23, 3)
+    assert BACKBONES["resnet56"].depths == (9, 9, 9)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.build.sites import DECODERS, network_sites
+from attnsearch.blocks.build.sites import network_sites
 from attnsearch.blocks.errors import SiteError
+from attnsearch.blocks.hosts.pyramid import DECODERS
 
 
 def config(

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks.build.network import build_network
-from attnsearch.blocks.build.sites import BACKBONES, Backbone, backbone_sites
+from attnsearch.blocks.build.sites import backbone_sites
+from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone
 from attnsearch.blocks.hosts.resnet import HostConv2d, PaddedShortcut, ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 

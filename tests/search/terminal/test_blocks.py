@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters
-from attnsearch.blocks.build.sites import BACKBONES, backbone_sites, match
+from attnsearch.blocks.build.sites import backbone_sites, match
+from attnsearch.blocks.hosts.backbones import BACKBONES
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT

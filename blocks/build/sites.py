@@ -187,37 +187,20 @@ def _block_sites(
             )
         )  # fmt: skip
 
-    for number, out_channels, step, kernel in _convolutions(backbone, planes, stride):
+    for part, out_channels, step in backbone.convolutions(planes, stride):
         out_size = halved(size) if step == 2 else size
-        if kernel:
+        if part.kernel:
             found.append(
                 Site(
-                    f"{name}.conv{number}", "conv", channels, size, out_channels, out_size,
-                    step, kernel, stage, block, depth,
+                    f"{name}.conv{part.number}", "conv", channels, size, out_channels, out_size,
+                    step, part.kernel, stage, block, depth,
                 )
             )  # fmt: skip
         channels, size = out_channels, out_size
-        add(f".after_conv{number}", "after_conv")
+        add(f".after_conv{part.number}", "after_conv")
     add(".residual", "residual")
     add("", "block")
     return found
-
-
-def _convolutions(
-    backbone: Backbone, planes: int, stride: int
-) -> list[tuple[int, int, int, int | None]]:
-    """Return number, output channels, stride and kernel of what a residual block does in turn.
-
-    The kernel is None where no block can stand in its place.
-    """
-    if backbone.block == "basic":
-        return [(1, planes, stride, 3), (2, planes, 1, 3)]
-    if backbone.block == "sc_bottleneck":
-        return [(2, planes // 2 * 2, stride, None), (3, 4 * planes, 1, 1)]
-    if backbone.block == "axial":
-        return [(1, planes, 1, None), (2, planes, stride, None), (3, 2 * planes, 1, None)]
-    inner = planes * backbone.inner
-    return [(1, inner, 1, 1), (2, inner, stride, 3), (3, 4 * planes, 1, 1)]
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.spelling import nearest
@@ -15,8 +15,6 @@ from attnsearch.blocks.spelling import nearest
 Size = tuple[int, int]
 Width = float | str | Sequence[float]
 """A multiplier of all widths or the name of one, or a multiplier for each stage."""
-
-Family = Literal["resnet", "scnet", "axial_resnet", "axial_unet", "medt"]
 
 WIDTH_NAMES = {"s": 1.0, "m": 1.5, "l": 2.0}
 """The published widths of axial ResNets: 0.5, 0.75 and 1 in csrhddlam/axial-deeplab, whose
@@ -26,14 +24,50 @@ HEADS = 8  # of every axial host
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """A convolution of a residual block, or what it has in the place of one.
+
+    Attributes:
+        number: M of its sites ``convM`` and ``after_convM``.
+        factor: Its output channels over the block's width.
+        strided: Whether it has the block's stride.
+        kernel: Side of its kernel; None where no block can stand in its place.
+    """
+
+    number: int
+    factor: int
+    strided: bool = False
+    kernel: int | None = None
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A residual block, as what it does in turn.
+
+    Attributes:
+        name: As listings print it.
+        parts: Its convolutions; the last one's factor is the block's expansion.
+    """
+
+    name: str
+    parts: tuple[Convolution, ...]
+
+
+_IN, _OUT = Convolution(1, 1, kernel=1), Convolution(3, 4, kernel=1)
+BASIC = Residual("basic", (Convolution(1, 1, True, 3), Convolution(2, 1, kernel=3)))
+BOTTLENECK = Residual("bottleneck", (_IN, Convolution(2, 1, True, 3), _OUT))
+_WIDE = Residual("bottleneck", (Convolution(1, 2, kernel=1), Convolution(2, 2, True, 3), _OUT))
+_SPLIT = Residual("sc-bottleneck", (Convolution(2, 1, True), _OUT))
+_AXIAL = Residual("axial", (Convolution(1, 1), Convolution(2, 1, True), Convolution(3, 2)))
+
+
+@dataclass(frozen=True)
 class Backbone:
     """What tells one host from another.
 
     Attributes:
         name: As in a space file.
-        block: ``basic`` (two 3x3 convolutions), ``bottleneck`` (1x1, 3x3, 1x1), ``sc_bottleneck``
-            (the 3x3 beside a self-calibrated one) or ``axial`` (1x1, attention along the height
-            and along the width, 1x1).
+        block: Its residual block.
         depths: Blocks in each stage.
         planes: Width of each stage before the width multiplier: of its 3x3 convolutions or its
             attention, and a quarter of what a bottleneck gives, a half of what an axial block
@@ -42,44 +76,70 @@ class Backbone:
         shortcut: Where the shape changes: ``projected`` by a 1x1 convolution, ``padded`` with
             zeros, or ``averaged`` (the variant D: average pooling before the 1x1 convolution,
             and in place of the strides inside).
-        inner: Multiplier of the width inside a bottleneck, of its first two convolutions.
-        family: Which class builds it.
+        network: The class that it is built as, `module:Class`, imported when it is: a `Host`
+            whose constructor takes the backbone, the images' channels and the number of classes,
+            and of ``stem``, ``width``, ``size``, ``learn_gates`` and ``joint_patches`` those
+            that it names.
         stem_planes: Channels after the stem before the width multiplier; those of the first
             stage if None.
+        paths: Paths that share the width inside a block.
+        heads: Heads of its attention, which share the width of a stage; 0 without attention.
         gated: Whether its attention has gates, which start frozen.
+        segments: Whether it gives a mask for each image without a decoder of ours.
+        rows: Patches along each side of an image that a second branch sees; 1 without one.
+        least_map: Side of the smallest map that its last stage can take.
+        named_widths: Whether ``s``, ``m`` and ``l`` are widths of it.
     """
 
     name: str
-    block: Literal["basic", "bottleneck", "sc_bottleneck", "axial"]
+    block: Residual
     depths: tuple[int, ...]
     planes: tuple[int, ...]
     stems: tuple[str, ...]
     shortcut: Literal["projected", "padded", "averaged"] = "projected"
-    inner: int = 1
-    family: Family = "resnet"
+    network: str = "attnsearch.blocks.hosts.resnet:ResNet"
     stem_planes: int | None = None
+    paths: int = 1
+    heads: int = 0
     gated: bool = False
+    segments: bool = False
+    rows: int = 1
+    least_map: int = 1
+    named_widths: bool = False
 
     @property
     def expansion(self) -> int:
         """Output channels of a block over its width."""
-        return {"basic": 1, "axial": 2}.get(self.block, 4)
+        return self.block.parts[-1].factor
 
     @property
     def task(self) -> str:
         """What it is built for without a decoder: ``classification`` or ``segmentation``."""
-        segments = self.family in ("axial_unet", "medt")
-        return "segmentation" if segments else "classification"
+        return "segmentation" if self.segments else "classification"
 
     @property
     def patches(self) -> bool:
         """Whether a second branch sees the patches of an image."""
-        return self.family == "medt"
+        return self.rows > 1
 
     @property
     def usual_size(self) -> int:
         """Side in pixels of the images that it was published with."""
-        return 128 if self.task == "segmentation" else 32 if self.stems[0] == "small" else 224
+        return 128 if self.segments else 32 if self.stems[0] == "small" else 224
+
+    def convolutions(self, planes: int, stride: int) -> list[tuple[Convolution, int, int]]:
+        """Return what a block does in turn, each with its output channels and its stride.
+
+        Args:
+            planes: Width of the block's stage.
+            stride: Of the block.
+        """
+        shared = planes // self.paths * self.paths
+        widths = [shared] * (len(self.block.parts) - 1) + [planes]
+        return [
+            (part, part.factor * width, stride if part.strided else 1)
+            for part, width in zip(self.block.parts, widths, strict=True)
+        ]
 
     def widths(self, width: Width) -> tuple[int, ...]:
         """Return widths of the stages under a multiplier, rounded to the nearest whole number.
@@ -103,22 +163,21 @@ class Backbone:
                 f"network.width is {width}, which makes the stages of {self.name} {widths} wide; "
                 "its shortcuts pad with zeros, so no stage can be narrower than the one before"
             )
-        if self.block == "sc_bottleneck" and min(widths) < 2:
+        if min(widths) < self.paths:
             raise SiteError(
-                f"network.width is {width}; {self.name} splits the width of a stage, at least 2, "
-                f"into two paths; the nearest valid value is {2 / min(self.planes):g}"
+                f"network.width is {width}; {self.name} splits the width of a stage into "
+                f"{self.paths} paths, so it must be at least {self.paths}; the nearest valid "
+                f"value is {self.paths / min(self.planes):g}"
             )
-        if self.block == "axial" and any(planes % (2 * HEADS) for planes in widths):
-            step = 2 * HEADS / self.planes[0]
+        if self.heads and any(planes % (2 * self.heads) for planes in widths):
+            step = 2 * self.heads / self.planes[0]
             near = max(step, round(factor / step) * step)
             raise SiteError(
-                f"network.width is {width}; each of the {HEADS} heads of {self.name} needs an "
-                f"even number of channels, so width must be a multiple of {step:g}; the nearest "
-                f"valid value is {near:g}"
+                f"network.width is {width}; each of the {self.heads} heads of {self.name} needs "
+                f"an even number of channels, so width must be a multiple of {step:g}; the "
+                f"nearest valid value is {near:g}"
             )
-        if self.task == "segmentation" and any(
-            after != 2 * before for before, after in pairwise(widths)
-        ):
+        if self.segments and any(after != 2 * before for before, after in pairwise(widths)):
             raise SiteError(
                 f"network.width is {width}, which makes the stages of {self.name} {widths} wide; "
                 "its decoder adds their maps, so each must be twice as wide as the one before: "
@@ -154,11 +213,11 @@ class Backbone:
         return tuple(self._multiplier(factor) for factor in width)
 
     def _multiplier(self, width: float | str) -> float:
-        if isinstance(width, str) and self.family == "axial_resnet" and width in WIDTH_NAMES:
+        if isinstance(width, str) and self.named_widths and width in WIDTH_NAMES:
             return WIDTH_NAMES[width]
         if not isinstance(width, str) and 0 < width < math.inf:
             return float(width)
-        names = " or one of s, m, l" if self.family == "axial_resnet" else ""
+        names = " or one of s, m, l" if self.named_widths else ""
         raise SiteError(f"network.width is {width}; it must be a number above 0{names}")
 
     def stem_size(self, size: Size, stem: str) -> Size:
@@ -182,21 +241,22 @@ class Backbone:
         Raises:
             SiteError: It cannot take them; the message says which sizes it can.
         """
-        if self.family == "scnet":
+        if self.least_map > 1:
             strides = {"small": 0}.get(find_stem(self, stem), 2) + len(self.depths) - 1
-            least = 3 * 2**strides + 1
+            least = (self.least_map - 1) * 2**strides + 1
             if min(size) < least:
+                windows = f"{self.least_map}x{self.least_map}"
                 raise SiteError(
-                    f"image_size is {text(size)}; {self.name} pools 4x4 windows in its last "
-                    f"stage, whose map must be at least 4x4, so sides must be at least {least} "
-                    f"pixels; the nearest valid value is {least}"
+                    f"image_size is {text(size)}; {self.name} pools {windows} windows in its last "
+                    f"stage, whose map must be at least {windows}, so sides must be at least "
+                    f"{least} pixels; the nearest valid value is {least}"
                 )
-        if self.task == "segmentation":
-            step = 128 if self.family == "medt" else 32
+        if self.segments:
+            step = 32 * self.rows
             if any(side % step for side in size):
                 why = "is halved five times and doubled back"
-                if self.family == "medt":
-                    why = f"is cut into 4x4 patches, each of which {why}"
+                if self.patches:
+                    why = f"is cut into {self.rows}x{self.rows} patches, each of which {why}"
                 near = text(tuple(max(step, round(side / step) * step) for side in size))
                 raise SiteError(
                     f"image_size is {text(size)}; {self.name} takes sides that are multiples of "
@@ -207,59 +267,69 @@ class Backbone:
 _PLANES = (64, 128, 256, 512)
 _STEMS = ("imagenet", "small")
 _50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
-_AXIAL = (16, 32, 64, 128)
+
+
+def _cifar(name: str, depth: int) -> Backbone:
+    """He et al. 2016, section 4.2 (CIFAR, 6n+2 layers)."""
+    return Backbone(name, BASIC, (depth,) * 3, (16, 32, 64), ("small",), "padded")
+
+
+def _scnet(name: str, depths: tuple[int, ...], stems: Any = _STEMS, **more: Any) -> Backbone:
+    """Liu et al., CVPR 2020, as in MCG-NKU/SCNet; the deep stem of 101 layers is twice as wide."""
+    network = "attnsearch.blocks.hosts.scnet:SCNet"
+    return Backbone(
+        name, _SPLIT, depths, _PLANES, stems, network=network, paths=2, least_map=4, **more
+    )
+
+
+def _axial_resnet(name: str, depths: tuple[int, ...]) -> Backbone:
+    """Wang et al., ECCV 2020, as in csrhddlam/axial-deeplab."""
+    network = "attnsearch.blocks.hosts.axial_resnet:AxialResNet"
+    return Backbone(
+        name, _AXIAL, depths, _PLANES, _STEMS,
+        network=network, stem_planes=32, heads=HEADS, named_widths=True,
+    )  # fmt: skip
+
+
+def _medical(name: str, network: str, depths: tuple[int, ...], **more: Any) -> Backbone:
+    """Valanarasu et al., MICCAI 2021, as in jeya-maria-jose/Medical-Transformer."""
+    planes = (16, 32, 64, 128)[: len(depths)]
+    network = f"attnsearch.blocks.hosts.medt:{network}"
+    return Backbone(
+        name, _AXIAL, depths, planes, ("medt",),
+        network=network, stem_planes=8, heads=HEADS, segments=True, **more,
+    )  # fmt: skip
+
+
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
     for backbone in (
         # He et al. 2016, arXiv:1512.03385: table 1 (ImageNet).
-        Backbone("resnet18", "basic", (2, 2, 2, 2), _PLANES, _STEMS),
-        Backbone("resnet34", "basic", (3, 4, 6, 3), _PLANES, _STEMS),
-        Backbone("resnet50", "bottleneck", _50, _PLANES, _STEMS),
-        Backbone("resnet101", "bottleneck", _101, _PLANES, _STEMS),
-        Backbone("resnet152", "bottleneck", (3, 8, 36, 3), _PLANES, _STEMS),
+        Backbone("resnet18", BASIC, (2, 2, 2, 2), _PLANES, _STEMS),
+        Backbone("resnet34", BASIC, _50, _PLANES, _STEMS),
+        Backbone("resnet50", BOTTLENECK, _50, _PLANES, _STEMS),
+        Backbone("resnet101", BOTTLENECK, _101, _PLANES, _STEMS),
+        Backbone("resnet152", BOTTLENECK, (3, 8, 36, 3), _PLANES, _STEMS),
         # Zagoruyko and Komodakis 2016, arXiv:1605.07146: twice as wide inside, as torchvision's.
-        Backbone("wide_resnet50_2", "bottleneck", _50, _PLANES, _STEMS, inner=2),
-        Backbone("wide_resnet101_2", "bottleneck", _101, _PLANES, _STEMS, inner=2),
-        # He et al. 2016, section 4.2 (CIFAR, 6n+2 layers).
-        Backbone("resnet20", "basic", (3, 3, 3), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet32", "basic", (5, 5, 5), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet44", "basic", (7, 7, 7), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet56", "basic", (9, 9, 9), (16, 32, 64), ("small",), "padded"),
-        Backbone("resnet110", "basic", (18, 18, 18), (16, 32, 64), ("small",), "padded"),
-        # Liu et al., CVPR 2020, as in MCG-NKU/SCNet; the deep stem of 101 layers is twice as wide.
-        Backbone("scnet50", "sc_bottleneck", _50, _PLANES, _STEMS, family="scnet"),
-        Backbone("scnet101", "sc_bottleneck", _101, _PLANES, _STEMS, family="scnet"),
-        Backbone(
-            "scnet50_v1d", "sc_bottleneck", _50, _PLANES, ("deep",), "averaged", family="scnet"
-        ),
-        Backbone(
-            "scnet101_v1d", "sc_bottleneck", _101, _PLANES, ("deep",), "averaged",
-            family="scnet", stem_planes=128,
-        ),
-        # Wang et al., ECCV 2020, as in csrhddlam/axial-deeplab.
-        Backbone(
-            "axial_resnet26", "axial", (1, 2, 4, 1), _PLANES, _STEMS,
-            family="axial_resnet", stem_planes=32,
-        ),
-        Backbone(
-            "axial_resnet50", "axial", _50, _PLANES, _STEMS, family="axial_resnet", stem_planes=32
-        ),
-        # Valanarasu et al., MICCAI 2021, as in jeya-maria-jose/Medical-Transformer.
-        Backbone(
-            "axial_unet", "axial", (1, 2, 4, 1), _AXIAL, ("medt",),
-            family="axial_unet", stem_planes=8,
-        ),
-        Backbone(
-            "gated_axial_unet", "axial", (1, 2, 4, 1), _AXIAL, ("medt",),
-            family="axial_unet", stem_planes=8, gated=True,
-        ),
-        Backbone(
-            "medt", "axial", (1, 2), _AXIAL[:2], ("medt",),
-            family="medt", stem_planes=8, gated=True,
-        ),
-        Backbone("logo", "axial", (1, 2), _AXIAL[:2], ("medt",), family="medt", stem_planes=8),
+        Backbone("wide_resnet50_2", _WIDE, _50, _PLANES, _STEMS),
+        Backbone("wide_resnet101_2", _WIDE, _101, _PLANES, _STEMS),
+        _cifar("resnet20", 3),
+        _cifar("resnet32", 5),
+        _cifar("resnet44", 7),
+        _cifar("resnet56", 9),
+        _cifar("resnet110", 18),
+        _scnet("scnet50", _50),
+        _scnet("scnet101", _101),
+        _scnet("scnet50_v1d", _50, ("deep",), shortcut="averaged"),
+        _scnet("scnet101_v1d", _101, ("deep",), shortcut="averaged", stem_planes=128),
+        _axial_resnet("axial_resnet26", (1, 2, 4, 1)),
+        _axial_resnet("axial_resnet50", _50),
+        _medical("axial_unet", "AxialUNet", (1, 2, 4, 1)),
+        _medical("gated_axial_unet", "AxialUNet", (1, 2, 4, 1), gated=True),
+        _medical("medt", "MedT", (1, 2), rows=4, gated=True),
+        _medical("logo", "MedT", (1, 2), rows=4),
     )
-}  # fmt: skip
+}
 
 
 def find_backbone(name: str) -> Backbone:

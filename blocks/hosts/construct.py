@@ -1,17 +1,16 @@
 """From the settings of a host network to what constructs it."""
 
+import inspect
 from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.hosts.axial_resnet import AxialResNet
-from attnsearch.blocks.hosts.backbones import Backbone, Size, find_backbone
+from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone, Size, find_backbone
 from attnsearch.blocks.hosts.decoders import make_decoder, make_heads
 from attnsearch.blocks.hosts.host import Host
-from attnsearch.blocks.hosts.medt import AxialUNet, MedT
 from attnsearch.blocks.hosts.pyramid import DECODERS, check_heads, decoder_steps, encoder_maps
 from attnsearch.blocks.hosts.resnet import ResNet
-from attnsearch.blocks.hosts.scnet import SCNet
 
 
 def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:
@@ -43,8 +42,8 @@ def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:
         )
     raise SiteError(
         f"task is {task!r}; {backbone.name} is built for classification unless it gets a "
-        f"network.decoder ({', '.join(DECODERS)}). Networks for segmentation are medt, logo, "
-        "gated_axial_unet and axial_unet"
+        f"network.decoder ({', '.join(DECODERS)}). Networks for segmentation are "
+        + ", ".join(name for name, host in BACKBONES.items() if host.segments)
     )
 
 
@@ -66,22 +65,20 @@ def host_constructor(
     backbone = find_backbone(settings["backbone"])
     stem, width = settings.get("stem"), settings.get("width", 1.0)
     backbone.check_size(size, stem)
-    if backbone.task == "segmentation":
-        given = (backbone, in_channels, classes, width, size, settings.get("learn_gates", False))
-        if not backbone.patches:
-            return lambda: AxialUNet(*given)
-        return lambda: MedT(*given, settings.get("joint_patches", False))
-    kinds = {"scnet": SCNet, "axial_resnet": AxialResNet}
-    kind: type[ResNet] = kinds.get(backbone.family, ResNet)
+    cls = resolve_name(backbone.network)
+    offered = {"stem": stem, "width": width, "size": size}
+    offered |= {key: settings.get(key, False) for key in ("learn_gates", "joint_patches")}
+    accepted = inspect.signature(cls).parameters
+    given = {key: value for key, value in offered.items() if key in accepted}
     decoder = settings.get("decoder")
-    if decoder is None:
-        return lambda: kind(backbone, in_channels, classes, stem, width, size)
+    if decoder is None or backbone.segments:
+        return lambda: cls(backbone, in_channels, classes, **given)
     maps = encoder_maps(backbone, stem, width, size)
     decoder_steps(decoder, maps)
     heads = check_heads(settings.get("aux_heads") or (), maps)
 
     def construct() -> Host:
-        network = kind(backbone, in_channels, classes, stem, width, size)
+        network: ResNet = cls(backbone, in_channels, classes, **given)
         network.decode_with(make_decoder(decoder, maps, classes), make_heads(heads, maps, classes))
         return network
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.hosts.backbones import BASIC, Backbone, Size, Width, find_stem, halved
 from attnsearch.blocks.hosts.decoders import Decoder
 from attnsearch.blocks.hosts.host import Host, Inserted
 
@@ -239,9 +239,11 @@ class ResNet(Host):
     ) -> nn.Module:
         """Return a residual block; `size` is that of the map it gets."""
         downsample = shortcut(backbone, channels, planes * backbone.expansion, stride)
-        if backbone.block == "basic":
+        if backbone.block == BASIC:
             return BasicBlock(site, channels, planes, stride, downsample)
-        return Bottleneck(site, channels, planes, stride, downsample, backbone.inner)
+        return Bottleneck(
+            site, channels, planes, stride, downsample, backbone.block.parts[0].factor
+        )
 
 
 def deep_stem(in_channels: int, channels: int) -> nn.Sequential:

@@ -1,21 +1,9 @@
 """What can be inserted: one file for each published mechanism, and the table of their names.
 
-table           The blocks by the names that space files use
-axial           Position-sensitive axial attention, plain and gated
-axial_core      The two computations that make axial attention fast, without its parameters
-bottleneck1x1   A residual bottleneck of two pointwise convolutions, a control of added capacity
-cbam            Convolutional block attention module
-conv1x1         A pointwise convolution, the plainest control of added capacity
-coordinate      Coordinate attention
-eca             Efficient channel attention
-ecrm            Exterior contextual-relation module
-global_context  Global context block
-identity        The identity, a control: a network with it inserted anywhere is the plain network
-nonlocal_block  Non-local block
-psa             Pyramid squeeze attention
-scconv          Self-calibrated convolution
-se              Squeeze-and-excitation
-simam           SimAM, attention without parameters
+table       The blocks by the names that space files use
+axial_core  The two computations that make axial attention fast, without its parameters
+
+Every other file holds the block, or the two, of one paper or one control, and is named after it.
 """
 
 from typing import TYPE_CHECKING

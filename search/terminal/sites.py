@@ -57,7 +57,7 @@ def sites_text(
     places = backbone_sites(backbone, stem, width, image_size, decoder)
     title = (
         f"{backbone}: {len(places)} sites in {len(found.depths)} stages of "
-        f"{', '.join(map(str, found.depths))} {found.block.replace('_', '-')} blocks; "
+        f"{', '.join(map(str, found.depths))} {found.block.name} blocks; "
         f"stem {stem}, width {width:g}, image size {image_size}"
         + (f", decoder {decoder}" if decoder else "")
     )

@@ -100,11 +100,7 @@ def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
 def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
     """Check what one network can be: its width, its images' size, its task."""
     network, size = file.network, file.data.image_size
-    if (
-        backbone.block == "axial"
-        and is_spec(network.width)
-        and not hasattr(network.width, "choice")
-    ):
+    if backbone.heads and is_spec(network.width) and not hasattr(network.width, "choice"):
         problems.add(
             ("network", "width"),
             f"the heads of {backbone.name} cannot share every width in a range; write "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnsearch.blocks.build.network import build_network, build_plain, check_fit, side_outputs
 from attnsearch.blocks.build.sites import backbone_sites, match
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
-from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone
+from attnsearch.blocks.hosts.backbones import BACKBONES, BASIC, BOTTLENECK, Backbone
 from attnsearch.blocks.hosts.resnet import ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.runs.training.losses import auxiliary_loss
@@ -28,8 +28,8 @@ FEW: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, block in (("short", "bottleneck"), ("basic", "basic")):
-        short = Backbone(name, block, (1, 2), (32, 64), ("small",))  # type: ignore[arg-type]
+    for name, block in (("short", BOTTLENECK), ("basic", BASIC)):
+        short = Backbone(name, block, (1, 2), (32, 64), ("small",))
         monkeypatch.setitem(BACKBONES, name, short)
 
 

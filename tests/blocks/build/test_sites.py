@@ -31,7 +31,7 @@ def note(
     return hook
 
 
-PLAIN = [name for name, found in BACKBONES.items() if found.family == "resnet"]
+PLAIN = [name for name, found in BACKBONES.items() if found.network.endswith(":ResNet")]
 
 
 def stems(backbone: str) -> tuple[str, ...]:

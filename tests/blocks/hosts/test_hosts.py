@@ -5,6 +5,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.hosts.axial_block import AxialBlock
 from attnsearch.blocks.hosts.axial_resnet import AxialResNet
-from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone
+from attnsearch.blocks.hosts.backbones import BACKBONES
 from attnsearch.blocks.hosts.construct import host_constructor
 from attnsearch.blocks.hosts.host import Host
 from attnsearch.blocks.hosts.medt import ROWS, AxialUNet, MedT
@@ -304,13 +305,12 @@ def assert_agrees(
 
 
 SHORT = {
-    "v1d": Backbone(
-        "short", "sc_bottleneck", (1, 2), (8, 16), ("deep",), "averaged", 1, "scnet", 12
-    ),
-    "scnet": Backbone("short", "sc_bottleneck", (2, 1), (8, 16), ("imagenet",), family="scnet"),
-    "axial": Backbone(
-        "short", "axial", (1, 2), (16, 32), ("imagenet",), "projected", 1, "axial_resnet", 8
-    ),
+    kind: replace(BACKBONES[name], name="short", depths=depths, planes=planes, stem_planes=stem)
+    for kind, name, depths, planes, stem in (
+        ("v1d", "scnet50_v1d", (1, 2), (8, 16), 12),
+        ("scnet", "scnet50", (2, 1), (8, 16), None),
+        ("axial", "axial_resnet26", (1, 2), (16, 32), 8),
+    )
 }
 
 
@@ -447,11 +447,7 @@ def first(cls: type[SCNet] | type[AxialResNet], name: str, depths: tuple[int, ..
     """A network of one block, which starts as the first block of the whole one."""
     whole = BACKBONES[name]
     assert whole.depths == depths
-    short = Backbone(
-        "first", whole.block, (1,), whole.planes[:1], whole.stems, whole.shortcut, 1,
-        whole.family, whole.stem_planes,
-    )  # fmt: skip
-    return cls(short)
+    return cls(replace(whole, name="first", depths=(1,), planes=whole.planes[:1]))
 
 
 @pytest.mark.parametrize("entry", STARTS)

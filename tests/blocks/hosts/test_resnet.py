@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.build.sites import backbone_sites
-from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone
+from attnsearch.blocks.hosts.backbones import BACKBONES, BOTTLENECK, Backbone
 from attnsearch.blocks.hosts.resnet import HostConv2d, PaddedShortcut, ResNet
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
@@ -29,7 +29,7 @@ CIFAR = {
     "resnet110": 1_727_962,
 }
 # Bottlenecks of every kind, quick to trace.
-SHORT = Backbone("short", "bottleneck", (2, 2), (64, 128), ("small",))
+SHORT = Backbone("short", BOTTLENECK, (2, 2), (64, 128), ("small",))
 
 
 class Affine(nn.Module):
@@ -100,7 +100,7 @@ def by_hand(
     convolve: Callable[[str, Tensor, Tensor, int], Tensor] | None = None,
 ) -> Tensor:
     """Evaluation mode of a network with the small stem, from its state dict."""
-    bottleneck = BACKBONES[backbone].block == "bottleneck"
+    bottleneck = BACKBONES[backbone].block.name == "bottleneck"
 
     def conv(name: str, x: Tensor, stride: int) -> Tensor:
         weight = state.get(f"{name}.weight", torch.empty(0))

@@ -81,8 +81,9 @@ def test_sites_prints_every_site_with_its_shape(
     backbone: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A size and a width that the network can have.
-    size, width = {"scnet": (100, 0.5), "axial_unet": (64, 2), "medt": (256, 2)}.get(
-        BACKBONES[backbone].family, (48, 0.5)
+    kind = BACKBONES[backbone].network.rpartition(":")[2]
+    size, width = {"SCNet": (100, 0.5), "AxialUNet": (64, 2), "MedT": (256, 2)}.get(
+        kind, (48, 0.5)
     )
     words = ["sites", backbone, "--width", str(width), "--image-size", str(size)]
     assert call(words) == DONE

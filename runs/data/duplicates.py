@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pair:
+class Duplicate:
     """Two images of different parts that are the same, or nearly.
 
     Attributes:
@@ -66,7 +66,7 @@ def duplicates_in(data: DataSet, config: Mapping[str, Any], task: str) -> list[s
     return list(dict.fromkeys(found))
 
 
-def find_duplicates(splits: Mapping[str, Split]) -> list[Pair]:
+def find_duplicates(splits: Mapping[str, Split]) -> list[Duplicate]:
     """Return the images that have a duplicate in an earlier part, each with the nearest one.
 
     Args:
@@ -90,7 +90,7 @@ def _hashes(split: Split) -> Floats:
     return found
 
 
-def duplicate_notes(pairs: Sequence[Pair]) -> list[str]:
+def duplicate_notes(pairs: Sequence[Duplicate]) -> list[str]:
     """Say how many images of each part are in another, and names some.
 
     Args:
@@ -144,18 +144,18 @@ def _averages(pixels: int) -> Floats:
 
 def _pairs(
     first: str, second: str, splits: Mapping[str, Split], hashes: Mapping[str, Floats]
-) -> list[Pair]:
+) -> list[Duplicate]:
     """Return pairs of images; of several tiles of one image that are like others, the likest."""
     one, other = splits[first], splits[second]
     owners, others = _owners(one), _owners(other)
-    found: dict[int, tuple[bool, float, Pair]] = {}
+    found: dict[int, tuple[bool, float, Duplicate]] = {}
     for start in range(0, len(other), _AT_ONCE):
         likeness = hashes[second][start : start + _AT_ONCE] @ hashes[first].T
         nearest = likeness.argmax(1)
         for row in np.flatnonzero(likeness.max(1) >= NEAR).tolist():
             here, there = start + row, int(nearest[row])
             image, like = int(others[here]), int(owners[there])
-            pair = Pair(
+            pair = Duplicate(
                 (first, second),
                 (one.names[like], other.names[image]),
                 bool((one.images[there] == other.images[here]).all()),

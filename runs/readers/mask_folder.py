@@ -19,7 +19,7 @@ from attnsearch.runs.readers.images import (
     to_common,
 )
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
-from attnsearch.runs.readers.mask_pairs import Pair, find_pairs
+from attnsearch.runs.readers.mask_pairs import MaskPair, find_pairs
 from attnsearch.runs.readers.masks import IGNORED, Coding, check_found, find_coding, shrink
 from attnsearch.runs.readers.source import (
     DataError,
@@ -157,7 +157,7 @@ def tile_corners(height: int, width: int, size: int, overlap: float) -> list[tup
 
 def _source(
     name: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[MaskPair],
     images: NDArray[np.uint8],
     masks: Masks,
     coding: Coding,

@@ -26,7 +26,7 @@ VOTERS = 50  # images that are asked which rule may hold; it is then tried on al
 
 
 @dataclass(frozen=True)
-class Pair:
+class MaskPair:
     """An image and its mask.
 
     Attributes:
@@ -47,7 +47,7 @@ def is_mask_folder(folder: Path) -> bool:
     return any(_sides(root) is not None for root in (folder, *_part_folders(folder).values()))
 
 
-def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], list[str]]:
+def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[MaskPair], list[str]]:
     """Return the images of a folder with their masks, in the order of their names.
 
     Args:
@@ -71,7 +71,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
             f"{folder}: found {listing([f'{name}/' for name in roots])} with images and masks but "
             f"no train/; add it, or put images/ and masks/ directly into {folder.name}/"
         )
-    pairs: list[Pair] = []
+    pairs: list[MaskPair] = []
     for name, root in roots.items():
         sides = _sides(root)
         if sides is None:
@@ -88,7 +88,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[Pair], 
         matched, said = match_masks(images, masks, root, mask_name)
         part = PARTS.index(PART_NAMES[root.name.lower()]) if name else NO_PART
         pairs += [
-            Pair(image.relative_to(folder).as_posix(), image, mask, part)
+            MaskPair(image.relative_to(folder).as_posix(), image, mask, part)
             for image, mask in matched
         ]
         notes += [note for note in said if note not in notes]

@@ -15,7 +15,7 @@ NEEDED = ("baseline", "tuned_baseline", "capacity")
 
 
 @dataclass(frozen=True)
-class Claim:
+class Conclusion:
     """What may be said of a winner as a whole.
 
     Attributes:
@@ -35,7 +35,7 @@ class Claim:
     sentence: str
 
 
-def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Claim:
+def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Conclusion:
     """Return whether the winner helps: better than each of `NEEDED`, each at alpha after Holm.
 
     All three must hold, so the three tests together keep the level of each of them
@@ -50,7 +50,7 @@ def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Claim:
     beaten = tuple(c for c in own if c.verdict in (BETTER, NEGLIGIBLE))
     still = tuple(c for c in own if c not in beaten)
     state = _state(own, still, missing)
-    return Claim(
+    return Conclusion(
         winner, state, beaten, still, missing, _sentence(winner, state, own, still, missing)
     )
 

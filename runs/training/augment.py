@@ -31,51 +31,23 @@ on or off leaves the draws of the others as they are, so that runs pair well.
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.runs.readers import DataError
+from attnsearch.spaces.file import Augment
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What an augmentation's value may be.
-
-    Attributes:
-        kind: bool, int or float; an int is a float too.
-        most: The largest value, for numbers; the least is 0, which is off.
-        unit: Of the value.
-    """
-
-    kind: type
-    most: float = math.inf
-    unit: str = ""
-
-
-AUGMENTATIONS: dict[str, Rule] = {
-    "crop": Rule(int, unit="pixels"),
-    "flip": Rule(bool),
-    "vflip": Rule(bool),
-    "rotate": Rule(float, 180, "degrees"),
-    "scale": Rule(float, 0.9),
-    "translate": Rule(float, 0.5, "of the side"),
-    "elastic": Rule(float, 0.2, "of the side"),
-    "brightness": Rule(float, 1),
-    "contrast": Rule(float, 1),
-    "noise": Rule(float, 1, "of the full range"),
-    "erase": Rule(float, 0.5, "of the area"),
-}
 GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
 ELASTIC_POINTS = 4
 ERASE_ASPECT = 2.0  # the sides of an erased rectangle are at most this ratio apart
 
 
-class Augment:
+class Augmenter:
     """The augmentations of one config.
 
     Args:
@@ -83,13 +55,21 @@ class Augment:
         image_size: (H, W) of the images.
 
     Raises:
-        DataError: For an unknown name or a value that its rule does not allow.
+        DataError: For an unknown name, or a value that a space file may not have.
     """
 
     def __init__(self, spec: Mapping[str, Any], image_size: tuple[int, int]) -> None:
-        for name, value in spec.items():
-            _check(name, value)
-        self.spec = {name: spec[name] for name in AUGMENTATIONS if spec.get(name)}
+        try:
+            Augment.model_validate(dict(spec))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = str(fault["loc"][0])
+            near = "" if name in Augment.model_fields else did_you_mean(name, Augment.model_fields)
+            raise DataError(
+                f"data.augment.{name}: {fault['input']!r}: {fault['msg']}{near} (there are "
+                f"{', '.join(Augment.model_fields)})"
+            ) from None
+        self.spec = {name: spec[name] for name in Augment.model_fields if spec.get(name)}
         self.image_size = image_size
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -270,23 +250,3 @@ def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Return (B, size): which positions lie in [start, start + length)."""
     position = torch.arange(size)
     return (position >= start[:, None]) & (position < (start + length)[:, None])
-
-
-def _check(name: str, value: Any) -> None:
-    rule = AUGMENTATIONS.get(name)
-    if rule is None:
-        raise DataError(
-            f"data.augment: unknown name {name!r}{did_you_mean(name, AUGMENTATIONS)} "
-            f"(allowed: {', '.join(AUGMENTATIONS)})"
-        )
-    if rule.kind is bool:
-        if not isinstance(value, bool):
-            raise DataError(f"data.augment.{name}: {value!r} must be true or false")
-        return
-    allowed = (int,) if rule.kind is int else (int, float)
-    number = isinstance(value, allowed) and not isinstance(value, bool)
-    if not number or not 0 <= value <= rule.most:
-        kind = "a whole number" if rule.kind is int else "a number"
-        top = f" and at most {rule.most:g}" if rule.most < math.inf else ""
-        unit = f" ({rule.unit})" if rule.unit else ""
-        raise DataError(f"data.augment.{name}: {value!r} must be {kind} from 0{top}{unit}")

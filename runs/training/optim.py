@@ -112,6 +112,24 @@ def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[i
     return lambda step: train["lr"] * factor(step)
 
 
+def batch_sizes(images: int, batch_size: int) -> list[int]:
+    """Return sizes of an epoch's batches: full ones, then the remainder.
+
+    A remainder of one image joins the batch before it: batch normalisation has no variance for a
+    single value per channel, and a step on one image would be as large as one on a whole batch.
+
+    >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(1, 4)
+    ([4, 4, 2], [4, 5], [1])
+    """
+    full, rest = divmod(images, batch_size)
+    sizes = [batch_size] * full
+    if rest == 1 and full:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group the same learning rate."""
     for group in optimizer.param_groups:

@@ -15,7 +15,7 @@ from attnsearch.blocks.hosts import HEADS, enlarge
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.metrics import OF_MASK, confusion, per_image, shares, summary
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
-from attnsearch.runs.training.augment import Augment
+from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation
 from attnsearch.runs.training.mask_losses import mask_loss
 
@@ -40,7 +40,7 @@ class Segmentation:
         train = config["train"]
         assert data.train.masks is not None
         self._masks = torch.from_numpy(np.array(data.train.masks.resized)).to(device)
-        self._augment = Augment(config["data"]["augment"] or {}, data.image_size)
+        self._augment = Augmenter(config["data"]["augment"] or {}, data.image_size)
         self._loss = mask_loss(train, data, device)
         # Class weights are the network's classes', which a side output need not have.
         self._side_loss = mask_loss({**train, "class_weights": None}, data, device)
@@ -106,7 +106,7 @@ class Segmentation:
         return self._side_loss(logits, targets)
 
     def start(self) -> None:
-        """A new epoch begins."""
+        """Forget the counts: a new epoch begins."""
         classes = len(self._class_names)
         self._seen = torch.zeros(3, classes, device=self._device, dtype=torch.float64)
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.metrics import classification_metrics
-from attnsearch.runs.training.augment import Augment
+from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import Normalisation, predict
 from attnsearch.runs.training.losses import auxiliary_loss, classification_loss
 
@@ -36,7 +36,7 @@ class Task(Protocol):
         """Return the weighted loss of the last forward pass's side outputs, if any."""
 
     def start(self) -> None:
-        """A new epoch begins."""
+        """Forget the counts: a new epoch begins."""
 
     def see(self, logits: Tensor, targets: Tensor) -> None:
         """Count what the network said of a training batch; nothing waits for the device."""
@@ -81,7 +81,7 @@ class Classification:
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
         train = config["train"]
         self._labels = torch.from_numpy(np.array(data.train.labels)).to(device)
-        self._augment = Augment(config["data"]["augment"] or {}, data.image_size)
+        self._augment = Augmenter(config["data"]["augment"] or {}, data.image_size)
         self._loss = classification_loss(train, data, device)
         self._aux_weight = train["aux_weight"]
         self._device = device
@@ -109,7 +109,7 @@ class Classification:
         )
 
     def start(self) -> None:
-        """A new epoch begins."""
+        """Forget the counts: a new epoch begins."""
         self._hits = torch.zeros((), device=self._device, dtype=torch.int64)
         self._count = 0
 

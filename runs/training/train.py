@@ -1,6 +1,6 @@
 """One training: a config, a data set and a seed to a trained network and its metrics.
 
-The same config, data, seed and number of threads give the same metrics and weights on the CPU,
+The same config, data and number of threads give the same metrics and weights on the CPU,
 bit for bit, in any process and whatever ran in it before. Three rules make that so. Every random
 draw comes from a stream keyed by (seed, purpose, epoch), and epochs run under torch's
 deterministic algorithms, see `seeding`. Evaluation is in fp32, in a fixed order and batch size.
@@ -25,6 +25,7 @@ from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.training.evaluate import Normalisation
 from attnsearch.runs.training.optim import (
     TrainError,
+    batch_sizes,
     make_optimizer,
     make_schedule,
     quicken_statistics,
@@ -46,15 +47,14 @@ class Training:
     """One training, epoch by epoch.
 
     Args:
-        config: A resolved config.
+        config: A resolved config; it holds the seed and the epochs.
         data: Its data set. On CUDA all of it moves to the device; on the CPU it is not copied.
-        seed: Of initialisation, order, augmentation and dropout.
         device: "cpu", "cuda" or "cuda:N".
         threads: Sets the process's torch threads, where given. Rounding depends on them.
 
     Attributes:
         config: As given.
-        seed: As given.
+        seed: `train.seed`: of initialisation, order, augmentation and dropout.
         network: The network, in training mode between epochs.
         epochs: Epochs of the full schedule.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
@@ -72,7 +72,6 @@ class Training:
         self,
         config: Mapping[str, Any],
         data: DataSet,
-        seed: int,
         device: str | torch.device = "cpu",
         threads: int | None = None,
     ) -> None:
@@ -80,18 +79,18 @@ class Training:
             torch.set_num_threads(threads)
         self.config = config
         self.data = data
-        self.seed = seed
         self.device = torch.device(device)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
 
         train = self._train = config["train"]
+        self.seed: int = train["seed"]
         self.epochs: int = train["epochs"]
         self._autocast = _autocast_type(train["precision"], self.device)
         self.normalisation = Normalisation(data.mean, data.std, train["channels_last"])
         self.network: nn.Module = build_network(
-            config, data.channels, data.classes, data.image_size, seed=seed
+            config, data.channels, data.classes, data.image_size, seed=self.seed
         )
         layout = torch.channels_last if train["channels_last"] else torch.contiguous_format
         self.network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
@@ -207,8 +206,7 @@ class Training:
         """Return a copy of the state dict after the epoch that counts, on the CPU."""
         if self.result_epoch == self.best_epoch:
             return dict(self.best_state)
-        copied: dict[str, Tensor] = _copy(self.network.state_dict())
-        return copied
+        return dict(_copy(self.network.state_dict()))
 
     def state(self) -> dict[str, Any]:
         """Return all that `load_state` needs to go on exactly; `torch.save` takes it.
@@ -229,7 +227,7 @@ class Training:
         """Go on where `state` was taken, as if there had been no interruption.
 
         Args:
-            state: From `state()` of a training with the same config, data and seed.
+            state: From `state()` of a training with the same config and data.
 
         Raises:
             TrainError: If it is from another training.
@@ -247,7 +245,7 @@ class Training:
         self.best_state = dict(state["best_state"])
 
     def costs(self) -> dict[str, float]:
-        """Return measured on the built network: `params`, `macs`, `latency_ms`, `memory_mb`.
+        """Return what the built network costs: `params`, `macs`, `latency_ms`, `memory_mb`.
 
         With them, after the first epoch, `images_per_s`: the median over the epochs without the
         first, which warms up, where there are more.
@@ -342,7 +340,7 @@ class Training:
 
     @contextmanager
     def _result_weights(self) -> Iterator[None]:
-        """The network with the weights of the epoch that counts, and as it was afterwards."""
+        """Give the network the weights of the epoch that counts, and its own back afterwards."""
         if self.result_epoch == self.epoch:
             yield
             return
@@ -364,24 +362,6 @@ class Training:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(images).to(self.device)
-
-
-def batch_sizes(images: int, batch_size: int) -> list[int]:
-    """Return sizes of an epoch's batches: full ones, then the remainder.
-
-    A remainder of one image joins the batch before it: batch normalisation has no variance for a
-    single value per channel, and a step on one image would be as large as one on a whole batch.
-
-    >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(1, 4)
-    ([4, 4, 2], [4, 5], [1])
-    """
-    full, rest = divmod(images, batch_size)
-    sizes = [batch_size] * full
-    if rest == 1 and full:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

@@ -77,7 +77,7 @@ MakeTraining = Callable[[Job, DataSet, str, int], Trainee]
 
 def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainee:
     """Return the training that a job asks for."""
-    return Training(job.config, data, job.seed, device, threads)
+    return Training(job.config, data, device, threads)
 
 
 class Worker(Trainable):  # type: ignore[misc]

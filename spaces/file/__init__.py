@@ -38,7 +38,14 @@ if TYPE_CHECKING:
         shown,
     )
     from attnsearch.spaces.file.json_schema import schema
-    from attnsearch.spaces.file.keys import Entry, GroupsPattern, GroupsTable, SpaceFile, Train
+    from attnsearch.spaces.file.keys import (
+        Augment,
+        Entry,
+        GroupsPattern,
+        GroupsTable,
+        SpaceFile,
+        Train,
+    )
     from attnsearch.spaces.file.keys_search import Scheduler, default_grace
     from attnsearch.spaces.file.measures import (
         CLASSIFICATION,

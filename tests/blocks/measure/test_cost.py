@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.network import build_network
+from attnsearch.blocks.build.network import build_network, side_outputs
 from attnsearch.blocks.measure import cost
 from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.runs.training.losses import auxiliary_loss
 
 
 def config(backbone: str, *insert: tuple[str, str], **network: object) -> dict[str, object]:
@@ -104,9 +103,13 @@ def test_measuring_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(4, 3, 16, 16)
     # A training step has run, so that blocks hold side outputs and gradients exist.
     loss = network(images).sum()
-    auxiliary = auxiliary_loss(network, torch.zeros(4, dtype=torch.long), F.cross_entropy, {})
-    assert auxiliary is not None
-    torch.autograd.backward(loss + auxiliary)
+    sides = [
+        network.get_submodule(f"auxiliary.{site}.{index}")(
+            block.side["prototype"].flatten(1)
+        ).sum()  # type: ignore[index,operator,union-attr]
+        for site, index, block in side_outputs(network)
+    ]
+    torch.autograd.backward([loss, *sides])
     state = copy.deepcopy(network.state_dict())
     modes = [module.training for module in network.modules()]
     side = network.inserted["layer3"][0].side  # type: ignore[index]

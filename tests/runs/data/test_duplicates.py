@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from attnsearch.runs.data.data import DataSet, Split, load_data
-from attnsearch.runs.data.duplicates import Pair, duplicate_notes, duplicates_in, find_duplicates
+from attnsearch.runs.data.duplicates import (
+    Duplicate,
+    duplicate_notes,
+    duplicates_in,
+    find_duplicates,
+)
 
 CIFAR = Path(__file__).parents[4] / "shared" / "data" / "cifar10_small.npz"
 Images = NDArray[np.uint8]
@@ -50,7 +55,7 @@ def test_a_copy_is_found_whatever_was_done_to_it(digits: DataSet, how: str) -> N
     train[7] = changed(test[3, :, :, 0], how)[..., None]
     found = find_duplicates({"train": split(train, "train"), "test": split(test, "test", 1)})
     names = ("train/000007", "test/000003")
-    assert found == [Pair(("train", "test"), names, how == "equal", same_class=False)]
+    assert found == [Duplicate(("train", "test"), names, how == "equal", same_class=False)]
     word = "equal" if how == "equal" else "nearly equal"
     sign = "=" if how == "equal" else "~"
     assert duplicate_notes(found) == [

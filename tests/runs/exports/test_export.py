@@ -47,8 +47,8 @@ def train(
 ) -> Training:
     path = folder / "space.yaml"
     path.write_text(SPACE.format(block=block, precision=precision, checkpoint=checkpoint))
-    config = load_space(path).resolve({})
-    training = Training(config, load_data(config["data"]), seed=3, threads=1)
+    config = load_space(path, ["train.seed=3"]).resolve({})
+    training = Training(config, load_data(config["data"]), threads=1)
     while not training.done:
         training.run_epoch()
     return training
@@ -91,7 +91,7 @@ def test_a_loaded_export_scores_exactly_what_was_recorded(
     assert not network.training
     assert accuracy(network, training) == training.result["val_accuracy"]
     logits = network(network.preprocess(training.data.val.images))
-    told = training.predictions("val")["probabilities"]
+    told = training.evaluate("val")[1]["probabilities"]
     np.testing.assert_allclose(logits.softmax(1).detach().numpy(), told, atol=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_an_export_says_what_it_is(export: Path, trained: Training) -> None:
 
 def test_an_exported_config_retrains_to_the_same_bits(export: Path, trained: Training) -> None:
     config = load_space(export / "config.yaml").resolve({})
-    again = Training(config, load_data(config["data"]), seed=trained.seed, threads=1)
+    again = Training(config, load_data(config["data"]), threads=1)
     while not again.done:
         again.run_epoch()
     for name, tensor in trained.network.state_dict().items():

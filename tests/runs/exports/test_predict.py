@@ -65,7 +65,7 @@ def trained(folder: Path, source: Path, data: str = "") -> Training:
     file = folder / "space.yaml"
     file.write_text(SPACE.format(source=source, side=SIDE, data=data))
     config = load_space(file).resolve({})
-    training = Training(config, load_data(config["data"], "segmentation"), 0, threads=1)
+    training = Training(config, load_data(config["data"], "segmentation"), threads=1)
     while not training.done:
         training.run_epoch()
     return training
@@ -362,7 +362,7 @@ def test_a_classification_gets_a_table(tmp_path: Path) -> None:
         "train: {epochs: 1, batch_size: 64}\n"
     )
     config = load_space(file).resolve({})
-    training = Training(config, load_data(config["data"]), 0, threads=1)
+    training = Training(config, load_data(config["data"]), threads=1)
     training.run_epoch()
     export = save(training, tmp_path / "best")
     images = tmp_path / "images"
@@ -371,7 +371,7 @@ def test_a_classification_gets_a_table(tmp_path: Path) -> None:
         Image.fromarray(training.data.val.images[row, ..., 0]).save(images / f"{row}.png")
     predict_images(export, [images], tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
-    told = training.predictions("val")["probabilities"][:3]
+    told = training.evaluate("val")[1]["probabilities"][:3]
     assert [row["label"] for row in rows] == [str(k) for k in told.argmax(1)]
     assert list(rows[0]) == ["name", "label", *map(str, range(10))]
     assert float(rows[2]["7"]) == pytest.approx(told[2, 7], abs=1e-5)

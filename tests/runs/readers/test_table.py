@@ -47,7 +47,7 @@ def test_a_new_format_is_one_function_and_one_line(
     data = load_data(config["data"], "classification")
     assert data.class_names == ["dark", "bright"]
     assert data.train.images[data.train.labels == 1].min() >= 100
-    assert Training(config, data, seed=0).run_epoch()["val_loss"] > 0
+    assert Training(config, data).run_epoch()["val_loss"] > 0
 
 
 def test_every_built_in_set_has_its_reader_and_its_facts() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnsearch.runs.statistics.claim import Claim, judge_claim
+from attnsearch.runs.statistics.claim import Conclusion, judge_claim
 from attnsearch.runs.statistics.comparison import Measured, compare
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("frozen")
 CONTROLS = {"baseline": "baseline", "tuned": "tuned_baseline", "wide": "capacity"}
 
 
-def claimed(gains: dict[str, float], n: int = 8, **settings: Any) -> Claim:
+def claimed(gains: dict[str, float], n: int = 8, **settings: Any) -> Conclusion:
     """The claim on `gc`, better than each control by so much."""
     arms = [Arm(name, CONTROLS[name], {}, of="gc" if name == "wide" else None) for name in gains]
     plan = Plan(

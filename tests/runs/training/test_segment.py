@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet, load_data
-from attnsearch.runs.training.augment import Augment
+from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import Normalisation
 from attnsearch.runs.training.segment import predicted_masks
 from attnsearch.runs.training.train import Training
@@ -52,7 +52,7 @@ def train(source: Path, tmp_path: Path, epochs: int = 1, **keys: Any) -> Trainin
     )
     config = load_space(file).resolve({})
     data = load_data(config["data"], "segmentation")
-    return Training(config, data, 0, keys.pop("device", "cpu"), threads=1)
+    return Training(config, data, keys.pop("device", "cpu"), threads=1)
 
 
 def test_a_training_learns_and_keeps_figures_of_every_image(discs: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_images_and_masks_move_together() -> None:
     masks = torch.zeros(6, 32, 32, dtype=torch.long)
     masks[:, 8:20, 6:24] = torch.arange(1, 7)[:, None, None]
     images = masks[:, None].float() / 10
-    augment = Augment(
+    augment = Augmenter(
         {"flip": True, "vflip": True, "rotate": 30, "scale": 0.2, "crop": 4, "elastic": 0.05},
         (32, 32),
     )
@@ -185,7 +185,7 @@ def known_by_heart(source: str, network: str, size: int, train: str, folder: Pat
     starts = np.arange(8) * size * size
     flat, sizes = chosen.resized.reshape(-1), np.full((8, 2), size)
     known = replace(eight, masks=replace(chosen, sizes=sizes, flat=flat, starts=starts))
-    training = Training(config, replace(data, train=eight, val=known), 0, threads=1)
+    training = Training(config, replace(data, train=eight, val=known), threads=1)
     best = 0.0
     while not training.done and best <= 0.95:
         best = max(best, training.run_epoch()["val_dice"])

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.training.losses import class_weights, classification_loss
-from attnsearch.runs.training.optim import TrainError
-from attnsearch.runs.training.train import Diverged, Training, batch_sizes
+from attnsearch.runs.training.optim import TrainError, batch_sizes
+from attnsearch.runs.training.train import Diverged, Training
 from attnsearch.spaces.file.measures import COSTS
 
 SIZE, CLASSES = 8, 3
@@ -95,8 +95,12 @@ def make_config(*insert: tuple[str, str], **train: Any) -> dict[str, Any]:
     }
 
 
+def trained(config: dict[str, Any], data: DataSet, seed: int = 0, **given: Any) -> Training:
+    return Training({**config, "train": {**config["train"], "seed": seed}}, data, **given)
+
+
 def run(config: dict[str, Any], seed: int = 0, epochs: int | None = None) -> Training:
-    training = Training(config, make_data(), seed, threads=1)
+    training = trained(config, make_data(), seed, threads=1)
     while not training.done and training.epoch != epochs:
         training.run_epoch()
     return training
@@ -179,7 +183,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(optimizer: str, dropp
     torch.save(half.state(), file)
     half.run_epoch()  # going on must not change what was saved
     file.seek(0)
-    resumed = Training(config, make_data(), 0, threads=1)
+    resumed = trained(config, make_data(), 0, threads=1)
     resumed.load_state(torch.load(file, weights_only=True))
     assert resumed.epoch == 1
     while not resumed.done:
@@ -193,9 +197,9 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(optimizer: str, dropp
 def test_a_state_of_another_training_is_refused() -> None:
     state = run(make_config(), epochs=0).state()
     with pytest.raises(TrainError, match="state is of seed 0, this training has 1"):
-        Training(make_config(), make_data(), 1).load_state(state)
+        trained(make_config(), make_data(), 1).load_state(state)
     with pytest.raises(TrainError, match="another network"):
-        Training(make_config(("layer2", "se")), make_data(), 0).load_state(state)
+        trained(make_config(("layer2", "se")), make_data(), 0).load_state(state)
 
 
 def test_identity_inserted_anywhere_is_the_plain_network_bit_for_bit() -> None:
@@ -206,7 +210,7 @@ def test_identity_inserted_anywhere_is_the_plain_network_bit_for_bit() -> None:
 
 def test_two_architectures_of_one_seed_see_the_same_images_and_drops(dropping: str) -> None:
     def seen(*insert: tuple[str, str]) -> list[Tensor]:
-        training = Training(make_config(("stem", dropping), *insert), make_data(), 3)
+        training = trained(make_config(("stem", dropping), *insert), make_data(), 3)
         kept: list[Tensor] = []
         training.network.inserted["stem"].register_forward_hook(
             lambda module, inputs, output: kept.append(output.detach() != 0)
@@ -222,7 +226,7 @@ def test_two_architectures_of_one_seed_see_the_same_images_and_drops(dropping: s
 
 
 def test_epochs_shuffle_and_augment_anew() -> None:
-    training = Training(make_config(batch_size=48), make_data(), 0)
+    training = trained(make_config(batch_size=48), make_data(), 0)
     batches: list[Tensor] = []
     training.network.conv1.register_forward_pre_hook(
         lambda module, inputs: batches.append(inputs[0].clone()) if module.training else None
@@ -234,7 +238,7 @@ def test_epochs_shuffle_and_augment_anew() -> None:
 
 def test_the_auxiliary_loss_trains_what_nothing_else_does() -> None:
     name = "inserted.layer2.0.L.weight"
-    start = Training(make_config(("layer2", "ecrm")), make_data(), 0).network.state_dict()[name]
+    start = trained(make_config(("layer2", "ecrm")), make_data(), 0).network.state_dict()[name]
     with_loss = run(make_config(("layer2", "ecrm"), aux_weight={"ecrm": 0.4}), epochs=1)
     without = run(make_config(("layer2", "ecrm"), aux_weight={"ecrm": 0.0}), epochs=1)
     assert with_loss.history[0]["train_aux_loss"] > 0
@@ -252,7 +256,7 @@ def test_the_auxiliary_weight_scales_its_term() -> None:
 
 
 def test_a_loss_that_explodes_stops_the_training() -> None:
-    training = Training(make_config(lr=1e15), make_data(), 0)
+    training = trained(make_config(lr=1e15), make_data(), 0)
     with pytest.raises(Diverged, match=r"training loss is not finite in epoch 1 of 3.*train\.lr"):
         for _ in range(3):
             training.run_epoch()
@@ -260,7 +264,7 @@ def test_a_loss_that_explodes_stops_the_training() -> None:
 
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_nan_from_a_block_stops_the_training(mode: str) -> None:
-    training = Training(make_config(), make_data(), 0)
+    training = trained(make_config(), make_data(), 0)
 
     def poison(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return output * math.nan if module.training == (mode == "training") else output
@@ -288,9 +292,9 @@ def test_bf16_trains_and_is_scored_in_fp32() -> None:
 
 def test_fp16_needs_a_gpu_and_says_so() -> None:
     with pytest.raises(TrainError, match=r"fp16 needs CUDA.*on cpu; use bf16"):
-        Training(make_config(precision="fp16"), make_data(), 0)
+        trained(make_config(precision="fp16"), make_data(), 0)
     with pytest.raises(TrainError, match=r"'fp8' is not one of fp32, bf16, fp16"):
-        Training(make_config(precision="fp8"), make_data(), 0)
+        trained(make_config(precision="fp8"), make_data(), 0)
 
 
 def test_channels_last_changes_the_layout_and_not_the_result() -> None:
@@ -311,7 +315,7 @@ def test_no_batch_of_one_image_follows_others(images: int, sizes: list[int]) -> 
 
 def test_every_image_is_used_once_an_epoch() -> None:
     config = make_config(batch_size=16) | {"data": {"augment": {}}}
-    training = Training(config, make_data(33), 0)
+    training = trained(config, make_data(33), 0)
     batches: list[Tensor] = []
     training.network.conv1.register_forward_pre_hook(
         lambda module, inputs: batches.append(inputs[0].clone()) if module.training else None
@@ -344,7 +348,7 @@ def test_class_weights_decide_what_is_learned() -> None:
 
 def test_class_weights_must_be_one_per_class() -> None:
     with pytest.raises(TrainError, match=r"2 weights for 3 classes \(low, middle, high\)"):
-        Training(make_config(class_weights=[1.0, 2.0]), make_data(), 0)
+        trained(make_config(class_weights=[1.0, 2.0]), make_data(), 0)
 
 
 def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
@@ -362,7 +366,7 @@ def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
 
 def test_clipped_gradients_bound_the_way_of_the_weights() -> None:
     clip, lr = 0.01, 0.5
-    training = Training(
+    training = trained(
         make_config(grad_clip=clip, lr=lr, momentum=0.0, weight_decay=0.0, schedule="constant"),
         make_data(),
         0,
@@ -395,7 +399,7 @@ def test_the_last_or_the_best_epoch_counts_as_asked() -> None:
         told = training.evaluate("val")[1]
         accuracy = (told["probabilities"].argmax(1) == told["labels"]).mean()
         assert accuracy == training.result["val_accuracy"]
-        twin = Training(make_config(), make_data(), 9)
+        twin = trained(make_config(), make_data(), 9)
         twin.network.load_state_dict(training.result_state())
         assert np.array_equal(twin.evaluate("val")[1]["probabilities"], told["probabilities"])
     for name, tensor in best.network.state_dict().items():
@@ -427,7 +431,7 @@ def test_costs_are_those_of_the_built_network() -> None:
 
 def test_measuring_costs_does_not_change_the_training() -> None:
     config = make_config(("layer2", "ecrm"))
-    measured = Training(config, make_data(), 0)
+    measured = trained(config, make_data(), 0)
     measured.run_epoch()
     measured.costs()
     measured.evaluate("test")[1]
@@ -456,9 +460,9 @@ def test_a_finished_training_goes_no_further() -> None:
 def test_threads_are_set_where_asked() -> None:
     before = torch.get_num_threads()
     try:
-        Training(make_config(), make_data(), 0, threads=2)
+        trained(make_config(), make_data(), 0, threads=2)
         assert torch.get_num_threads() == 2
-        Training(make_config(), make_data(), 0)
+        trained(make_config(), make_data(), 0)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -469,11 +473,11 @@ def test_threads_are_set_where_asked() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_on_a_gpu_learns_in_every_precision(precision: str) -> None:
     config = make_config(("layer2", "ecrm"), precision=precision, epochs=6, channels_last=True)
-    training = Training(config, make_data(), 0, device="cuda")
+    training = trained(config, make_data(), 0, device="cuda")
     while not training.done:
         training.run_epoch()
     assert training.history[-1]["val_accuracy"] > 0.9
-    resumed = Training(config, make_data(), 0, device="cuda")
+    resumed = trained(config, make_data(), 0, device="cuda")
     resumed.load_state(training.state())
     told = training.evaluate("val")[1]["probabilities"]
     np.testing.assert_allclose(resumed.evaluate("val")[1]["probabilities"], told, atol=1e-6)

@@ -1,6 +1,7 @@
 """What is foreseen of a study; trains nothing.
 
-check      `attnsearch check`: the plan of a study. Trains nothing and records nothing
+check      `attnsearch check`: the errors of a space file, or the forecast of its study in words
+forecast   What a study is going to do: its networks, its data, its runs and their time
 outlook    What follows exploring, as `check` foresees it: runs, time, and what their number can
            find
 estimate   How long a study may take: a few measured training steps, multiplied out. Records

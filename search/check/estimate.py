@@ -1,6 +1,5 @@
 """How long a study may take: a few measured training steps, multiplied out. Records nothing."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,23 +71,6 @@ def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
         spent += share * (min(reached * reduction, epochs) - reached)
         reached *= reduction
     return spent / epochs
-
-
-def workers(resources: Mapping[str, Any], trials: int) -> int:
-    """Return how many trials this machine runs side by side; at least 1.
-
-    Args:
-        resources: As in a resolved config.
-        trials: How many there are.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    fit = (cpus or 1) // resources["cpus"]
-    gpus = resources["gpus"]
-    if gpus:
-        cards = torch.cuda.device_count()
-        fit = min(fit, cards * int(1 / gpus + 1e-9) if gpus <= 1 else int(cards / gpus))
-    side_by_side: int = min(fit, resources.get("workers") or fit, trials)
-    return max(1, side_by_side)
 
 
 def _step_seconds(

@@ -88,7 +88,7 @@ class Outlook:
 def outlook(
     space: Space, epoch_seconds: float | None, workers: int, pilot: Pilot | None = None
 ) -> Outlook:
-    """Return foresees confirm and ablation, before anything is known of the winner.
+    """Foresee confirm and ablation, before anything is known of the winner.
 
     Counts are upper limits: candidates may share a baseline, and arms may be equal. Ablations are
     counted on a network with a block at every place.

@@ -39,7 +39,7 @@ class Example:
     """One network of a space.
 
     Attributes:
-        which: What it is an example of: `default`, `plain`, `smallest`, `largest`.
+        which: What it is an example of: `default`, `baseline`, `smallest`, `largest`.
         label: What is inserted where.
         values: The active decisions.
         params: Number of parameters; None if it cannot be built.
@@ -79,7 +79,7 @@ class Fit:
 
 
 def examples(space: Space, images: Images) -> list[Example]:
-    """Return the default, the plain, the smallest and the largest network of a space.
+    """Return the default, the baseline, the smallest and the largest network of a space.
 
     A network's parameters are those of its host plus what each group of sites adds, whatever
     stands elsewhere. The extremes are therefore found group by group. Of a range with many values
@@ -91,7 +91,7 @@ def examples(space: Space, images: Images) -> list[Example]:
     """
     wanted: dict[str, Values | None] = {"default": space.defaults()}
     if space.plain() != space.defaults():
-        wanted["plain"] = space.plain()
+        wanted["baseline"] = space.plain()
     if space.decisions:
         wanted["smallest"], wanted["largest"] = _extremes(space, images)
     return [
@@ -129,12 +129,12 @@ def values_text(decision: Decision) -> str:
     """Return a decision's values: its members, or its range."""
     if decision.kind == "choice":
         return ", ".join(decision.label(choice) for choice in decision.choices)
-    told = f"{decision.low:g} to {decision.high:g}"
+    text = f"{decision.low:g} to {decision.high:g}"
     if decision.kind == "float" and decision.step is None:
-        return told + (", on a log scale" if decision.log else "")
+        return text + (", on a log scale" if decision.log else "")
     if decision.step is not None and decision.step != 1:
-        told += f" in steps of {decision.step:g}"
-    return told + (", on a log scale" if decision.log else "")
+        text += f" in steps of {decision.step:g}"
+    return text + (", on a log scale" if decision.log else "")
 
 
 def _example(space: Space, which: str, values: Mapping[str, Any], images: Images) -> Example:
@@ -259,8 +259,8 @@ def _block_params(block: str, params: tuple[tuple[str, Any], ...], site: Site) -
 
 
 def _host_params(task: str, network: Mapping[str, Any], images: Images) -> int:
-    plain = {"task": task, "network": {**network, "weights": None}, "insert": []}
-    return count_params(build_network(plain, images.channels, images.classes, images.size))
+    host = {"task": task, "network": {**network, "weights": None}, "insert": []}
+    return count_params(build_network(host, images.channels, images.classes, images.size))
 
 
 def _hosts(space: Space) -> list[dict[str, Any]]:

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, fit, running_cluster
+    from attnsearch.search.workers.cluster import (
+        Cluster,
+        ClusterError,
+        Need,
+        running_cluster,
+        trials_here,
+    )
     from attnsearch.search.workers.early_stopping import Curve, EarlyStopping, scheduler_name
     from attnsearch.search.workers.executor import execute
     from attnsearch.search.workers.job import (

@@ -146,10 +146,7 @@ def running_cluster(
         else:
             # One of this Ray's CPUs for each trial: it starts as many processes as it has CPUs
             # and has them import torch before they are needed, which are then just enough.
-            cpus, cards = available_cpus(), gpu_count() if need.gpus else 0
-            workers = min(fit(need, cpus, cards), most)
-            if not workers:
-                raise _too_little(need, f"this machine has {cpus} CPUs and {cards} GPUs")
+            workers = min(trials_here(need), most)
             warm = {"OMP_NUM_THREADS": str(need.threads), "RAY_preload_python_modules": WORKER}
             stack.enter_context(_environment(warm))
             stack.callback(_shut_down)
@@ -157,11 +154,27 @@ def running_cluster(
                 "started here",
                 address="local",
                 num_cpus=workers,
-                num_gpus=cards,
+                num_gpus=gpu_count() if need.gpus else 0,
                 include_dashboard=False,
                 _temp_dir=str(folder),
             )
             yield Cluster(folder, workers, {"CPU": 1, "GPU": need.gpus})
+
+
+def trials_here(need: Need) -> int:
+    """Count the trials that this machine runs side by side, as a study and `check` do.
+
+    Args:
+        need: What each trial takes.
+
+    Raises:
+        ClusterError: Not even one fits.
+    """
+    cpus, cards = available_cpus(), gpu_count() if need.gpus else 0
+    trials = fit(need, cpus, cards)
+    if not trials:
+        raise _too_little(need, f"this machine has {cpus} CPUs and {cards} GPUs")
+    return trials
 
 
 def _joined(folder: Path, need: Need, most: int) -> Cluster:

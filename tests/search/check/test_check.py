@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build.network import Images
 from attnsearch.blocks.measure.cost import count_macs, count_params
-from attnsearch.search.check import check as check_module
-from attnsearch.search.check.check import make_plan
-from attnsearch.search.check.estimate import budget_share, seconds_per_epoch, workers
+from attnsearch.search.check import forecast as forecast_module
+from attnsearch.search.check.check import forecast_text
+from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
+from attnsearch.search.check.forecast import foresee
 from attnsearch.search.check.survey import examples, fits
 from attnsearch.search.cli import call
-from attnsearch.search.exit import DONE, WRONG_INPUT
+from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
 from attnsearch.spaces import Space, load_space
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +43,7 @@ IMAGES = Images(1, (16, 16), 10)
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "seconds_per_epoch", lambda *_: 2.0)
+    monkeypatch.setattr(forecast_module, "seconds_per_epoch", lambda *_: 2.0)
 
 
 def space(folder: Path, text: str = SMALL) -> Space:
@@ -70,7 +72,7 @@ def test_shipped_space_is_planned_whole(
         "Runs to come: 16 trials of up to 6 epochs",
         "estimated time: 2.0 s for an epoch",
         "with early stopping about",
-        "trial 0 is the plain network",
+        "trial 0 is the baseline",
         "confirm: 7 arms, 21 runs",
         "ablation loco: 4 arms, 12 runs",
         "power: you detect differences of so many times",
@@ -167,11 +169,11 @@ def test_the_largest_network_is_one_that_the_rules_allow(tmp_path: Path) -> None
 
 
 def test_a_network_over_a_limit_is_marked(tmp_path: Path, quick: None) -> None:
-    plan = make_plan(space(tmp_path, SMALL + "limits: {params: 800000}\n"))
+    plan = foresee(space(tmp_path, SMALL + "limits: {params: 800000}\n"))
     marked = {example.which: example.outside for example in plan.examples}
     assert marked["smallest"] is None
     assert marked["largest"] == "over limits.params: 800000"
-    assert "over limits.params" in check_module.plan_text(plan, "x.yaml")
+    assert "over limits.params" in forecast_text(plan, "x.yaml")
 
 
 def test_every_block_is_tried_at_every_site(tmp_path: Path) -> None:
@@ -209,10 +211,10 @@ def test_a_space_without_decisions_is_one_run(
 ) -> None:
     text = "name: one\ntask: classification\ndata: {source: digits, image_size: 16}\n"
     text += "network: {backbone: resnet20, width: 0.5}\ntrain: {epochs: 2}\n"
-    plan = make_plan(space(tmp_path, text))
+    plan = foresee(space(tmp_path, text))
     assert plan.runs.trials == 1
     assert not plan.runs.baseline
-    told = check_module.plan_text(plan, "one.yaml")
+    told = forecast_text(plan, "one.yaml")
     assert "one network, and `run` trains it once" in told
     assert "Runs to come: 1 trial of up to 2 epochs" in told
 
@@ -222,21 +224,21 @@ def test_an_exhausted_space_has_fewer_trials_than_wanted(tmp_path: Path, quick: 
         "trials: 12", "trials: 1000000"
     )
     whole = space(tmp_path, text)
-    assert make_plan(whole).runs.trials == sum(1 for _ in whole.grid())
+    assert foresee(whole).runs.trials == sum(1 for _ in whole.grid())
 
 
-def test_the_plain_network_runs_beside_a_space_without_it(tmp_path: Path, quick: None) -> None:
-    plan = make_plan(space(tmp_path, SMALL.replace("[none, ecrm, gc]", "[ecrm, gc]")))
+def test_the_baseline_runs_beside_a_space_without_it(tmp_path: Path, quick: None) -> None:
+    plan = foresee(space(tmp_path, SMALL.replace("[none, ecrm, gc]", "[ecrm, gc]")))
     assert plan.runs.baseline
-    assert "and the plain network beside them" in check_module.plan_text(plan, "x.yaml")
+    assert "and the baseline beside them" in forecast_text(plan, "x.yaml")
 
 
 def test_without_data_there_is_a_plan_but_no_time(tmp_path: Path) -> None:
-    plan = make_plan(space(tmp_path))
+    plan = foresee(space(tmp_path))
     assert plan.data is None
     assert plan.images == IMAGES
     assert plan.runs.most_seconds is None
-    told = check_module.plan_text(plan, "x.yaml")
+    told = forecast_text(plan, "x.yaml")
     assert "data.source is null" in told
     assert "estimated" not in told
 
@@ -293,13 +295,64 @@ def test_what_early_stopping_spends(scheduler: Any, epochs: int, share: float) -
     assert budget_share(scheduler, epochs) == pytest.approx(share)
 
 
-def test_workers_never_exceed_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Gives this process a container's CPU quota, in the words of `cpu.max`, and 8 cores."""
+    limits = {"/sys/fs/cgroup/cpu.max": "max 100000"}
+    read = Path.read_text
+
+    def read_text(file: Path, *words: Any, **options: Any) -> str:
+        if str(file).startswith("/sys/fs/cgroup/"):
+            if str(file) not in limits:
+                raise FileNotFoundError(file)
+            return limits[str(file)]
+        return read(file, *words, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert workers({"cpus": 1, "gpus": 0}, 100) == 8
-    assert workers({"cpus": 3, "gpus": 0}, 100) == 2
-    assert workers({"cpus": 1, "gpus": 0, "workers": 4}, 100) == 4
-    assert workers({"cpus": 1, "gpus": 0}, 3) == 3
-    assert workers({"cpus": 16, "gpus": 0}, 3) == 1
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert workers({"cpus": 1, "gpus": 0.5}, 100) == 4
-    assert workers({"cpus": 1, "gpus": 2}, 100) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return lambda text: limits.update({"/sys/fs/cgroup/cpu.max": text})
+
+
+@pytest.mark.parametrize(
+    ("limit", "resources", "count"),
+    [
+        ("max 100000", "{}", 8),
+        ("350000 100000", "{}", 3),
+        ("350000 100000", "{workers: 2}", 2),
+        ("350000 100000", "{cpus: 2}", 1),
+        ("max 100000", "{cpus: 3}", 2),
+    ],
+)
+def test_a_containers_quota_decides_how_many_trials_fit(
+    limit: str,
+    resources: str,
+    count: int,
+    quota: Callable[[str], None],
+    quick: None,
+    tmp_path: Path,
+) -> None:
+    quota(limit)
+    assert foresee(space(tmp_path, f"{SMALL}resources: {resources}\n")).runs.workers == count
+
+
+def test_where_run_refuses_check_says_so_in_its_words(
+    quota: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quota("200000 100000")
+    file = str(tmp_path / "space.yaml")
+    text = SMALL.replace("source: null, image_size: 16, channels: 1", "source: digits")
+    for resources in ("{cpus: 3}", "{gpus: 0.5}"):
+        space(tmp_path, f"{text}resources: {resources}\n")
+        assert call(["run", file]) == FAILED
+        refusal = capsys.readouterr().err.splitlines()[-1].removeprefix("attnsearch: ")
+        assert "this machine has 2 CPUs and 0 GPUs" in refusal
+        assert call(["check", file]) == DONE
+        told = " ".join(capsys.readouterr().out.split())
+        assert f"`run` refuses on this machine: {refusal}" in told
+        assert "at a time" not in told and "estimated time" not in told
+        assert call(["check", file, "--json"]) == DONE
+        plan = json.loads(capsys.readouterr().out)
+        assert plan["runs"]["workers"] == 0
+        assert refusal in plan["warnings"]

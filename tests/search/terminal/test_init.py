@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnsearch.search.check import check as check_module
+from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.search.terminal import init
@@ -14,7 +14,7 @@ from attnsearch.spaces import load_space
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "seconds_per_epoch", lambda *_: 2.0)
+    monkeypatch.setattr(forecast_module, "seconds_per_epoch", lambda *_: 2.0)
 
 
 def folder(path: Path, counts: dict[str, int], side: tuple[int, int] = (40, 30)) -> Path:

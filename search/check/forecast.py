@@ -1,0 +1,166 @@
+"""What a study is going to do: its networks, its data, its runs and their time."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attnsearch.blocks.build import Images
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.data import DataSet, duplicates_in, load_data
+from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
+from attnsearch.search.check.outlook import Outlook, outlook, pilot_of
+from attnsearch.search.check.standing import Barred, barred
+from attnsearch.search.check.survey import Example, Fit, examples, fits
+from attnsearch.search.workers import ClusterError, Need, trials_here
+from attnsearch.spaces import Space, SpaceError
+
+_START_SECONDS = 12  # Ray, the data and the records, before the first step
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs to come, and an estimate of their time.
+
+    Attributes:
+        trials: Different configs that are trained.
+        baseline: Whether the baseline is trained beside them, because the space lacks it.
+        epochs: Of a full training.
+        workers: How many run side by side; 0 where `run` would refuse.
+        epoch_seconds: One epoch of the default network, estimated from a few steps; None where
+            there is no data or the network cannot be built.
+        most_seconds: The whole study, if nothing is stopped early.
+        likely_seconds: The whole study, if the scheduler stops what it can.
+    """
+
+    trials: int
+    baseline: bool
+    epochs: int
+    workers: int
+    epoch_seconds: float | None
+    most_seconds: float | None
+    likely_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study is going to do.
+
+    Attributes:
+        space: The space.
+        images: What networks are built for.
+        data: The data set; None where the file names none.
+        data_note: Why there is no data set.
+        examples: Some networks of the space.
+        fits: Every block at every site where it may stand.
+        barred: Blocks of the table that cannot stand at an entry's sites.
+        runs: The runs to come.
+        outlook: What follows exploring.
+        duplicates: Images that stand in two parts.
+        refusal: Why `run` would refuse on this machine; None where a trial fits.
+    """
+
+    space: Space
+    images: Images
+    data: DataSet | None
+    data_note: str | None
+    examples: Sequence[Example]
+    fits: Sequence[Fit]
+    barred: Sequence[Barred]
+    runs: Runs
+    outlook: Outlook
+    duplicates: Sequence[str]
+    refusal: str | None = None
+
+
+def foresee(space: Space) -> Forecast:
+    """Survey a space, read its data, and time a few training steps.
+
+    Raises:
+        DataError: The data cannot be used.
+    """
+    config = space.resolve(space.defaults())
+    data, note = _data(config)
+    images = (
+        Images(data.channels, data.image_size, data.classes)
+        if data is not None
+        else _declared_images(config["data"])
+    )
+    room, refusal = _room(config["resources"])
+    runs = _runs(space, config, images, data, room)
+    return Forecast(
+        space,
+        images,
+        data,
+        note,
+        examples(space, images),
+        fits(space, images),
+        barred(space),
+        runs,
+        outlook(space, runs.epoch_seconds, room, pilot_of(space, data)),
+        [] if data is None else duplicates_in(data, config["data"], config["task"]),
+        refusal,
+    )
+
+
+def _room(resources: Mapping[str, Any]) -> tuple[int, str | None]:
+    """Return how many trials this machine runs side by side; 0 with the words of `run`'s refusal.
+
+    Args:
+        resources: As in a resolved config.
+    """
+    try:
+        fitting = trials_here(Need(float(resources["cpus"]), float(resources["gpus"])))
+    except ClusterError as error:
+        return 0, str(error)
+    return min(fitting, resources["workers"] or fitting), None
+
+
+def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:
+    if config["data"]["source"] is None:
+        return None, "data.source is null: the network can be checked and built, not trained"
+    return load_data(config["data"], config["task"]), None
+
+
+def _declared_images(data: Mapping[str, Any]) -> Images:
+    """Return what the file says about images that are not here."""
+    classes = data.get("classes")
+    count = len(classes) if isinstance(classes, list) else classes
+    size = data["image_size"]
+    return Images(data["channels"] or 3, (size, size), count or 10)
+
+
+def _runs(
+    space: Space, config: Mapping[str, Any], images: Images, data: DataSet | None, room: int
+) -> Runs:
+    trials = _distinct(space, config["search"]["trials"])
+    baseline = bool(space.decisions) and space.plain() is None
+    epochs = config["train"]["epochs"]
+    runs = trials + baseline
+    workers = min(room, runs)
+    untimed = Runs(trials, baseline, epochs, workers, None, None, None)
+    if data is None or not workers:
+        return untimed
+    try:
+        epoch_s = seconds_per_epoch(config, images, len(data.train), len(data.val))
+    except AttnsearchError:
+        return untimed  # the default network cannot be built; the list of networks says why
+    share = budget_share(config["search"]["scheduler"], epochs)
+    whole = epoch_s * epochs / workers
+    return replace(
+        untimed,
+        epoch_seconds=epoch_s,
+        most_seconds=_START_SECONDS + whole * runs,
+        # One is never stopped: the baseline.
+        likely_seconds=_START_SECONDS + whole * (1 + share * (runs - 1)),
+    )
+
+
+def _distinct(space: Space, wanted: int) -> int:
+    """Return how many trials there can be: no more than the space has configs."""
+    if not space.decisions:
+        return 1
+    try:
+        return sum(1 for _ in itertools.islice(space.grid(), wanted))
+    except SpaceError:  # a range without steps never runs out
+        return wanted

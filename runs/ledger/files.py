@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attnsearch.runs.ledger.ledger import Ledger
+    from attnsearch.runs.ledger.access import Access
 
 
-def weights_folder(ledger: "Ledger") -> Path:
+def weights_folder(ledger: "Access") -> Path:
     """Return where trained weights are kept: ATTNSEARCH_WEIGHTS, or a folder beside the ledger."""
-    given = os.environ.get("ATTNSEARCH_WEIGHTS")
-    return Path(given).absolute() if given else ledger.folder.absolute() / "attnsearch-weights"
+    folder = os.environ.get("ATTNSEARCH_WEIGHTS")
+    return Path(folder).absolute() if folder else ledger.folder.absolute() / "attnsearch-weights"
 
 
 def panel_file(folder: Path, key: str) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import Connection, delete, insert, select, update
 
+from attnsearch.runs.ledger.records import build
 from attnsearch.runs.ledger.schema import Lease
 
 LEASE_SECONDS = 120.0
@@ -106,7 +107,9 @@ class Held:
 
     def void(self, now: float) -> bool:
         """Return whether it no longer holds at this time (seconds since 1970)."""
-        return is_void(self.holder, self.heartbeat, now)
+        if self.holder.machine == machine_identity():
+            return not self.holder.alive()
+        return now - self.heartbeat > LEASE_SECONDS
 
 
 def held(connection: Connection, *resources: str) -> dict[str, Held]:
@@ -115,11 +118,7 @@ def held(connection: Connection, *resources: str) -> dict[str, Held]:
     if resources:
         query = query.where(Lease.resource.in_(resources))
     return {
-        row.resource: Held(
-            row.token,
-            Holder(row.host, row.machine, row.pid, row.process_started),
-            row.heartbeat,
-        )
+        row.resource: build(Held, row._mapping, holder=build(Holder, row._mapping))
         for row in connection.execute(query)
     }
 
@@ -143,14 +142,7 @@ def acquire(
         IntegrityError: Another process took the free lease in the same moment (PostgreSQL).
     """
     present = held(connection, resource).get(resource)
-    values = {
-        "token": token,
-        "host": holder.host,
-        "machine": holder.machine,
-        "pid": holder.pid,
-        "process_started": holder.process_started,
-        "heartbeat": now,
-    }
+    values = {**vars(holder), "token": token, "heartbeat": now}
     if present is None:
         connection.execute(insert(Lease).values(resource=resource, **values))
         return None
@@ -170,20 +162,5 @@ def acquire(
 
 def release(connection: Connection, resource: str, token: str) -> bool:
     """Give a lease back; False if `token` did not hold it any more."""
-    found = connection.execute(
-        delete(Lease).where(Lease.resource == resource, Lease.token == token)
-    )
-    return found.rowcount > 0
-
-
-def is_void(holder: Holder, heartbeat: float, now: float) -> bool:
-    """Return whether a lease no longer holds.
-
-    Args:
-        holder: Who holds it.
-        heartbeat: Its last heartbeat, in seconds since 1970.
-        now: The time to judge at, in seconds since 1970.
-    """
-    if holder.machine == machine_identity():
-        return not holder.alive()
-    return now - heartbeat > LEASE_SECONDS
+    own = delete(Lease).where(Lease.resource == resource, Lease.token == token)
+    return connection.execute(own).rowcount > 0

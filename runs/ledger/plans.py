@@ -1,34 +1,28 @@
 """The ledger's plans and looks: what was to be compared, and when test data was opened.
 
 A plan is stored before its first run is trained. An edited one takes its place and both are
-kept: the earlier one's runs stay where its plan finds them, see `Plans.arm_runs`.
+kept: the earlier one's runs stay where its plan finds them, see `arm_runs`.
 
-**The test part is guarded.** Scores on it are computed after `Plans.open_test` has noted the
+**The test part is guarded.** Scores on it are computed after `open_test` has noted the
 look, and every look at the same examples counts, whichever study takes it. A comparison is
 confirmatory where its plan had been stored before the first look.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import time
 from typing import Any
 
-import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, func, select, update
 
-from attnsearch.runs.ledger.arrays import pack
+from attnsearch.runs.ledger.access import Access, add, change
 from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.reading import read_places
-from attnsearch.runs.ledger.records import TrialRow, when
-from attnsearch.runs.ledger.schema import LookRecord, PlanRecord, Prediction, Run, StudyRun
-from attnsearch.runs.ledger.studies import RACES, Studies, inserted, touch
+from attnsearch.runs.ledger.records import TrialRow, build
+from attnsearch.runs.ledger.schema import LookRecord, PlanRecord, StudyRun
+from attnsearch.runs.ledger.states import PlanState
 from attnsearch.runs.statistics import Plan
-
-PLAN_STATES = ("planned", "measured", "finished")
-"""``measured``: all runs ended, and the test part is still to be evaluated."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class PlanRow:
         plan: What it says.
         hash: Of all that it says.
         created: When it was stored.
-        state: One of `PLAN_STATES`.
+        state: How far it has come.
         winner: The label of the arm that was frozen as the winner, if one was.
         ranking: The candidates with their validation means, the best first; None stands for a
             mean that a failed run left undefined.
@@ -54,7 +48,7 @@ class PlanRow:
     plan: Plan
     hash: str
     created: datetime
-    state: str
+    state: PlanState
     winner: str | None
     ranking: tuple[tuple[str, float | None], ...]
     frozen: datetime | None
@@ -85,228 +79,200 @@ class Look:
     opened: datetime
 
 
-class Plans(Studies):
-    """The plans and looks of a ledger; `attnsearch.runs.ledger.ledger.Ledger` adds the runs."""
+def store_plan(ledger: Access, study_id: int, plan: Plan) -> PlanRow:
+    """Store a plan, once; another one of the same act and name is superseded.
 
-    def store_plan(self, study_id: int, plan: Plan) -> PlanRow:
-        """Store a plan, once; another one of the same act and name is superseded.
+    Storing an earlier plan again makes it the current one, with the time of its first
+    storing. Where the new plan has other runs at the places of the old one's, the old ones
+    move to an arm of their own, ``<arm> (plan <id>)``.
 
-        Storing an earlier plan again makes it the current one, with the time of its first
-        storing. Where the new plan has other runs at the places of the old one's, the old ones
-        move to an arm of their own, ``<arm> (plan <id>)``.
+    Args:
+        ledger: The ledger.
+        study_id: The study.
+        plan: The plan.
+    """
 
-        Args:
-            study_id: The study.
-            plan: The plan.
-        """
-        for _ in range(RACES):
-            with suppress(IntegrityError), self.database.write() as connection:
-                now = time()
-                here = [PlanRecord.study_id == study_id]
-                same = select(PlanRecord.id).where(*here, PlanRecord.hash == plan.hash)
-                plan_id = connection.execute(same).scalar_one_or_none()
-                rivals = [
-                    *here,
-                    PlanRecord.act == plan.act,
-                    PlanRecord.name == plan.name,
-                    PlanRecord.hash != plan.hash,
-                    PlanRecord.superseded.is_(None),
-                ]
-                for row in _read_plans(connection, *rivals):
-                    _set_aside(connection, row, plan)
-                connection.execute(update(PlanRecord).where(*rivals).values(superseded=now))
-                if plan_id is None:
-                    result = connection.execute(
-                        insert(PlanRecord).values(
-                            study_id=study_id,
-                            act=plan.act,
-                            name=plan.name,
-                            hash=plan.hash,
-                            document=plan.to_document(),
-                            created=now,
-                            state="planned",
-                        )
-                    )
-                    plan_id = inserted(result)
-                else:
-                    again = update(PlanRecord).where(PlanRecord.id == plan_id)
-                    connection.execute(again.values(superseded=None))
-                return _read_plans(connection, PlanRecord.id == plan_id)[0]
-        raise LedgerError(f"the plan {plan.name} could not be stored: too many ask at once")
-
-    def plans(self, study_id: int, *, superseded: bool = True) -> list[PlanRow]:
-        """Read a study's plans, oldest first.
-
-        Args:
-            study_id: The study.
-            superseded: Whether to list those too whose place another plan took.
-        """
-        conditions = [PlanRecord.study_id == study_id]
-        if not superseded:
-            conditions.append(PlanRecord.superseded.is_(None))
-        with self.database.read() as connection:
-            return _read_plans(connection, *conditions)
-
-    def set_plan_state(self, plan_id: int, state: str) -> None:
-        """Note how far a plan has come."""
-        if state not in PLAN_STATES:
-            raise ValueError(f"state {state!r} is none of {', '.join(PLAN_STATES)}")
-        with self.database.write() as connection:
-            connection.execute(
-                update(PlanRecord).where(PlanRecord.id == plan_id).values(state=state)
+    def write(connection: Connection) -> PlanRow:
+        here = [PlanRecord.study_id == study_id]
+        same = select(PlanRecord.id).where(*here, PlanRecord.hash == plan.hash)
+        plan_id = connection.execute(same).scalar_one_or_none()
+        rivals = [
+            *here,
+            PlanRecord.act == plan.act,
+            PlanRecord.name == plan.name,
+            PlanRecord.hash != plan.hash,
+            PlanRecord.superseded.is_(None),
+        ]
+        for row in _read_plans(connection, *rivals):
+            _set_aside(connection, row, plan)
+            change(connection, PlanRecord, row.id, superseded=time())
+        if plan_id is None:
+            plan_id = add(
+                connection,
+                PlanRecord,
+                study_id=study_id,
+                act=plan.act,
+                name=plan.name,
+                hash=plan.hash,
+                document=plan.to_document(),
+                created=time(),
+                state=PlanState.PLANNED,
             )
+        change(connection, PlanRecord, plan_id, superseded=None)
+        return _read_plans(connection, PlanRecord.id == plan_id)[0]
 
-    def freeze_winner(
-        self, plan_id: int, label: str, ranking: Sequence[tuple[str, float | None]]
-    ) -> PlanRow:
-        """Keep the winner of a plan, for good.
+    return ledger.settle(write, f"the plan {plan.name} could not be stored")
 
-        Args:
-            plan_id: The plan.
-            label: The winner's.
-            ranking: All candidates with their validation means, the best first.
 
-        Raises:
-            LedgerError: Another winner was frozen before.
-        """
-        with self.database.write() as connection:
-            chosen = {"winner": label, "ranking": [list(r) for r in ranking], "frozen": time()}
-            connection.execute(
-                update(PlanRecord)
-                .where(PlanRecord.id == plan_id, PlanRecord.winner.is_(None))
-                .values(**chosen)
-            )
-            row = _read_plans(connection, PlanRecord.id == plan_id)[0]
-        if row.winner != label:
-            raise LedgerError(
-                f"the winner of the plan {row.plan.name} was frozen as {row.winner!r} and cannot "
-                f"become {label!r}"
-            )
-        return row
+def plans(ledger: Access, study_id: int, *, superseded: bool = True) -> list[PlanRow]:
+    """Read a study's plans, oldest first.
 
-    def open_test(self, fingerprint: str, plan_id: int) -> Look:
-        """Note that a plan looks at a test part; the same plan's look counts once.
+    Args:
+        ledger: The ledger.
+        study_id: The study.
+        superseded: Whether to list those too whose place another plan took.
+    """
+    conditions = [PlanRecord.study_id == study_id]
+    if not superseded:
+        conditions.append(PlanRecord.superseded.is_(None))
+    with ledger.database.read() as connection:
+        return _read_plans(connection, *conditions)
 
-        Args:
-            fingerprint: `DataSet.test_fingerprint`.
-            plan_id: The plan.
-        """
-        for _ in range(RACES):
-            with suppress(IntegrityError), self.database.write() as connection:
-                here = [LookRecord.fingerprint == fingerprint]
-                known = _read_looks(connection, *here, LookRecord.plan_id == plan_id)
-                if known:
-                    return known[0]
-                last = connection.execute(select(func.max(LookRecord.number)).where(*here))
-                study = select(PlanRecord.study_id).where(PlanRecord.id == plan_id)
-                connection.execute(
-                    insert(LookRecord).values(
-                        fingerprint=fingerprint,
-                        number=(last.scalar() or 0) + 1,
-                        study_id=connection.execute(study).scalar_one(),
-                        plan_id=plan_id,
-                        opened=time(),
-                    )
-                )
-        with self.database.read() as connection:
-            known = _read_looks(connection, *here, LookRecord.plan_id == plan_id)
-        if not known:
-            raise LedgerError("a look at the test part could not be noted: too many at once")
-        return known[0]
 
-    def looks(self, fingerprint: str | None = None) -> list[Look]:
-        """Read the looks at one test part, or at all of them, oldest first."""
-        conditions = [] if fingerprint is None else [LookRecord.fingerprint == fingerprint]
-        with self.database.read() as connection:
-            return _read_looks(connection, *conditions)
+def set_plan_state(ledger: Access, plan_id: int, state: PlanState) -> None:
+    """Note how far a plan has come."""
+    state = PlanState(state)
+    with ledger.database.write() as connection:
+        change(connection, PlanRecord, plan_id, state=state)
 
-    def look_of(self, row: PlanRow) -> int | None:
-        """Tell the number of a plan's look; None where it has not looked.
 
-        With folds, which have a test part each, it is the largest of the numbers.
-        """
-        return max((look.number for look in self.looks() if look.plan_id == row.id), default=None)
+def freeze_winner(
+    ledger: Access, plan_id: int, label: str, ranking: Sequence[tuple[str, float | None]]
+) -> PlanRow:
+    """Keep the winner of a plan, for good.
 
-    def confirmatory(self, row: PlanRow) -> bool:
-        """Tell whether a plan was stored before anybody saw the test data that it looks at."""
-        looks = self.looks()
-        seen = {look.fingerprint for look in looks if look.plan_id == row.id}
-        return all(
-            row.created <= look.opened
-            for look in looks
-            if look.fingerprint in seen and look.number == 1
+    Args:
+        ledger: The ledger.
+        plan_id: The plan.
+        label: The winner's.
+        ranking: All candidates with their validation means, the best first.
+
+    Raises:
+        LedgerError: Another winner was frozen before.
+    """
+    with ledger.database.write() as connection:
+        chosen = {"winner": label, "ranking": [list(r) for r in ranking], "frozen": time()}
+        connection.execute(
+            update(PlanRecord)
+            .where(PlanRecord.id == plan_id, PlanRecord.winner.is_(None))
+            .values(**chosen)
         )
+        row = _read_plans(connection, PlanRecord.id == plan_id)[0]
+    if row.winner != label:
+        raise LedgerError(
+            f"the winner of the plan {row.plan.name} was frozen as {row.winner!r} and cannot "
+            f"become {label!r}"
+        )
+    return row
 
-    def added_seeds(self, row: PlanRow) -> tuple[int, ...]:
-        """Tell the seeds that were added after results had been looked at.
 
-        Those are the ones that an earlier plan of the same act and name, with an arm in common,
-        did not have, where that plan was finished or had opened the test part.
-        """
-        opened = {look.plan_id for look in self.looks()}
-        configs = [arm.config for arm in row.plan.arms]
-        before: set[int] = set()
-        for other in self.plans(row.study_id):
-            alike = (other.plan.act, other.plan.name) == (row.plan.act, row.plan.name)
-            seen = other.id in opened or other.state == "finished"
-            if alike and seen and other.id < row.id:
-                common = any(arm.config in configs for arm in other.plan.arms)
-                before |= set(other.plan.seeds) if common else set()
-        return tuple(seed for seed in row.plan.seeds if before and seed not in before)
+def open_test(ledger: Access, fingerprint: str, plan_id: int) -> Look:
+    """Note that a plan looks at a test part; the same plan's look counts once.
 
-    def arm_runs(self, row: PlanRow) -> dict[str, list[TrialRow | None]]:
-        """Read the runs of every arm of a plan, in the order of `Plan.repeats`.
+    Args:
+        ledger: The ledger.
+        fingerprint: `DataSet.test_fingerprint`.
+        plan_id: The plan.
+    """
 
-        Returns:
-            Arm label -> rows; None where a run has not been begun. An arm that equals another has
-            the other's runs.
-        """
-        with self.database.read() as connection:
-            rows = read_places(connection, StudyRun.study_id == row.study_id)
-            aside = _asides(connection, row)
-        places = {found.place: found for found in rows}
-        repeats = list(enumerate(row.plan.repeats()))
-        runs: dict[str, list[TrialRow | None]] = {}
-        for arm in row.plan.arms:
-            if arm.equals is not None:
-                runs[arm.label] = runs[arm.equals]
-                continue
-            role, name = row.plan.place(arm.label)
-            names = [*(aside_name(name, plan_id) for plan_id in aside), name]
-            runs[arm.label] = [
-                _matching(places, role, names, number, fold, seed)
-                for number, (fold, seed) in repeats
-            ]
-        return runs
+    def write(connection: Connection) -> Look:
+        here = [LookRecord.fingerprint == fingerprint]
+        earlier = _read_looks(connection, *here, LookRecord.plan_id == plan_id)
+        if earlier:
+            return earlier[0]
+        last = connection.execute(select(func.max(LookRecord.number)).where(*here)).scalar()
+        study = select(PlanRecord.study_id).where(PlanRecord.id == plan_id)
+        look_id = add(
+            connection,
+            LookRecord,
+            fingerprint=fingerprint,
+            number=(last or 0) + 1,
+            study_id=connection.execute(study).scalar_one(),
+            plan_id=plan_id,
+            opened=time(),
+        )
+        return _read_looks(connection, LookRecord.id == look_id)[0]
 
-    def add_test(
-        self,
-        run_id: int,
-        metrics: Mapping[str, float],
-        predictions: Mapping[str, np.ndarray],
-    ) -> None:
-        """Add what a finished run's network says about the test part.
+    return ledger.settle(write, "a look at the test part could not be noted")
 
-        Args:
-            run_id: The run; its other scores stay as they are.
-            metrics: Scores, named ``test_<metric>``.
-            predictions: Arrays as `Ledger.finish` takes them, kept as the split ``test``.
-        """
-        wrong = [name for name in metrics if not name.startswith("test_")]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is no score on the test part")
-        data = pack(predictions)
-        with self.database.write() as connection:
-            stored = connection.execute(select(Run.metrics).where(Run.id == run_id)).scalar_one()
-            connection.execute(
-                update(Run)
-                .where(Run.id == run_id)
-                .values(metrics={**stored, **{name: float(v) for name, v in metrics.items()}})
-            )
-            here = [Prediction.run_id == run_id, Prediction.split == "test"]
-            connection.execute(delete(Prediction).where(*here))
-            connection.execute(insert(Prediction).values(run_id=run_id, split="test", data=data))
-            touch(connection, run_id)
+
+def looks(ledger: Access, fingerprint: str | None = None) -> list[Look]:
+    """Read the looks at one test part, or at all of them, oldest first."""
+    conditions = [] if fingerprint is None else [LookRecord.fingerprint == fingerprint]
+    with ledger.database.read() as connection:
+        return _read_looks(connection, *conditions)
+
+
+def look_of(ledger: Access, row: PlanRow) -> int | None:
+    """Tell the number of a plan's look; None where it has not looked.
+
+    With folds, which have a test part each, it is the largest of the numbers.
+    """
+    return max((look.number for look in looks(ledger) if look.plan_id == row.id), default=None)
+
+
+def confirmatory(ledger: Access, row: PlanRow) -> bool:
+    """Tell whether a plan was stored before anybody saw the test data that it looks at."""
+    every = looks(ledger)
+    seen = {look.fingerprint for look in every if look.plan_id == row.id}
+    return all(
+        row.created <= look.opened
+        for look in every
+        if look.fingerprint in seen and look.number == 1
+    )
+
+
+def added_seeds(ledger: Access, row: PlanRow) -> tuple[int, ...]:
+    """Tell the seeds that were added after results had been looked at.
+
+    Those are the ones that an earlier plan of the same act and name, with an arm in common,
+    did not have, where that plan was finished or had opened the test part.
+    """
+    opened = {look.plan_id for look in looks(ledger)}
+    configs = [arm.config for arm in row.plan.arms]
+    before: set[int] = set()
+    for other in plans(ledger, row.study_id):
+        alike = (other.plan.act, other.plan.name) == (row.plan.act, row.plan.name)
+        seen = other.id in opened or other.state == PlanState.FINISHED
+        if alike and seen and other.id < row.id:
+            common = any(arm.config in configs for arm in other.plan.arms)
+            before |= set(other.plan.seeds) if common else set()
+    return tuple(seed for seed in row.plan.seeds if before and seed not in before)
+
+
+def arm_runs(ledger: Access, row: PlanRow) -> dict[str, list[TrialRow | None]]:
+    """Read the runs of every arm of a plan, in the order of `Plan.repeats`.
+
+    Returns:
+        Arm label -> rows; None where a run has not been begun. An arm that equals another has
+        the other's runs.
+    """
+    with ledger.database.read() as connection:
+        rows = read_places(connection, StudyRun.study_id == row.study_id)
+        aside = _asides(connection, row)
+    places = {found.place: found for found in rows}
+    repeats = list(enumerate(row.plan.repeats()))
+    runs: dict[str, list[TrialRow | None]] = {}
+    for arm in row.plan.arms:
+        if arm.equals is not None:
+            runs[arm.label] = runs[arm.equals]
+            continue
+        role, name = row.plan.place(arm.label)
+        names = [*(aside_name(name, plan_id) for plan_id in aside), name]
+        runs[arm.label] = [
+            _matching(places, role, names, number, fold, seed) for number, (fold, seed) in repeats
+        ]
+    return runs
 
 
 def aside_name(arm: str, plan_id: int) -> str:
@@ -333,12 +299,14 @@ def _set_aside(connection: Connection, old: PlanRow, new: Plan) -> None:
             ]
             known = connection.execute(select(StudyRun.id, StudyRun.name).where(*here)).first()
             if known is not None:
-                moved = {
-                    "arm": aside_name(name, old.id),
-                    "name": f"{known.name[:230]} (plan {old.id})",
-                    "mirrored_revision": -1,
-                }
-                connection.execute(update(StudyRun).where(StudyRun.id == known.id).values(**moved))
+                change(
+                    connection,
+                    StudyRun,
+                    known.id,
+                    arm=aside_name(name, old.id),
+                    name=f"{known.name[:230]} (plan {old.id})",
+                    mirrored_revision=-1,
+                )
 
 
 def _asides(connection: Connection, row: PlanRow) -> list[int]:
@@ -383,17 +351,11 @@ def _matching(
 def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
     query = select(*PlanRecord.__table__.columns).where(*conditions).order_by(PlanRecord.id)
     return [
-        PlanRow(
-            id=row.id,
-            study_id=row.study_id,
+        build(
+            PlanRow,
+            row._mapping,
             plan=Plan.from_document(row.document),
-            hash=row.hash,
-            created=when(row.created),
-            state=row.state,
-            winner=row.winner,
             ranking=tuple((label, mean) for label, mean in row.ranking or ()),
-            frozen=None if row.frozen is None else when(row.frozen),
-            superseded=None if row.superseded is None else when(row.superseded),
         )
         for row in connection.execute(query)
     ]
@@ -401,7 +363,4 @@ def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
 
 def _read_looks(connection: Connection, *conditions: Any) -> list[Look]:
     query = select(*LookRecord.__table__.columns).where(*conditions).order_by(LookRecord.id)
-    return [
-        Look(row.number, row.fingerprint, row.study_id, row.plan_id, when(row.opened))
-        for row in connection.execute(query)
-    ]
+    return [build(Look, row._mapping) for row in connection.execute(query)]

@@ -1,6 +1,6 @@
 """Reading the ledger's tables into records, within a transaction.
 
-A row that says ``running`` is only believed while the lease of the process behind it holds.
+A row that says it runs is only believed while the lease of the process behind it holds.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from attnsearch.runs.ledger.lease import Held, held
-from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow, run_fields, study_row
+from attnsearch.runs.ledger.records import Record, RunRow, StudyRow, TrialRow, build
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import State
 
@@ -21,13 +21,7 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
     rows = connection.execute(
         select(
             *Run.__table__.columns,
-            StudyRun.id.label("place_id"),
-            StudyRun.study_id.label("place_study_id"),
-            *(
-                getattr(StudyRun, name)
-                for name in ("role", "arm", "number", "name", "decisions", "proposal")
-            ),
-            StudyRun.mlflow_run_id,
+            *(column.label(f"place_{column.name}") for column in StudyRun.__table__.columns),
             origin.c.name.label("origin_name"),
             origin_study.c.name.label("origin_study"),
             origin_study.c.number.label("origin_number"),
@@ -38,59 +32,52 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         .where(*conditions)
         .order_by(StudyRun.arm, StudyRun.number, StudyRun.id)
     ).all()
-    epochs = read_epochs(connection, Run.id.in_(select(StudyRun.run_id).where(*conditions)))
+    epochs = _read_epochs(connection, Run.id.in_(select(StudyRun.run_id).where(*conditions)))
     leases, now = held(connection), time()
+    places = []
+    for row in rows:
+        place = {
+            name.removeprefix("place_"): value
+            for name, value in row._mapping.items()
+            if name.startswith("place_")
+        }
+        origin_label = f"{row.origin_study}/{row.origin_number}: {row.origin_name}"
+        changed = {
+            "id": row.id,
+            "place_id": row.place_id,
+            "arm": row.place_arm or None,
+            "values": row.place_decisions,
+            "reused_from": origin_label if row.origin_name else None,
+        }
+        others = {**place, **changed}
+        places.append(_build_run(TrialRow, row, epochs.get(row.id, []), leases, now, **others))
+    return places
+
+
+def read_run(connection: Connection, run_id: int) -> RunRow:
+    """Read one run."""
+    row = connection.execute(select(*Run.__table__.columns).where(Run.id == run_id)).one()
+    epochs = _read_epochs(connection, Run.id == run_id).get(run_id, [])
+    return _build_run(RunRow, row, epochs, held(connection, f"run:{run_id}"), time())
+
+
+def read_studies(connection: Connection, *conditions: Any) -> list[StudyRow]:
+    """Read the studies that meet the conditions, oldest first."""
+    leases, now = held(connection), time()
+    query = select(*Study.__table__.columns).where(*conditions).order_by(Study.id)
     return [
-        TrialRow(
-            **{
-                **run_row_fields(row._asdict(), epochs.get(row.id, []), leases, now),
-                "study_id": row.place_study_id,
-            },
-            place_id=row.place_id,
-            role=row.role,
-            arm=row.arm or None,
-            number=row.number,
-            name=row.name,
-            values=row.decisions,
-            proposal=row.proposal,
-            reused_from=(
-                f"{row.origin_study}/{row.origin_number}: {row.origin_name}"
-                if row.origin_name
-                else None
-            ),
-            mlflow_run_id=row.mlflow_run_id,
+        build(
+            StudyRow,
+            row._mapping,
+            state=true_state("study", row.id, row.state, leases, now),
+            provenance=tuple(row.provenance),
         )
-        for row in rows
+        for row in connection.execute(query)
     ]
 
 
-def read_epochs(connection: Connection, condition: Any) -> dict[int, list[dict[str, Any]]]:
-    """Read the epochs of the latest attempt of some runs, oldest first."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    rows = connection.execute(
-        select(Epoch.run_id, Epoch.epoch, Epoch.metrics)
-        .join(Run, (Run.id == Epoch.run_id) & (Run.attempt == Epoch.attempt))
-        .where(condition)
-        .order_by(Epoch.run_id, Epoch.epoch)
-    )
-    for row in rows:
-        found.setdefault(row.run_id, []).append({"epoch": row.epoch, **row.metrics})
-    return found
-
-
-def run_row_fields(
-    row: Mapping[str, Any], epochs: list[dict[str, Any]], leases: Mapping[str, Held], now: float
-) -> dict[str, Any]:
-    """Collect the fields of a `RunRow`, with the state and the end that a dead driver left."""
-    state = true_state("run", row["id"], row["state"], leases, now)
-    lease = leases.get(f"run:{row['id']}")
-    if state == State.INTERRUPTED and row["ended"] is None:
-        row = {**row, "ended": lease.heartbeat if lease else row["started"]}
-    return run_fields(row, epochs, state=state, now=now)
-
-
 def is_dead(lease: Held | None, now: float) -> bool:
-    """Return whether no living process stands behind a row that says ``running``."""
+    """Return whether no living process stands behind a row that says it runs."""
     return lease is None or lease.void(now)
 
 
@@ -102,19 +89,41 @@ def true_state(
     return State.INTERRUPTED if dead else state
 
 
-def read_run(connection: Connection, run_id: int) -> RunRow:
-    """Read one run."""
-    row = connection.execute(select(*Run.__table__.columns).where(Run.id == run_id)).one()
-    leases, now = held(connection, f"run:{run_id}"), time()
-    epochs = read_epochs(connection, Run.id == run_id).get(run_id, [])
-    return RunRow(**run_row_fields(row._asdict(), epochs, leases, now))
+def _read_epochs(connection: Connection, condition: Any) -> dict[int, list[dict[str, Any]]]:
+    """Read the epochs of the latest attempt of some runs, oldest first."""
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    rows = connection.execute(
+        select(Epoch.run_id, Epoch.epoch, Epoch.metrics)
+        .join(Run, (Run.id == Epoch.run_id) & (Run.attempt == Epoch.attempt))
+        .where(condition)
+        .order_by(Epoch.run_id, Epoch.epoch)
+    )
+    for row in rows:
+        epochs.setdefault(row.run_id, []).append({"epoch": row.epoch, **row.metrics})
+    return epochs
 
 
-def read_studies(connection: Connection, *conditions: Any) -> list[StudyRow]:
-    """Read the studies that meet the conditions, oldest first."""
-    leases, now = held(connection), time()
-    query = select(*Study.__table__.columns).where(*conditions).order_by(Study.id)
-    return [
-        study_row(row._asdict(), state=true_state("study", row.id, row.state, leases, now))
-        for row in connection.execute(query)
-    ]
+def _build_run(
+    record: type[Record],
+    row: Any,
+    epochs: list[dict[str, Any]],
+    leases: Mapping[str, Held],
+    now: float,
+    **others: Any,
+) -> Record:
+    """Build a run's record, with the state and the end that a dead driver left."""
+    state = true_state("run", row.id, row.state, leases, now)
+    ended = row.ended
+    if state == State.INTERRUPTED and ended is None:
+        lease = leases.get(f"run:{row.id}")
+        ended = lease.heartbeat if lease else row.started
+    return build(
+        record,
+        row._mapping,
+        state=state,
+        schedule_epochs=row.epochs,
+        epochs=tuple(epochs),
+        ended=ended,
+        seconds=(now if ended is None else ended) - row.started,
+        **others,
+    )

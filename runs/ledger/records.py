@@ -1,12 +1,17 @@
 """What the ledger returns: frozen records, detached from the database."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attnsearch.runs.ledger.states import Role, State
 from attnsearch.spaces.file import CLASSIFICATION, default_objective
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,72 @@ class TrialRow(RunRow):
 
 
 @dataclass(frozen=True)
+class Request:
+    """A run that is asked for.
+
+    Args:
+        key: The run key.
+        config: The resolved config.
+        seed: Of the run.
+        epochs: Of the full schedule.
+        fold: The fold left out, if the data is folded.
+        study_id: The study that needs it.
+    """
+
+    key: str
+    config: Mapping[str, Any]
+    seed: int
+    epochs: int
+    fold: int | None = None
+    study_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a study.
+
+    Args:
+        number: The trial's number in the study, or the run's in its arm.
+        role: What it is in the study for.
+        arm: The arm's label; None for a trial. Role, arm and number name the place.
+        name: A name a person can read, unique in the study; without it
+            ``012 ecrm@layer4 psa@layer3`` for a trial, ``arm gc@layer4 seed 2`` for an arm.
+        values: The decisions: name -> value.
+        proposal: What the proposer wants to remember about it.
+    """
+
+    number: int
+    role: Role = Role.TRIAL
+    arm: str | None = None
+    name: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    proposal: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Args:
+        state: An interrupted run can be taken up again.
+        metrics: Its scores.
+        costs: Its costs.
+        violations: Limit -> amount; positive means violated.
+        error: Why it failed, in a sentence.
+        traceback: Where.
+        weights_path: Where its trained weights lie.
+    """
+
+    state: State
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str | None = None
+    weights_path: str | None = None
+
+
+@dataclass(frozen=True)
 class Claim:
     """The answer to a claim on a key.
 
@@ -177,63 +248,17 @@ def when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def study_row(row: Mapping[str, Any], *, state: State) -> StudyRow:
-    """Build a `StudyRow` from the columns of ``study``."""
-    ended = row["ended"]
-    return StudyRow(
-        **{
-            name: row[name]
-            for name in (
-                "id",
-                "uid",
-                "name",
-                "number",
-                "fingerprint",
-                "fresh",
-                "space_text",
-                "document",
-                "importances",
-                "mlflow_uri",
-                "mlflow_experiment_id",
-                "mlflow_run_id",
-            )
-        },
-        state=state,
-        provenance=tuple(row["provenance"]),
-        created=when(row["created"]),
-        ended=None if ended is None else when(ended),
-    )
+def build(record: type[Record], columns: Mapping[Any, Any], **others: Any) -> Record:
+    """Build a record from the columns that have its fields' names; times get their zone.
 
-
-def run_fields(
-    row: Mapping[str, Any], epochs: list[dict[str, Any]], *, state: State, now: float
-) -> dict[str, Any]:
-    """Collect the fields of a `RunRow` from the columns of ``run``."""
-    ended = row["ended"]
-    return {
-        **{
-            name: row[name]
-            for name in (
-                "id",
-                "key",
-                "generation",
-                "attempt",
-                "study_id",
-                "config",
-                "seed",
-                "fold",
-                "metrics",
-                "costs",
-                "violations",
-                "error",
-                "traceback",
-                "weights_path",
-            )
-        },
-        "state": state,
-        "schedule_epochs": row["epochs"],
-        "epochs": tuple(epochs),
-        "started": when(row["started"]),
-        "ended": None if ended is None else when(ended),
-        "seconds": (now if ended is None else ended) - row["started"],
-    }
+    Args:
+        record: A frozen dataclass of this room.
+        columns: A row.
+        others: What does not stand in the row as it is.
+    """
+    values = {**columns, **others}
+    names = {item.name: item.type for item in fields(record)}
+    for name, kind in names.items():
+        if kind in (datetime, datetime | None) and values[name] is not None:
+            values[name] = when(values[name])
+    return record(**{name: values[name] for name in names})

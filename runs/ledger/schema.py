@@ -13,6 +13,7 @@ SQLite and PostgreSQL, and text can hold NaN, which PostgreSQL's JSON type refus
 """
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from attnsearch.runs.ledger.states import Role, State
+from attnsearch.runs.ledger.states import PlanState, Role, State
 
 SCHEMA_VERSION = 2
 """Raised by one with every change of these tables that an older release cannot work with.
@@ -42,9 +43,11 @@ brought up to date when it is opened.
 
 
 def plain(value: Any) -> Any:
-    """Turn what JSON cannot hold (NumPy scalars and arrays, paths) into what it can."""
+    """Turn what JSON cannot hold (NumPy scalars and arrays, mappings, paths) into what it can."""
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot be stored in the ledger")
@@ -113,9 +116,11 @@ class Study(Base):
     digest: Mapped[str] = mapped_column(String(64))  # of what exploring depends on
     fingerprint: Mapped[str] = mapped_column(String(128))  # of the data
     fresh: Mapped[bool]
-    space_text: Mapped[str] = mapped_column(Text)
-    document: Mapped[Any] = mapped_column(JSONText)
-    provenance: Mapped[Any] = mapped_column(JSONText)  # one entry per start, oldest first
+    space_text: Mapped[str] = mapped_column(Text, default="")
+    document: Mapped[Any] = mapped_column(JSONText, default=dict)
+    provenance: Mapped[Any] = mapped_column(
+        JSONText, default=list
+    )  # one entry per start, oldest first
     importances: Mapped[Any | None] = mapped_column(JSONText)
     created: Mapped[float]
     ended: Mapped[float | None]
@@ -134,23 +139,27 @@ class Run(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(64))
     generation: Mapped[int]
-    attempt: Mapped[int]  # counts the starts of this generation
+    attempt: Mapped[int] = mapped_column(default=0)  # counts the starts of this generation
     study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"))  # it was trained for
     state: Mapped[State] = mapped_column(Word(State, 16), index=True)
     config: Mapped[Any] = mapped_column(JSONText)
     seed: Mapped[int] = mapped_column(BigInteger)
     fold: Mapped[int | None]
     epochs: Mapped[int]  # of the full schedule
-    metrics: Mapped[Any] = mapped_column(JSONText)  # the run's scores
-    costs: Mapped[Any] = mapped_column(JSONText)
-    violations: Mapped[Any] = mapped_column(JSONText)  # limit -> amount, positive = violated
+    metrics: Mapped[Any] = mapped_column(JSONText, default=dict)  # the run's scores
+    costs: Mapped[Any] = mapped_column(JSONText, default=dict)
+    violations: Mapped[Any] = mapped_column(
+        JSONText, default=dict
+    )  # limit -> amount, positive = violated
     error: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
     weights_path: Mapped[str | None] = mapped_column(Text)
     host: Mapped[str | None] = mapped_column(String(255))
     started: Mapped[float]
     ended: Mapped[float | None]
-    revision: Mapped[int]  # counts the changes; a mirror compares it with what it has shown
+    revision: Mapped[int] = mapped_column(
+        default=0
+    )  # counts the changes; a mirror compares it with what it has shown
 
 
 class Epoch(Base):
@@ -215,7 +224,7 @@ class PlanRecord(Base):
     hash: Mapped[str] = mapped_column(String(64))
     document: Mapped[Any] = mapped_column(JSONText)
     created: Mapped[float]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[PlanState] = mapped_column(Word(PlanState, 16))
     winner: Mapped[str | None] = mapped_column(Text)
     ranking: Mapped[Any | None] = mapped_column(JSONText)  # [label, validation mean], best first
     frozen: Mapped[float | None]  # when the winner was

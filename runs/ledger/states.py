@@ -25,6 +25,17 @@ class State(StrEnum):
         return self not in (State.RUNNING, State.INTERRUPTED)
 
 
+class PlanState(StrEnum):
+    """How far a plan has come."""
+
+    PLANNED = "planned"
+    """Its runs are trained."""
+    MEASURED = "measured"
+    """All runs ended, and the test part is still to be evaluated."""
+    FINISHED = "finished"
+    """Nothing is left to do."""
+
+
 class Role(StrEnum):
     """What a run is in its study for."""
 

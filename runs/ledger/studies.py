@@ -6,24 +6,19 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from time import time
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy import Connection, CursorResult, delete, func, insert, select, update
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from attnsearch.runs.ledger.database import Database, LedgerError
-from attnsearch.runs.ledger.lease import Holder, acquire, held, release
+from attnsearch.runs.ledger.access import Access, add, change, touch
+from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.lease import held, release
 from attnsearch.runs.ledger.reading import is_dead, read_studies, true_state
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun, plain
 from attnsearch.runs.ledger.states import STUDY_STATES, State
-
-RACES = 20
-"""Attempts at a write that another process may win; the second all but always holds."""
-
 
 _NOT_OF_EXPLORING = (
     "confirm",
@@ -60,247 +55,191 @@ def _given(value: Any) -> Any:
     return value
 
 
-class Studies:
-    """The studies of a ledger; `attnsearch.runs.ledger.ledger.Ledger` adds their runs.
+def close(ledger: Access) -> None:
+    """Give back all leases (what still runs becomes interrupted) and disconnect."""
+    with suppress(LedgerError):  # the leases then end with this process
+        with ledger.database.write() as connection:
+            connection.execute(delete(Lease).where(Lease.token == ledger.token))
+        reconcile(ledger)
+    ledger.database.close()
+
+
+def open_study(
+    ledger: Access,
+    name: str,
+    space_text: str,
+    document: Mapping[str, Any],
+    fingerprint: str,
+    provenance: Mapping[str, Any],
+    *,
+    fresh: bool = False,
+    number: int | None = None,
+) -> StudyRow:
+    """Start a study, or continue the one of this name, space and data.
+
+    A changed space (see `study_digest`) gets a new number of the same name; changing it back
+    continues the earlier number. The space file as given now replaces the stored one.
 
     Args:
-        url: A file's path or a database URL; without it ``ATTNSEARCH_LEDGER``, else
-            ``attnsearch.db`` in the current folder.
-        create: Whether to create a missing ledger; otherwise it is an error.
+        ledger: The ledger.
+        name: The space file's ``name``.
+        space_text: The space file as given.
+        document: The space file checked, with defaults.
+        fingerprint: Of the data.
+        provenance: Versions, hardware and command of this start; added to the earlier ones.
+        fresh: Start a new number in any case, and let its claims ignore other studies' runs.
+        number: Continue this number of several that are alike; by default the latest.
 
     Raises:
-        LedgerError: It cannot be opened; the message says why and what to do.
+        LedgerError: Another living process runs this study.
     """
+    reconcile(ledger)
+    digest = study_digest(document, fingerprint)
 
-    def __init__(self, url: str | Path | URL | None = None, *, create: bool = True) -> None:
-        self.database = Database(url, create=create)
-        self.token = uuid.uuid4().hex
-        self.holder = Holder.current()
-
-    def __str__(self) -> str:
-        return str(self.database)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the ledger's file; the current folder where it is a server."""
-        return self.database.path.parent if self.database.path else Path.cwd()
-
-    def close(self) -> None:
-        """Give back all leases (what still runs becomes ``interrupted``) and disconnect."""
-        with suppress(LedgerError):  # the leases then end with this process
-            with self.database.write() as connection:
-                connection.execute(delete(Lease).where(Lease.token == self.token))
-            self.reconcile()
-        self.database.close()
-
-    def open_study(
-        self,
-        name: str,
-        space_text: str,
-        document: Mapping[str, Any],
-        fingerprint: str,
-        provenance: Mapping[str, Any],
-        *,
-        fresh: bool = False,
-        number: int | None = None,
-    ) -> StudyRow:
-        """Start a study, or continue the one of this name, space and data.
-
-        A changed space (see `study_digest`) gets a new number of the same name; changing it back
-        continues the earlier number. The space file as given now replaces the stored one.
-
-        Args:
-            name: The space file's ``name``.
-            space_text: The space file as given.
-            document: The space file checked, with defaults.
-            fingerprint: Of the data.
-            provenance: Versions, hardware and command of this start; added to the earlier ones.
-            fresh: Start a new number in any case, and let its claims ignore other studies' runs.
-            number: Continue this number of several that are alike; by default the latest.
-
-        Raises:
-            LedgerError: Another living process runs this study.
-        """
-        self.reconcile()
-        digest = study_digest(document, fingerprint)
-        for _ in range(RACES):
-            with suppress(IntegrityError), self.database.write() as connection:
-                now = time()
-                query = select(Study.id).where(Study.name == name, Study.digest == digest)
-                if number is not None:
-                    query = query.where(Study.number == number)
-                known = connection.execute(query.order_by(Study.number.desc())).scalar()
-                if known is None or fresh:
-                    study_id = self._insert_study(
-                        connection, name, digest, fingerprint, fresh, now
-                    )
-                else:
-                    study_id = known
-                other = acquire(connection, f"study:{study_id}", self.token, self.holder, now)
-                if other:
-                    raise LedgerError(
-                        f"the study {name!r} is being run by {other.holder}; wait for it or end "
-                        "it, or give the space file another name"
-                    )
-                past = connection.execute(
-                    select(Study.provenance).where(Study.id == study_id)
-                ).scalar_one()
-                connection.execute(
-                    update(Study)
-                    .where(Study.id == study_id)
-                    .values(
-                        state=State.RUNNING,
-                        ended=None,
-                        space_text=space_text,
-                        document=dict(document),
-                        provenance=[*past, dict(provenance)],
-                    )
-                )
-                return read_studies(connection, Study.id == study_id)[0]
-        raise LedgerError(f"the study {name!r} could not be opened: too many start at once")
-
-    @staticmethod
-    def _insert_study(
-        connection: Connection, name: str, digest: str, fingerprint: str, fresh: bool, now: float
-    ) -> int:
-        last = connection.execute(
-            select(func.max(Study.number)).where(Study.name == name)
-        ).scalar_one_or_none()
-        result = connection.execute(
-            insert(Study).values(
+    def write(connection: Connection) -> StudyRow:
+        query = select(Study.id).where(Study.name == name, Study.digest == digest)
+        if number is not None:
+            query = query.where(Study.number == number)
+        study_id = connection.execute(query.order_by(Study.number.desc())).scalar()
+        if study_id is None or fresh:
+            last = select(func.max(Study.number)).where(Study.name == name)
+            study_id = add(
+                connection,
+                Study,
                 uid=uuid.uuid4().hex,
                 name=name,
-                number=(last or 0) + 1,
+                number=(connection.execute(last).scalar() or 0) + 1,
                 state=State.RUNNING,
                 digest=digest,
                 fingerprint=fingerprint,
                 fresh=fresh,
-                space_text="",
-                document={},
-                provenance=[],
-                created=now,
+                created=time(),
             )
+        other = ledger.lease(connection, f"study:{study_id}")
+        if other:
+            raise LedgerError(
+                f"the study {name!r} is being run by {other.holder}; wait for it or end it, or "
+                "give the space file another name"
+            )
+        starts = select(Study.provenance).where(Study.id == study_id)
+        change(
+            connection,
+            Study,
+            study_id,
+            state=State.RUNNING,
+            ended=None,
+            space_text=space_text,
+            document=dict(document),
+            provenance=[*connection.execute(starts).scalar_one(), dict(provenance)],
         )
-        return inserted(result)
+        return read_studies(connection, Study.id == study_id)[0]
 
-    def studies(self) -> list[StudyRow]:
-        """List all studies, oldest first."""
-        with self.database.read() as connection:
-            return read_studies(connection)
-
-    def study(self, study_id: int) -> StudyRow:
-        """Read one study by its number in the ledger."""
-        with self.database.read() as connection:
-            return read_studies(connection, Study.id == study_id)[0]
-
-    def find_study(self, address: str) -> StudyRow:
-        """Find a study by ``name`` (the newest of that name) or ``name/number``.
-
-        Raises:
-            LedgerError: There is none; the message lists what there is.
-        """
-        studies = self.studies()
-        for study in reversed(studies):
-            if address in (study.name, study.label):
-                return study
-        have = ", ".join(study.label for study in studies) or "none yet"
-        raise LedgerError(f"there is no study {address!r} in {self}; there are: {have}")
-
-    def set_study_state(self, study_id: int, state: State) -> None:
-        """Set a study's state; every state but ``running`` gives its lease back."""
-        if State(state) not in STUDY_STATES:
-            raise ValueError(f"a study is never {state}")
-        with self.database.write() as connection:
-            ended = None if state == State.RUNNING else time()
-            connection.execute(
-                update(Study).where(Study.id == study_id).values(state=state, ended=ended)
-            )
-            if state != State.RUNNING:
-                release(connection, f"study:{study_id}", self.token)
-
-    def set_importances(
-        self, study_id: int, importances: Mapping[str, Mapping[str, float]]
-    ) -> None:
-        """Keep the parameter importances: objective -> decision -> importance in 0..1."""
-        with self.database.write() as connection:
-            connection.execute(
-                update(Study)
-                .where(Study.id == study_id)
-                .values(importances={k: dict(v) for k, v in importances.items()})
-            )
-
-    def counts(self, study_id: int) -> dict[State, int]:
-        """Count a study's runs by state."""
-        with self.database.read() as connection:
-            leases, now = held(connection), time()
-            rows = connection.execute(
-                select(Run.id, Run.state)
-                .join(StudyRun, StudyRun.run_id == Run.id)
-                .where(StudyRun.study_id == study_id)
-            )
-            return dict(Counter(true_state("run", row.id, row.state, leases, now) for row in rows))
-
-    def hold(self, resource: str) -> str | None:
-        """Take a lease on something other than a run or a study, or renew it.
-
-        Returns:
-            None if it is held now, else who holds it.
-        """
-        with suppress(IntegrityError), self.database.write() as connection:
-            other = acquire(connection, resource, self.token, self.holder, time())
-            return None if other is None else str(other.holder)
-        return "another process"  # it was quicker by a moment
-
-    def free(self, resource: str) -> None:
-        """Give back what `hold` took."""
-        with self.database.write() as connection:
-            release(connection, resource, self.token)
-
-    def reconcile(self) -> int:
-        """Write down what died: running rows without a living lease become ``interrupted``.
-
-        Returns:
-            How many runs and studies that were.
-        """
-        found = 0
-        with self.database.read() as connection:
-            leases, now = held(connection), time()
-            dead = [
-                (table, kind, row.id)
-                for table, kind in ((Run, "run"), (Study, "study"))
-                for row in connection.execute(select(table.id).where(table.state == State.RUNNING))
-                if is_dead(leases.get(f"{kind}:{row.id}"), now)
-            ]
-        for table, kind, row_id in dead:
-            with self.database.write() as connection:
-                resource = f"{kind}:{row_id}"
-                lease, now = held(connection, resource).get(resource), time()
-                if lease and not (lease.void(now) and release(connection, resource, lease.token)):
-                    continue  # claimed in between
-                changed = connection.execute(
-                    update(table)
-                    .where(table.id == row_id, table.state == State.RUNNING)
-                    .values(state=State.INTERRUPTED, ended=lease.heartbeat if lease else now)
-                ).rowcount
-                if changed and table is Run:
-                    touch(connection, row_id)
-                found += changed
-        return found
+    return ledger.settle(write, f"the study {name!r} could not be opened")
 
 
-def touch(connection: Connection, run_id: int) -> None:
-    """Count a change of a run, so that a mirror sees it."""
-    connection.execute(update(Run).where(Run.id == run_id).values(revision=Run.revision + 1))
+def studies(ledger: Access) -> list[StudyRow]:
+    """List all studies, oldest first."""
+    with ledger.database.read() as connection:
+        return read_studies(connection)
 
 
-def inserted(result: CursorResult[Any]) -> int:
-    """Tell the number that an inserted row got."""
-    key = result.inserted_primary_key
-    assert key is not None, "an INSERT of one row always has a key"
-    return int(key[0])
+def study(ledger: Access, study_id: int) -> StudyRow:
+    """Read one study by its number in the ledger."""
+    with ledger.database.read() as connection:
+        return read_studies(connection, Study.id == study_id)[0]
+
+
+def find_study(ledger: Access, address: str) -> StudyRow:
+    """Find a study by ``name`` (the newest of that name) or ``name/number``.
+
+    Raises:
+        LedgerError: There is none; the message lists what there is.
+    """
+    every = studies(ledger)
+    for study in reversed(every):
+        if address in (study.name, study.label):
+            return study
+    have = ", ".join(study.label for study in every) or "none yet"
+    raise LedgerError(f"there is no study {address!r} in {ledger}; there are: {have}")
+
+
+def set_study_state(ledger: Access, study_id: int, state: State) -> None:
+    """Set a study's state; every state but ``running`` gives its lease back."""
+    if State(state) not in STUDY_STATES:
+        raise ValueError(f"a study is never {state}")
+    with ledger.database.write() as connection:
+        ended = None if state == State.RUNNING else time()
+        change(connection, Study, study_id, state=state, ended=ended)
+        if state != State.RUNNING:
+            release(connection, f"study:{study_id}", ledger.token)
+
+
+def set_importances(
+    ledger: Access, study_id: int, importances: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Keep the parameter importances: objective -> decision -> importance in 0..1."""
+    with ledger.database.write() as connection:
+        values = {objective: dict(shares) for objective, shares in importances.items()}
+        change(connection, Study, study_id, importances=values)
+
+
+def counts(ledger: Access, study_id: int) -> dict[State, int]:
+    """Count a study's runs by state."""
+    with ledger.database.read() as connection:
+        leases, now = held(connection), time()
+        rows = connection.execute(
+            select(Run.id, Run.state)
+            .join(StudyRun, StudyRun.run_id == Run.id)
+            .where(StudyRun.study_id == study_id)
+        )
+        return dict(Counter(true_state("run", row.id, row.state, leases, now) for row in rows))
+
+
+def hold(ledger: Access, resource: str) -> str | None:
+    """Take a lease on something other than a run or a study, or renew it.
+
+    Returns:
+        None if it is held now, else who holds it.
+    """
+    with suppress(IntegrityError), ledger.database.write() as connection:
+        other = ledger.lease(connection, resource)
+        return None if other is None else str(other.holder)
+    return "another process"  # it was quicker by a moment
+
+
+def free(ledger: Access, resource: str) -> None:
+    """Give back what `hold` took."""
+    with ledger.database.write() as connection:
+        release(connection, resource, ledger.token)
+
+
+def reconcile(ledger: Access) -> int:
+    """Write down what died: running rows without a living lease become ``interrupted``.
+
+    Returns:
+        How many runs and studies that were.
+    """
+    count = 0
+    with ledger.database.read() as connection:
+        leases, now = held(connection), time()
+        dead = [
+            (table, kind, row.id)
+            for table, kind in ((Run, "run"), (Study, "study"))
+            for row in connection.execute(select(table.id).where(table.state == State.RUNNING))
+            if is_dead(leases.get(f"{kind}:{row.id}"), now)
+        ]
+    for table, kind, row_id in dead:
+        with ledger.database.write() as connection:
+            resource = f"{kind}:{row_id}"
+            lease, now = held(connection, resource).get(resource), time()
+            if lease and not (lease.void(now) and release(connection, resource, lease.token)):
+                continue  # claimed in between
+            changed = connection.execute(
+                update(table)
+                .where(table.id == row_id, table.state == State.RUNNING)
+                .values(state=State.INTERRUPTED, ended=lease.heartbeat if lease else now)
+            ).rowcount
+            if changed and table is Run:
+                touch(connection, row_id)
+            count += changed
+    return count

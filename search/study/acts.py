@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from attnsearch.runs.ledger import PlanRow, Role, State, TrialRow
+from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.plans import (
     NothingToVary,
@@ -181,7 +181,7 @@ class StudyActs:
             if plan.retuned:
                 plan = yield from self._retune(plan)
             rows.append(stage.ledger.store_plan(stage.study.id, plan))
-            for message in messages if rows[-1].state == "planned" else ():
+            for message in messages if rows[-1].state == PlanState.PLANNED else ():
                 stage.note(f"ablation {name}: {message}")
         return rows
 
@@ -281,14 +281,14 @@ class StudyActs:
                 past=stage.past(),
             ),
         )
-        for message in messages if row.state == "planned" else ():
+        for message in messages if row.state == PlanState.PLANNED else ():
             stage.note(f"{act}: {message}")
         if runs.left:
             stage.progress.act_started(self._announced(runs, act))
         stage.explorers.begin(act)
         yield runs
-        if row.state == "planned":
-            stage.ledger.set_plan_state(row.id, "measured")
+        if row.state == PlanState.PLANNED:
+            stage.ledger.set_plan_state(row.id, PlanState.MEASURED)
 
     def _announced(self, runs: PlanRuns, act: str) -> ActInfo:
         """Say what a plan's runs are and what they cost."""
@@ -331,7 +331,7 @@ class StudyActs:
         """Open the test part for a plan that asks for it, and ends the plan."""
         stage, plan = self.stage, row.plan
         if plan.part != "test":
-            stage.ledger.set_plan_state(row.id, "finished")
+            stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
             return
         for fold in plan.folds:
             data = stage.datasets[self.stage.dataset(fold)]
@@ -357,7 +357,7 @@ class StudyActs:
         if unscored:
             self._give_up(f"{work.act}: {plural(unscored, 'network')} could not be scored")
             return
-        stage.ledger.set_plan_state(row.id, "finished")
+        stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
         self._drop_weights(row, winner)
 
     def _store_test(

@@ -17,9 +17,12 @@ from attnsearch.runs.ledger import (
     HEARTBEAT_SECONDS,
     PLAN_ROLES,
     Claim,
+    Ending,
     LeaseLost,
     Ledger,
     LedgerError,
+    Place,
+    Request,
     Role,
     RunRow,
     State,
@@ -177,12 +180,14 @@ class Records:
             unusable: Finished runs that cannot be taken over.
         """
         claim = self._ledger.claim(
-            entry.key,
-            config=entry.config,
-            seed=entry.seed,
-            epochs=entry.epochs,
-            fold=entry.config["data"].get("fold"),
-            study_id=self._study.id,
+            Request(
+                entry.key,
+                config=entry.config,
+                seed=entry.seed,
+                epochs=entry.epochs,
+                fold=entry.config["data"].get("fold"),
+                study_id=self._study.id,
+            ),
             fresh=self._study.fresh,
             unusable=unusable,
         )
@@ -196,12 +201,14 @@ class Records:
         self._ledger.attach(
             self._study.id,
             run_id,
-            number=entry.number,
-            role=entry.role,
-            arm="plain" if entry.role == Role.BASELINE else entry.arm,
-            name=entry.label,
-            values=entry.values,
-            proposal=entry.proposal,
+            Place(
+                number=entry.number,
+                role=entry.role,
+                arm="plain" if entry.role == Role.BASELINE else entry.arm,
+                name=entry.label,
+                values=entry.values,
+                proposal=entry.proposal,
+            ),
         )
         self._mirror.wake()
 
@@ -260,14 +267,16 @@ class Records:
         try:
             self._ledger.finish(
                 entry.run_id,
-                state,
-                metrics=outcome.metrics,
-                costs=report.costs,
-                violations=report.violations if state == State.INFEASIBLE else {},
-                error=outcome.error,
-                traceback=outcome.traceback,
+                Ending(
+                    state,
+                    metrics=outcome.metrics,
+                    costs=report.costs,
+                    violations=report.violations if state == State.INFEASIBLE else {},
+                    error=outcome.error,
+                    traceback=outcome.traceback,
+                    weights_path=None if path is None else str(path),
+                ),
                 predictions=report.predictions or None,
-                weights_path=path,
             )
         except LeaseLost as error:
             self._progress.note(str(error))

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from attnsearch.runs.ledger import PlanRow, Role, State, TrialRow
+from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.text import score, table
 
@@ -23,7 +23,7 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
         ended = sum(run is not None and run.state.ended for run in every)
         if ended < len(every):
             return f"{_act(plan.plan)} {ended}/{len(every)}"
-        if plan.state != "finished":
+        if plan.state != PlanState.FINISHED:
             return "test" if plan.plan.act == "confirm" else f"test {plan.plan.name}"
     if plans:
         return "done"
@@ -49,7 +49,7 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
     metric = plan.plan.metric
     columns = [f"val_{metric}"]
     found = arm_rows(plan.plan, rows)
-    if plan.plan.part == "test" and plan.state == "finished":
+    if plan.plan.part == "test" and plan.state == PlanState.FINISHED:
         columns.append(f"test_{metric}")
     headers = ["arm", *(word for name in columns for word in (name, "sd")), "n", "note"]
     out = []

@@ -10,6 +10,7 @@ from attnsearch.runs import (
     report,
     run_key,
 )
+from attnsearch.runs.ledger import Ending, Place, Request
 from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.search.cli import call
 from attnsearch.spaces import Space, canonical, dump, load_space, shipped
@@ -19,9 +20,12 @@ __all__ = [
     "AGAINST_CONTROLS",
     "Arm",
     "Contrast",
+    "Ending",
     "Ledger",
     "Mirror",
+    "Place",
     "Plan",
+    "Request",
     "Space",
     "StudyRow",
     "build_network",

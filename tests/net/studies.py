@@ -21,8 +21,11 @@ from tests.net.product import (
     AGAINST_CONTROLS,
     Arm,
     Contrast,
+    Ending,
     Ledger,
+    Place,
     Plan,
+    Request,
     Space,
     StudyRow,
     build_network,
@@ -151,16 +154,18 @@ class _Recorder:
         """Record a trial with the scores that a training could have had."""
         config = self.config(*decided)
         claimed = self.ledger.claim(
-            self.key(config, 0), config=config, seed=0, epochs=4, study_id=self.study.id
+            Request(self.key(config, 0), config=config, seed=0, epochs=4, study_id=self.study.id)
         )
         plain = all(entry["block"] == "none" for entry in config["insert"])
         self.ledger.attach(
             self.study.id,
             claimed.run_id,
-            number=number,
-            role="plain" if plain else "trial",
-            values=self.space.defaults() | _joined(decided),
-            proposal={"asked": sorted(_joined(decided))},
+            Place(
+                number=number,
+                role="plain" if plain else "trial",
+                values=self.space.defaults() | _joined(decided),
+                proposal={"asked": sorted(_joined(decided))},
+            ),
         )
         if claimed.outcome == "finished":
             return  # another study trained it
@@ -170,16 +175,18 @@ class _Recorder:
             scores["val_auroc"] = float("nan")
         self.ledger.finish(
             claimed.run_id,
-            state,
-            metrics=scores,
-            costs={
-                "params": 20_000 + 1_234 * number,
-                "macs": 1.5e6 + 12_345 * number,
-                "latency_ms": 1.5 + number / 8,
-                "memory_mb": 64.0,
-                "images_per_s": 1000.0 - number,
-            },
-            **more,
+            Ending(
+                state,
+                metrics=scores,
+                costs={
+                    "params": 20_000 + 1_234 * number,
+                    "macs": 1.5e6 + 12_345 * number,
+                    "latency_ms": 1.5 + number / 8,
+                    "memory_mb": 64.0,
+                    "images_per_s": 1000.0 - number,
+                },
+                **more,
+            ),
         )
 
     def _epochs(self, run_id: int, score: float, epochs: Sequence[int]) -> None:
@@ -200,22 +207,25 @@ class _Recorder:
         for number, lr in enumerate((0.2, 0.05)):
             config = self.space.resolve(self.space.defaults() | plain | {"train.lr": lr})
             claimed = self.ledger.claim(
-                self.key(config, 1000000000),
-                config=config,
-                seed=1000000000,
-                epochs=4,
-                study_id=self.study.id,
+                Request(
+                    self.key(config, 1000000000),
+                    config=config,
+                    seed=1000000000,
+                    epochs=4,
+                    study_id=self.study.id,
+                )
             )
             self.ledger.attach(
                 self.study.id,
                 claimed.run_id,
-                number=number,
-                role="tuning",
-                arm="tuned_baseline",
-                name=f"tuning {number:03d}",
+                Place(
+                    number=number, role="tuning", arm="tuned_baseline", name=f"tuning {number:03d}"
+                ),
             )
             self._epochs(claimed.run_id, 0.75, (4,))
-            self.ledger.finish(claimed.run_id, "finished", metrics=self._scores("val", 0.75))
+            self.ledger.finish(
+                claimed.run_id, Ending("finished", metrics=self._scores("val", 0.75))
+            )
 
     def act(
         self,
@@ -235,36 +245,42 @@ class _Recorder:
             for number, (fold, seed) in enumerate(plan.repeats()):
                 level = levels[arm.label] + _chance(place, number)
                 claimed = self.ledger.claim(
-                    self.key(dict(arm.config), seed, fold),
-                    config=arm.config,
-                    seed=seed,
-                    epochs=4,
-                    fold=fold,
-                    study_id=self.study.id,
+                    Request(
+                        self.key(dict(arm.config), seed, fold),
+                        config=arm.config,
+                        seed=seed,
+                        epochs=4,
+                        fold=fold,
+                        study_id=self.study.id,
+                    )
                 )
                 where = {"number": number, "role": role, "arm": name}
-                self.ledger.attach(self.study.id, claimed.run_id, **where)
+                self.ledger.attach(self.study.id, claimed.run_id, Place(**where))
                 if claimed.outcome == "finished":
                     continue
                 if (arm.label, number) in failing:
                     why = "the loss is nan at epoch 2"
-                    self.ledger.finish(claimed.run_id, "failed", error=why, traceback="In a file")
+                    self.ledger.finish(
+                        claimed.run_id, Ending("failed", error=why, traceback="In a file")
+                    )
                     continue
                 self._epochs(claimed.run_id, level, (4,))
                 said = self._predictions("val", level, place + 7 * number)
                 own_weights = weights if arm.label == winner and number == 1 else None
                 self.ledger.finish(
                     claimed.run_id,
-                    "finished",
-                    metrics=self._scores("val", self._measured(said)),
-                    costs={
-                        "params": 20_000 + 321 * place,
-                        "macs": 1.5e6 + 4_321 * place,
-                        "latency_ms": 1.5 + number / 8,
-                        "memory_mb": 64.0 + place,
-                    },
+                    Ending(
+                        "finished",
+                        metrics=self._scores("val", self._measured(said)),
+                        costs={
+                            "params": 20_000 + 321 * place,
+                            "macs": 1.5e6 + 4_321 * place,
+                            "latency_ms": 1.5 + number / 8,
+                            "memory_mb": 64.0 + place,
+                        },
+                        weights_path=own_weights,
+                    ),
                     predictions={"val": said},
-                    weights_path=own_weights,
                 )
                 if plan.part == "test":
                     told = self._predictions("test", level - 0.02, place + 11 * number)

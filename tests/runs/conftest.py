@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 
 
 @pytest.fixture
@@ -26,24 +27,30 @@ def made_up(tmp_path: Path) -> Ledger:
     study = ledger.open_study("digits", "", document, "data", {})
 
     def trial(number: int, name: str, state: str, scores: list[float], **more: Any) -> None:
-        run_id = ledger.claim(str(number), config={}, seed=0, epochs=3, study_id=study.id).run_id
+        run_id = ledger.claim(
+            Request(str(number), config={}, seed=0, epochs=3, study_id=study.id)
+        ).run_id
         ledger.attach(
             study.id,
             run_id,
-            number=number,
-            name=f"{number:03d} {name}",
-            role="plain" if name == "plain" else "trial",
-            values=more.get("values"),
+            Place(
+                number=number,
+                name=f"{number:03d} {name}",
+                role="plain" if name == "plain" else "trial",
+                values=more.get("values", {}),
+            ),
         )
         for epoch, score in enumerate(scores, start=1):
             ledger.record_epoch(run_id, epoch, {"val_accuracy": score, "val_loss": 1 - score})
         ledger.finish(
             run_id,
-            state,
-            metrics={"val_accuracy": scores[-1], "val_loss": 1 - scores[-1]} if scores else {},
-            costs={"params": more.get("params", 1000), "macs": 5e6},
-            error=more.get("error"),
-            violations=more.get("violations"),
+            Ending(
+                state,
+                metrics={"val_accuracy": scores[-1], "val_loss": 1 - scores[-1]} if scores else {},
+                costs={"params": more.get("params", 1000), "macs": 5e6},
+                error=more.get("error"),
+                violations=more.get("violations", {}),
+            ),
         )
 
     trial(0, "plain", "finished", [0.4, 0.5, 0.6])

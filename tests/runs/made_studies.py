@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.ledger.ledger import Ledger, PlanRow
-from attnsearch.runs.ledger.records import StudyRow
+from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 CLASSES = 4
@@ -144,18 +144,20 @@ def explore(ledger: Ledger, study: StudyRow) -> None:
     for number, (insert, score) in enumerate([*found, ((("gc", "layer3"),), 0.5)]):
         wanted = config(*insert)
         claimed = ledger.claim(
-            f"trial{number}", config=wanted, seed=0, epochs=6, study_id=study.id
+            Request(f"trial{number}", config=wanted, seed=0, epochs=6, study_id=study.id)
         )
         role = "trial" if insert else "plain"
-        ledger.attach(study.id, claimed.run_id, number=number, role=role)
+        ledger.attach(study.id, claimed.run_id, Place(number=number, role=role))
         stopped = number == 3
         for epoch in range(1, 3 if stopped else 7):
             ledger.record_epoch(claimed.run_id, epoch, {"val_accuracy": score - 0.2 / epoch})
         ledger.finish(
             claimed.run_id,
-            "stopped" if stopped else "finished",
-            metrics={"val_accuracy": score, "val_loss": 1 - score},
-            costs={"params": 100_000 + 10_000 * number, "macs": 5e6 + 1e5 * number},
+            Ending(
+                "stopped" if stopped else "finished",
+                metrics={"val_accuracy": score, "val_loss": 1 - score},
+                costs={"params": 100_000 + 10_000 * number, "macs": 5e6 + 1e5 * number},
+            ),
         )
     ledger.set_importances(study.id, {"val_accuracy": {"layer4.block": 0.7, "train.lr": 0.3}})
 
@@ -187,18 +189,20 @@ def run_arm(
     for number, ((fold, seed), score) in enumerate(zip(plan.repeats(), scores, strict=False)):
         key = f"{study.id} {role} {name} {seed} {fold} {changes.get('epochs')}"
         claimed = ledger.claim(
-            key,
-            config={**arm.config, **changes.get("config", {})},
-            seed=seed,
-            epochs=changes.get("epochs", plan.epochs),
-            fold=fold,
-            study_id=study.id,
+            Request(
+                key,
+                config={**arm.config, **changes.get("config", {})},
+                seed=seed,
+                epochs=changes.get("epochs", plan.epochs),
+                fold=fold,
+                study_id=study.id,
+            )
         )
-        ledger.attach(study.id, claimed.run_id, number=number, role=role, arm=name)
+        ledger.attach(study.id, claimed.run_id, Place(number=number, role=role, arm=name))
         if claimed.outcome == "finished":
             continue
         if score is None:
-            ledger.finish(claimed.run_id, "failed", error="the loss is nan at epoch 2")
+            ledger.finish(claimed.run_id, Ending("failed", error="the loss is nan at epoch 2"))
             continue
         for epoch in (1, plan.epochs):
             ledger.record_epoch(claimed.run_id, epoch, {"val_accuracy": score - 0.2 / epoch})
@@ -210,14 +214,16 @@ def run_arm(
             stored[part] = arrays
         ledger.finish(
             claimed.run_id,
-            "finished",
-            metrics={k: v for k, v in metrics.items() if k.startswith("val_")},
-            costs={
-                "params": 100_000 + zlib.crc32(label.encode()) % 9999,
-                "macs": 5e6 + zlib.crc32(label.encode()) % 99999,
-                "latency_ms": 1.5 + number / 10,
-                "memory_mb": 120.0,
-            },
+            Ending(
+                "finished",
+                metrics={k: v for k, v in metrics.items() if k.startswith("val_")},
+                costs={
+                    "params": 100_000 + zlib.crc32(label.encode()) % 9999,
+                    "macs": 5e6 + zlib.crc32(label.encode()) % 99999,
+                    "latency_ms": 1.5 + number / 10,
+                    "memory_mb": 120.0,
+                },
+            ),
             predictions={"val": stored["val"]},
         )
         if plan.part == "test":
@@ -259,12 +265,18 @@ def tune(ledger: Ledger, study: StudyRow) -> None:
     """Two trials of the plain network's training settings."""
     for number, lr in enumerate((0.3, 0.1)):
         claimed = ledger.claim(
-            f"tuning{number}", config=config(lr=lr), seed=1000000000, epochs=6, study_id=study.id
+            Request(
+                f"tuning{number}",
+                config=config(lr=lr),
+                seed=1000000000,
+                epochs=6,
+                study_id=study.id,
+            )
         )
         place = {"role": "tuning", "arm": "tuned_baseline", "name": f"tuning {number:03d}"}
-        ledger.attach(study.id, claimed.run_id, number=number, **place)
+        ledger.attach(study.id, claimed.run_id, Place(number=number, **place))
         ledger.record_epoch(claimed.run_id, 6, {"val_accuracy": 0.8})
-        ledger.finish(claimed.run_id, "finished", metrics={"val_accuracy": 0.8})
+        ledger.finish(claimed.run_id, Ending("finished", metrics={"val_accuracy": 0.8}))
 
 
 def whole_study(ledger: Ledger, name: str = "made") -> StudyRow:

@@ -18,6 +18,7 @@ from attnsearch.runs.data.data import load_data
 from attnsearch.runs.exports.export import export_study, is_export, load_export, save_export
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
 
@@ -282,15 +283,19 @@ class TestStudy:
             (0.1, "finished", 0.2),
         ]
         for number, (loss, state, excess) in enumerate(outcomes):
-            claim = ledger.claim(f"{number:064d}", config=config, seed=40 + number, epochs=2)
-            ledger.attach(study.id, claim.run_id, role="trial", number=number, values={})
+            claim = ledger.claim(
+                Request(f"{number:064d}", config=config, seed=40 + number, epochs=2)
+            )
+            ledger.attach(study.id, claim.run_id, Place(role="trial", number=number, values={}))
             ledger.finish(
                 claim.run_id,
-                state,
-                metrics={"val_loss": loss, "val_accuracy": loss},
-                costs={"params": 10 - number},
-                violations={"limits.latency_ms": excess},
-                weights_path=weights if number != 2 else None,
+                Ending(
+                    state,
+                    metrics={"val_loss": loss, "val_accuracy": loss},
+                    costs={"params": 10 - number},
+                    violations={"limits.latency_ms": excess},
+                    weights_path=str(weights) if number != 2 else None,
+                ),
             )
         return ledger
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from attnsearch.runs.figures.plots import pareto_front, plot_importances, study_plots
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 
 
 @pytest.fixture
@@ -58,9 +59,13 @@ def test_the_objective_marks_each_fate(figures: dict[str, Figure]) -> None:
 
 def test_a_plain_network_beside_the_search_is_a_line_and_no_trial(made_up: Ledger) -> None:
     study = made_up.find_study("digits")
-    run_id = made_up.claim("beside", config={}, seed=0, epochs=3, study_id=study.id).run_id
-    made_up.attach(study.id, run_id, number=0, role="baseline", arm="plain")
-    made_up.finish(run_id, "finished", metrics={"val_accuracy": 0.75}, costs={"params": 900})
+    run_id = made_up.claim(
+        Request("beside", config={}, seed=0, epochs=3, study_id=study.id)
+    ).run_id
+    made_up.attach(study.id, run_id, Place(number=0, role="baseline", arm="plain"))
+    made_up.finish(
+        run_id, Ending("finished", metrics={"val_accuracy": 0.75}, costs={"params": 900})
+    )
     trials = [trial for trial in made_up.trials(study.id) if trial.role != "plain"]
     figures = study_plots(study, trials)
     objective = figures["objective_val_accuracy"]

@@ -23,8 +23,10 @@ import pytest
 from sqlalchemy import create_engine, update
 
 from attnsearch.runs.ledger import lease
-from attnsearch.runs.ledger.database import ledger_url
-from attnsearch.runs.ledger.ledger import LeaseLost, Ledger, LedgerError, StudyRow
+from attnsearch.runs.ledger.claims import LeaseLost
+from attnsearch.runs.ledger.database import LedgerError, ledger_url
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.ledger.schema import Lease, Schema
 from attnsearch.runs.ledger.states import State
 
@@ -74,12 +76,13 @@ def open_study(ledger: Ledger, document: dict[str, Any] = DOCUMENT, **options: A
 
 
 def claim(ledger: Ledger, key: str = "k", **options: Any) -> Any:
-    return ledger.claim(key, config=CONFIG, seed=7, epochs=2, **options)
+    fresh = options.pop("fresh", False)
+    return ledger.claim(Request(key, config=CONFIG, seed=7, epochs=2, **options), fresh=fresh)
 
 
 def finished(ledger: Ledger, key: str, study_id: int | None = None) -> int:
     run_id: int = claim(ledger, key, study_id=study_id).run_id
-    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5})
+    ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.5}))
     return run_id
 
 
@@ -89,19 +92,21 @@ def finished(ledger: Ledger, key: str, study_id: int | None = None) -> int:
 def test_a_finished_run_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
     study = open_study(ledger)
     run_id = claim(ledger, study_id=study.id).run_id
-    ledger.attach(study.id, run_id, number=12, values={"layer4.block": "gc", "lr": 0.1})
+    ledger.attach(study.id, run_id, Place(number=12, values={"layer4.block": "gc", "lr": 0.1}))
     ledger.record_epoch(run_id, 1, {"val_accuracy": np.float32(0.25), "val_auroc": math.nan})
     ledger.record_epoch(run_id, 2, {"val_accuracy": 0.75, "epoch": 2})
     names = np.array(["a.png", "ä.png"])
     probabilities = np.array([[0.1, 0.9], [0.7, 0.3]], np.float32)
     ledger.finish(
         run_id,
-        "finished",
-        metrics={"val_accuracy": 0.75},
-        costs={"params": 1234},
-        violations={"limits.params": -5.0},
+        Ending(
+            "finished",
+            metrics={"val_accuracy": 0.75},
+            costs={"params": 1234},
+            violations={"limits.params": -5.0},
+            weights_path="/w.safetensors",
+        ),
         predictions={"val": {"names": names, "probabilities": probabilities}},
-        weights_path="/w.safetensors",
     )
 
     (trial,) = ledger.trials(study.id)
@@ -127,13 +132,15 @@ def test_a_finished_run_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
 def test_predictions_that_would_need_pickle_are_refused(ledger: Ledger) -> None:
     run_id = claim(ledger).run_id
     with pytest.raises(ValueError, match="allow_pickle"):
-        ledger.finish(run_id, "finished", predictions={"val": {"names": np.array([object()])}})
+        ledger.finish(
+            run_id, Ending("finished"), predictions={"val": {"names": np.array([object()])}}
+        )
     assert ledger.run(run_id).state == "running"
 
 
 def test_a_failed_run_keeps_reason_and_traceback(ledger: Ledger) -> None:
     run_id = claim(ledger).run_id
-    ledger.finish(run_id, "failed", error="the loss is nan", traceback="Traceback: ...")
+    ledger.finish(run_id, Ending("failed", error="the loss is nan", traceback="Traceback: ..."))
     run = ledger.run(run_id)
     assert (run.state, run.error, run.traceback) == ("failed", "the loss is nan", "Traceback: ...")
 
@@ -141,7 +148,7 @@ def test_a_failed_run_keeps_reason_and_traceback(ledger: Ledger) -> None:
 def test_a_result_counts_once(ledger: Ledger) -> None:
     run_id = finished(ledger, "k")
     with pytest.raises(LeaseLost, match="not recorded"):
-        ledger.finish(run_id, "failed")
+        ledger.finish(run_id, Ending("failed"))
     with pytest.raises(LeaseLost):
         ledger.record_epoch(run_id, 3, {})
     assert ledger.run(run_id).state == "finished"
@@ -150,9 +157,9 @@ def test_a_result_counts_once(ledger: Ledger) -> None:
 def test_an_unknown_state_is_a_programming_error(ledger: Ledger) -> None:
     run_id = claim(ledger).run_id
     with pytest.raises(ValueError, match="'done' is not a valid State"):
-        ledger.finish(run_id, "done")  # type: ignore[arg-type]
+        ledger.finish(run_id, Ending("done"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cannot end as running"):
-        ledger.finish(run_id, State.RUNNING)
+        ledger.finish(run_id, Ending(State.RUNNING))
     with pytest.raises(ValueError, match="'done' is not a valid State"):
         ledger.set_study_state(1, "done")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a study is never infeasible"):
@@ -182,7 +189,7 @@ def test_a_key_in_training_is_busy_and_names_its_holder(ledger: Ledger) -> None:
 def test_what_did_not_finish_is_trained_beside_the_old_record(ledger: Ledger, state: str) -> None:
     study = open_study(ledger)
     old = claim(ledger, study_id=study.id)
-    ledger.finish(old.run_id, state, error="why")
+    ledger.finish(old.run_id, Ending(state, error="why"))
     new = claim(ledger, study_id=study.id)
     assert (new.outcome, new.run.generation) == ("claimed", 2)
     assert (ledger.run(old.run_id).state, ledger.run(old.run_id).error) == (state, "why")
@@ -192,7 +199,7 @@ def test_an_interrupted_run_is_taken_up_in_its_row_and_starts_over(ledger: Ledge
     study = open_study(ledger)
     first = claim(ledger, study_id=study.id)
     ledger.record_epoch(first.run_id, 1, {"val_loss": 1.0})
-    ledger.finish(first.run_id, "interrupted")
+    ledger.finish(first.run_id, Ending("interrupted"))
     second = claim(ledger, study_id=study.id)
     assert (second.outcome, second.run_id, second.run.attempt) == ("claimed", first.run_id, 2)
     assert second.run.epochs == ()
@@ -203,19 +210,19 @@ def test_an_interrupted_run_is_taken_up_in_its_row_and_starts_over(ledger: Ledge
 def test_another_study_does_not_write_into_an_interrupted_row(ledger: Ledger) -> None:
     mine = open_study(ledger)
     old = claim(ledger, study_id=mine.id)
-    ledger.attach(mine.id, old.run_id, number=0)
-    ledger.finish(old.run_id, "interrupted")
+    ledger.attach(mine.id, old.run_id, Place(number=0))
+    ledger.finish(old.run_id, Ending("interrupted"))
     other = open_study(ledger, DOCUMENT | {"train": {"lr": 0.2}})
     new = claim(ledger, study_id=other.id)
     assert (new.outcome, new.run.generation) == ("claimed", 2)
-    ledger.attach(other.id, new.run_id, number=5)
-    ledger.finish(new.run_id, "finished")
+    ledger.attach(other.id, new.run_id, Place(number=5))
+    ledger.finish(new.run_id, Ending("finished"))
 
     # The first study goes on: the result is known by now, its trial points at it.
     known = claim(ledger, study_id=mine.id)
     assert (known.outcome, known.run_id) == ("finished", new.run_id)
-    ledger.attach(mine.id, known.run_id, number=0)
-    ledger.attach(mine.id, known.run_id, number=0)
+    ledger.attach(mine.id, known.run_id, Place(number=0))
+    ledger.attach(mine.id, known.run_id, Place(number=0))
     (trial,) = ledger.trials(mine.id)
     assert (trial.state, trial.reused_from) == ("finished", "digits/2: 005 gc@layer4")
     assert ledger.trials(other.id)[0].reused_from is None
@@ -227,7 +234,7 @@ def test_fresh_trains_anew_and_a_continued_fresh_study_keeps_its_own(ledger: Led
     assert (fresh.number, fresh.fresh) == (2, True)
     new = claim(ledger, study_id=fresh.id, fresh=True)
     assert (new.outcome, new.run.generation) == ("claimed", 2)
-    ledger.finish(new.run_id, "finished")
+    ledger.finish(new.run_id, Ending("finished"))
     assert open_study(ledger).id == fresh.id
     again = claim(ledger, study_id=fresh.id, fresh=True)
     assert (again.outcome, again.run_id) == ("finished", new.run_id)
@@ -267,7 +274,7 @@ def hold(path: str, ready: Any) -> None:
     ledger = Ledger(path)
     study = open_study(ledger)
     run_id = claim(ledger, study_id=study.id).run_id
-    ledger.attach(study.id, run_id, number=0)
+    ledger.attach(study.id, run_id, Place(number=0))
     ledger.record_epoch(run_id, 1, {"val_loss": 1.0})
     ready.set()
     time.sleep(300)
@@ -319,7 +326,7 @@ def test_another_hosts_lease_holds_until_its_heartbeat_is_old(ledger: Ledger) ->
     assert claim(other, study_id=study.id).outcome == "claimed"
     assert ledger.heartbeat([run_id]) == [run_id]  # the loser is told,
     with pytest.raises(LeaseLost):  # and cannot overwrite
-        ledger.finish(run_id, "finished")
+        ledger.finish(run_id, Ending("finished"))
 
 
 def test_heartbeats_renew_what_is_held(ledger: Ledger) -> None:
@@ -408,13 +415,15 @@ def test_places_are_unique_and_can_be_pointed_elsewhere(ledger: Ledger) -> None:
     arm = {"role": "confirm", "arm": "gc@layer4"}
     for seed, key in enumerate(["a", "b"]):
         run_id = finished(ledger, key, study.id)
-        ledger.attach(study.id, run_id, number=seed, name=f"arm gc@layer4 seed {seed}", **arm)
-    ledger.attach(study.id, run_id, number=0, values={"x": [1, 2]})
+        ledger.attach(
+            study.id, run_id, Place(number=seed, name=f"arm gc@layer4 seed {seed}", **arm)
+        )
+    ledger.attach(study.id, run_id, Place(number=0, values={"x": [1, 2]}))
     trial, first, second = ledger.trials(study.id)
     assert (trial.arm, first.arm, second.arm) == (None, "gc@layer4", "gc@layer4")
     assert trial.run_id == second.run_id
     assert trial.reused_from == "digits/1: arm gc@layer4 seed 1"
-    ledger.attach(study.id, first.run_id, number=0, values={"x": 3})
+    ledger.attach(study.id, first.run_id, Place(number=0, values={"x": 3}))
     trial, *rest = ledger.trials(study.id)
     assert (trial.run_id, trial.values, len(rest)) == (first.run_id, {"x": 3}, 2)
 
@@ -483,7 +492,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_database_says_how_to_save_it(file_ledger: Ledger) -> None:
     study = open_study(file_ledger)
     for key in range(50):
-        file_ledger.attach(study.id, finished(file_ledger, str(key), study.id), number=key)
+        file_ledger.attach(study.id, finished(file_ledger, str(key), study.id), Place(number=key))
     path = file_ledger.database.path
     assert path is not None
     file_ledger.close()
@@ -531,7 +540,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path: Path) -> None:
         with pytest.raises(LedgerError, match="its disk is full; free some space"):
             for key in range(1000):
                 run_id = claim(ledger, f"{key}", study_id=study.id).run_id
-                ledger.finish(run_id, "failed", traceback="x" * 5000)
+                ledger.finish(run_id, Ending("failed", traceback="x" * 5000))
         assert ledger.run(done).state == "finished"
         ledger.close()
         assert Ledger(disk / "attnsearch.db", create=False).run(done).state == "finished"

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from sqlalchemy import inspect, update
 
-from attnsearch.runs.ledger.ledger import Ledger, LedgerError
+from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.ledger.schema import Base, LookRecord, PlanRecord, Schema
 from attnsearch.runs.ledger.studies import study_digest
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, Arm, Contrast, Plan
@@ -47,13 +49,13 @@ def run(ledger: Ledger, study_id: int, plan: Plan, label: str, number: int, key:
     fold, seed = plan.repeats()[number]
     config = dict(plan.arm(label).config)
     claim = ledger.claim(
-        key, config=config, seed=seed, epochs=plan.epochs, fold=fold, study_id=study_id
+        Request(key, config=config, seed=seed, epochs=plan.epochs, fold=fold, study_id=study_id)
     )
     role, arm = plan.place(label)
     name = f"arm {arm} {number}"
-    ledger.attach(study_id, claim.run_id, number=number, role=role, arm=arm, name=name)
+    ledger.attach(study_id, claim.run_id, Place(number=number, role=role, arm=arm, name=name))
     if claim.outcome == "claimed":
-        ledger.finish(claim.run_id, "finished", metrics={"val_accuracy": 0.5})
+        ledger.finish(claim.run_id, Ending("finished", metrics={"val_accuracy": 0.5}))
     return claim.run_id
 
 
@@ -83,7 +85,7 @@ def test_the_winner_is_frozen_for_good(ledger: Ledger) -> None:
     assert ledger.freeze_winner(row.id, "gc", [("gc", 0.1)]) == frozen
     with pytest.raises(LedgerError, match="frozen as 'gc' and cannot become 'psa'"):
         ledger.freeze_winner(row.id, "psa", ranking)
-    with pytest.raises(ValueError, match="'won' is none of"):
+    with pytest.raises(ValueError, match="'won' is not a valid PlanState"):
         ledger.set_plan_state(row.id, "won")
 
 

@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from attnsearch.runs.figures import plots
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import StudyRow
+from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.mirror import mirror as mirror_module
 from attnsearch.runs.mirror import store as tracking
 from attnsearch.runs.mirror.mirror import Mirror
@@ -88,9 +88,11 @@ def open_study(ledger: Ledger, name: str = "digits", **options: Any) -> StudyRow
 
 def start(ledger: Ledger, study: StudyRow, number: int, epochs: int = 0) -> int:
     run_id = ledger.claim(
-        f"key{number}", config=CONFIG, seed=number, epochs=3, study_id=study.id
+        Request(f"key{number}", config=CONFIG, seed=number, epochs=3, study_id=study.id)
     ).run_id
-    ledger.attach(study.id, run_id, number=number, values={"layer4.block": "psa", "train.lr": 0.1})
+    ledger.attach(
+        study.id, run_id, Place(number=number, values={"layer4.block": "psa", "train.lr": 0.1})
+    )
     for epoch in range(1, epochs + 1):
         ledger.record_epoch(run_id, epoch, {"val_accuracy": epoch / 10, "epoch_s": time.time()})
     return run_id
@@ -101,11 +103,13 @@ def complete(ledger: Ledger, study: StudyRow, number: int, state: str = "finishe
     run_id = start(ledger, study, number, epochs)
     ledger.finish(
         run_id,
-        state,
-        metrics={"val_accuracy": epochs / 10} if epochs else {},
-        costs={"params": 1000 + number, "latency_ms": 1.5},
-        error="the loss is nan" if state == "failed" else None,
-        traceback="Traceback ..." if state == "failed" else None,
+        Ending(
+            state,
+            metrics={"val_accuracy": epochs / 10} if epochs else {},
+            costs={"params": 1000 + number, "latency_ms": 1.5},
+            error="the loss is nan" if state == "failed" else None,
+            traceback="Traceback ..." if state == "failed" else None,
+        ),
     )
     return run_id
 
@@ -246,7 +250,7 @@ def test_writing_everything_again_makes_no_second_point(
 ) -> None:
     run_id = start(ledger, study, 0)
     ledger.record_epoch(run_id, 1, {"val_auroc": math.nan, "val_loss": 2.0})
-    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5}, costs={"params": 10})
+    ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.5}, costs={"params": 10}))
     Mirror(ledger).sync(study.id)
     # As if the process had died before it could note what it had written.
     parent = ledger.study(study.id)
@@ -263,7 +267,7 @@ def test_an_interrupted_run_goes_on_in_its_mlflow_run(
     ledger: Ledger, study: StudyRow, folder: Path
 ) -> None:
     run_id = start(ledger, study, 0, epochs=2)
-    ledger.finish(run_id, "interrupted")
+    ledger.finish(run_id, Ending("interrupted"))
     Mirror(ledger).sync(study.id)
     first = shown(folder)["000 psa@layer4"]
     assert first.info.status == "KILLED"
@@ -273,7 +277,7 @@ def test_an_interrupted_run_goes_on_in_its_mlflow_run(
     assert shown(folder)["000 psa@layer4"].info.status == "RUNNING"
     ledger.record_epoch(run_id, 2, {"val_accuracy": 0.2})
     ledger.record_epoch(run_id, 3, {"val_accuracy": 0.3})
-    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.3})
+    ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.3}))
     Mirror(ledger).sync(study.id)
     again = shown(folder)["000 psa@layer4"]
     assert (again.info.run_id, again.info.status) == (first.info.run_id, "FINISHED")
@@ -286,7 +290,7 @@ def test_a_reused_result_gets_its_own_run(ledger: Ledger, study: StudyRow, folde
     Mirror(ledger).sync(study.id)
     original = shown(folder)["000 psa@layer4"]
     later = open_study(ledger, "later")
-    ledger.attach(later.id, run_id, number=7)
+    ledger.attach(later.id, run_id, Place(number=7))
     Mirror(ledger).sync(later.id)
     reused = shown(folder)["007 psa@layer4"]
     assert reused.info.run_id != original.info.run_id
@@ -300,7 +304,7 @@ def test_scores_of_a_checkpoint_are_told_from_the_last_epochs(
     ledger: Ledger, study: StudyRow, folder: Path
 ) -> None:
     run_id = start(ledger, study, 0, epochs=3)
-    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.75})
+    ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.75}))
     Mirror(ledger).sync(study.id)
     metrics = shown(folder)["000 psa@layer4"].data.metrics
     assert (metrics["val_accuracy"], metrics["score_val_accuracy"]) == (0.3, 0.75)
@@ -311,7 +315,7 @@ def test_predictions_are_shown_only_where_they_are_stored(
 ) -> None:
     run_id = start(ledger, study, 0)
     labels = np.arange(5)
-    ledger.finish(run_id, "finished", predictions={"val": {"labels": labels}})
+    ledger.finish(run_id, Ending("finished"), predictions={"val": {"labels": labels}})
     Mirror(ledger).sync(study.id)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     run = shown(folder)["000 psa@layer4"]
@@ -323,7 +327,7 @@ def test_predictions_are_shown_only_where_they_are_stored(
 def test_the_picture_of_a_run_is_shown(ledger: Ledger, study: StudyRow, folder: Path) -> None:
     for number in range(2):
         run_id = start(ledger, study, number)
-        ledger.finish(run_id, "finished")
+        ledger.finish(run_id, Ending("finished"))
     first = min(ledger.trials(study.id), key=lambda row: row.number)
     panel = panel_file(weights_folder(ledger), first.key)
     panel.parent.mkdir()
@@ -456,14 +460,14 @@ END_WHILE_DRAWING = """
 import threading
 from attnsearch.runs.figures import plots
 from attnsearch.runs.mirror import mirror as mirror_module
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ending, Ledger, Place, Request
 from attnsearch.runs.mirror import Mirror
 
 ledger = Ledger()
 study = ledger.open_study("digits", "", {}, "data", {})
-run_id = ledger.claim("key", config={}, seed=0, epochs=1, study_id=study.id).run_id
-ledger.attach(study.id, run_id, number=0, name="000 plain")
-ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5}, costs={"params": 1})
+run_id = ledger.claim(Request("key", {}, 0, 1, study_id=study.id)).run_id
+ledger.attach(study.id, run_id, Place(0, name="000 plain"))
+ledger.finish(run_id, Ending("finished", {"val_accuracy": 0.5}, {"params": 1}))
 ledger.set_study_state(study.id, "finished")
 draw, drawing = plots.study_plots, threading.Event()
 
@@ -493,10 +497,10 @@ def test_one_refused_run_does_not_hold_back_the_others(
 ) -> None:
     for number, value in enumerate([{"what?": "a name that MLflow refuses"}, {"train.lr": 0.1}]):
         run_id = ledger.claim(
-            str(number), config={"insert": []}, seed=0, epochs=1, study_id=study.id
+            Request(str(number), config={"insert": []}, seed=0, epochs=1, study_id=study.id)
         ).run_id
-        ledger.attach(study.id, run_id, number=number, values=value)
-        ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5})
+        ledger.attach(study.id, run_id, Place(number=number, values=value))
+        ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.5}))
     report = Mirror(ledger).sync(study.id)
     assert report.missing == 1
     assert report.problem is not None
@@ -513,7 +517,7 @@ def test_what_the_user_threw_away_stays_away(
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for run in shown(folder).values():
         client.delete_run(run.info.run_id)
-    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.5})
+    ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.5}))
     complete(ledger, study, 2)
     assert Mirror(ledger).sync(study.id).missing == 0
     # Only the parent comes back: without it no run of the study is seen.
@@ -569,7 +573,7 @@ def test_a_purged_run_is_made_again(ledger: Ledger, study: StudyRow, folder: Pat
     Mirror(ledger).sync(study.id)
     old = shown(folder)["000 psa@layer4"].info.run_id
     forget(folder, f"run_uuid = '{old}'")
-    ledger.finish(run_id, "finished", metrics={"val_accuracy": 0.1})
+    ledger.finish(run_id, Ending("finished", metrics={"val_accuracy": 0.1}))
     assert Mirror(ledger).sync(study.id).problem is None
     new = shown(folder)["000 psa@layer4"]
     assert new.info.run_id != old

@@ -15,6 +15,7 @@ from scipy import stats
 
 from attnsearch.runs import report
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import make_report
 from attnsearch.runs.reports.reporting import ReportError, verdict_lines, write_report
@@ -368,7 +369,7 @@ def test_equal_arms_keep_their_rows(ledger: Ledger, tmp_path: Path) -> None:
     for row in ledger.trials(study.id):  # the same runs, at the places of the equal arm
         if row.arm == "baseline":
             place = {"role": "confirm", "arm": "capacity of gc@layer4", "number": row.number}
-            ledger.attach(study.id, row.id, **place)
+            ledger.attach(study.id, row.id, Place(**place))
     page, tables = told(ledger, study.id)
     assert "the runs of baseline" in page and "Not used here" not in page
     frame = tables["arms"].set_index("arm")
@@ -419,18 +420,19 @@ def test_the_dice_of_each_image_widens_the_scope_to_new_patients(ledger: Ledger)
             said = (0.7 + gain + draws.normal(0, 0.02, 60)).clip(0, 1)
             dice[arm.label, seed] = said
             claimed = ledger.claim(
-                f"{name} {seed}",
-                config=arm.config,
-                seed=seed,
-                epochs=plan.epochs,
-                study_id=study.id,
+                Request(
+                    f"{name} {seed}",
+                    config=arm.config,
+                    seed=seed,
+                    epochs=plan.epochs,
+                    study_id=study.id,
+                )
             )
-            ledger.attach(study.id, claimed.run_id, number=number, role=role, arm=name)
+            ledger.attach(study.id, claimed.run_id, Place(number=number, role=role, arm=name))
             arrays = {"names": names, "dice": said, "groups": groups}
             ledger.finish(
                 claimed.run_id,
-                "finished",
-                metrics={"val_dice": float(said.mean())},
+                Ending("finished", metrics={"val_dice": float(said.mean())}),
                 predictions={"val": arrays},
             )
             ledger.add_test(claimed.run_id, {"test_dice": float(said.mean())}, arrays)

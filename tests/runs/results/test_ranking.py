@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.results.ranking import (
     best,
     leaderboard,
@@ -47,9 +48,9 @@ def test_the_best_follows_the_goal(made_up: Ledger) -> None:
 
 def test_arms_do_not_enter_the_searchs_table(made_up: Ledger) -> None:
     study = made_up.find_study("digits")
-    run_id = made_up.claim("arm", config={}, seed=9, epochs=3, study_id=study.id).run_id
-    made_up.attach(study.id, run_id, number=0, role="confirm", arm="gc@layer4")
-    made_up.finish(run_id, "finished", metrics={"val_accuracy": 1.0})
+    run_id = made_up.claim(Request("arm", config={}, seed=9, epochs=3, study_id=study.id)).run_id
+    made_up.attach(study.id, run_id, Place(number=0, role="confirm", arm="gc@layer4"))
+    made_up.finish(run_id, Ending("finished", metrics={"val_accuracy": 1.0}))
     trials = made_up.trials(study.id)
     assert len(leaderboard(study, trials)) == 6
     assert len(trials_frame(made_up, study)) == 7

@@ -11,7 +11,9 @@ from attnsearch.blocks.build.network import build_network
 from attnsearch.blocks.measure.cost import count_params
 from attnsearch.runs.data.data import DataError
 from attnsearch.runs.exports.weights import read_weights
-from attnsearch.runs.ledger.ledger import Ledger, LedgerError
+from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Request
 from attnsearch.search.study import session as engine
 from attnsearch.search.study.session import StudyError, StudyResult, run_study
 from attnsearch.search.workers.cluster import Cluster, ClusterError
@@ -284,10 +286,10 @@ def test_a_run_that_another_driver_trains_is_waited_for(
     trained = len(in_process.jobs)
     with Ledger(tmp_path / "attnsearch.db") as other:
         row = next(iter(runs.values()))
-        claim = other.claim(row.key, config=row.config, seed=row.seed, epochs=2)
+        claim = other.claim(Request(row.key, config=row.config, seed=row.seed, epochs=2))
 
         def finish() -> None:
-            other.finish(claim.run_id, "finished", metrics=row.metrics, costs=row.costs)
+            other.finish(claim.run_id, Ending("finished", metrics=row.metrics, costs=row.costs))
 
         timer = threading.Timer(2, finish)
         timer.start()

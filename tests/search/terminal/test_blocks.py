@@ -15,6 +15,7 @@ from attnsearch.blocks.build.catalog import block_names, can_replace, find_block
 from attnsearch.blocks.build.sites import backbone_sites, match
 from attnsearch.blocks.hosts.backbones import BACKBONES
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.search.terminal import show as studies
@@ -130,14 +131,16 @@ def record(
     **rest: Any,
 ) -> None:
     claim = ledger.claim(
-        f"key-{study_id}-{number}", config=config(block), seed=0, epochs=3, study_id=study_id
+        Request(
+            f"key-{study_id}-{number}", config=config(block), seed=0, epochs=3, study_id=study_id
+        )
     )
     values = {"layer4.block": block, "train.lr": 0.1}
-    ledger.attach(study_id, claim.run_id, number=number, values=values)
+    ledger.attach(study_id, claim.run_id, Place(number=number, values=values))
     for epoch in range(1, 4 if state == "finished" else 2):
         ledger.record_epoch(claim.run_id, epoch, {"train_loss": 1 / epoch, **(scores or {})})
     costs = {"params": 700_000 + number, "macs": 9_000_000}
-    ledger.finish(claim.run_id, state, metrics=dict(scores or {}), costs=costs, **rest)
+    ledger.finish(claim.run_id, Ending(state, metrics=dict(scores or {}), costs=costs, **rest))
 
 
 @pytest.fixture

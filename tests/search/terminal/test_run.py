@@ -14,6 +14,7 @@ import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from attnsearch.search.study import ablation
@@ -63,14 +64,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             row = ledger.open_study(space.name, space.text, space.document, "print", {})
             for number, block in enumerate(plan.get("blocks", ("none", "gc"))):
                 config = space.resolve({"layer3.block": block, "train.lr": 0.1})
-                claim = ledger.claim(str(number), config=config, seed=0, epochs=2)
+                claim = ledger.claim(Request(str(number), config=config, seed=0, epochs=2))
                 values = {"layer3.block": block, "train.lr": 0.1}
-                ledger.attach(row.id, claim.run_id, number=number, values=values)
+                ledger.attach(row.id, claim.run_id, Place(number=number, values=values))
                 if state == "failed":
-                    ledger.finish(claim.run_id, "failed", error="out of memory")
+                    ledger.finish(claim.run_id, Ending("failed", error="out of memory"))
                 else:
                     scores = {"val_accuracy": 0.5 + number / 10}
-                    ledger.finish(claim.run_id, "finished", metrics=scores)
+                    ledger.finish(claim.run_id, Ending("finished", metrics=scores))
             ledger.set_study_state(row.id, state)
             info = StudyInfo(
                 name=row.name,

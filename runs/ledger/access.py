@@ -1,0 +1,87 @@
+"""Access to a ledger: its database, the process that works on it, and its transactions."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, insert, update
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
+
+from attnsearch.runs.ledger.database import Database, LedgerError
+from attnsearch.runs.ledger.lease import Held, Holder, acquire
+from attnsearch.runs.ledger.schema import Base, Run
+
+RACES = 20
+"""Attempts at a write that another process may win; the second all but always holds."""
+
+Result = TypeVar("Result")
+
+
+class Access:
+    """A ledger as one object of this process works on it.
+
+    Args:
+        url: A file's path or a database URL; without it ``ATTNSEARCH_LEDGER``, else
+            ``attnsearch.db`` in the current folder.
+        create: Whether to create a missing ledger; otherwise it is an error.
+
+    Raises:
+        LedgerError: It cannot be opened; the message says why and what to do.
+    """
+
+    def __init__(self, url: str | Path | URL | None = None, *, create: bool = True) -> None:
+        self.database = Database(url, create=create)
+        self.token = uuid.uuid4().hex
+        self.holder = Holder.current()
+
+    def __str__(self) -> str:
+        return str(self.database)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the ledger's file; the current folder where it is a server."""
+        return self.database.path.parent if self.database.path else Path.cwd()
+
+    def settle(self, write: Callable[[Connection], Result], problem: str) -> Result:
+        """Write what another process may write in the same moment; who is slower tries again.
+
+        Args:
+            write: Reads and writes in one transaction.
+            problem: What could not be done, should it never succeed.
+
+        Raises:
+            LedgerError: It never succeeded.
+        """
+        for _ in range(RACES):
+            with suppress(IntegrityError), self.database.write() as connection:
+                return write(connection)
+        raise LedgerError(f"{problem}: too many processes ask at once")
+
+    def lease(self, connection: Connection, resource: str) -> Held | None:
+        """Take a lease or renew it; a living one that stands in the way is returned."""
+        return acquire(connection, resource, self.token, self.holder, time())
+
+
+def add(connection: Connection, table: type[Base], **values: Any) -> int:
+    """Insert a row; columns that are not named get their defaults.
+
+    Returns:
+        The row's number.
+    """
+    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    assert key is not None, "an INSERT of one row always has a key"
+    return int(key[0])
+
+
+def change(connection: Connection, table: Any, row_id: int, **values: Any) -> None:
+    """Change some columns of a row."""
+    connection.execute(update(table).where(table.id == row_id).values(**values))
+
+
+def touch(connection: Connection, run_id: int, **values: Any) -> None:
+    """Change a run, and count the change, so that a mirror sees it."""
+    change(connection, Run, run_id, revision=Run.revision + 1, **values)

@@ -1,0 +1,229 @@
+"""The ledger's runs: claiming and training them, and what came of them.
+
+A run is named by its key, which is what determines its result. **A key completes once**: whoever
+needs it later is given the result. A run that was stopped early, failed or was found infeasible
+keeps its row, and a new need of the same key starts a new generation beside it, so that what one
+study recorded never changes under another. An interrupted run is taken up again in its row.
+
+Claims are exclusive between processes, by compare-and-set and a lease (`lease.py`).
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from time import time
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, delete, insert, select, update
+
+from attnsearch.runs.ledger.access import Access, add, change, touch
+from attnsearch.runs.ledger.arrays import pack, unpack
+from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.lease import held, release
+from attnsearch.runs.ledger.reading import read_run
+from attnsearch.runs.ledger.records import Claim, Ending, Request, RunRow
+from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run
+from attnsearch.runs.ledger.states import State
+
+
+class LeaseLost(LedgerError):
+    """A run's lease went to another process, which trains it now; this result is not recorded."""
+
+
+def claim(
+    ledger: Access, request: Request, *, fresh: bool = False, unusable: Collection[int] = ()
+) -> Claim:
+    """Ask for a run: train it, take its known result, or learn that another trains it.
+
+    Args:
+        ledger: The ledger.
+        request: The run. An interrupted one of the same study is taken up again.
+        fresh: Ignore what was trained for other studies.
+        unusable: Finished runs to ignore, because what is needed of them is gone.
+    """
+    return ledger.settle(
+        lambda connection: _claim(ledger, connection, request, fresh, unusable),
+        f"the run {request.key[:12]} could not be claimed",
+    )
+
+
+def _claim(
+    ledger: Access,
+    connection: Connection,
+    request: Request,
+    fresh: bool,
+    unusable: Collection[int],
+) -> Claim:
+    query = select(Run.id, Run.generation, Run.state, Run.study_id)
+    rows = connection.execute(query.where(Run.key == request.key).order_by(Run.generation)).all()
+    candidates = [row for row in rows if not fresh or row.study_id == request.study_id]
+    for row in reversed(candidates):
+        if row.state == State.FINISHED and row.id not in unusable:
+            return Claim("finished", read_run(connection, row.id))
+    resumable = None
+    for row in candidates:
+        if row.state == State.RUNNING:
+            lease = held(connection, f"run:{row.id}").get(f"run:{row.id}")
+            if lease and not lease.void(time()):
+                return Claim("busy", read_run(connection, row.id), str(lease.holder))
+        if not row.state.ended and row.study_id == request.study_id:
+            resumable = row.id
+    run_id = resumable or add(
+        connection,
+        Run,
+        **vars(request),
+        generation=rows[-1].generation + 1 if rows else 1,
+        state=State.RUNNING,
+        started=time(),
+    )
+    other = ledger.lease(connection, f"run:{run_id}")
+    if other:
+        return Claim("busy", read_run(connection, run_id), str(other.holder))
+    touch(
+        connection,
+        run_id,
+        attempt=Run.attempt + 1,
+        host=ledger.holder.host,
+        started=time(),
+        ended=None,
+        **vars(Ending(State.RUNNING)),
+    )
+    connection.execute(delete(Prediction).where(Prediction.run_id == run_id))
+    return Claim("claimed", read_run(connection, run_id))
+
+
+def heartbeat(ledger: Access, run_ids: Iterable[int] = ()) -> list[int]:
+    """Renew all leases of this ledger object; call it every `HEARTBEAT_SECONDS`.
+
+    Args:
+        ledger: The ledger.
+        run_ids: The runs that the caller believes to hold.
+
+    Returns:
+        Those of them whose lease is lost; another process trains them.
+    """
+    with ledger.database.write() as connection:
+        connection.execute(
+            update(Lease).where(Lease.token == ledger.token).values(heartbeat=time())
+        )
+        query = select(Lease.resource).where(Lease.token == ledger.token)
+        holding = set(connection.execute(query).scalars())
+    return [run_id for run_id in run_ids if f"run:{run_id}" not in holding]
+
+
+def record_epoch(ledger: Access, run_id: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+    """Record the metrics of one epoch; recording it again replaces them.
+
+    Raises:
+        LeaseLost: The run is not held by this ledger object any more.
+    """
+    with ledger.database.write() as connection:
+        query = select(Run.attempt).join(Lease, Lease.resource == f"run:{run_id}")
+        attempt = connection.execute(
+            query.where(Run.id == run_id, Lease.token == ledger.token)
+        ).scalar()
+        if attempt is None:
+            raise LeaseLost(f"run {run_id} is not held by this process any more")
+        place = {"run_id": run_id, "attempt": attempt, "epoch": epoch}
+        values = {
+            "metrics": {name: value for name, value in metrics.items() if name != "epoch"},
+            "recorded": time(),
+        }
+        again = update(Epoch).filter_by(**place).values(**values)
+        if not connection.execute(again).rowcount:
+            connection.execute(insert(Epoch).values(**place, **values))
+        touch(connection, run_id)
+
+
+def finish(
+    ledger: Access,
+    run_id: int,
+    ending: Ending,
+    *,
+    predictions: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> None:
+    """End a run that was claimed, once.
+
+    Args:
+        ledger: The ledger.
+        run_id: The run.
+        ending: How it ended, and what came of it.
+        predictions: Split -> arrays, for instance ``{"val": {"names": ..., "labels": ...,
+            "probabilities": ...}}``; text and numbers only, never objects.
+
+    Raises:
+        LeaseLost: The run is not held by this ledger object any more.
+    """
+    if State(ending.state) == State.RUNNING:
+        raise ValueError(f"the run {run_id} cannot end as {ending.state}")
+    packed = {split: pack(arrays) for split, arrays in (predictions or {}).items()}
+    with ledger.database.write() as connection:
+        if not release(connection, f"run:{run_id}", ledger.token):
+            raise LeaseLost(
+                f"run {run_id} is not held by this process any more; its result as "
+                f"'{ending.state}' was not recorded"
+            )
+        touch(connection, run_id, **vars(ending), ended=time())
+        for split, data in packed.items():
+            connection.execute(insert(Prediction).values(run_id=run_id, split=split, data=data))
+
+
+def add_test(
+    ledger: Access,
+    run_id: int,
+    metrics: Mapping[str, float],
+    predictions: Mapping[str, np.ndarray],
+) -> None:
+    """Add what a finished run's network says about the test part.
+
+    Args:
+        ledger: The ledger.
+        run_id: The run; its other scores stay as they are.
+        metrics: Scores, named ``test_<metric>``.
+        predictions: Arrays as `finish` takes them, kept as the split ``test``.
+    """
+    wrong = [name for name in metrics if not name.startswith("test_")]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no score on the test part")
+    data = pack(predictions)
+    with ledger.database.write() as connection:
+        stored = connection.execute(select(Run.metrics).where(Run.id == run_id)).scalar_one()
+        scores = {name: float(value) for name, value in metrics.items()}
+        touch(connection, run_id, metrics={**stored, **scores})
+        place = {"run_id": run_id, "split": "test"}
+        connection.execute(delete(Prediction).filter_by(**place))
+        connection.execute(insert(Prediction).values(**place, data=data))
+
+
+def set_weights_path(ledger: Access, run_id: int, path: str | Path | None) -> None:
+    """Note where a run's weights lie now; None once they are deleted."""
+    with ledger.database.write() as connection:
+        change(connection, Run, run_id, weights_path=None if path is None else str(path))
+
+
+def run(ledger: Access, run_id: int) -> RunRow:
+    """Read one run by its number in the ledger."""
+    with ledger.database.read() as connection:
+        return read_run(connection, run_id)
+
+
+def finished_keys(ledger: Access, keys: Collection[str], study_id: int | None = None) -> set[str]:
+    """Tell which of some keys have a finished run.
+
+    Args:
+        ledger: The ledger.
+        keys: The run keys.
+        study_id: Count only what was trained for this study.
+    """
+    query = select(Run.key).where(Run.state == State.FINISHED)
+    if study_id is not None:
+        query = query.where(Run.study_id == study_id)
+    with ledger.database.read() as connection:
+        return set(keys) & set(connection.execute(query).scalars())
+
+
+def predictions(ledger: Access, run_id: int) -> dict[str, dict[str, np.ndarray]]:
+    """Read a run's stored predictions: split -> arrays."""
+    query = select(Prediction.split, Prediction.data).where(Prediction.run_id == run_id)
+    with ledger.database.read() as connection:
+        return {row.split: unpack(row.data) for row in connection.execute(query)}

@@ -43,6 +43,33 @@ LEDGER_FILE = "attnsearch.db"
 _POSTGRES_DRIVERS = ("psycopg", "psycopg2", "pg8000")
 _CREATION_LOCK = 0x61747473  # an arbitrary number that names the creation of our tables
 
+_SERVER_PROBLEM = "does not answer as it should; check the address and that the server runs"
+_PROBLEMS = (
+    (("not a database",), "is no SQLite database; name another file or move this one away"),
+    (
+        ("malformed", "corrupt"),
+        "is damaged; restore a copy, or save what can be read with `sqlite3 {} .recover`, or move "
+        "it away and start again",
+    ),
+    (
+        ("full", "no space left"),
+        "cannot be written, its disk is full; free some space and run the same command again: "
+        "what finished before is kept",
+    ),
+    (
+        ("readonly", "read-only", "permission denied"),
+        "may not be written; check the rights of the file and of its folder",
+    ),
+    (("unable to open",), "cannot be opened; check that its folder exists and may be written"),
+    (
+        ("locked",),
+        f"was locked by another process for {BUSY_SECONDS:.0f} s; end that process, or if the "
+        "folder is on a network disk without file locks, put the ledger elsewhere",
+    ),
+    (("disk i/o",), "cannot be read or written; its disk is full, over quota or failing"),
+)
+"""What the database says, and what that means to the user; {} stands for the ledger."""
+
 
 class LedgerError(AttnsearchError):
     """The ledger cannot be opened, read or written."""
@@ -237,31 +264,7 @@ class Database:
         """Say what happened and what to do, in the words of the user's problem."""
         said = str(getattr(error, "orig", None) or error).strip()
         low = said.lower()
-        if "not a database" in low:
-            problem = "is no SQLite database; name another file or move this one away"
-        elif "malformed" in low or "corrupt" in low:
-            problem = (
-                "is damaged; restore a copy, or save what can be read with "
-                f"`sqlite3 {self} .recover`, or move it away and start again"
-            )
-        elif "full" in low or "no space left" in low:
-            problem = (
-                "cannot be written, its disk is full; free some space and run the same command "
-                "again: what finished before is kept"
-            )
-        elif "readonly" in low or "read-only" in low or "permission denied" in low:
-            problem = "may not be written; check the rights of the file and of its folder"
-        elif "unable to open" in low:
-            problem = "cannot be opened; check that its folder exists and may be written"
-        elif "locked" in low:
-            problem = (
-                f"was locked by another process for {BUSY_SECONDS:.0f} s; end that process, or if "
-                "the folder is on a network disk without file locks, put the ledger elsewhere"
-            )
-        elif "disk i/o" in low:
-            problem = "cannot be read or written; its disk is full, over quota or failing"
-        elif not self.sqlite:
-            problem = "does not answer as it should; check the address and that the server runs"
-        else:
-            problem = "cannot be used"
-        return f"the ledger {self} {problem} ({said})"
+        problem = next((text for words, text in _PROBLEMS if any(w in low for w in words)), None)
+        if problem is None:
+            problem = "cannot be used" if self.sqlite else _SERVER_PROBLEM
+        return f"the ledger {self} {problem.format(self)} ({said})"

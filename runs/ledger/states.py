@@ -6,18 +6,12 @@ from enum import StrEnum
 class State(StrEnum):
     """How a run or a study stands; in the order in which they are listed."""
 
-    FINISHED = "finished"
-    """A run of its full schedule; a study that did all it was asked to."""
-    STOPPED = "stopped"
-    """A run that was ended early."""
-    FAILED = "failed"
-    """A run that broke off, or a study in which nothing came out."""
-    INFEASIBLE = "infeasible"
-    """A run whose network may or can not be trained."""
-    INTERRUPTED = "interrupted"
-    """To be taken up again; also what ran when its driver died."""
-    RUNNING = "running"
-    """A living driver works on it."""
+    FINISHED = "finished"  # a run of its full schedule; a study that did all it was asked to
+    STOPPED = "stopped"  # a run that was ended early
+    FAILED = "failed"  # a run that broke off, or a study in which nothing came out
+    INFEASIBLE = "infeasible"  # a run whose network may or can not be trained
+    INTERRUPTED = "interrupted"  # to be taken up again; also what ran when its driver died
+    RUNNING = "running"  # a living driver works on it
 
     @property
     def ended(self) -> bool:
@@ -28,29 +22,20 @@ class State(StrEnum):
 class PlanState(StrEnum):
     """How far a plan has come."""
 
-    PLANNED = "planned"
-    """Its runs are trained."""
-    MEASURED = "measured"
-    """All runs ended, and the test part is still to be evaluated."""
-    FINISHED = "finished"
-    """Nothing is left to do."""
+    PLANNED = "planned"  # its runs are trained
+    MEASURED = "measured"  # all runs ended, and the test part is still to be evaluated
+    FINISHED = "finished"  # nothing is left to do
 
 
 class Role(StrEnum):
     """What a run is in its study for."""
 
-    TRIAL = "trial"
-    """The search chose its config."""
-    BASELINE_TRIAL = "plain"
-    """The baseline as trial 0, where the search can choose it."""
-    BASELINE = "baseline"
-    """The baseline beside a search that cannot choose it."""
-    TUNING = "tuning"
-    """Only its training settings were searched."""
-    CONFIRM = "confirm"
-    """One seed of an arm of the confirm plan."""
-    ABLATION = "ablation"
-    """One seed of an arm of an ablation plan."""
+    TRIAL = "trial"  # the search chose its config
+    BASELINE_TRIAL = "plain"  # the baseline as trial 0, where the search can choose it
+    BASELINE = "baseline"  # the baseline beside a search that cannot choose it
+    TUNING = "tuning"  # only its training settings were searched
+    CONFIRM = "confirm"  # one seed of an arm of the confirm plan
+    ABLATION = "ablation"  # one seed of an arm of an ablation plan
 
 
 SEARCH_ROLES = frozenset({Role.TRIAL, Role.BASELINE_TRIAL})

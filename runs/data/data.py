@@ -267,11 +267,14 @@ def _split(
     whole_masks: bool,
 ) -> Split:
     """Return the examples of one part, in the order of the source."""
-    if source.masks is not None:
-        return _masked_split(rows, source, groups, whole_masks=whole_masks)
-    start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-    whole = stop - start == len(rows)  # a part that lies in one piece needs no copy
-    images = source.images[start:stop] if whole else source.images[rows]
+    masks = None
+    if source.masks is None:
+        start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        whole = stop - start == len(rows)  # a part that lies in one piece needs no copy
+        images = source.images[start:stop] if whole else source.images[rows]
+    else:
+        images = source.images[np.isin(source.masks.image, rows)]
+        masks = source.masks.take(rows, keep_original=whole_masks)
     labels = source.labels[rows]
     images.flags.writeable = labels.flags.writeable = False
     return Split(
@@ -279,26 +282,7 @@ def _split(
         labels,
         [source.names[row] for row in rows],
         None if groups is None else [groups[row] for row in rows],
-    )
-
-
-def _masked_split(
-    rows: NDArray[np.int64],
-    source: Source,
-    groups: Sequence[str] | None,
-    *,
-    whole_masks: bool,
-) -> Split:
-    assert source.masks is not None
-    images = source.images[np.isin(source.masks.image, rows)]
-    labels = source.labels[rows]
-    images.flags.writeable = labels.flags.writeable = False
-    return Split(
-        images,
-        labels,
-        [source.names[row] for row in rows],
-        None if groups is None else [groups[row] for row in rows],
-        source.masks.take(rows, keep_original=whole_masks),
+        masks,
     )
 
 

@@ -52,16 +52,27 @@ def load_pixels() -> tuple[np.ndarray, np.ndarray]:
     From scikit-learn's file if it lies where it used to: importing the package for a table of
     57 KB takes more than a second of a core.
     """
-    package = find_spec("sklearn")
-    if package is not None and package.origin is not None:
-        file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-        if file.is_file():
-            table = np.loadtxt(file, delimiter=",")
-            return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    files = shipped_files("data/digits.csv.gz")
+    if files:
+        table = np.loadtxt(files[0], delimiter=",")
+        return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     return bunch.images, np.asarray(bunch.target, dtype=np.int64)
+
+
+def shipped_files(*names: str) -> list[Path]:
+    """Return data files of scikit-learn without importing it; none unless all lie where they did.
+
+    Args:
+        names: Relative to its folder `datasets`.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        return []
+    files = [Path(package.origin).parent / "datasets" / name for name in names]
+    return files if all(file.is_file() for file in files) else []
 
 
 def _fill(parts: np.ndarray, labels: np.ndarray, part: int, count: int, key: list[int]) -> None:

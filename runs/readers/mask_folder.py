@@ -19,8 +19,8 @@ from attnsearch.runs.readers.images import (
     to_common,
 )
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
-from attnsearch.runs.readers.mask_pairs import MaskPair, find_pairs
-from attnsearch.runs.readers.masks import IGNORED, Coding, check_found, find_coding, shrink
+from attnsearch.runs.readers.mask_pairs import find_pairs
+from attnsearch.runs.readers.masks import IGNORED, check_found, find_coding, shrink
 from attnsearch.runs.readers.source import (
     DataError,
     Masks,
@@ -88,20 +88,22 @@ def read_mask_folder(
         notes.append(
             f"cut into {len(images)} tiles of {image_size} pixels, from {len(pixels)} images"
         )
-    return _source(folder.name, pairs, images, masks, coding, decoded, files, notes)
+    return Source(
+        name=folder.name,
+        images=images,
+        labels=np.zeros(len(pairs), dtype=np.int64),
+        names=names,
+        parts=np.array([pair.part for pair in pairs], dtype=np.int64),
+        class_names=list(coding.class_names),
+        digests=[image.digest + mask.digest for image, mask in zip(decoded, files, strict=True)],
+        notes=notes,
+        masks=masks,
+    )
 
 
 def whole_masks(originals: Sequence[NDArray[np.uint8]], size: int) -> Masks:
     """Return masks of whole images, at (size, size) and at their own."""
-    sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
-    return Masks(
-        resized=np.stack([shrink(mask, size) for mask in originals]),
-        image=np.arange(len(originals)),
-        corners=None,
-        sizes=sizes,
-        flat=np.concatenate([mask.ravel() for mask in originals]),
-        starts=np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]]).astype(np.int64),
-    )
+    return _masks(originals, [shrink(mask, size) for mask in originals], range(len(originals)))
 
 
 def tile(
@@ -131,15 +133,7 @@ def tile(
             resized.append(np.pad(part, pad, constant_values=IGNORED))
             image.append(number)
             corners.append((top, left))
-    sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
-    return np.stack(images), Masks(
-        resized=np.stack(resized),
-        image=np.array(image, dtype=np.int64),
-        corners=np.array(corners, dtype=np.int64),
-        sizes=sizes,
-        flat=np.concatenate([mask.ravel() for mask in originals]),
-        starts=np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]]).astype(np.int64),
-    )
+    return np.stack(images), _masks(originals, resized, image, np.array(corners, dtype=np.int64))
 
 
 def tile_corners(height: int, width: int, size: int, overlap: float) -> list[tuple[int, int]]:
@@ -155,26 +149,21 @@ def tile_corners(height: int, width: int, size: int, overlap: float) -> list[tup
     return [(top, left) for top in starts(height) for left in starts(width)]
 
 
-def _source(
-    name: str,
-    pairs: Sequence[MaskPair],
-    images: NDArray[np.uint8],
-    masks: Masks,
-    coding: Coding,
-    decoded: Sequence[Decoded],
-    files: Sequence[MaskFile],
-    notes: list[str],
-) -> Source:
-    return Source(
-        name=name,
-        images=images,
-        labels=np.zeros(len(pairs), dtype=np.int64),
-        names=[pair.name for pair in pairs],
-        parts=np.array([pair.part for pair in pairs], dtype=np.int64),
-        class_names=list(coding.class_names),
-        digests=[image.digest + mask.digest for image, mask in zip(decoded, files, strict=True)],
-        notes=notes,
-        masks=masks,
+def _masks(
+    originals: Sequence[NDArray[np.uint8]],
+    resized: Sequence[NDArray[np.uint8]],
+    image: Sequence[int],
+    corners: NDArray[np.int64] | None = None,
+) -> Masks:
+    """Return masks as `Masks` holds them: those of the images one after the other."""
+    sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
+    return Masks(
+        resized=np.stack(resized),
+        image=np.array(image, dtype=np.int64),
+        corners=corners,
+        sizes=sizes,
+        flat=np.concatenate([mask.ravel() for mask in originals]),
+        starts=np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]]).astype(np.int64),
     )
 
 

@@ -10,14 +10,12 @@ own.
 """
 
 import hashlib
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.readers.digits import FULL, load_pixels
+from attnsearch.runs.readers.digits import FULL, load_pixels, shipped_files
 from attnsearch.runs.readers.images import to_channels
 from attnsearch.runs.readers.mask_folder import whole_masks
 from attnsearch.runs.readers.source import PARTS, Source
@@ -79,12 +77,9 @@ def _photographs() -> list[NDArray[np.uint8]]:
 
     Importing the package for them takes more than a second of a core.
     """
-    package = find_spec("sklearn")
-    if package is not None and package.origin is not None:
-        folder = Path(package.origin).parent / "datasets" / "images"
-        files = [folder / name for name in ("china.jpg", "flower.jpg")]
-        if all(file.is_file() for file in files):
-            return [np.asarray(Image.open(file)) for file in files]
+    files = shipped_files("images/china.jpg", "images/flower.jpg")
+    if files:
+        return [np.asarray(Image.open(file)) for file in files]
     from sklearn.datasets import load_sample_images
 
     return [np.asarray(image) for image in load_sample_images().images]

@@ -50,8 +50,8 @@ class Contrast:
         family: Those whose p-values are adjusted together.
         name: Names it in tables: `gc@layer4 - baseline`, `gc x psa`.
         plus: Labels of the arms that are added.
-        minus: Labels of those that are subtracted; for an interaction (AB - A) - (B - nothing)
-            these are A and B, and AB and nothing stand in `plus`.
+        minus: Labels of those that are subtracted; for an interaction (AB - A) - (B -
+            baseline) these are A and B, and AB and the baseline stand in `plus`.
     """
 
     family: str

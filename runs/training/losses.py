@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -27,7 +28,7 @@ def classification_loss(
     Raises:
         TrainError: If the number of weights is not that of the classes.
     """
-    weights = class_weights(train["class_weights"], data)
+    weights = class_weights(train["class_weights"], data, data.train.labels)
     return partial(
         cross_entropy,
         weight=None if weights is None else weights.to(device),
@@ -35,13 +36,17 @@ def classification_loss(
     )
 
 
-def class_weights(given: str | Sequence[float] | None, data: DataSet) -> Tensor | None:
+def class_weights(
+    given: str | Sequence[float] | None, data: DataSet, shown: NDArray[np.integer]
+) -> Tensor | None:
     """Return weights (K,) of the classes in the loss, or None where all weigh the same.
 
     Args:
-        given: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of the
-            N training images in class k, as in scikit-learn; a class without images weighs 0.
+        given: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of N
+            in class k, as in scikit-learn; a class without any weighs 0.
         data: Its training part is counted.
+        shown: The class of each training image, or of each pixel of a mask; others are not
+            counted.
 
     Raises:
         TrainError: If the number of weights is not that of the classes.
@@ -49,20 +54,9 @@ def class_weights(given: str | Sequence[float] | None, data: DataSet) -> Tensor 
     if given is None:
         return None
     if isinstance(given, str):
-        counts = np.bincount(data.train.labels, minlength=data.classes)
-        weights = len(data.train.labels) / (data.classes * np.maximum(counts, 1)) * (counts > 0)
+        counts = np.bincount(shown.ravel(), minlength=data.classes)[: data.classes]
+        weights = counts.sum() / (data.classes * np.maximum(counts, 1)) * (counts > 0)
         return torch.tensor(weights, dtype=torch.float32)
-    return check_class_weights(given, data)
-
-
-def check_class_weights(given: Sequence[float] | None, data: DataSet) -> Tensor | None:
-    """Return one weight per class as a tensor (K,), or None.
-
-    Raises:
-        TrainError: If the number of weights is not that of the classes.
-    """
-    if given is None:
-        return None
     if len(given) != data.classes:
         raise TrainError(
             f"train.class_weights: {len(given)} weights for {data.classes} classes "

@@ -18,14 +18,13 @@ same share of the image.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import IGNORED
-from attnsearch.runs.training.losses import check_class_weights
+from attnsearch.runs.training.losses import class_weights
 
 LOSSES = ("ce", "dice", "ce_dice", "focal")
 WINDOW = 31 / 352  # of the side
@@ -46,7 +45,8 @@ def mask_loss(train: Mapping[str, Any], data: DataSet, device: torch.device) -> 
         TrainError: If the number of class weights is not that of the classes.
     """
     name = train["loss"] or "ce_dice"
-    weights = pixel_weights(train["class_weights"], data)
+    assert data.train.masks is not None
+    weights = class_weights(train["class_weights"], data, data.train.masks.resized)
     weights = None if weights is None else weights.to(device)
     smoothing, boundary = train["label_smoothing"], train["boundary_weight"]
 
@@ -134,22 +134,3 @@ def border(target: Tensor, counted: Tensor, classes: int) -> Tensor:
     shares = F.avg_pool2d(torch.cat([own, present], 1), side, stride=1, padding=side // 2)
     same = shares.gather(1, target[:, None])[:, 0]
     return torch.where(counted, 1 - same / shares[:, -1].clamp(min=1e-9), 0)
-
-
-def pixel_weights(given: Any, data: DataSet) -> Tensor | None:
-    """Return weights (K,) of the classes, or None where all weigh the same.
-
-    Args:
-        given: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of the
-            N training pixels in class k; a class without pixels weighs 0.
-        data: Its training masks are counted.
-
-    Raises:
-        TrainError: If the number of weights is not that of the classes.
-    """
-    if not isinstance(given, str):
-        return check_class_weights(given, data)
-    assert data.train.masks is not None
-    counts = np.bincount(data.train.masks.resized.ravel(), minlength=IGNORED + 1)[: data.classes]
-    weights = counts.sum() / (data.classes * np.maximum(counts, 1)) * (counts > 0)
-    return torch.tensor(weights, dtype=torch.float32)

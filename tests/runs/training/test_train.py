@@ -330,13 +330,14 @@ def test_every_image_is_used_once_an_epoch() -> None:
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
     labels = np.array([0] * 5 + [1] * 20 + [2] * 11)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    found = class_weights("balanced", relabelled(labels))
+    found = class_weights("balanced", relabelled(labels), labels)
     assert found is not None
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 
 
 def test_balanced_weights_ignore_a_class_without_images() -> None:
-    found = class_weights("balanced", relabelled(np.array([0] * 6 + [2] * 6)))
+    labels = np.array([0] * 6 + [2] * 6)
+    found = class_weights("balanced", relabelled(labels), labels)
     assert found is not None
     assert found.tolist() == pytest.approx([2 / 3, 0, 2 / 3])
 

@@ -260,7 +260,7 @@ def arm_runs(ledger: Access, row: PlanRow) -> dict[str, list[TrialRow | None]]:
     with ledger.database.read() as connection:
         rows = read_places(connection, StudyRun.study_id == row.study_id)
         aside = _asides(connection, row)
-    places = {found.place: found for found in rows}
+    places = {trial.place: trial for trial in rows}
     repeats = list(enumerate(row.plan.repeats()))
     runs: dict[str, list[TrialRow | None]] = {}
     for arm in row.plan.arms:
@@ -291,20 +291,17 @@ def _set_aside(connection: Connection, old: PlanRow, new: Plan) -> None:
         for number, repeat in enumerate(old.plan.repeats()):
             if arms[arm.label] == arm.config and repeats[number : number + 1] == [repeat]:
                 continue
-            here = [
-                StudyRun.study_id == old.study_id,
-                StudyRun.role == role,
-                StudyRun.arm == name,
-                StudyRun.number == number,
-            ]
-            known = connection.execute(select(StudyRun.id, StudyRun.name).where(*here)).first()
-            if known is not None:
+            query = select(StudyRun.id, StudyRun.name).filter_by(
+                study_id=old.study_id, role=role, arm=name, number=number
+            )
+            place = connection.execute(query).first()
+            if place is not None:
                 change(
                     connection,
                     StudyRun,
-                    known.id,
+                    place.id,
                     arm=aside_name(name, old.id),
-                    name=f"{known.name[:230]} (plan {old.id})",
+                    name=f"{place.name[:230]} (plan {old.id})",
                     mirrored_revision=-1,
                 )
 
@@ -342,9 +339,9 @@ def _matching(
 ) -> TrialRow | None:
     """Find the run at the first of some places that has this fold and seed."""
     for name in names:
-        found = places.get((role, name, number))
-        if found is not None and (found.fold, found.seed) == (fold, seed):
-            return found
+        trial = places.get((role, name, number))
+        if trial is not None and (trial.fold, trial.seed) == (fold, seed):
+            return trial
     return None
 
 

@@ -14,7 +14,7 @@ _NARROWEST_LAST_COLUMN = 24
 
 
 def run_command(path: str, overrides: Sequence[str]) -> str:
-    """Return command that runs a space file with these `KEY=VALUE` overrides, ready to paste."""
+    """Return the command that runs a space file with `KEY=VALUE` overrides, ready to paste."""
     words = [word for override in overrides for word in ("--set", override)]
     return shlex.join(["attnsearch", "run", path, *words])
 

@@ -132,20 +132,20 @@ def outlook(
     return Outlook(tuple(acts), tuple(notes), tuple(_power(space, pilot)) if confirm else ())
 
 
-def outlook_text(found: Outlook) -> str:
+def outlook_text(prospect: Outlook) -> str:
     """Return the acts to come in words; nothing where there are none."""
-    if not found.acts and not found.notes:
+    if not prospect.acts and not prospect.notes:
         return ""
     out = ["Then, at most:"]
-    for act in found.acts:
+    for act in prospect.acts:
         what = f"{plural(act.arms, 'arm')}, {plural(act.runs, 'run')}"
         what = what if act.arms else f"{plural(act.runs, 'trial')} of its training settings"
-        told = f"{act.act}: {what}"
+        line = f"{act.act}: {what}"
         if act.seconds is not None:
-            told += f", about {duration(act.seconds)}"
-        out.append(paragraph(told, indent="  ", hanging="    "))
-    out += [paragraph(note, indent="  * ", hanging="    ") for note in found.notes]
-    out += [paragraph(line, indent="  ", hanging="    ") for line in found.power]
+            line += f", about {duration(act.seconds)}"
+        out.append(paragraph(line, indent="  ", hanging="    "))
+    out += [paragraph(note, indent="  * ", hanging="    ") for note in prospect.notes]
+    out += [paragraph(sentence, indent="  ", hanging="    ") for sentence in prospect.power]
     return "\n".join(out)
 
 
@@ -257,10 +257,10 @@ def _full(space: Space) -> dict[str, Any]:
             if space.forbidden(values()) is None:
                 break
             del chosen[group.decision.name]
-    found = values()
-    if space.forbidden(found) is not None:
+    fullest = values()
+    if space.forbidden(fullest) is not None:
         raise PlanError("what it does depends on the winner")
-    return space.resolve(found)
+    return space.resolve(fullest)
 
 
 def _power(space: Space, pilot: Pilot | None) -> list[str]:
@@ -278,18 +278,18 @@ def _power(space: Space, pilot: Pilot | None) -> list[str]:
     scale, unit = (100.0, "points") if is_share(metric) else (1.0, "units")
     counts = sorted({max(seeds, 2), 8} if seeds != 8 else {5, 8})
     if pilot is None:
-        found = [detectable(count, pair_sd(1.0), tests, alpha) for count in counts]
-        told = ", ".join(
+        sizes = [detectable(count, pair_sd(1.0), tests, alpha) for count in counts]
+        listed = ", ".join(
             f"with {count} seeds {size:.1f} times"
-            for count, size in zip(counts, found, strict=True)
+            for count, size in zip(counts, sizes, strict=True)
         )
         return [
-            f"power: you detect differences of so many times the spread between seeds: {told} (80 "
-            f"% power, {plural(tests, 'test')} in the family, pairs taken as uncorrelated); the "
-            "spread is not known, since the ledger has no confirmed runs on this data"
+            f"power: you detect differences of so many times the spread between seeds: {listed} "
+            f"(80 % power, {plural(tests, 'test')} in the family, pairs taken as uncorrelated); "
+            "the spread is not known, since the ledger has no confirmed runs on this data"
         ]
     spread = pilot.spread
-    said = [
+    sentences = [
         f"power: {power_sentence(spread, counts, pilot.correlation, tests, alpha, scale, unit)} "
         f"({metric}, 80 % power, {plural(tests, 'test')} in the family; spread and correlation "
         f"{pilot.correlation:.2f} from {pilot.runs} confirmed runs of {pilot.arms} arms)"
@@ -300,8 +300,8 @@ def _power(space: Space, pilot: Pilot | None) -> list[str]:
         have = achieved_power(seeds, wanted, sd, tests, alpha)
         needed = seeds_needed(wanted, sd, tests, alpha, _WANTED_POWER)
         enough = f"{needed} seeds give 80 %" if needed else "100 seeds do not give 80 %"
-        said.append(
+        sentences.append(
             f"smallest_effect, {wanted * scale:g} {unit}, is found by {seeds} seeds with a power "
             f"of {100 * have:.0f} %; {enough}"
         )
-    return said
+    return sentences

@@ -46,13 +46,13 @@ def barred(space: Space) -> list[Barred]:
     and its constructor's defaults for the rest. The network is the default one.
     """
     host = space.host(space.defaults())
-    found: list[Barred] = []
+    entries: list[Barred] = []
     for path, members in itertools.groupby(space.groups, key=lambda group: group.path):
         groups = list(members)
         entry = int(path[1])
         at = str(space.document["insert"][entry]["at"])
-        found += _entry(space, host, entry, at, groups)
-    return found
+        entries += _entry(space, host, entry, at, groups)
+    return entries
 
 
 def first_params(option: Option) -> dict[str, Any]:
@@ -60,15 +60,15 @@ def first_params(option: Option) -> dict[str, Any]:
     return option.params({item.name: item.default() for item in option.decisions})
 
 
-def barred_text(found: Sequence[Barred]) -> str:
+def barred_text(entries: Sequence[Barred]) -> str:
     """Return the list for people, empty where every block can stand everywhere."""
-    if not found:
+    if not entries:
         return ""
     out = [
         "Blocks of the table that cannot stand at an entry's sites "
         "(as the file sets them, else with their defaults):"
     ]
-    for (_, at, count), members in itertools.groupby(found, lambda b: (b.entry, b.at, b.of)):
+    for (_, at, count), members in itertools.groupby(entries, lambda b: (b.entry, b.at, b.of)):
         out.append(f"  {at} ({plural(count, 'site')}):")
         for item in members:
             text = f"{', '.join(item.blocks)} at {item.where}: {item.reason}"
@@ -76,12 +76,12 @@ def barred_text(found: Sequence[Barred]) -> str:
     return "\n".join(out)
 
 
-def fits_text(found: Sequence[Fit]) -> str:
+def fits_text(tried: Sequence[Fit]) -> str:
     """Return one table for each group of sites, its blocks side by side."""
-    if not found:
+    if not tried:
         return ""
     out = ["Every block at every site (tried on networks without numbers):"]
-    for group, members in itertools.groupby(found, key=lambda fit: fit.group):
+    for group, members in itertools.groupby(tried, key=lambda fit: fit.group):
         cells = {(fit.site, fit.block): fit for fit in members}
         blocks = list(dict.fromkeys(block for _, block in cells))
         sites = list(dict.fromkeys(site for site, _ in cells))

@@ -103,7 +103,7 @@ def examples(space: Space, images: Images) -> list[Example]:
 
 def fits(space: Space, images: Images) -> list[Fit]:
     """Try every block at every site where it may stand, with all its hyperparameters."""
-    found = []
+    tries = []
     hosts = [space.host(host) for host in _hosts(space)]
     for group in space.groups:
         for option in group.options.values():
@@ -121,8 +121,8 @@ def fits(space: Space, images: Images) -> list[Fit]:
                 tried = len(hosts) * len(settings)
                 fitting = tried - len(faults)
                 reason = faults[0] if faults else None
-                found.append(Fit(group.name, option.block, site.name, tried, fitting, reason))
-    return found
+                tries.append(Fit(group.name, option.block, site.name, tried, fitting, reason))
+    return tries
 
 
 def values_text(decision: Decision) -> str:
@@ -160,18 +160,18 @@ def _example(space: Space, which: str, values: Mapping[str, Any], images: Images
 
 def _extremes(space: Space, images: Images) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return decisions of the networks with the fewest and the most parameters."""
-    found: list[list[tuple[float, dict[str, Any]]]] = [[], []]
+    ends: list[list[tuple[float, dict[str, Any]]]] = [[], []]
     for host in _hosts(space):
         base = {**space.defaults(), **host}
         network = space.resolve(base)["network"]
         size = _host_params(space.document["task"], network, images)
         places = {site.name: site for site in network_sites(network, images.size)}
         groups = [added for group in space.groups if (added := list(_added(group, places)))]
-        for sign, ends in zip((1, -1), found, strict=True):
-            ends.append(_least(space, base, groups, sign, size))
+        for sign, side in zip((1, -1), ends, strict=True):
+            side.append(_least(space, base, groups, sign, size))
     return (
-        min(found[0], key=lambda end: end[0])[1],
-        min(found[1], key=lambda end: end[0])[1],
+        min(ends[0], key=lambda end: end[0])[1],
+        min(ends[1], key=lambda end: end[0])[1],
     )
 
 

@@ -13,7 +13,7 @@ def predict_text(
     probabilities: bool = False,
     overlays: bool = False,
 ) -> tuple[str, bool]:
-    """Apply an export to images and says what was written, and whether all could be read.
+    """Apply an export to images and say what was written, and whether all could be read.
 
     Raises:
         AttnsearchError: As `attnsearch.runs.exports.predict.predict_images`.
@@ -21,11 +21,11 @@ def predict_text(
     from attnsearch.runs.exports import predict_images
 
     done = predict_images(export, images, folder, probabilities=probabilities, overlays=overlays)
-    return _told(done.images, done.files, done.faults, done.notes, folder)
+    return _outcome(done.images, done.files, done.faults, done.notes, folder)
 
 
 def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, bool]:
-    """Draw what an export sees in images and says what was written, and whether all could be.
+    """Draw what an export sees in images and say what was written, and whether all could be.
 
     Raises:
         AttnsearchError: As `attnsearch.runs.exports.explain.explain_images`.
@@ -33,10 +33,10 @@ def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, 
     from attnsearch.runs.exports import explain_images
 
     done = explain_images(export, images, folder)
-    return _told(done.images, done.files, done.faults, done.notes, folder)
+    return _outcome(done.images, done.files, done.faults, done.notes, folder)
 
 
-def _told(
+def _outcome(
     count: int, files: Sequence[str], faults: Sequence[str], notes: Sequence[str], folder: str
 ) -> tuple[str, bool]:
     out = [f"Wrote {', '.join(files)} of {plural(count, 'image')} to {folder}."] if files else []

@@ -48,13 +48,13 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
     """
     metric = plan.plan.metric
     columns = [f"val_{metric}"]
-    found = arm_rows(plan.plan, rows)
+    runs_of = arm_rows(plan.plan, rows)
     if plan.plan.part == "test" and plan.state == PlanState.FINISHED:
         columns.append(f"test_{metric}")
     headers = ["arm", *(word for name in columns for word in (name, "sd")), "n", "note"]
     out = []
     for arm in plan.plan.arms:
-        runs = found[arm.label]
+        runs = runs_of[arm.label]
         cells: list[Any] = [arm.label]
         for name in columns:
             mean, sd, _ = _moments(runs, name)
@@ -75,10 +75,10 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
 
 def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
     """Return a plan with its arms as plain values, for JSON."""
-    found = arm_rows(plan.plan, rows)
+    runs_of = arm_rows(plan.plan, rows)
     arms = []
     for arm in plan.plan.arms:
-        runs = [run for run in found[arm.label] if run is not None]
+        runs = [run for run in runs_of[arm.label] if run is not None]
         names = sorted({name for run in runs for name in run.metrics if _is_score(name)})
         arms.append(
             {

@@ -107,8 +107,8 @@ def _rules_text(broken: Mapping[str, str], required: Sequence[str]) -> str:
 def paper(block: type[nn.Module]) -> str | None:
     """Return the first link in the header of the block's module, without its `https://`."""
     header = inspect.getdoc(sys.modules[block.__module__]) or ""
-    found = re.search(r"https?://([^\s,;)]+)", header)
-    return found[1].rstrip(".") if found else None
+    link = re.search(r"https?://([^\s,;)]+)", header)
+    return link[1].rstrip(".") if link else None
 
 
 def _places(block: type[nn.Module]) -> list[str]:

@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -50,12 +49,7 @@ class PlainProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
     def study_started(self, study: StudyInfo) -> None:
@@ -79,14 +73,14 @@ class PlainProgress:
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Say how it ended, and how many have."""
         self._done += end.state != State.INTERRUPTED
-        told = describe_end(trial, end, self.study, self._act)
+        outcome = describe_end(trial, end, self.study, self._act)
         if trial.act:
             of = f" of {self._act.runs}" if self._act and self._act.runs else ""
             state = "" if end.state == State.FINISHED else f" {end.state}"
-            self._say(f"{trial.act} {self._done}{of}{state}: {told}")
+            self._say(f"{trial.act} {self._done}{of}{state}: {outcome}")
             return
         of = f" of {self.study.trials}" if self.study else ""
-        self._say(f"trial {trial.number:03d} {end.state}: {told} ({self._done}{of})")
+        self._say(f"trial {trial.number:03d} {end.state}: {outcome} ({self._done}{of})")
 
     def note(self, text: str) -> None:
         """Repeat the note."""
@@ -136,23 +130,18 @@ class LiveProgress:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with _terminal_may_go():
             self._live.stop()
 
     def study_started(self, study: StudyInfo) -> None:
-        """Say what is going to happen, and begins to count."""
+        """Say what is going to happen, and begin to count."""
         with self._lock:
             self.study, self._before, self._begin = study, study.done, time.monotonic()
         self._say(Text(describe_study(study)))
 
     def act_started(self, act: ActInfo) -> None:
-        """Say what the act is going to do, and counts anew."""
+        """Say what the act is going to do, and count anew."""
         with self._lock:
             self._act, self._before, self._begin = act, act.done, time.monotonic()
             self._counts = dict.fromkeys(_STYLES, 0)
@@ -172,7 +161,7 @@ class LiveProgress:
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Turn the row into a line above the table."""
-        told = describe_end(trial, end, self.study, self._act)
+        outcome = describe_end(trial, end, self.study, self._act)
         with self._lock:
             self._running.pop(trial.number, None)
             if end.state in self._counts:
@@ -184,7 +173,7 @@ class LiveProgress:
         line.add_column(min_width=3)
         line.add_column(min_width=max(map(len, _STYLES)), style=_STYLES.get(end.state, ""))
         line.add_column(style="bold" if end.best else "", overflow="fold")
-        line.add_row(f"{trial.number:03d}", end.state, told)
+        line.add_row(f"{trial.number:03d}", end.state, outcome)
         self._say(line)
 
     def note(self, text: str) -> None:
@@ -192,7 +181,7 @@ class LiveProgress:
         self._say(Text(text, style="yellow"))
 
     def study_ended(self, end: StudyEnd) -> None:
-        """Take the table away and says why the session is over."""
+        """Take the table away and say why the session is over."""
         with self._lock:
             self._running.clear()
         with _terminal_may_go():
@@ -229,13 +218,13 @@ class LiveProgress:
         elapsed = time.monotonic() - self._begin
         total = self._act.runs if self._act else study.trials
         what = f"{self._act.name} runs" if self._act else "trials"
-        told = [f"{done}/{total} {what}" if total else f"{done} {what}"]
-        told += [f"{count} {state}" for state, count in self._counts.items() if count]
-        told.append(f"{_clock(elapsed)} elapsed")
+        parts = [f"{done}/{total} {what}" if total else f"{done} {what}"]
+        parts += [f"{count} {state}" for state, count in self._counts.items() if count]
+        parts.append(f"{_clock(elapsed)} elapsed")
         left = self._seconds_left(total, done, elapsed)
         if left is not None:
-            told.append(f"about {_clock(left)} left")
-        line = Text("  ".join(told), no_wrap=True, overflow="ellipsis")
+            parts.append(f"about {_clock(left)} left")
+        line = Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
         if narrow:
             return line
         grid = Table.grid(padding=(0, 2))
@@ -259,13 +248,13 @@ class LiveProgress:
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for number, (trial, epoch, value) in sorted(self._running.items()):
             bar = [] if narrow else [_bar(epoch, trial.epochs, 12)]
-            told = f"{epoch}/{trial.epochs}"
-            grid.add_row(f"{number:03d}", *bar, told, score(value), trial.label)
+            reached = f"{epoch}/{trial.epochs}"
+            grid.add_row(f"{number:03d}", *bar, reached, score(value), trial.label)
         return grid
 
 
 def open_progress() -> PlainProgress | LiveProgress:
-    """Return live table where standard error is a terminal that can draw it, else plain lines."""
+    """Return a live table where standard error is a terminal that draws it, else plain lines."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty():
         return LiveProgress(console)
@@ -294,17 +283,13 @@ def describe_end(
     """Return what came out of a trial; its number and state stand before it."""
     objectives = study.objectives if study else {}
     parts = []
-    if act is not None and act.metrics and trial.act:
-        parts += [
-            f"{name} {score(end.metrics[name])}" for name in act.metrics if name in end.metrics
-        ]
-    elif end.scores is not None:
+    of_plan = act is not None and act.metrics and trial.act
+    if end.scores is not None and not of_plan:
         parts.append(_scores(end, study))
-    elif end.state == State.STOPPED:
+    elif of_plan or end.state == State.STOPPED:
         # An early stop has no score, but where it stood is why it was stopped.
-        parts += [
-            f"{name} {score(end.metrics[name])}" for name in objectives if name in end.metrics
-        ]
+        names = act.metrics if act and of_plan else objectives
+        parts += [f"{name} {score(end.metrics[name])}" for name in names if name in end.metrics]
     if "params" in end.costs and "params" not in objectives and end.state != State.FAILED:
         parts.append(f"{quantity(end.costs['params'])} params")
     if end.reused:
@@ -313,13 +298,13 @@ def describe_end(
         parts.append(duration(end.seconds))
     if end.best:
         parts.append("best so far" if len(objectives) < 2 else "on the Pareto front")
-    told = trial.label
+    line = trial.label
     if parts:
-        told += ": " + ", ".join(parts)
+        line += ": " + ", ".join(parts)
     if end.reason:
         # The first line names the reason; `attnsearch show` prints all of it.
-        told += ": " + end.reason.strip().splitlines()[0]
-    return told
+        line += ": " + end.reason.strip().splitlines()[0]
+    return line
 
 
 def _scores(end: TrialEnd, study: StudyInfo | None) -> str:

@@ -31,7 +31,7 @@ class NoSuchTrial(AttnsearchError):
 
 @contextmanager
 def open_ledger() -> Iterator[Ledger]:
-    """The ledger of the current folder, or of ATTNSEARCH_LEDGER, for reading.
+    """Open the ledger of the current folder, or of ATTNSEARCH_LEDGER, for reading.
 
     Raises:
         LedgerError: There is none.

@@ -49,15 +49,15 @@ def sites_text(
     Raises:
         SiteError: There is no such network, or it cannot take images of this size.
     """
-    found = find_backbone(backbone)
+    host = find_backbone(backbone)
     if image_size is None:
-        image_size = found.usual_size
-    stem = stem or found.stems[0]
-    found.check_size((image_size, image_size), stem)
+        image_size = host.usual_size
+    stem = stem or host.stems[0]
+    host.check_size((image_size, image_size), stem)
     places = backbone_sites(backbone, stem, width, image_size, decoder)
     title = (
-        f"{backbone}: {len(places)} sites in {len(found.depths)} stages of "
-        f"{', '.join(map(str, found.depths))} {found.block.name} blocks; "
+        f"{backbone}: {len(places)} sites in {len(host.depths)} stages of "
+        f"{', '.join(map(str, host.depths))} {host.block.name} blocks; "
         f"stem {stem}, width {width:g}, image size {image_size}"
         + (f", decoder {decoder}" if decoder else "")
     )
@@ -66,7 +66,7 @@ def sites_text(
     out += ["", "What the names mean (N a stage from 1, K a block from 0):"]
     out.append(table([], [(_FORMS[kind], _KINDS[kind]) for kind in kinds], indent="  "))
     out += ["", "Patterns, as `at:` takes them:"]
-    out.append(table([], _pattern_rows(places, len(found.depths)), indent="  "))
+    out.append(table([], _pattern_rows(places, len(host.depths)), indent="  "))
     out += [
         "",
         paragraph(

@@ -75,13 +75,21 @@ class Objectives:
         """
         if state == State.FINISHED and scores is None:
             state = State.FAILED  # the objective is not a number
-        followed = self.followed or ""
-        curve = [
-            (int(metrics["epoch"]), float(metrics[followed]))
-            for metrics in epochs
-            if followed in metrics and math.isfinite(metrics[followed])
-        ]
+        curve = [(epoch, value) for epoch, value in self.curve(epochs) if math.isfinite(value)]
         return Told(state, curve, scores, constraints)
+
+    def curve(self, epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, float]]:
+        """Return (epoch, value) of the objective that early stopping follows, where measured.
+
+        Args:
+            epochs: Metrics by epoch, with the epoch's number as `epoch`.
+        """
+        name = self.followed or ""
+        return [
+            (int(metrics["epoch"]), float(metrics[name]))
+            for metrics in epochs
+            if name in metrics and not math.isnan(metrics[name])
+        ]
 
     def _dominates(self, one: tuple[float, ...], other: tuple[float, ...]) -> bool:
         signs = [1 if self.directions[name] == "max" else -1 for name in self.names]

@@ -78,9 +78,9 @@ class Acts:
         """A worker begins with it."""
         self._open[job.id].started(job)
 
-    def reported(self, job: Job, report: Report) -> None:
-        """A step was done."""
-        self._open[job.id].reported(job, report)
+    def reported(self, job: Job, report: Report) -> bool:
+        """Record a step; return whether the job is to be stopped early."""
+        return self._open[job.id].reported(job, report)
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """It ended."""
@@ -177,9 +177,10 @@ class PlanRuns:
         """A worker begins with a run."""
         self._records.started(self._running[job.id])
 
-    def reported(self, job: Job, report: Report) -> None:
-        """An epoch was trained."""
+    def reported(self, job: Job, report: Report) -> bool:
+        """Record an epoch; no run of a plan is stopped early."""
         self._records.epoch(self._running[job.id], report)
+        return False
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A run ended."""
@@ -339,14 +340,15 @@ class TestRuns:
     def started(self, job: Job) -> None:
         """A worker begins."""
 
-    def reported(self, job: Job, report: Report) -> None:
-        """A network was evaluated."""
+    def reported(self, job: Job, report: Report) -> bool:
+        """Record what one network scored; the others of the job follow."""
         run_id = report.evaluated
         assert run_id is not None
         ((_, predictions),) = report.predictions.items()
         self._work.store(run_id, report.metrics, predictions)
         self._done.add(run_id)
         self._progress.trial_ended(self._info[run_id], TrialEnd(State.FINISHED, report.metrics))
+        return False
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A job ended; what it left is tried again, but for the network at which it failed."""

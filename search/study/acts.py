@@ -285,7 +285,6 @@ class StudyActs:
             stage.note(f"{act}: {message}")
         if runs.left:
             stage.progress.act_started(self._announced(runs, act))
-        stage.explorers.begin(act)
         yield runs
         if row.state == PlanState.PLANNED:
             stage.ledger.set_plan_state(row.id, PlanState.MEASURED)
@@ -351,7 +350,6 @@ class StudyActs:
             )
             metrics = (f"test_{plan.metric}",)
             stage.progress.act_started(ActInfo(work.act, len(wanted), 0, text, metrics))
-            stage.explorers.begin(work.act)
             yield TestRuns(work, stage.progress)
         unscored = len(work.failed) + without
         if unscored:

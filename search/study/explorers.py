@@ -1,5 +1,6 @@
 """Makes what explores: the study's space, and the training settings of one network."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +9,12 @@ from attnsearch.search.propose import Objectives, Proposals
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.exploring import Explorer
 from attnsearch.search.study.records import Records
+from attnsearch.search.workers import Curve, should_stop
 from attnsearch.spaces import Space
 
 
 class Explorers:
     """The explorers of one session, each with a sampler and a scheduler as the space says.
-
-    A scheduler is made only once Ray is loaded, see `schedulers`.
 
     Args:
         space: The study's space.
@@ -41,8 +41,6 @@ class Explorers:
         self._progress = progress
         self._key = key
         self._trials = trials
-        self._begun: list[tuple[str, Explorer | None]] = []
-        self._per_act: Any = None
         plain = space.plain()
         first = [plain] if plain is not None else []
         first += [space.defaults()] if space.prior() else []
@@ -55,7 +53,7 @@ class Explorers:
             records: Where everything is written down.
             past: The study's runs so far.
         """
-        explorer = Explorer(
+        return Explorer(
             self._space,
             self.proposals,
             records,
@@ -65,9 +63,8 @@ class Explorers:
             [row for row in past if row.arm is None or row.role == Role.BASELINE],
             trials=self._trials,
             baseline=self._baseline(),
+            stops=self._stopping(),
         )
-        self.begin("", explorer)
-        return explorer
 
     def tuning(
         self, space: Space, records: Records, past: Sequence[TrialRow], arm: str, act: str
@@ -81,7 +78,7 @@ class Explorers:
             arm: Whose settings they are.
             act: The act's name.
         """
-        explorer = Explorer(
+        return Explorer(
             space,
             self._proposals(space, [space.defaults()] if space.prior() else []),
             records,
@@ -93,43 +90,20 @@ class Explorers:
             role=Role.TUNING,
             arm=arm,
             act=act,
+            stops=self._stopping(),
         )
-        self.begin(act, explorer)
-        return explorer
 
-    def begin(self, act: str, explorer: Explorer | None = None) -> None:
-        """An act begins: an explorer's, or one whose runs are never stopped early."""
-        self._begun.append((act, explorer))
-        if self._per_act is not None:
-            self.schedulers()
-
-    def schedulers(self) -> Any:
-        """Return the schedulers of the acts so far and of those to come; loads Ray."""
-        from attnsearch.search.workers import PerAct
-
-        if self._per_act is None:
-            self._per_act = PerAct()
-        while self._begun:
-            act, explorer = self._begun.pop(0)
-            scheduler = None
-            if explorer is not None:
-                scheduler = self._scheduler(explorer)
-                explorer.teach(scheduler)
-            self._per_act.begin(act, scheduler)
-        return self._per_act
-
-    def _scheduler(self, explorer: Explorer) -> Any:
-        from attnsearch.search.workers import make_scheduler
-
-        def more_to_come() -> bool:
-            return not explorer.exhausted()
-
-        epochs = self._space.document["train"]["epochs"]
+    def _stopping(self) -> Callable[[int, Mapping[int, Curve]], bool] | None:
+        """Return the rule of early stopping; None where there is nothing to follow."""
         followed = self._objectives.followed
         if followed is None or not self._space.decisions:
-            return make_scheduler("none", "", "max", epochs, more_to_come)
-        direction = self._objectives.directions[followed]
-        return make_scheduler(self._search["scheduler"], followed, direction, epochs, more_to_come)
+            return None
+        return functools.partial(
+            should_stop,
+            self._search["scheduler"],
+            goal=self._objectives.directions[followed],
+            epochs=self._space.document["train"]["epochs"],
+        )
 
     def _proposals(self, space: Space, first: Sequence[dict[str, Any]]) -> Proposals:
         return Proposals(

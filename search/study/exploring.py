@@ -16,7 +16,7 @@ from attnsearch.runs.words import value_text
 from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.records import Entry, Records
-from attnsearch.search.workers import LOST, Curve, EarlyStopping, Job, Outcome, Report, excess
+from attnsearch.search.workers import LOST, Curve, Job, Outcome, Report, excess
 from attnsearch.spaces import Space
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random
@@ -49,6 +49,8 @@ class Explorer:
             searched.
         arm: The arm whose settings are tuned; None for a study's trials.
         act: The act's name; empty for a study's exploring.
+        stops: Says from a trial's number and the curves of all whether it is stopped early;
+            None stops none.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Explorer:
         role: Role = Role.TRIAL,
         arm: str | None = None,
         act: str = "",
+        stops: Callable[[int, Mapping[int, Curve]], bool] | None = None,
     ) -> None:
         self._role, self._arm, self._act = role, arm, act
         self._space = space
@@ -74,8 +77,8 @@ class Explorer:
         self._objectives = objectives
         self._progress = progress
         self._key = key
-        self._scheduler: EarlyStopping | None = None
-        self._lessons: list[tuple[Curve, bool]] = []
+        self._stops = stops
+        self._curves: dict[int, Curve] = {}  # by trial number, as `stops` takes them
         self._budget = trials
         limits = space.document.get("limits") or {}
         self._limits = {name: float(limit) for name, limit in limits.items() if limit is not None}
@@ -108,11 +111,6 @@ class Explorer:
     def ended_early(self) -> str | None:
         """Why the search ended before its budget was spent, if it did."""
         return self._over
-
-    def teach(self, scheduler: EarlyStopping) -> None:
-        """Tell a scheduler of the trials that it does not see, so far and from now on."""
-        self._scheduler = scheduler
-        self._teach()
 
     def anything_to_train(self) -> bool:
         """Tell whether there is a job, then kept for `next_job`, or may be one later."""
@@ -147,9 +145,18 @@ class Explorer:
         """A worker begins with a trial."""
         self._records.started(self._running[job.id])
 
-    def reported(self, job: Job, report: Report) -> None:
-        """An epoch was trained."""
-        self._records.epoch(self._running[job.id], report)
+    def reported(self, job: Job, report: Report) -> bool:
+        """Record an epoch; return whether the trial is to be stopped early."""
+        entry = self._running[job.id]
+        self._records.epoch(entry, report)
+        self._follow(entry, entry.curve)
+        measured = report.epoch in self._curves[_place(entry)]
+        return (
+            self._stops is not None
+            and measured
+            and not job.protected
+            and self._stops(_place(entry), self._curves)
+        )
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """A trial ended; Optuna is told, and those that waited for the same config."""
@@ -180,6 +187,8 @@ class Explorer:
     def _adopt(self, past: Sequence[TrialRow]) -> None:
         """Take over the trials of earlier sessions, in the order of their proposals."""
         for row in past:
+            if _done(row):
+                self._follow(row, row.epochs)
             if row.role == Role.BASELINE:
                 continue
             note = row.proposal
@@ -199,7 +208,6 @@ class Explorer:
             self._told[row.key] = told
             self._records.known(row.number, row)
             self.ended_before += 1
-            self._lessons.append((row.epochs, row.state == State.FINISHED))
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Take over a proposal that was passed over."""
@@ -211,9 +219,9 @@ class Explorer:
         if told is None:
             self._same[key or ""].append(number)
 
-    def _teach(self) -> None:
-        while self._scheduler is not None and self._lessons:
-            self._scheduler.learn(*self._lessons.pop(0))
+    def _follow(self, trial: Entry | TrialRow, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Take in the curve of a trial as it stands."""
+        self._curves[_place(trial)] = dict(self._objectives.curve(epochs))
 
     def _register(self, entry: Entry) -> None:
         assert entry.asked is not None
@@ -249,6 +257,7 @@ class Explorer:
             return None
         self._running[claim.run_id] = entry
         entry.curve.clear()
+        self._curves.pop(_place(entry), None)
         return Job(
             id=claim.run_id,
             config=entry.config,
@@ -261,10 +270,9 @@ class Explorer:
 
     def _take_over(self, entry: Entry, run: RunRow) -> None:
         self._records.took_over(entry, run)
+        self._follow(entry, run.epochs)
         if entry.role == Role.BASELINE:
             return
-        self._lessons.append((run.epochs, True))
-        self._teach()
         self._tell(entry, self._told_of(run))
 
     def _tell(self, entry: Entry, told: Told) -> None:
@@ -375,3 +383,8 @@ class Explorer:
 
 def _done(row: TrialRow) -> bool:
     return row.state.ended
+
+
+def _place(trial: Entry | TrialRow) -> int:
+    """Return a trial's number; -1 for the baseline beside the search."""
+    return -1 if trial.role == Role.BASELINE else trial.number

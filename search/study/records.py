@@ -235,7 +235,7 @@ class Records:
         )
 
     def started(self, entry: Entry) -> None:
-        """A worker begins with a trial, or goes on with one that was paused."""
+        """Tell that a worker begins with a trial; once, though it may have to begin anew."""
         self._mirror.prepare()
         if not entry.started and entry.role != Role.BASELINE:
             self._progress.trial_started(entry.info)

@@ -26,7 +26,7 @@ from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import StudyResult, outcome_text
 from attnsearch.search.study.records import LateMirror
 from attnsearch.search.study.stage import Stage, dataset_name
-from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
+from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import BUILT_IN
 
@@ -222,7 +222,6 @@ class Session:
                     self.datasets,
                     need=self.need,
                     workers=running.workers,
-                    scheduler=self.explorers.schedulers(),
                     folders=[str(self.space.path.absolute().parent)],
                     stop=self._stop,
                 )
@@ -332,11 +331,6 @@ class Session:
     ) -> Cluster:
         running = stack.enter_context(running_cluster(self.need, self._most_jobs(), meanwhile))
         self._check_not_stopped()
-        if running.nodes > 1 and scheduler_name(self.search["scheduler"]) == "hyperband":
-            raise ClusterError(
-                "search.scheduler: hyperband pauses trials on the disk of one machine, and this "
-                f"cluster has {running.nodes}; use asha"
-            )
         return running
 
     def _wait(self, loading: Future[tuple[DataSet, dict[str, Any]]]) -> Any:

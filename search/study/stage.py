@@ -32,7 +32,7 @@ class Stage:
         datasets: By name: `data`, which exploring trains on, and `fold 0`, ... where there are
             folds.
         key: Gives the run key of a config with its fold and seed.
-        explorers: Makes what explores, and is told which act begins.
+        explorers: Makes what explores.
         note: Tells the user something, now and at the end.
         workers: How many jobs run side by side, as far as is known.
     """

@@ -1,14 +1,14 @@
 """The bridge to Ray: jobs run side by side on a machine or a cluster.
 
-job             One training as it travels: a job to a worker, its reports back, its outcome to the
-                records
-cluster         Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names
-executor        Executes jobs side by side on Ray Tune, whatever decides which jobs those are
-worker          The worker: trains one job after the other in a process that stays warm
-searcher        The two ends of Ray Tune that face us: where its trials come from, and what it says
-                of them
-stopping        Early stopping: Ray Tune's schedulers, with what they lack here
-early_stopping  What the search needs to know of early stopping without loading Ray
+job          One training as it travels: a job to a worker, its reports back, its outcome to the
+             records
+cluster      Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names
+executor     Executes jobs side by side on Ray Tune, whatever decides which jobs those are
+worker       The worker: trains one job after the other in a process that stays warm
+searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of
+             them
+stopping     Early stopping: which of the trials that run are not worth their full schedule
+ray_private  Every reach into Ray's private parts
 """
 
 from typing import TYPE_CHECKING
@@ -23,17 +23,8 @@ if TYPE_CHECKING:
         running_cluster,
         trials_here,
     )
-    from attnsearch.search.workers.early_stopping import Curve, EarlyStopping, scheduler_name
     from attnsearch.search.workers.executor import execute
-    from attnsearch.search.workers.job import (
-        LOST,
-        Evaluation,
-        Job,
-        Jobs,
-        Outcome,
-        Report,
-        excess,
-    )
-    from attnsearch.search.workers.stopping import PerAct, make_scheduler
+    from attnsearch.search.workers.job import LOST, Evaluation, Job, Jobs, Outcome, Report, excess
+    from attnsearch.search.workers.stopping import SCHEDULERS, Curve, scheduler_name, should_stop
 
 face(__name__)

@@ -8,9 +8,7 @@ helper thread would take Ray down when it ends.
 
 import contextlib
 import fcntl
-import functools
 import gc
-import inspect
 import logging
 import os
 import shutil
@@ -26,6 +24,7 @@ import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.machine import available_cpus, gpu_count
+from attnsearch.search.workers.ray_private import few_processes, ray_processes
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
@@ -116,7 +115,7 @@ class Cluster:
 def running_cluster(
     need: Need, most: int, meanwhile: Callable[[], None] = lambda: None
 ) -> Iterator[Cluster]:
-    """Ray, running for as long as the context is open.
+    """Run Ray for as long as the context is open.
 
     A Ray that the process has connected to before is used and left running.
 
@@ -130,7 +129,7 @@ def running_cluster(
         ClusterError: If Ray cannot be started or reached, or not even one trial fits.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment(SETTINGS))
+        stack.enter_context(environment(SETTINGS))
         joined = os.environ.get("RAY_ADDRESS")
         folder = stack.enter_context(temporary_folder())
         import ray
@@ -148,7 +147,7 @@ def running_cluster(
             # and has them import torch before they are needed, which are then just enough.
             workers = min(trials_here(need), most)
             warm = {"OMP_NUM_THREADS": str(need.threads), "RAY_preload_python_modules": WORKER}
-            stack.enter_context(_environment(warm))
+            stack.enter_context(environment(warm))
             stack.callback(_shut_down)
             _init(
                 "started here",
@@ -198,7 +197,7 @@ def _too_little(need: Need, have: str) -> ClusterError:
 
 
 def _init(done: str, **options: Any) -> None:
-    """Start or joins Ray, whose processes then leave SIGTERM and SIGHUP to this one.
+    """Start or join Ray, whose processes then leave SIGTERM and SIGHUP to this one.
 
     Batch systems, `timeout` and closing terminals send these to all processes at once. With its
     services gone, Ray ends the driver a minute later, whatever that is doing.
@@ -208,7 +207,7 @@ def _init(done: str, **options: Any) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
-        with _few_processes():
+        with few_processes():
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         hint = ""
@@ -224,39 +223,15 @@ def _init(done: str, **options: Any) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-@contextlib.contextmanager
-def _few_processes() -> Iterator[None]:
-    """Leave out of a local Ray what it has no use for here: log monitor and autoscaler.
-
-    `ray.init` has no options for it. Each takes half a second of a core to start and 50 MB. A Ray
-    that has other inner parts starts them.
-    """
-    unneeded = {"no_monitor": True, "include_log_monitor": False}
-    known: Mapping[str, Any] = {}
-    with contextlib.suppress(ImportError, AttributeError, ValueError):
-        from ray._private import parameter
-
-        before = parameter.RayParams
-        known = inspect.signature(before).parameters
-    if not set(unneeded) <= set(known):
-        yield
-        return
-    parameter.RayParams = functools.partial(before, **unneeded)
-    try:
-        yield
-    finally:
-        parameter.RayParams = before
-
-
 def _shut_down() -> None:
-    """Leave Ray, and ends what was started here of it, at once.
+    """Leave Ray, and end what was started here of it, at once.
 
     A collection of garbage in another thread meanwhile may free a reference to what Ray has just
     closed, and then Ray ends the process. So the garbage is collected before, and none after.
     """
     import ray
 
-    family = _ray_processes()
+    family = ray_processes()
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -272,31 +247,9 @@ def _shut_down() -> None:
     psutil.wait_procs(family, timeout=5)
 
 
-def _ray_processes() -> list[psutil.Process]:
-    """Return processes that `ray.init` started and their descendants, to be killed without ado.
-
-    None where Ray has other inner parts than it had: then it ends them itself, more slowly.
-    """
-    found = []
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray._private import worker
-
-        node = worker._global_node
-        if node is None:
-            return []
-        for infos in node.all_processes.values():
-            for info in infos:
-                with contextlib.suppress(psutil.Error):
-                    process = psutil.Process(info.process.pid)
-                    found += [process, *process.children(recursive=True)]
-        kill = node.kill_all_processes
-        # By default each is asked first and given a second; they do not hear it.
-        node.kill_all_processes = lambda **options: kill(**{**options, "allow_graceful": False})
-    return found
-
-
 @contextlib.contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for as long as the context is open."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -311,7 +264,7 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray's and Tune's loggers say nothing: what matters is recorded or raised."""
+    """Silence Ray's and Tune's loggers: what matters is recorded or raised."""
     logger = logging.getLogger("ray")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -323,7 +276,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is removed at the end; what killed processes left behind is removed now.
+    """Make a folder that is removed at the end; remove those that killed processes left behind.
 
     A folder is in use for as long as somebody holds the lock on its file, which the system
     releases however the process ends.

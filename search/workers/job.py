@@ -46,7 +46,7 @@ class Job:
         dataset: Which of the data sets given to `execute` it trains on.
         limits: Cost name to its upper limit, checked on the built network before it trains.
         predictions: The splits whose predictions come back when it has finished.
-        act: The act that it belongs to, each of which has a scheduler of its own.
+        act: The act that it belongs to, as watchers are told; empty for exploring.
         evaluations: What to evaluate, one a step; nothing is trained then.
         packed: The weights files of `evaluations`, in their order, where the workers do not see
             the driver's disk; anything that `ray.get` takes.
@@ -130,13 +130,13 @@ class Jobs(Protocol):
         """Return whether no job will come any more, whatever those still running bring."""
 
     def started(self, job: Job) -> None:
-        """Hear that a worker begins with a job; once more when it goes on after a pause."""
+        """Note that a worker begins with it."""
 
-    def reported(self, job: Job, report: Report) -> None:
-        """Take in an epoch that was trained, or a network that was evaluated."""
+    def reported(self, job: Job, report: Report) -> bool:
+        """Take in what an epoch brought; return whether the job is to be stopped early."""
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        """Take in how a job ended, once for every job that `next_job` gave."""
+        """Take in how it ended, once for every job that `next_job` gave."""
 
 
 def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:

@@ -3,82 +3,43 @@
 Tune's own searchers tell Optuna that a trial stopped after one epoch is complete, lose it at a NaN
 and know nothing of infeasible ones. So the searcher here only hands over jobs, and the callback
 turns what Tune reports into one outcome per job, from what the worker said rather than from what
-Tune makes of it.
+Tune makes of it. Tune stops a job early where the source says so, not by a scheduler of its own.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
+from ray.tune.stopper import NoopStopper, Stopper
 
 from attnsearch.runs.ledger import State
+from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
 
+LOST_IN_A_ROW = 3  # jobs whose workers never began, until it is taken for a fault of the machine
 
-class Feed(Searcher):  # type: ignore[misc]
-    """Hands jobs to Tune, as many as fit side by side.
+
+class Watch(Callback, Stopper):  # type: ignore[misc]
+    """Tells a source what becomes of its jobs, and Tune which of them to stop.
+
+    The source's first failure stops the execution and is kept; Tune would wrap it in its own.
 
     Args:
         source: Where the jobs come from.
-        active: How many jobs are running or about to run.
-        paused: How many wait to go on; until they do, Tune must not think that the end has come,
-            or it would start a new process for each of them.
-        workers: How many may run.
-        stop: Whether to hand over no more.
-    """
-
-    def __init__(
-        self,
-        source: Jobs,
-        active: Callable[[], int],
-        paused: Callable[[], int],
-        workers: int,
-        stop: Callable[[], bool],
-    ) -> None:
-        super().__init__()
-        self._source = source
-        self._active = active
-        self._paused = paused
-        self._workers = workers
-        self._stop = stop
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next job, None where there is none now, FINISHED where none will come."""
-        if self._stop():
-            return str(Searcher.FINISHED)
-        if self._active() >= self._workers:
-            return None
-        job = self._source.next_job()
-        if job is not None:
-            return {"job": job}
-        over = self._source.exhausted() and not self._paused()
-        return str(Searcher.FINISHED) if over else None
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Nothing: `Watch` hears of it too, with more to see."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the record."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the record."""
-
-    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: the ledger is the record."""
-
-
-class Watch(Callback):  # type: ignore[misc]
-    """Tells a source what becomes of its jobs, and keeps count of those that are active.
-
-    Args:
-        source: Where the jobs came from.
-        stop: Whether the study is being stopped; a job that ends then was interrupted.
+        stop: Whether the user wants an end; a job that ends then was interrupted.
         kill: Ends a worker process at once.
         crash: What a crashed worker left behind about a job, in a line or two; may be empty.
+        ship: Whether jobs carry the weights files that they need, since other machines do not see
+            this one's disk.
+
+    Attributes:
+        failure: Why the source failed; None unless it did.
     """
 
     def __init__(
@@ -87,40 +48,63 @@ class Watch(Callback):  # type: ignore[misc]
         stop: Callable[[], bool],
         kill: Callable[[Trial], None],
         crash: Callable[[Job], str],
+        *,
+        ship: bool = False,
     ) -> None:
         self._source = source
-        self._stop = stop
+        self._asked_to_stop = stop
         self._kill = kill
         self._crash = crash
+        self._ship = ship
         self._reports: dict[int, Report] = {}
         self._ended: set[int] = set()
         self._trials: list[Trial] = []
         self._begun: set[str] = set()
         self._killed: set[str] = set()
+        self._lost = 0
+        self.failure: Exception | None = None
 
-    def stopped(self) -> bool:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Stay out of the snapshots for Tune's own resuming, which is not used."""
+        return NoopStopper, ()
+
+    def stop(self) -> bool:
+        """Return whether the study is being stopped."""
+        return self.failure is not None or self._asked_to_stop()
+
+    def stop_all(self) -> bool:
         """Return whether Tune may end the rest: the study is being stopped and no worker trains.
 
         Those that train are killed and must have been seen to be dead, or Tune would wait for
         each of them to answer.
         """
-        return self._stop() and all(trial.status != Trial.RUNNING for trial in self._trials)
+        return self.stop() and all(trial.status != Trial.RUNNING for trial in self._trials)
 
     def active(self) -> int:
-        """Count the jobs that run or are about to, without those paused by a scheduler."""
+        """Count the jobs that run or are about to."""
         return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._trials)
 
-    def paused(self) -> int:
-        """Return how many jobs a scheduler has paused."""
-        return sum(trial.status == Trial.PAUSED for trial in self._trials)
+    def next_job(self) -> Job | None:
+        """Return the source's next job, with the weights that it needs where they must travel."""
+        with self._kept():
+            job = self._source.next_job()
+            if job is None or not job.evaluations or not self._ship:
+                return job
+            packed = (ray.put(Path(task.weights).read_bytes()) for task in job.evaluations)
+            return replace(job, packed=tuple(packed))
+        return None
+
+    def exhausted(self) -> bool:
+        """Return whether no job will come any more."""
+        return self.failure is not None or self._source.exhausted()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """See the trials as they stand, and ends the workers when the study is stopped.
+        """See the trials as they stand, and end the workers when the study is stopped.
 
         A worker in the middle of an epoch would answer a request to stop only after it.
         """
         self._trials = trials
-        if self._stop():
+        if self.stop():
             for trial in trials:
                 if trial.status == Trial.RUNNING and trial.trial_id not in self._killed:
                     self._killed.add(trial.trial_id)
@@ -129,30 +113,28 @@ class Watch(Callback):  # type: ignore[misc]
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A worker begins with a job."""
+        """Tell that a worker begins with a job."""
         self._begun.add(trial.trial_id)
-        self._source.started(_job(trial))
+        with self._kept():
+            self._source.started(_job(trial))
 
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **info: Any,
-    ) -> None:
-        """A worker reported. The report leaves the result, which Tune would keep for good."""
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take in what a worker reported; return whether its job is to be stopped early.
+
+        Tune asks this before anything else. The report leaves the result, which Tune keeps.
+        """
+        job: Job = result.pop("config")["job"]
         report: Report = result.pop("report")
-        result.pop("config", None)
-        job = _job(trial)
         self._reports[job.id] = report
-        if report.metrics:
-            self._source.reported(job, report)
+        stops = False
+        with self._kept():
+            stops = bool(report.metrics) and self._source.reported(job, report)
+        return stops and report.state is None
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A job ended by itself, or its scheduler stopped it."""
+        """End a job that ended by itself or was stopped early."""
         report = self._reports.get(_job(trial).id, Report())
         state = report.state or State.STOPPED
         metrics = report.result if state == State.FINISHED else report.metrics
@@ -161,7 +143,7 @@ class Watch(Callback):  # type: ignore[misc]
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A worker process was lost."""
+        """End a job whose worker process was lost."""
         job = _job(trial)
         left = self._crash(job)
         error = str(trial.get_error())
@@ -173,19 +155,70 @@ class Watch(Callback):  # type: ignore[misc]
     def interrupt(self) -> None:
         """End what has not ended, as interrupted."""
         for trial in self._trials:
-            job = _job(trial)
-            if job.id not in self._ended:
-                report = self._reports.get(job.id, Report())
-                self._end(job, Outcome(State.INTERRUPTED, report.metrics, report))
+            report = self._reports.get(_job(trial).id, Report())
+            self._end(_job(trial), Outcome(State.INTERRUPTED, report.metrics, report))
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         if job.id in self._ended:
             return
-        if self._stop() and outcome.state != State.FINISHED:
+        if self.stop() and outcome.state != State.FINISHED:
             outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
         self._ended.add(job.id)
         self._reports.pop(job.id, None)
-        self._source.ended(job, outcome)
+        self._lost = self._lost + 1 if outcome.state == LOST else 0
+        with self._kept():
+            self._source.ended(job, outcome)
+            if self._lost >= LOST_IN_A_ROW:
+                raise ClusterError(
+                    f"worker processes cannot be started or kept: {outcome.error}\nWhat has "
+                    f"finished is recorded; the same command goes on from there"
+                )
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
+
+
+class Feed(Searcher):  # type: ignore[misc]
+    """Hands jobs to Tune, as many as fit side by side.
+
+    Args:
+        watch: Knows the next job, and how many are running.
+        workers: How many may run.
+    """
+
+    def __init__(self, watch: Watch, workers: int) -> None:
+        super().__init__()
+        self._watch = watch
+        self._workers = workers
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next job, None where there is none now, FINISHED where none will come."""
+        if self._watch.stop():
+            return str(Searcher.FINISHED)
+        if self._watch.active() >= self._workers:
+            return None
+        job = self._watch.next_job()
+        if job is not None:
+            return {"job": job}
+        return str(Searcher.FINISHED) if self._watch.exhausted() else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Do nothing: `Watch` hears of it too, with more to see."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger is the record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger is the record."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Do nothing: the ledger is the record."""
 
 
 def _job(trial: Trial) -> Job:

@@ -1,286 +1,190 @@
-"""Early stopping: Ray Tune's schedulers, with what they lack here.
+"""Early stopping: which of the trials that run are not worth their full schedule.
 
-* The plain network is protected: it is compared with, so it always gets its full schedule.
-* A failed or infeasible result has no metric; some of Tune's schedulers would raise on it.
-* After an interruption ASHA and the median rule learn the epochs that the ledger knows, so that
-  they decide as if there had been none. HyperBand starts new brackets.
-* HyperBand fills a bracket before it halves it. Tune's own halves as soon as all trials that have
-  been proposed *so far* are at the milestone, and gives the place of one that has ended to the
-  next; with few workers each trial is then judged by itself, and none is ever stopped.
+Each scheduler of `search.scheduler` is one function of plain data, the curves of the trials so
+far. Nothing is kept between two questions, so a study that was interrupted decides as if it had
+not been: its curves stand in the ledger.
+
+A new scheduler is its function here with a line in `SCHEDULERS`, and its settings in
+`spaces/file/keys_search.py`, under the names of the function's own keyword arguments.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    HyperBandScheduler,
-    MedianStoppingRule,
-    TrialScheduler,
-)
-from ray.tune.schedulers.hyperband import _Bracket
+import numpy as np
 
-from attnsearch.search.workers.early_stopping import Curve, scheduler_name
 from attnsearch.spaces.file import default_grace
 
-CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP
-EPOCH = "epoch"
+Curve = Mapping[int, float]
+"""The values of one trial by epoch, oldest first."""
+
+Rule = Callable[..., bool]
+"""Whether to stop a trial: its number, all curves by number, the epochs, then the settings.
+
+The higher value is the better one.
+"""
 
 
-def make_scheduler(
-    spec: str | Mapping[str, Any],
-    metric: str,
-    mode: str,
+def should_stop(
+    scheduler: str | Mapping[str, Any],
+    number: int,
+    curves: Mapping[int, Curve],
+    *,
+    goal: str,
     epochs: int,
-    more_to_come: Callable[[], bool],
-) -> Any:
-    """Return the scheduler that `search.scheduler` asks for.
+) -> bool:
+    """Return whether a trial is to be stopped after the last epoch of its curve.
 
     Args:
-        spec: `asha`, `hyperband`, `median` or `none`, or a mapping with one of them to its
-            settings.
-        metric: The metric that decides; reported in every epoch.
-        mode: "max" or "min".
-        epochs: Of the longest full schedule.
-        more_to_come: Whether further trials may be proposed; HyperBand waits for them.
+        scheduler: As `search.scheduler` of a resolved space: a name, or a mapping with one name
+            to its settings.
+        number: The trial's number.
+        curves: All trials' values of the metric that decides, its own among them, by number.
+        goal: "max" or "min".
+        epochs: Of the full schedule.
     """
-    name = scheduler_name(spec)
-    settings: Mapping[str, Any] = {} if isinstance(spec, str) else spec[name] or {}
-    common = {"time_attr": EPOCH, "metric": metric, "mode": mode}
-    grace = settings.get("grace") or default_grace(epochs)
-    if name == "asha":
-        return Asha(
-            max_t=epochs,
-            grace_period=min(grace, epochs),
-            reduction_factor=settings.get("reduction", 3),
-            **common,
-        )
-    if name == "median":
-        return Median(
-            grace_period=grace,
-            min_samples_required=settings.get("min_samples", 3),
-            **common,
-        )
-    if name == "hyperband":
-        return HyperBand(
-            more_to_come, max_t=epochs, reduction_factor=settings.get("reduction", 3), **common
-        )
-    return Never()
+    if not curves.get(number):
+        return False
+    name = scheduler_name(scheduler)
+    settings = {} if isinstance(scheduler, str) else scheduler[name]
+    if goal == "min":
+        curves = {
+            other: {epoch: -value for epoch, value in curve.items()}
+            for other, curve in curves.items()
+        }
+    return SCHEDULERS[name](number, curves, epochs, **settings)
 
 
-class Past:
-    """Stands for a trial of an earlier session in a scheduler's books."""
-
-    def __init__(self, number: int) -> None:
-        self.trial_id = f"past-{number}"
-        self.status = Trial.TERMINATED
-        self.config: dict[str, Any] = {}
+def scheduler_name(scheduler: str | Mapping[str, Any]) -> str:
+    """Return the name in `search.scheduler`, which may carry settings."""
+    if isinstance(scheduler, str):
+        return scheduler
+    return next(name for name, settings in scheduler.items() if settings is not None)
 
 
-def _protected(trial: Trial | Past) -> bool:
-    job = trial.config.get("job")
-    return job is not None and job.protected
-
-
-class _Learning:
-    """Replays the curves of earlier trials into a scheduler."""
-
-    _learnt = 0
-
-    def learn(self, curve: Curve, finished: bool) -> None:
-        """Take in an earlier trial, as if it had just run."""
-        if not curve:
-            return
-        past: Any = Past(self._learnt)
-        self._learnt += 1
-        scheduler: Any = self
-        scheduler.on_trial_add(None, past)
-        # Tune asks a scheduler about every result but the one that ends a full schedule.
-        for result in curve[:-1] if finished else curve:
-            scheduler.on_trial_result(None, past, dict(result))
-        scheduler.on_trial_complete(None, past, dict(curve[-1]))
-
-
-class Never(_Learning, FIFOScheduler):  # type: ignore[misc]
-    """Stops nothing."""
-
-
-class Asha(_Learning, AsyncHyperBandScheduler):  # type: ignore[misc]
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934)."""
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on."""
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return str(CONTINUE) if _protected(trial) else decision
-
-
-class Median(_Learning, MedianStoppingRule):  # type: ignore[misc]
-    """Stops what lies below the median of the others' running means (Golovin et al. 2017)."""
-
-    def learn(self, curve: Curve, finished: bool) -> None:
-        """Take in an earlier trial, as if it had just run."""
-        past = Past(len(self._results))
-        # As in a live trial, the last result of one that was stopped is entered twice.
-        for result in curve if finished else [*curve, *curve[-1:]]:
-            self._results[past].append(dict(result))
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on."""
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        if _protected(trial):
-            self._stopped_trials.discard(trial)
-            return str(CONTINUE)
-        return decision
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Take in the last result, if it is one of training."""
-        if self._metric in result and EPOCH in result:
-            super().on_trial_complete(tune_controller, trial, result)
-
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        """Go on where there is too little to compare with; Tune's own would pause."""
-        return str(CONTINUE)
-
-
-class _FilledOnce(_Bracket):  # type: ignore[misc]
-    """A bracket with so many places, each taken once."""
-
-    def filled(self) -> bool:
-        """Return whether all places are taken, also by trials that have ended."""
-        return bool(len(self._all_trials) >= self._n0)
-
-
-class PerAct(TrialScheduler):  # type: ignore[misc]
-    """A scheduler of its own for each act of a study; those without one stop nothing.
-
-    Acts follow one another: none begins before the jobs of the one before have ended.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._never = Never()
-        self._of: dict[str, Any] = {}
-        self._now: Any = self._never
-
-    def begin(self, act: str, scheduler: Any | None) -> None:
-        """An act begins, with this scheduler."""
-        self._now = self._of[act] = scheduler or self._never
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Ask the act's scheduler."""
-        self._scheduler(trial).on_trial_add(tune_controller, trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Ask the act's scheduler."""
-        self._scheduler(trial).on_trial_error(tune_controller, trial)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ask the act's scheduler."""
-        decision: str = self._scheduler(trial).on_trial_result(tune_controller, trial, result)
-        return decision
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Ask the act's scheduler."""
-        self._scheduler(trial).on_trial_complete(tune_controller, trial, result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Ask the act's scheduler."""
-        self._scheduler(trial).on_trial_remove(tune_controller, trial)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Ask the scheduler of the act that is under way."""
-        return self._now.choose_trial_to_run(tune_controller)
-
-    def debug_string(self) -> str:
-        """Say nothing; Tune's logs are off."""
-        return ""
-
-    def _scheduler(self, trial: Any) -> Any:
-        return self._of.get(trial.config["job"].act, self._never)
-
-
-class HyperBand(HyperBandScheduler):  # type: ignore[misc]
-    """HyperBand (Li et al. 2018, arXiv 1603.06560): synchronous halving in brackets.
+def asha(
+    number: int,
+    curves: Mapping[int, Curve],
+    epochs: int,
+    *,
+    grace: int | None = None,
+    reduction: int = 3,
+) -> bool:
+    """Stop by asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), without pausing.
 
     Args:
-        more_to_come: Whether further trials may be proposed.
-        options: Of Tune's scheduler.
+        number: The trial's number.
+        curves: All trials' values by epoch, by number.
+        epochs: Of the full schedule.
+        grace: The epoch of the first rung; by default a third of the schedule.
+        reduction: One in so many goes on from a rung; the next is so many times as far.
     """
+    rungs = [grace or default_grace(epochs)]
+    while rungs[-1] < epochs:
+        rungs.append(rungs[-1] * reduction)
+    return _halved(number, curves, rungs[:-1], reduction)
 
-    def __init__(self, more_to_come: Callable[[], bool], **options: Any) -> None:
-        super().__init__(**options)
-        self._more_to_come = more_to_come
-        self._free: list[Any] = []
 
-    def learn(self, curve: Curve, finished: bool) -> None:
-        """Nothing: the trials of a bracket must be alive to be compared."""
+def hyperband(
+    number: int, curves: Mapping[int, Curve], epochs: int, *, reduction: int = 3
+) -> bool:
+    """Stop by asynchronous Hyperband: ASHA in several brackets (Li et al. 2020, section 3).
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Put a trial in a bracket, unless it is protected."""
-        if _protected(trial):
-            self._free.append(trial)
-        else:
-            super().on_trial_add(tune_controller, trial)
+    Brackets differ in how early their trials may be stopped, and a trial is compared within its
+    own. The brackets take turns by the trials' numbers: the one that stops earliest and holds
+    most trials first, the one that stops none last, as large as Hyperband makes them (Li et al.
+    2018, arXiv 1603.06560).
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on, waits for the others of its bracket, or ends."""
-        if _protected(trial) or self._metric not in result:
-            return str(CONTINUE)
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return decision
+    Args:
+        number: The trial's number.
+        curves: All trials' values by epoch, by number.
+        epochs: Of the full schedule.
+        reduction: One in so many goes on from a rung; the next is so many times as far.
+    """
+    turns = _bracket_turns(epochs, reduction)
+    bracket = turns[number % len(turns)]
+    peers = {
+        other: curve for other, curve in curves.items() if turns[other % len(turns)] == bracket
+    }
+    rungs = [epochs // reduction**times for times in range(bracket, 0, -1)]
+    return _halved(number, peers, rungs, reduction)
 
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Take a trial that ended out of its bracket."""
-        if _protected(trial):
-            self._free.remove(trial)
-        else:
-            super().on_trial_remove(tune_controller, trial)
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the protected one first, then by bracket.
+def median(
+    number: int,
+    curves: Mapping[int, Curve],
+    epochs: int,
+    *,
+    grace: int | None = None,
+    min_samples: int = 3,
+) -> bool:
+    """Stop a trial whose best value is below the others' median (Golovin et al. 2017).
 
-        Tune calls this in every step, so here a bracket is halved that nobody will halve
-        otherwise: one whose trials all wait, because no more will come to fill it or because the
-        one that they waited for has failed.
-        """
-        for bracket in self._brackets():
-            trials = bracket.current_trials()
-            waiting = [trial.status == Trial.PAUSED for trial in trials]
-            if (
-                trials
-                and all(waiting)
-                and not bracket.trials_to_unpause
-                and bracket.cur_iter_done()
-                and not self._filling(bracket)
-            ):
-                super()._process_bracket(tune_controller, bracket)
-        for trial in self._free:
-            if trial.status == Trial.PENDING:
-                return trial
-        return super().choose_trial_to_run(tune_controller)
+    The median is that of the running means of all trials that have come as far, each from the
+    epoch `grace` to this one.
 
-    def _process_bracket(self, tune_controller: Any, bracket: Any) -> str:
-        if self._filling(bracket):
-            return str(PAUSE)
-        decision: str = super()._process_bracket(tune_controller, bracket)
-        return decision
+    Args:
+        number: The trial's number.
+        curves: All trials' values by epoch, by number.
+        epochs: Of the full schedule.
+        grace: The first epoch that a trial may be stopped after; by default a third of the
+            schedule.
+        min_samples: Trials to compare with before any is stopped.
+    """
+    curve, first = curves[number], grace or default_grace(epochs)
+    now = max(curve)
+    if now < first:
+        return False
+    means = [
+        np.mean([value for epoch, value in other.items() if first <= epoch <= now] or [np.nan])
+        for place, other in curves.items()
+        if place != number and other and max(other) >= now
+    ]
+    finite = [mean for mean in means if np.isfinite(mean)]
+    return len(finite) >= min_samples and max(curve.values()) < np.median(finite)
 
-    def _create_bracket(self, s: int) -> Any:
-        return _FilledOnce(
-            time_attr=self._time_attr,
-            max_trials=self._get_n0(s),
-            init_t_attr=self._get_r0(s),
-            max_t_attr=self._max_t_attr,
-            eta=self._eta,
-            s=s,
-            stop_last_trials=self._stop_last_trials,
-        )
 
-    def _filling(self, bracket: Any) -> bool:
-        """Return whether further trials may join a bracket."""
-        return self._more_to_come() and not bracket.filled()
+def none(number: int, curves: Mapping[int, Curve], epochs: int) -> bool:
+    """Stop nothing."""
+    return False
 
-    def _brackets(self) -> Iterable[Any]:
-        return [bracket for band in self._hyperbands for bracket in band if bracket is not None]
+
+SCHEDULERS: dict[str, Rule] = {
+    "asha": asha,
+    "hyperband": hyperband,
+    "median": median,
+    "none": none,
+}
+
+
+def _halved(
+    number: int, curves: Mapping[int, Curve], rungs: Sequence[int], reduction: int
+) -> bool:
+    """Return whether a trial stands on a rung and below the best of those that have been there.
+
+    The best are one in `reduction`; a trial is compared with those that came before it.
+    """
+    now = max(curves[number])
+    if now not in rungs:
+        return False
+    others = [curve[now] for other, curve in curves.items() if other != number and now in curve]
+    if not others:
+        return False
+    cutoff = np.nanpercentile(others, (1 - 1 / reduction) * 100)
+    return bool(curves[number][now] < cutoff)
+
+
+def _bracket_turns(epochs: int, reduction: int) -> list[int]:
+    """Return how often each trial of a round is halved: one bracket's trials after the other's.
+
+    A bracket is the number of halvings. Of epochs 9 and reduction 3: nine trials halved twice,
+    after epochs 1 and 3; five once, after epoch 3; three never.
+    """
+    most = 0
+    while reduction ** (most + 1) <= epochs:
+        most += 1
+    return [
+        halvings
+        for halvings in range(most, -1, -1)
+        for _ in range(-(-(most + 1) * reduction**halvings // (halvings + 1)))
+    ]

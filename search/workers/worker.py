@@ -33,8 +33,6 @@ from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report, excess
 from attnsearch.spaces.file import COUNTED, SEGMENTATION
 
-CHECKPOINT = "training.pt"
-
 
 class Trainee(Protocol):
     """What a worker needs of a training; `attnsearch.runs.training.train.Training` is the one."""
@@ -64,12 +62,6 @@ class Trainee(Protocol):
 
     def result_state(self) -> dict[str, Tensor]:
         """Return the trained state dict."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what `load_state` takes."""
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
 
 
 MakeTraining = Callable[[Job, DataSet, str, int], Trainee]
@@ -147,28 +139,7 @@ class Worker(Trainable):  # type: ignore[misc]
             self._training = None
         self._seconds += time.perf_counter() - start
         report.seconds = self._seconds
-        return {
-            **report.metrics,
-            **({"epoch": report.epoch} if report.epoch else {}),
-            "final": report.state == State.FINISHED,
-            "report": report,
-            "done": report.state is not None,
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the training, which a scheduler pauses."""
-        assert self._training is not None
-        whole = {"training": self._training.state(), "costs": self._costs, "s": self._seconds}
-        torch.save(whole, Path(checkpoint_dir) / CHECKPOINT)
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on with a paused training."""
-        path = Path(checkpoint) / CHECKPOINT
-        whole = torch.load(path, map_location="cpu", weights_only=True)
-        self._costs, self._seconds = whole["costs"], whole["s"]
-        training = self._build()
-        training.load_state(whole["training"])
-        self._training = training
+        return {"report": report, "done": report.state is not None}
 
     def cleanup(self) -> None:
         """Let go of the training."""

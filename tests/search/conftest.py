@@ -19,6 +19,7 @@ from attnsearch.runs.mirror.mirror import MirrorReport
 from attnsearch.runs.training.train import Diverged
 from attnsearch.search.workers.cluster import Cluster, Need, running_cluster
 from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
+from attnsearch.search.workers.stopping import should_stop
 from attnsearch.search.workers.worker import Worker, make_training
 
 
@@ -75,13 +76,6 @@ class FakeTraining:
     def result_state(self) -> dict[str, Tensor]:
         return dict(self.network.state_dict())
 
-    def state(self) -> dict[str, Any]:
-        return {"history": self.history, "network": self.network.state_dict()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.history = list(state["history"])
-        self.network.load_state_dict(state["network"])
-
 
 def _fail(fault: str | None) -> None:
     if fault == "raise":
@@ -99,10 +93,16 @@ def _fail(fault: str | None) -> None:
 
 
 class JobList:
-    """A source of jobs that are given, and a record of what became of them."""
+    """A source of jobs that are given, and a record of what became of them.
 
-    def __init__(self, jobs: list[Job]) -> None:
+    Args:
+        jobs: The jobs.
+        scheduler: Stops them early, but for protected ones.
+    """
+
+    def __init__(self, jobs: list[Job], scheduler: str = "none") -> None:
         self.jobs = list(jobs)
+        self.scheduler = scheduler
         self.events: list[tuple[Any, ...]] = []
         self.epochs: dict[int, list[Report]] = {job.id: [] for job in jobs}
         self.outcomes: dict[int, Outcome] = {}
@@ -116,8 +116,15 @@ class JobList:
     def started(self, job: Job) -> None:
         self.events.append(("started", job.id))
 
-    def reported(self, job: Job, report: Report) -> None:
+    def reported(self, job: Job, report: Report) -> bool:
         self.epochs[job.id].append(report)
+        curves = {
+            number: {said.epoch: said.metrics.get("val_accuracy", np.nan) for said in reports}
+            for number, reports in self.epochs.items()
+        }
+        return not job.protected and should_stop(
+            self.scheduler, job.id, curves, goal="max", epochs=job.epochs
+        )
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         assert job.id not in self.outcomes, "a job ends once"
@@ -249,15 +256,6 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-class _Standin:
-    """What a scheduler sees of a trial."""
-
-    def __init__(self, job: Job) -> None:
-        self.trial_id = str(job.id)
-        self.config = {"job": job}
-        self.status = "RUNNING"
-
-
 class InProcess:
     """Stands for `attnsearch.search.workers.executor`: real trainings, one by one, without Ray."""
 
@@ -273,7 +271,6 @@ class InProcess:
         *,
         need: Need,
         workers: int,
-        scheduler: Any,
         folders: Any,
         stop: Callable[[], bool],
     ) -> None:
@@ -292,20 +289,13 @@ class InProcess:
             else:
                 worker.reset_config({"job": job})
             source.started(job)
-            source.ended(job, self._train(worker, source, job, scheduler))
+            source.ended(job, self._train(worker, source, job))
 
-    def _train(self, worker: Worker, source: Jobs, job: Job, scheduler: Any) -> Outcome:
-        trial = _Standin(job)
-        scheduler.on_trial_add(None, trial)
+    def _train(self, worker: Worker, source: Jobs, job: Job) -> Outcome:
         while True:
-            result = worker.step()
-            report = result.pop("report")
-            if report.metrics:
-                source.reported(job, report)
-            done = result["done"]
-            stopped = not done and scheduler.on_trial_result(None, trial, result) == "STOP"
-            if done or stopped:
-                scheduler.on_trial_complete(None, trial, result)
+            report: Report = worker.step()["report"]
+            stopped = bool(report.metrics) and source.reported(job, report)
+            if report.state or stopped:
                 state = report.state or "stopped"
                 metrics = report.result if state == "finished" else report.metrics
                 return Outcome(state, metrics, report, report.error, report.traceback)

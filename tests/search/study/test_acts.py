@@ -6,7 +6,7 @@ learning rate and the seed.
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,6 @@ class Cheap:
 
     def result_state(self) -> dict[str, Tensor]:
         return dict(self.network.state_dict())
-
-    def state(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        raise NotImplementedError
 
 
 @pytest.fixture

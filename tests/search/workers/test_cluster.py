@@ -58,29 +58,3 @@ def test_abandoned_folders_are_removed_and_those_in_use_are_not(
             with temporary_folder():
                 assert folder.is_dir()
         assert not folder.exists()
-
-
-def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from ray._private import parameter, worker
-    from ray.air._internal import usage
-    from ray.tune.execution import class_cache
-
-    from attnsearch.search.workers import cluster as module
-    from attnsearch.search.workers import executor
-
-    def other() -> None:
-        """Takes none of the options."""
-
-    monkeypatch.setattr(parameter, "RayParams", other)
-    monkeypatch.delattr(worker, "_global_node")
-    monkeypatch.delattr(usage, "tag_callbacks")
-    monkeypatch.delattr(class_cache, "DEFAULT_ENV_VARS")
-    with module._few_processes(), executor._plain_workers(), executor._no_usage_tags():
-        assert parameter.RayParams is other
-        assert not hasattr(usage, "tag_callbacks")
-        assert not hasattr(class_cache, "DEFAULT_ENV_VARS")
-        assert not class_cache.ENV_VARS_TO_PROPAGATE
-    assert class_cache.ENV_VARS_TO_PROPAGATE
-    assert module._ray_processes() == []

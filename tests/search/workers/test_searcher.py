@@ -25,39 +25,43 @@ def watch(source: Any, stop: bool = False, left: str = "") -> Watch:
     return Watch(source, lambda: stop, lambda trial: None, lambda job: left)
 
 
+def result(job: Job, report: Report) -> dict[str, Any]:
+    return {"report": report, "config": {"job": job}, "done": report.state is not None}
+
+
 def test_no_more_jobs_are_handed_over_than_fit(job_list: Any) -> None:
-    active = 0
-    source, paused = job_list([Job(0, {}, 0, 1), Job(1, {}, 0, 1)]), 0
-    feed = Feed(source, lambda: active, lambda: paused, 1, lambda: False)
-    first = feed.suggest("a")
-    assert isinstance(first, dict) and first["job"].id == 0
-    active = 1
-    assert feed.suggest("b") is None
-    active = 0
-    assert isinstance(feed.suggest("c"), dict)
-    paused = 1
-    assert feed.suggest("d") is None
-    paused = 0
-    assert feed.suggest("e") == Searcher.FINISHED
+    jobs = [Job(n, {}, 0, 1) for n in range(3)]
+    watcher = watch(job_list(jobs))
+    feed = Feed(watcher, 2)
+    watcher.on_step_begin(0, [trial(jobs[0])])
+    assert feed.suggest("b") == {"job": jobs[0]}
+    watcher.on_step_begin(1, [trial(jobs[0]), trial(jobs[1], Trial.PENDING)])
+    assert feed.suggest("c") is None
+    watcher.on_step_begin(2, [trial(jobs[0], Trial.TERMINATED), trial(jobs[1])])
+    assert feed.suggest("d") == {"job": jobs[1]}
+    assert feed.suggest("e") == {"job": jobs[2]}
+    assert feed.suggest("f") == Searcher.FINISHED
 
 
 def test_nothing_is_handed_over_once_the_study_is_being_stopped(job_list: Any) -> None:
-    feed = Feed(job_list([Job(0, {}, 0, 1)]), lambda: 0, lambda: 0, 1, lambda: True)
+    feed = Feed(watch(job_list([Job(0, {}, 0, 1)]), stop=True), 1)
     assert feed.suggest("a") == Searcher.FINISHED
 
 
 def test_a_source_that_waits_is_asked_again() -> None:
     waiting: Any = SimpleNamespace(next_job=lambda: None, exhausted=lambda: False)
-    assert Feed(waiting, lambda: 0, lambda: 0, 1, lambda: False).suggest("a") is None
+    assert Feed(watch(waiting), 1).suggest("a") is None
 
 
-def test_paused_trials_leave_room_for_others(job_list: Any) -> None:
-    watcher = watch(job_list([]))
-    jobs = [Job(n, {}, 0, 1) for n in range(3)]
-    states = (Trial.PAUSED, Trial.RUNNING, Trial.PENDING)
-    trials = [trial(j, s) for j, s in zip(jobs, states, strict=True)]
-    watcher.on_step_begin(0, trials)
-    assert watcher.active() == 2
+def test_the_first_failure_of_a_source_ends_everything_and_is_kept() -> None:
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    watcher = watch(SimpleNamespace(next_job=fail, exhausted=lambda: False))
+    feed = Feed(watcher, 1)
+    assert feed.suggest("a") == feed.suggest("b") == Searcher.FINISHED
+    assert watcher.stop_all()
+    assert str(watcher.failure) == "the disk is full"
 
 
 def test_weights_do_not_stay_in_what_tune_keeps(job_list: Any) -> None:
@@ -67,11 +71,19 @@ def test_weights_do_not_stay_in_what_tune_keeps(job_list: Any) -> None:
     weights = np.zeros(10, np.uint8)
     report = Report(1, {"val_accuracy": 0.5}, state="finished", result={"val_accuracy": 0.5})
     report.weights = weights
-    result = {"report": report, "config": {}, "done": True}
-    watcher.on_trial_result(0, [], trial(job), result)
-    assert result == {"done": True}
+    said = result(job, report)
+    watcher("t0", said)
+    assert said == {"done": True}
     watcher.on_trial_complete(0, [], trial(job))
     assert source.outcomes[0].report.weights is weights
+
+
+def test_a_job_is_stopped_where_its_source_says_so_unless_it_has_ended() -> None:
+    job, end = Job(0, {}, 0, 2), Report(2, {"a": 1.0}, state="finished")
+    watcher = watch(SimpleNamespace(reported=lambda job, report: True))
+    assert watcher("t0", result(job, Report(1, {"a": 1.0})))
+    assert not watcher("t0", result(job, end))
+    assert not watcher("t0", result(job, Report(state="infeasible")))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +101,7 @@ def test_an_outcome_is_what_the_worker_said_last(
     job = Job(0, {}, 0, 1)
     source = job_list([job])
     watcher = watch(source)
-    watcher.on_trial_result(0, [], trial(job), {"report": report})
+    watcher("t0", result(job, report))
     watcher.on_trial_complete(0, [], trial(job))
     assert source.outcomes[0].state == state
     assert source.outcomes[0].error == report.error

@@ -1,7 +1,6 @@
 """A worker outlives what its trainings do."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,10 +40,9 @@ def test_each_step_is_an_epoch_and_the_last_brings_the_result(
 ) -> None:
     made = worker(job(score=0.8, predictions=("val",)), dots, fake_training)
     results = [made.step() for _ in range(3)]
-    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert [result["report"].epoch for result in results] == [1, 2, 3]
     assert [result["done"] for result in results] == [False, False, True]
-    assert [result["final"] for result in results] == [False, False, True]
-    assert results[0]["val_accuracy"] == pytest.approx(0.4)
+    assert results[0]["report"].metrics["val_accuracy"] == pytest.approx(0.4)
     last: Report = results[-1]["report"]
     assert last.state == "finished"
     assert last.result["val_accuracy"] == pytest.approx(0.7)
@@ -76,7 +74,7 @@ def test_what_a_training_raises_is_one_failed_result(
     made = worker(job(fault=fault, fault_at=2), dots, fake_training)
     assert made.step()["report"].state is None
     result = made.step()
-    assert result["done"] and not result["final"]
+    assert result["done"]
     assert result["report"].state == "failed"
     assert words in result["report"].error
     assert "Traceback" in result["report"].traceback
@@ -105,7 +103,6 @@ def test_a_network_above_a_limit_is_not_trained(
 ) -> None:
     result = worker(job(limits=limits), dots, fake_training).step()
     assert result["done"]
-    assert "epoch" not in result
     report = result["report"]
     assert report.state == "infeasible"
     assert report.violations == pytest.approx(violations)
@@ -121,25 +118,10 @@ def test_a_network_within_its_limits_is_trained_and_says_its_slack(
     assert report.violations == {"limits.latency_ms": -0.5}
 
 
-def test_a_paused_training_goes_on_where_it_was(
-    dots: DataSet, fake_training: Any, tmp_path: Path
-) -> None:
-    first = worker(job(score=0.8), dots, fake_training)
-    first.step()
-    first.save_checkpoint(str(tmp_path))
-    second = worker(job(5, epochs=1), dots, fake_training)
-    second.step()
-    second.reset_config({"job": job(score=0.8)})
-    second.load_checkpoint(str(tmp_path))
-    result = second.step()
-    assert result["epoch"] == 2
-    assert result["val_accuracy"] == pytest.approx(0.6)
-
-
 def test_threads_follow_the_cpus_of_a_trial(dots: DataSet, fake_training: Any) -> None:
     for cpus, threads in ((1, 1), (2.5, 2), (0.5, 1)):
         made = worker(job(), dots, fake_training, need=Need(cpus))
-        assert made.step()["threads"] == threads
+        assert made.step()["report"].metrics["threads"] == threads
 
 
 def test_errors_are_described_in_a_sentence() -> None:

@@ -56,8 +56,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._kill = kill
         self._crash = crash
         self._ship = ship
-        self._reports: dict[int, Report] = {}
-        self._ended: set[int] = set()
+        self._reports: dict[str, Report] = {}
+        self._ended: set[str] = set()
         self._trials: list[Trial] = []
         self._begun: set[str] = set()
         self._killed: set[str] = set()
@@ -125,7 +125,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         """
         job: Job = result.pop("config")["job"]
         report: Report = result.pop("report")
-        self._reports[job.id] = report
+        self._reports[trial_id] = report
         stops = False
         with self._kept():
             stops = bool(report.metrics) and self._source.reported(job, report)
@@ -135,10 +135,10 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """End a job that ended by itself or was stopped early."""
-        report = self._reports.get(_job(trial).id, Report())
+        report = self._reports.get(trial.trial_id, Report())
         state = report.state or State.STOPPED
         metrics = report.result if state == State.FINISHED else report.metrics
-        self._end(_job(trial), Outcome(state, metrics, report, report.error, report.traceback))
+        self._end(trial, Outcome(state, metrics, report, report.error, report.traceback))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -149,25 +149,25 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         error = str(trial.get_error())
         begun = trial.trial_id in self._begun
         state = State.FAILED if begun and not machine_lost(error) else LOST
-        report = self._reports.get(job.id, Report())
-        self._end(job, Outcome(state, {}, report, explain_loss(error, left), left))
+        report = self._reports.get(trial.trial_id, Report())
+        self._end(trial, Outcome(state, {}, report, explain_loss(error, left), left))
 
     def interrupt(self) -> None:
         """End what has not ended, as interrupted."""
         for trial in self._trials:
-            report = self._reports.get(_job(trial).id, Report())
-            self._end(_job(trial), Outcome(State.INTERRUPTED, report.metrics, report))
+            report = self._reports.get(trial.trial_id, Report())
+            self._end(trial, Outcome(State.INTERRUPTED, report.metrics, report))
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        if job.id in self._ended:
+    def _end(self, trial: Trial, outcome: Outcome) -> None:
+        if trial.trial_id in self._ended:
             return
         if self.stop() and outcome.state != State.FINISHED:
             outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
-        self._ended.add(job.id)
-        self._reports.pop(job.id, None)
+        self._ended.add(trial.trial_id)  # a job that is begun anew is another trial
+        self._reports.pop(trial.trial_id, None)
         self._lost = self._lost + 1 if outcome.state == LOST else 0
         with self._kept():
-            self._source.ended(job, outcome)
+            self._source.ended(_job(trial), outcome)
             if self._lost >= LOST_IN_A_ROW:
                 raise ClusterError(
                     f"worker processes cannot be started or kept: {outcome.error}\nWhat has "

@@ -309,13 +309,13 @@ def test_a_trial_whose_worker_was_lost_is_begun_anew(
     train = in_process._train
     losses = {1: 2, 2: 9}  # of the second job all but its third attempt, of the third each
 
-    def unreliable(worker: Any, source: Any, job: Any, scheduler: Any) -> Outcome:
+    def unreliable(worker: Any, source: Any, job: Any) -> Outcome:
         numbers = list(dict.fromkeys(earlier.id for earlier in in_process.jobs))
         position = numbers.index(job.id)
         if losses.get(position, 0):
             losses[position] -= 1
             return Outcome("lost", {}, Report(), "its machine went away")
-        outcome: Outcome = train(worker, source, job, scheduler)
+        outcome: Outcome = train(worker, source, job)
         return outcome
 
     monkeypatch.setattr(in_process, "_train", unreliable)

@@ -8,6 +8,7 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from attnsearch.runs.ledger.states import State
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.searcher import Feed, Watch, explain_loss
 
@@ -125,6 +126,22 @@ def test_a_worker_that_never_began_says_nothing_about_its_job(job_list: Any) -> 
     source = job_list([job])
     watch(source).on_trial_error(0, [], trial(job))
     assert source.outcomes[0].state == "lost"
+
+
+def test_a_job_that_is_begun_anew_ends_once_more() -> None:
+    outcomes: list[str] = []
+    source = SimpleNamespace(
+        reported=lambda job, report: False,
+        ended=lambda job, outcome: outcomes.append(outcome.state),
+    )
+    watcher, job = watch(source), Job(0, {}, 0, 1)
+    watcher.on_trial_error(0, [], trial(job))
+    again = trial(job)
+    again.trial_id = "again"
+    watcher("again", result(job, Report(1, {"a": 1.0}, state=State.FINISHED)))
+    watcher.on_trial_complete(0, [], again)
+    watcher.on_trial_complete(0, [], again)
+    assert outcomes == ["lost", "finished"]
 
 
 def test_a_machine_that_went_away_says_nothing_about_its_jobs(job_list: Any) -> None:

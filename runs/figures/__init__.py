@@ -1,11 +1,11 @@
-"""The drawings of a study.
+"""The drawings of a study: one function a figure, each an inline SVG or a PNG.
 
+drawing    The one way to draw: a figure on matplotlib, as SVG in its page's colours and as a PNG
 arms       The figures of an act: differences with their intervals, seeds, interactions
 cost       Score against cost, with the Pareto front: of arms, and of trials
-exploring  The figures of exploring: learning curves, importances, and how well it ranked
+curves     Learning curves: of arms, and of trials
+exploring  The figures of exploring: objectives over the trials, importances, how well it ranked
 heatmaps   Heatmaps of a report: block by site, measured in an ablation or seen in exploring
-svg        A few shapes of SVG, for figures that take their colours from the page they stand in
-plots      Plots of a study, drawn without pyplot: nothing global, so any thread may draw
 """
 
 from typing import TYPE_CHECKING
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.figures.arms import Figure, forest, interaction_slopes, seeds
+    from attnsearch.runs.figures.arms import forest, interaction_slopes, seeds
     from attnsearch.runs.figures.cost import cost_of_arms, cost_of_trials
+    from attnsearch.runs.figures.curves import curves_of_arms, curves_of_trials
+    from attnsearch.runs.figures.drawing import COLOURS, Figure
     from attnsearch.runs.figures.exploring import (
-        curves_of_arms,
-        curves_of_trials,
         importances,
         rank_correlation,
         rank_pairs,
         ranks,
+        study_plots,
     )
-    from attnsearch.runs.figures.heatmaps import explored_cells, heatmap, measured_cells
-    from attnsearch.runs.figures.plots import study_plots
+    from attnsearch.runs.figures.heatmaps import heatmap_of_arms, heatmap_of_trials
 
 face(__name__)

@@ -1,296 +1,201 @@
 """The figures of an act: differences with their intervals, seeds, interactions."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup
+from matplotlib.axes import Axes
 
-from attnsearch.runs.figures.svg import NARROW, WIDE, Canvas, Scale, shortened, text_width
+from attnsearch.runs.figures.drawing import (
+    HALO,
+    LIGHT,
+    SMALL,
+    Figure,
+    Sheet,
+    scaled,
+    score_axis,
+    shortened,
+    text_width,
+)
 from attnsearch.runs.results import (
     ActResult,
-    ArmResult,
     difference_text,
-    factor,
     interval_text,
+    is_number,
     metric_text,
     percent,
     points,
     unit,
 )
-from attnsearch.runs.statistics import Comparison
+from attnsearch.runs.statistics import BETTER, INTERACTION, WORSE, Comparison
 from attnsearch.spaces.file import is_share, metric_name
 
-STYLES = {"better": ("good", "d"), "worse": ("bad", "s")}
-"""Verdict -> colour class and shape; all other verdicts are neutral circles."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the page.
-
-    Attributes:
-        title: Above it.
-        caption: Below it: how to read it.
-        drawings: The wide and the narrow drawing.
-    """
-
-    title: str
-    caption: str
-    drawings: Markup
-
-
-def drawn(title: str, caption: str, draw: Callable[[float], Canvas]) -> Figure:
-    """Return a figure from a function that draws it for a width."""
-    both = Markup("").join(draw(width).markup() for width in (WIDE, NARROW))
-    return Figure(title, caption, both)
-
-
-def look_of(comparison: Comparison) -> tuple[str, str]:
-    """Return colour class and shape of a comparison."""
-    return STYLES.get(comparison.verdict, ("neutral", "o"))
+_LOOKS = {BETTER: ("good", "D"), WORSE: ("bad", "s")}
+_TIMES = {BETTER: "more than the sum", WORSE: "less than the sum"}
 
 
 def forest(act: ActResult, *, interactions: bool = False) -> Figure | None:
-    """Return every difference with its two intervals and its seeds; None where there is none.
+    """Draw every difference with its two intervals and its seeds; None where there is none.
 
     Args:
         act: A measured act.
         interactions: Draw the interactions; else the differences of two arms.
     """
-    shown = {
+    families = {
         family: [
             c
             for c in members
-            if (c.against == "interaction") == interactions and c.difference is not None
+            if (c.against == INTERACTION) == interactions and c.difference is not None
         ]
         for family, members in act.families().items()
     }
-    shown = {family: members for family, members in shown.items() if members}
-    if not shown:
+    families = {family: members for family, members in families.items() if members}
+    if not families:
         return None
     metric, plan = act.metric, act.plan
-    every = [c for members in shown.values() for c in members]
-    label = "; ".join(
+
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.rows(right=150)
+        if plan.margin:
+            (edge,) = scaled(metric, [plan.margin])
+            axes.axvspan(-edge, edge, facecolor=LIGHT["neutral"], alpha=0.13, linewidth=0)
+        axes.axvline(0, color=LIGHT["muted"], linewidth=1.2)
+        y = sheet.y + 8
+        for family, members in families.items():
+            sheet.text(0, y, family[:1].upper() + family[1:], fontweight="bold")
+            y += 24
+            for c in members:
+                y = _difference(sheet, axes, act, c, y)
+            y += 10
+        words = f"Difference in {metric_name(metric)}"
+        sheet.end_rows(axes, y - 14, words + (" (percentage points)" if is_share(metric) else ""))
+
+    listed = "; ".join(
         f"{c.name}: {difference_text(metric, c.difference)}{points(metric)} "
         f"{interval_text(metric, c.low, c.high)}, {c.verdict}"
-        for c in every
+        for members in families.values()
+        for c in members
     )
-    better = "right" if plan.direction == "max" else "left"
-    axis = f"Difference in {metric_name(metric)}"
-    axis += " (percentage points)" if is_share(metric) else ""
-
-    def draw(width: float) -> Canvas:
-        canvas = Canvas(width, f"Differences of {metric_name(metric)}. {label}")
-        left, right = (8.0, width - 8) if canvas.narrow else (width * 0.34, width - 150)
-        scale = Scale(_reach(every, metric, plan.margin), left, right)
-        y = 16.0
-        tops = y
-        marks: list[Callable[[], None]] = []
-        for family, members in shown.items():
-            canvas.text(0, y, family[:1].upper() + family[1:], "head")
-            y += 24 if canvas.narrow else 26
-            for c in members:
-                y = _forest_row(canvas, marks, c, metric, scale, y)
-            y += 10
-        bottom = y - 8
-        if plan.margin:
-            edge = factor(metric) * plan.margin
-            x = scale(-edge)
-            canvas.rect(x, tops + 6, scale(edge) - x, bottom - tops - 6, "band")
-        for tick, words in scale.labels():
-            canvas.line(scale(tick), tops + 6, scale(tick), bottom, "grid")
-            canvas.text(scale(tick), bottom + 15, words, "small", anchor="middle")
-        canvas.line(scale(0), tops + 6, scale(0), bottom, "axis")
-        for mark in marks:
-            mark()
-        canvas.text((left + right) / 2, bottom + 32, axis, "small", anchor="middle")
-        y = canvas.legend(
-            bottom + 58,
-            [
-                ("d", "good", "more than the sum" if interactions else "better"),
-                ("s", "bad", "less than the sum" if interactions else "worse"),
-                ("o", "neutral", "any other verdict"),
-                ("o", "seed neutral", "one seed" if plan.folds == (None,) else "one fold"),
-            ],
-        )
-        canvas.height = y
-        return canvas
-
-    level = percent(1 - plan.alpha)
     caption = (
-        f"Thick line: {level} interval, not adjusted. Thin line: simultaneous over the family "
-        f"(Bonferroni). {better.capitalize()} of zero is better."
+        f"Thick line: {percent(1 - plan.alpha)} interval, not adjusted. Thin line: simultaneous "
+        "over the family (Bonferroni). "
+        f"{'Right' if plan.direction == 'max' else 'Left'} of zero is better."
     )
     if plan.margin:
         edge = metric_text(metric, plan.margin)
         caption += f" Band: the equivalence margin of ±{edge}{points(metric)}."
-    title = "Interactions: (AB - A) - (B - nothing)" if interactions else "Differences"
-    return drawn(title, caption, draw)
+    title = "Interactions: (AB - A) - (B - baseline)" if interactions else "Differences"
+    return Figure(title, caption, f"Differences of {metric_name(metric)}. {listed}", draw)
 
 
-def _reach(every: Sequence[Comparison], metric: str, margin: float | None) -> list[float]:
-    """Return all values that a forest plot must hold, as shown."""
-    found = [0.0]
-    for c in every:
-        ends = (c.difference, c.low, c.high, c.simultaneous_low, c.simultaneous_high)
-        found += [factor(metric) * v for v in (*ends, *c.differences) if v is not None and v == v]
-    if margin:
-        found += [factor(metric) * margin, -factor(metric) * margin]
-    return found
-
-
-def _forest_row(
-    canvas: Canvas,
-    marks: list[Callable[[], None]],
-    c: Comparison,
-    metric: str,
-    scale: Scale,
-    y: float,
-) -> float:
-    """Write the row of a comparison; what it draws over the grid is put off in `marks`."""
-    style, shape = look_of(c)
+def _difference(sheet: Sheet, axes: Axes, act: ActResult, c: Comparison, y: float) -> float:
+    """Draw a comparison in a row; return the y of the next."""
+    assert c.difference is not None, "only those are drawn"
+    metric = act.metric
+    tone, shape = _LOOKS.get(c.verdict, ("neutral", "o"))
     words = f"{difference_text(metric, c.difference)} {interval_text(metric, c.low, c.high)}"
-    room = canvas.width * 0.34 - 12
-    if canvas.narrow:
-        room = canvas.width - text_width(words) - 12
-    line, at = (y, y + 16) if canvas.narrow else (y + 4, y)
-
-    def mark() -> None:
-        canvas.text(0, line, shortened(c.name, room), "halo")
-        canvas.text(canvas.width, line, words, "small halo", anchor="end")
-        times = factor(metric)
-        for low, high, kind in (
-            (c.simultaneous_low, c.simultaneous_high, "thin"),
-            (c.low, c.high, "thick"),
-        ):
-            if low is not None and high is not None and low == low:
-                canvas.line(scale(times * low), at, scale(times * high), at, f"{kind} {style}")
-        for value in c.differences:
-            canvas.dot(
-                scale(times * value),
-                at + 9,
-                f"seed {style}",
-                size=2.4,
-                title=f"{difference_text(metric, value)}",
-            )
-        assert c.difference is not None, "only those are drawn"
-        title = f"{c.name}: {words}, {c.verdict}"
-        canvas.dot(scale(times * c.difference), at, style, size=5, shape=shape, title=title)
-
-    marks.append(mark)
-    return at + (36 if canvas.narrow else 30)
+    at = sheet.row_name(y, c.name, text_width(words))
+    sheet.small(sheet.width, y, words, ha="right", bbox=HALO)
+    simultaneous = (c.simultaneous_low, c.simultaneous_high)
+    for (low, high), width in ((simultaneous, 1.3), ((c.low, c.high), 3.4)):
+        if is_number(low) and is_number(high):
+            sheet.line(axes, scaled(metric, (low, high)), (at, at), tone, linewidth=width)
+    verdict = (_TIMES if c.against == INTERACTION else {}).get(c.verdict, c.verdict)
+    label = verdict if c.verdict in _LOOKS else "any other verdict"
+    titles = [f"{c.name}: {words}, {c.verdict}"]
+    place = scaled(metric, [c.difference])
+    style: dict[str, Any] = {"label": label, "gid": titles}
+    sheet.dots(axes, place, [at], tone, marker=shape, markersize=9, **style)
+    places = scaled(metric, c.differences)
+    titles = [difference_text(metric, value) for value in c.differences]
+    label = "one seed" if act.plan.folds == (None,) else "one fold"
+    heights = [at + 9] * len(places)
+    style = {"label": label, "gid": titles, "alpha": 0.5}
+    sheet.dots(axes, places, heights, tone, markersize=4.8, **style)
+    return at + (36 if sheet.narrow else 30)
 
 
 def seeds(act: ActResult) -> Figure | None:
-    """Return every run's score as a dot, with the arm's mean and interval; None without scores."""
+    """Draw every run's score as a dot, with the arm's mean and interval; None without scores."""
     arms = [arm for arm in act.arms if arm.scored]
     if not arms:
         return None
-    metric, times = act.metric, factor(act.metric)
-    label = "; ".join(
-        f"{arm.label}: " + ", ".join(metric_text(metric, run.score) for run in arm.scored)
-        for arm in arms
+    metric = act.metric
+    scores = {
+        arm.label: [run.score for run in arm.scored if run.score is not None] for arm in arms
+    }
+
+    def draw(sheet: Sheet) -> None:
+        axes, y = sheet.rows(right=20), sheet.y + 10
+        for arm in arms:
+            at = sheet.row_name(y, arm.label)
+            tone = "good" if arm.best else "neutral"
+            summary = arm.summary
+            if summary and summary.interval:
+                ends = scaled(metric, (summary.interval.low, summary.interval.high))
+                sheet.line(axes, ends, (at, at), tone, linewidth=3.4, alpha=0.4)
+            if summary and summary.mean is not None:
+                middle = scaled(metric, [summary.mean]) * 2
+                sheet.line(axes, middle, (at - 8, at + 8), tone, linewidth=3.4)
+            titles = [
+                f"{arm.label}, {'' if run.fold is None else f'fold {run.fold}, '}seed {run.seed}: "
+                f"{metric_text(metric, run.score)}{unit(metric)}"
+                for run in arm.scored
+            ]
+            places = scaled(metric, scores[arm.label])
+            sheet.dots(axes, places, [at] * len(places), tone, markersize=7, alpha=0.5, gid=titles)
+            y = at + (26 if sheet.narrow else 30)
+        sheet.end_rows(axes, y - 12, score_axis(metric))
+
+    listed = "; ".join(
+        f"{label}: " + ", ".join(metric_text(metric, score) for score in values)
+        for label, values in scores.items()
     )
-
-    def draw(width: float) -> Canvas:
-        canvas = Canvas(width, f"{metric_name(metric)} of every run. {label}")
-        left, right = (8.0, width - 8) if canvas.narrow else (width * 0.34, width - 20)
-        values = [times * run.score for arm in arms for run in arm.scored if run.score is not None]
-        for arm in arms:
-            interval = arm.summary.interval if arm.summary else None
-            if interval is not None:
-                values += [times * interval.low, times * interval.high]
-        scale = Scale(values, left, right)
-        step, y = (42, 14.0) if canvas.narrow else (30, 16.0)
-        bottom = y + step * len(arms) - (2 if canvas.narrow else 10)
-        for tick, words in scale.labels():
-            canvas.line(scale(tick), 0, scale(tick), bottom, "grid")
-            canvas.text(scale(tick), bottom + 15, words, "small", anchor="middle")
-        for arm in arms:
-            y = _seed_row(canvas, arm, metric, scale, y) + step
-        axis = metric_name(metric) + (" (%)" if is_share(metric) else "")
-        canvas.text((left + right) / 2, bottom + 32, axis, "small", anchor="middle")
-        canvas.height = bottom + 40
-        return canvas
-
     caption = "A dot is one run; the tick is the arm's mean, the line its interval."
-    return drawn("Every seed", caption, draw)
-
-
-def _seed_row(canvas: Canvas, arm: ArmResult, metric: str, scale: Scale, y: float) -> float:
-    times = factor(metric)
-    room = canvas.width - 8 if canvas.narrow else canvas.width * 0.34 - 12
-    line, at = (y, y + 14) if canvas.narrow else (y + 4, y)
-    canvas.text(0, line, shortened(arm.label, room), "halo")
-    style = "good" if arm.best else "neutral"
-    summary = arm.summary
-    if summary is not None and summary.interval is not None:
-        low, high = scale(times * summary.interval.low), scale(times * summary.interval.high)
-        canvas.line(low, at, high, at, f"thick pale {style}")
-    if summary is not None and summary.mean is not None:
-        x = scale(times * summary.mean)
-        canvas.line(x, at - 8, x, at + 8, f"thick {style}")
-    for run in arm.scored:
-        assert run.score is not None, "`scored` has one"
-        fold = "" if run.fold is None else f"fold {run.fold}, "
-        title = (
-            f"{arm.label}, {fold}seed {run.seed}: {metric_text(metric, run.score)}{unit(metric)}"
-        )
-        canvas.dot(scale(times * run.score), at, f"seed {style}", title=title)
-    return y
+    return Figure("Every seed", caption, f"{metric_name(metric)} of every run. {listed}", draw)
 
 
 def interaction_slopes(act: ActResult) -> Figure | None:
-    """Return the four means behind each interaction; None where the act has none."""
-    found = [c for c in act.comparisons if c.against == "interaction" and len(c.minus) == 2]
+    """Draw the four means behind each interaction; None where the act has none."""
+    metric = act.metric
     means = {arm.label: arm.summary.mean for arm in act.arms if arm.summary}
-    quads = [
-        (c, [means.get(label) for label in (c.plus[1], c.minus[1], c.minus[0], c.plus[0])])
-        for c in found
-        if len(c.plus) == 2
-    ]
-    drawable = [(c, [v for v in four if v is not None]) for c, four in quads]
-    drawable = [(c, four) for c, four in drawable if len(four) == 4]
-    if not drawable:
+    quads: list[tuple[Comparison, list[float]]] = []
+    for c in act.comparisons:
+        if c.against == INTERACTION and len(c.plus) == len(c.minus) == 2:
+            four = [means.get(label) for label in (c.plus[1], c.minus[1], c.minus[0], c.plus[0])]
+            numbers = [mean for mean in four if mean is not None]
+            quads += [(c, numbers)] if len(numbers) == 4 else []
+    if not quads:
         return None
-    metric, times = act.metric, factor(act.metric)
-    label = "; ".join(
-        f"{c.name}: nothing {metric_text(metric, n)}, {c.minus[1]} {metric_text(metric, b)}, "
-        f"{c.minus[0]} {metric_text(metric, a)}, both {metric_text(metric, ab)}"
-        for c, (n, b, a, ab) in drawable
-    )
+    every = scaled(metric, [mean for _, four in quads for mean in four])
+    room = 0.12 * (max(every) - min(every)) or 1.0
 
-    def draw(width: float) -> Canvas:
-        canvas = Canvas(width, f"Means behind the interactions. {label}")
-        columns = 1 if canvas.narrow else 2
-        panel = width / columns
-        every = [times * value for _, four in drawable for value in four]
-        for index, (c, (n, b, a, ab)) in enumerate(drawable):
-            x = (index % columns) * panel
-            top = (index // columns) * 220.0
-            scale = Scale(every, top + 160, top + 34, ticks=4, pad=0.12)
-            canvas.text(x, top + 16, shortened(c.name, panel - 10), "head")
-            first, second = x + 60, x + panel - 90
-            for tick, words in scale.labels():
-                canvas.line(x + 40, scale(tick), second + 20, scale(tick), "grid")
-                canvas.text(x + 34, scale(tick) + 4, words, "small", anchor="end")
-            for low, high, style, words in (
-                (n, b, "neutral", "without"),
-                (a, ab, "good", "with"),
+    def draw(sheet: Sheet) -> None:
+        columns = 1 if sheet.narrow else 2
+        width, top = sheet.width / columns, sheet.y
+        for index, (c, four) in enumerate(quads):
+            left, y = (index % columns) * width, top + (index // columns) * 230
+            sheet.text(left, y + 12, shortened(c.name, width - 10), fontweight="bold")
+            axes = sheet.axes(left + 44, y + 30, width - 130, 130)
+            axes.set(xlim=(-0.15, 1.15), ylim=(min(every) - room, max(every) + room))
+            axes.set_xticks((0, 1), ("without", "with"))
+            for ends, tone, words in (
+                (four[:2], "neutral", "without"),
+                (four[2:], "good", "with"),
             ):
-                ends = [(first, scale(times * low)), (second, scale(times * high))]
-                canvas.path(ends, f"curve {style}")
-                for place in ends:
-                    canvas.dot(*place, style, size=4)
-                canvas.text(second + 10, ends[1][1] + 4, words, "small")
-            canvas.text(first, top + 178, "without", "small", anchor="middle")
-            canvas.text(second, top + 178, "with", "small", anchor="middle")
+                heights = scaled(metric, ends)
+                sheet.line(axes, (0, 1), heights, tone, linewidth=2.4, marker="o", markersize=8)
+                axes.text(
+                    1.15, heights[1], words, fontsize=SMALL, color=LIGHT["muted"], va="center"
+                )
             below = f"across: {c.minus[1]}; lines: {c.minus[0]}"
-            canvas.text(x, top + 196, shortened(below, panel - 8), "small")
-        canvas.height = 220 * ((len(drawable) + columns - 1) // columns)
-        return canvas
+            sheet.small(left, y + 200, shortened(below, width - 8))
+            sheet.y = y + 222
 
+    listed = "; ".join(
+        f"{c.name}: baseline {metric_text(metric, n)}, {c.minus[1]} {metric_text(metric, b)}, "
+        f"{c.minus[0]} {metric_text(metric, a)}, both {metric_text(metric, ab)}"
+        for c, (n, b, a, ab) in quads
+    )
     caption = (
         "Means over the seeds. Parallel lines: the two parts add up, there is no interaction."
     )
-    return drawn("Two by two", caption, draw)
+    return Figure("Two by two", caption, f"Means behind the interactions. {listed}", draw)

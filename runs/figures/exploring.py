@@ -1,187 +1,167 @@
-"""The figures of exploring: learning curves, importances, and how well it ranked."""
+"""The figures of exploring: objectives over the trials, importances, how well it ranked."""
 
 from collections.abc import Mapping, Sequence
 
 from scipy.stats import spearmanr
 
-from attnsearch.runs.figures.arms import Figure, drawn
-from attnsearch.runs.figures.cost import Point, name_points
-from attnsearch.runs.figures.svg import Canvas, Scale, shortened
-from attnsearch.runs.ledger import BASELINE_ROLES, SEARCH_ROLES, State, TrialRow
+from attnsearch.runs.figures.cost import cost_of_trials
+from attnsearch.runs.figures.curves import curves_of_trials
+from attnsearch.runs.figures.drawing import (
+    HOLLOW,
+    SERIES,
+    Figure,
+    Sheet,
+    scaled,
+    score_axis,
+    shortened,
+)
+from attnsearch.runs.ledger import (
+    BASELINE_ROLES,
+    EXPLORING_ROLES,
+    SEARCH_ROLES,
+    State,
+    StudyRow,
+    TrialRow,
+)
 from attnsearch.runs.results import (
-    ActResult,
     StudyResult,
     best,
-    factor,
     is_number,
     metric_text,
+    unit,
 )
 from attnsearch.runs.words import plural
-from attnsearch.spaces.file import is_share, metric_name
-
-_COLOURS = 6
-_LONGEST_LEGEND = 44
+from attnsearch.spaces.file import COUNTED, metric_name
 
 
-def curves_of_arms(act: ActResult) -> Figure | None:
-    """Draw the validation metric by epoch: an arm's mean, and its seeds dimmed; None without."""
-    metric = f"val_{act.plan.metric}"
-    lines = []
-    for arm in act.trained:
-        runs = [_curve(run.row, metric) for run in arm.runs if run.row is not None]
-        runs = [curve for curve in runs if curve]
-        if runs:
-            lines.append((arm.label, runs))
-    if not lines:
+def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure]:
+    """Return every figure of exploring that a study has data for.
+
+    Returns:
+        Name -> figure: ``objective_<metric>``, ``importances``, ``cost_params`` and
+        ``cost_macs`` (of the first objective), ``curves``.
+    """
+    searched = [trial for trial in trials if trial.role in EXPLORING_ROLES]
+    metric, goal = next(iter(study.objectives.items()))
+    figures = {
+        **{
+            f"objective_{name}": objective(searched, name, aim)
+            for name, aim in study.objectives.items()
+        },
+        "importances": importances(study.importances or {}),
+        **{f"cost_{c}": cost_of_trials(searched, metric, goal, c) for c in COUNTED},
+        "curves": curves_of_trials(searched, metric, goal),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure | None:
+    """Draw an objective over the trials, with the best so far; None where no trial has it.
+
+    Args:
+        trials: The runs of the search, and the baseline's.
+        metric: The objective.
+        goal: ``max`` or ``min``.
+    """
+    searched = [trial for trial in trials if trial.role in SEARCH_ROLES]
+    scores = {
+        trial.place_id: score for trial in trials if is_number(score := _score(trial, metric))
+    }
+    if not scores:
         return None
-    label = "; ".join(
-        f"{name}: " + ", ".join(metric_text(metric, curve[-1][1]) for curve in runs)
-        for name, runs in lines
+
+    def of(state: State) -> list[TrialRow]:
+        return sorted((t for t in searched if t.state == state), key=lambda t: t.number)
+
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("Trial", score_axis(metric), whole=True)
+        for state, label, tone, look in (
+            (State.FINISHED, "full schedule", "good", {"markersize": 8}),
+            (State.STOPPED, "stopped early (value then)", "neutral", HOLLOW),
+        ):
+            shown = [trial for trial in of(state) if trial.place_id in scores]
+            values = scaled(metric, (scores[trial.place_id] for trial in shown))
+            titles = [f"{t.name}: {metric_text(metric, scores[t.place_id])}" for t in shown]
+            numbers = [trial.number for trial in shown]
+            sheet.dots(axes, numbers, values, tone, label=label, gid=titles, **look)
+            if state == State.FINISHED and shown:
+                choose = max if goal == "max" else min
+                running = [choose(values[: index + 1]) for index, _ in enumerate(values)]
+                ends = [*numbers, max(trial.number for trial in searched) + 0.5]
+                running.append(running[-1])
+                style = {"label": "best so far", "linewidth": 2, "drawstyle": "steps-post"}
+                sheet.line(axes, ends, running, "bad", **style)
+        for state, label, tone, shape in (
+            (State.FAILED, "failed", "bad", "x"),
+            (State.INFEASIBLE, "over a limit, not trained", "green", "v"),
+        ):
+            numbers = [trial.number for trial in of(state)]
+            style = {"label": label, "marker": shape, "transform": axes.get_xaxis_transform()}
+            heights = [0.02] * len(numbers)
+            sheet.dots(axes, numbers, heights, tone, markeredgewidth=1.5, **style)
+        for trial in trials:
+            if trial.role in BASELINE_ROLES and trial.state == State.FINISHED:
+                (value,) = scaled(metric, [scores[trial.place_id]])
+                style = {"label": "baseline", "linestyle": "--"}
+                across = axes.get_yaxis_transform()
+                sheet.line(axes, (0, 1), (value, value), "ink", transform=across, **style)
+                break
+
+    winner = best(trials, metric, goal)
+    title = f"{metric_name(metric)} over the trials"
+    title = title[:1].upper() + title[1:]
+    named = "none of the full schedule yet"
+    if winner is not None:
+        named = f"best: {winner.name}, {metric_text(metric, winner.metrics[metric])}{unit(metric)}"
+    return Figure(title, named, f"{title}; {named}", draw)
+
+
+def _score(trial: TrialRow, metric: str) -> object:
+    """Return a run's score, else its last epoch's metric."""
+    last = trial.epochs[-1] if trial.epochs else {}
+    return trial.metrics.get(metric, last.get(metric))
+
+
+def importances(shares: Mapping[str, Mapping[str, float]]) -> Figure | None:
+    """Draw how much each decision explains of each objective; None where nothing is known.
+
+    Args:
+        shares: Objective -> decision -> importance in 0..1.
+    """
+    shares = {objective: found for objective, found in shares.items() if found}
+    if not shares:
+        return None
+    every = dict.fromkeys(decision for found in shares.values() for decision in found)
+    most = {name: max(found.get(name, 0.0) for found in shares.values()) for name in every}
+    alone = len(shares) == 1
+
+    def draw(sheet: Sheet) -> None:
+        left, height = sheet.width * 0.44, 20 if alone else 12
+        scale = (sheet.width - left - 44) / (max(most.values()) or 1.0)
+        for name in sorted(every, key=lambda name: -most[name]):
+            sheet.text(0, sheet.y + height * len(shares) / 2, shortened(name, left - 10))
+            for tone, (goal, found) in zip(SERIES, shares.items(), strict=False):
+                share, label = found.get(name, 0.0), "" if alone else metric_name(goal)
+                length, tone = max(share * scale, 1), "neutral" if alone else tone
+                style = {"gid": f"{name}: {share:.3f}", "label": label}
+                sheet.rect(left, sheet.y, length, height - 3, tone, **style)
+                sheet.small(left + length + 6, sheet.y + height / 2 - 1.5, f"{share:.2f}")
+                sheet.y += height
+            sheet.y += 4
+
+    words = " ".join(
+        f"Importances for {goal}. "
+        + "; ".join(f"{name} {share:.2f}" for name, share in _ranked(found))
+        for goal, found in shares.items()
     )
-
-    def draw(width: float) -> Canvas:
-        canvas = Canvas(width, f"{metric_name(metric)} by epoch, last values. {label}")
-        across, up, bottom = _axes(canvas, [c for _, runs in lines for c in runs], metric)
-        for index, (_, runs) in enumerate(lines):
-            for curve in runs:
-                _draw_curve(canvas, curve, across, up, metric, f"curve dim c{index % _COLOURS}")
-        for index, (name, runs) in enumerate(lines):
-            middle = _mean_curve(runs)
-            style = f"curve c{index % _COLOURS}"
-            _draw_curve(canvas, middle, across, up, metric, style, title=name)
-        entries = [
-            ("-", f"curve c{index % _COLOURS}", name[:_LONGEST_LEGEND])
-            for index, (name, _) in enumerate(lines)
-        ]
-        canvas.height = canvas.legend(bottom + 58, entries)
-        return canvas
-
-    caption = "Thick: the mean over an arm's runs. Thin: each run."
-    return drawn("Learning curves", caption, draw)
+    title = "Which decisions matter"
+    title += f" for {metric_name(next(iter(shares)))}" if alone else ""
+    caption = "Share of the variance over the trials that a decision explains, estimated."
+    return Figure(title, caption, words, draw)
 
 
-def curves_of_trials(result: StudyResult) -> Figure | None:
-    """Return first objective by epoch, of all trials; None where it is not measured by epoch."""
-    metric, goal = next(iter(result.study.objectives.items()))
-    every = [(trial, _curve(trial, metric)) for trial in result.trials]
-    every = [(trial, curve) for trial, curve in every if curve]
-    if not every:
-        return None
-    winner = best([trial for trial, _ in every], metric, goal)
-
-    def style_of(trial: TrialRow) -> str:
-        if winner is not None and trial.place_id == winner.place_id:
-            return "curve good"
-        if trial.role in BASELINE_ROLES:
-            return "curve ink dashed"
-        return "curve dim neutral" if trial.state == State.FINISHED else "curve dim bad"
-
-    named = f"best: {winner.name}" if winner else "none of the full schedule"
-
-    def draw(width: float) -> Canvas:
-        canvas = Canvas(width, f"{metric_name(metric)} of {plural(len(every), 'trial')}; {named}")
-        across, up, bottom = _axes(canvas, [curve for _, curve in every], metric)
-        for trial, curve in sorted(every, key=lambda pair: "dim" not in style_of(pair[0])):
-            _draw_curve(canvas, curve, across, up, metric, style_of(trial), title=trial.name)
-        canvas.height = canvas.legend(
-            bottom + 58,
-            [
-                ("-", "curve good", "best" if winner is None else winner.name[:_LONGEST_LEGEND]),
-                ("-", "curve ink dashed", "plain network"),
-                ("-", "curve neutral", "full schedule"),
-                ("-", "curve bad", "stopped early"),
-            ],
-        )
-        return canvas
-
-    return drawn("Learning curves of the search", "One line a trial, one seed each.", draw)
-
-
-Curve = list[tuple[int, float]]
-
-
-def _curve(row: TrialRow, metric: str) -> Curve:
-    return [
-        (int(epoch["epoch"]), float(epoch[metric]))
-        for epoch in row.epochs
-        if is_number(epoch.get(metric))
-    ]
-
-
-def _mean_curve(runs: Sequence[Curve]) -> Curve:
-    """Return the mean at every epoch that all runs have."""
-    tables = [dict(curve) for curve in runs]
-    shared = sorted(set.intersection(*(set(table) for table in tables)))
-    return [(epoch, sum(table[epoch] for table in tables) / len(tables)) for epoch in shared]
-
-
-def _axes(canvas: Canvas, curves: Sequence[Curve], metric: str) -> tuple[Scale, Scale, float]:
-    left, right, top, bottom = 56.0, canvas.width - 12, 12.0, 230.0 if canvas.narrow else 280.0
-    times = factor(metric)
-    across = Scale([epoch for curve in curves for epoch, _ in curve], left, right, pad=0.02)
-    up = Scale([times * value for curve in curves for _, value in curve], bottom, top)
-    for tick, words in up.labels():
-        canvas.line(left, up(tick), right, up(tick), "grid")
-        canvas.text(left - 8, up(tick) + 4, words, "small", anchor="end")
-    for tick in across.ticks:
-        if tick == int(tick):
-            canvas.text(across(tick), bottom + 18, f"{tick:.0f}", "small", anchor="middle")
-    canvas.line(left, bottom, right, bottom, "axis")
-    canvas.text(right, bottom + 36, "Epoch →", "small", anchor="end")
-    axis = metric_name(metric) + (" (%)" if is_share(metric) else "")
-    canvas.text(left, bottom + 36, f"↑ {axis}", "small")
-    return across, up, bottom
-
-
-def _draw_curve(
-    canvas: Canvas,
-    curve: Curve,
-    across: Scale,
-    up: Scale,
-    metric: str,
-    style: str,
-    *,
-    title: str = "",
-) -> None:
-    places = [(across(epoch), up(factor(metric) * value)) for epoch, value in curve]
-    if len(places) == 1:
-        canvas.dot(*places[0], f"dot-{style}", size=2.5, title=title)
-    elif places:
-        canvas.path(places, style, title=title)
-
-
-def importances(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
-    """Return how much each decision explains of each objective, a figure an objective."""
-    figures = []
-    for objective, shares in found.items():
-        if not shares:
-            continue
-        ranked = sorted(shares.items(), key=lambda item: -item[1])
-        label = "; ".join(f"{name} {share:.2f}" for name, share in ranked)
-
-        def draw(
-            width: float,
-            ranked: list[tuple[str, float]] = ranked,
-            text: str = f"Importances for {objective}. {label}",
-        ) -> Canvas:
-            canvas = Canvas(width, text)
-            left = width * 0.44
-            most = max(share for _, share in ranked) or 1.0
-            for row, (name, share) in enumerate(ranked):
-                y = 6 + 24 * row
-                canvas.text(0, y + 12, shortened(name, left - 10))
-                length = (width - left - 44) * share / most
-                canvas.rect(
-                    left, y, max(length, 1), 16, "fill neutral", title=f"{name}: {share:.3f}"
-                )
-                canvas.text(left + length + 6, y + 12, f"{share:.2f}", "small")
-            canvas.height = 12 + 24 * len(ranked)
-            return canvas
-
-        title = f"Which decisions matter for {metric_name(objective)}"
-        caption = "Share of the variance over the trials that a decision explains, estimated."
-        figures.append(drawn(title, caption, draw))
-    return figures
+def _ranked(shares: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(shares.items(), key=lambda item: -item[1])
 
 
 def rank_pairs(result: StudyResult) -> list[tuple[str, float, float]]:
@@ -190,58 +170,48 @@ def rank_pairs(result: StudyResult) -> list[tuple[str, float, float]]:
     if act is None:
         return []
     metric = f"val_{act.plan.metric}"
-    by_number = {row.number: row for row in result.rows if row.role in SEARCH_ROLES}
+    trials = {row.number: row for row in result.rows if row.role in SEARCH_ROLES}
     pairs = []
     for label, number in result.explored.items():
-        trial = by_number.get(number)
+        score = trials[number].metrics.get(metric) if number in trials else None
         mean = act.find(label).validation
-        if trial is not None and mean is not None and is_number(trial.metrics.get(metric)):
-            pairs.append((label, float(trial.metrics[metric]), mean))
+        if mean is not None and is_number(score):
+            pairs.append((label, float(score), mean))
     return pairs
 
 
-def rank_correlation(result: StudyResult) -> float | None:
-    """Return spearman's correlation of exploring with confirming; None below three candidates."""
-    pairs = rank_pairs(result)
+def rank_correlation(pairs: Sequence[tuple[str, float, float]]) -> float | None:
+    """Return Spearman's correlation of exploring with confirming; None below three candidates."""
     if len(pairs) < 3:
         return None
     value = float(spearmanr([a for _, a, _ in pairs], [b for _, _, b in pairs]).statistic)
-    return None if value != value else value
+    return value if is_number(value) else None
 
 
 def ranks(result: StudyResult) -> Figure | None:
-    """Return exploring's score against the confirmation's mean; None below two candidates."""
-    pairs = rank_pairs(result)
-    act = result.confirm
+    """Draw exploring's scores against the confirmation's means; None below two candidates."""
+    pairs, act = rank_pairs(result), result.confirm
     if act is None or len(pairs) < 2:
         return None
     metric = f"val_{act.plan.metric}"
-    times = factor(metric)
-    rho = rank_correlation(result)
-    words = "too few for a correlation" if rho is None else f"Spearman's rho {rho:.2f}"
-    label = "; ".join(
+
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("in exploring, one seed", "in confirming, mean of fresh seeds")
+        axes.margins(0.12)
+        names = [name for name, _, _ in pairs]
+        xs, ys = (
+            scaled(metric, scores)
+            for scores in ([a for _, a, _ in pairs], [b for _, _, b in pairs])
+        )
+        sheet.dots(axes, xs, ys, "neutral", markersize=10, gid=names)
+        sheet.name_points(axes, list(zip(names, xs, ys, strict=True)))
+
+    rho = rank_correlation(pairs)
+    said = "too few for a correlation" if rho is None else f"Spearman's rho {rho:.2f}"
+    listed = "; ".join(
         f"{name}: {metric_text(metric, a)} then {metric_text(metric, b)}" for name, a, b in pairs
     )
-
-    def draw(width: float) -> Canvas:
-        canvas = Canvas(width, f"Exploring against confirming, {words}. {label}")
-        left, right, top, bottom = 56.0, width - 16, 12.0, 250.0
-        across = Scale([times * a for _, a, _ in pairs], left, right, pad=0.12)
-        up = Scale([times * b for _, _, b in pairs], bottom, top, pad=0.12)
-        for tick, text in up.labels():
-            canvas.line(left, up(tick), right, up(tick), "grid")
-            canvas.text(left - 8, up(tick) + 4, text, "small", anchor="end")
-        for tick, text in across.labels():
-            canvas.text(across(tick), bottom + 18, text, "small", anchor="middle")
-        canvas.line(left, bottom, right, bottom, "axis")
-        found = [Point(name, times * a, times * b) for name, a, b in pairs]
-        for point in found:
-            canvas.dot(across(point.cost), up(point.score), "neutral", size=5, title=point.name)
-        name_points(canvas, found, set(), across, up, 1.0)
-        canvas.text(right, bottom + 36, "in exploring, one seed →", "small", anchor="end")
-        canvas.text(left, bottom + 54, "↑ in confirming, mean of fresh seeds", "small")
-        canvas.height = bottom + 62
-        return canvas
-
-    caption = f"{metric_name(metric).capitalize()} of {plural(len(pairs), 'candidate')}: {words}."
-    return drawn("Did exploring rank them right?", caption, draw)
+    words = f"Exploring against confirming, {said}. {listed}"
+    name = metric_name(metric).capitalize()
+    caption = f"{name} of {plural(len(pairs), 'candidate')}: {said}."
+    return Figure("Did exploring rank them right?", caption, words, draw)

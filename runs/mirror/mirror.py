@@ -375,7 +375,7 @@ class Mirror:
                 folder.mkdir()
                 for title, figure in study_plots(study, trials).items():
                     self._check_leaving()
-                    figure.savefig(folder / f"{title}.png")
+                    (folder / f"{title}.png").write_bytes(figure.png())
                 self._drawing = False
                 tracking.folder(run_id, folder.parent)
         finally:

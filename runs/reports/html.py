@@ -2,6 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from attnsearch.runs.figures import COLOURS
 from attnsearch.runs.reports.pages import Report
 from attnsearch.runs.reports.tables import Cell
 
@@ -33,7 +34,9 @@ def html_report(report: Report) -> str:
         for section in report.sections
     ]
     template = environment.get_template(TEMPLATE)
-    return template.render(report=report, sections=sections, cell_class=_cell_class)
+    return template.render(
+        report=report, sections=sections, colours=COLOURS, cell_class=_cell_class
+    )
 
 
 def _cell_class(cell: Cell, numeric: bool) -> str:

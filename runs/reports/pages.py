@@ -9,12 +9,11 @@ from attnsearch.runs.figures import (
     cost_of_trials,
     curves_of_arms,
     curves_of_trials,
-    explored_cells,
     forest,
-    heatmap,
+    heatmap_of_arms,
+    heatmap_of_trials,
     importances,
     interaction_slopes,
-    measured_cells,
     rank_correlation,
     rank_pairs,
     ranks,
@@ -112,19 +111,17 @@ def _act(act: ActResult) -> Section:
 
 
 def _act_figures(act: ActResult) -> list[Figure]:
-    reference = act.reference or "the reference"
-    words = f"Mean difference to {reference}; blue is better, orange worse."
-    drawn = [
+    figures = [
         forest(act),
         seeds(act),
-        heatmap("Block by site", words, measured_cells(act)),
+        heatmap_of_arms(act),
         forest(act, interactions=True),
         interaction_slopes(act),
     ]
     if act.plan.act == "confirm":
-        drawn += [cost_of_arms(act, cost) for cost in COSTS]
-        drawn.append(curves_of_arms(act))
-    return [figure for figure in drawn if figure is not None]
+        figures += [cost_of_arms(act, cost) for cost in COSTS]
+        figures.append(curves_of_arms(act))
+    return [figure for figure in figures if figure is not None]
 
 
 def _ranks(result: StudyResult) -> tuple[str, ...]:
@@ -132,7 +129,7 @@ def _ranks(result: StudyResult) -> tuple[str, ...]:
     pairs = rank_pairs(result)
     if not pairs:
         return ()
-    rho = rank_correlation(result)
+    rho = rank_correlation(pairs)
     count = plural(len(pairs), "candidate")
     if rho is None:
         why = "too few for a rank correlation" if len(pairs) < 3 else "without differences in rank"
@@ -144,15 +141,12 @@ def _ranks(result: StudyResult) -> tuple[str, ...]:
 
 
 def _search_figures(result: StudyResult) -> list[Figure]:
-    words = (
-        "Best score of a trial of the full schedule with that block at that site; blue is above "
-        "the plain network, orange below. Selected maxima on one seed."
-    )
-    drawn = [
+    trials, (metric, goal) = result.trials, next(iter(result.study.objectives.items()))
+    figures = [
         ranks(result),
-        heatmap("Block by site in exploring", words, explored_cells(result)),
-        *importances(result.study.importances or {}),
-        *(cost_of_trials(result, cost) for cost in COUNTED),
-        curves_of_trials(result),
+        heatmap_of_trials(result),
+        importances(result.study.importances or {}),
+        *(cost_of_trials(trials, metric, goal, cost) for cost in COUNTED),
+        curves_of_trials(trials, metric, goal),
     ]
-    return [figure for figure in drawn if figure is not None]
+    return [figure for figure in figures if figure is not None]

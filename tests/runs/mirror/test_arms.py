@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import update
 
 from attnsearch.runs import report
-from attnsearch.runs.figures import plots
+from attnsearch.runs.figures import exploring
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.schema import Study, StudyRun
 from attnsearch.runs.mirror import store as tracking
@@ -36,7 +36,7 @@ def ledger(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     """A ledger whose study has a confirmation of two arms, beside an MLflow store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(plots, "study_plots", lambda *_: {})
+    monkeypatch.setattr(exploring, "study_plots", lambda *_: {})
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     ledger = Ledger(tmp_path / "attnsearch.db")
     made.tune(ledger, made.open_study(ledger))

@@ -19,7 +19,7 @@ import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from attnsearch.runs.figures import plots
+from attnsearch.runs.figures import exploring
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
@@ -66,8 +66,8 @@ def folder(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(autouse=True)
 def study_plots(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Draws nothing, since that takes a second a study; returns what really draws."""
-    draw = plots.study_plots
-    monkeypatch.setattr(plots, "study_plots", lambda *_: {})
+    draw = exploring.study_plots
+    monkeypatch.setattr(exploring, "study_plots", lambda *_: {})
     return draw
 
 
@@ -144,7 +144,7 @@ def test_a_study_is_shown_as_the_ledger_has_it(
     study_plots: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plots, "study_plots", study_plots)
+    monkeypatch.setattr(exploring, "study_plots", study_plots)
     for number, state in enumerate(["finished", "stopped", "failed", "interrupted", "infeasible"]):
         complete(ledger, study, number, state)
     start(ledger, study, 5, epochs=2)
@@ -205,8 +205,7 @@ def test_a_study_is_shown_as_the_ledger_has_it(
     tables = {f"leaderboard.{ending}" for ending in ("csv", "json", "md")}
     assert files(parent) == tables | {"space.yaml", "provenance.json", "plots"}
     assert files(parent, "plots") == {
-        f"plots/{name}.png"
-        for name in ("objective_val_accuracy", "importances", "cost_params", "curves")
+        f"plots/{name}.png" for name in ("objective_val_accuracy", "importances", "curves")
     }
     assert str(finished.info.artifact_uri).startswith(str(folder / "mlruns"))
 
@@ -458,7 +457,7 @@ def test_a_server_that_hangs_does_not_hold_the_study(
 
 END_WHILE_DRAWING = """
 import threading
-from attnsearch.runs.figures import plots
+from attnsearch.runs.figures import exploring
 from attnsearch.runs.mirror import mirror as mirror_module
 from attnsearch.runs.ledger import Ending, Ledger, Place, Request
 from attnsearch.runs.mirror import Mirror
@@ -469,13 +468,13 @@ run_id = ledger.claim(Request("key", {}, 0, 1, study_id=study.id)).run_id
 ledger.attach(study.id, run_id, Place(0, name="000 plain"))
 ledger.finish(run_id, Ending("finished", {"val_accuracy": 0.5}, {"params": 1}))
 ledger.set_study_state(study.id, "finished")
-draw, drawing = plots.study_plots, threading.Event()
+draw, drawing = exploring.study_plots, threading.Event()
 
 def slow(*given):
     drawing.set()
-    return {str(index): draw(*given)["cost_params"] for index in range(30)}
+    return {str(index): draw(*given)["objective_val_accuracy"] for index in range(30)}
 
-plots.study_plots = slow
+exploring.study_plots = slow
 mirror_module.PLOTS_SECONDS = 0
 mirror = Mirror(ledger)
 mirror.follow(study.id)

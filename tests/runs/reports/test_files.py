@@ -114,7 +114,7 @@ def test_every_figure_has_a_text_and_a_drawing_for_phones(folder: Path) -> None:
     for title in (
         "Differences",
         "Every seed",
-        "Interactions: (AB - A) - (B - nothing)",
+        "Interactions: (AB - A) - (B - baseline)",
         "Two by two",
         "Block by site in exploring",
         "Which decisions matter for validation accuracy",

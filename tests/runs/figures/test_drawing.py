@@ -1,0 +1,105 @@
+"""One drawing, two ways out: SVG that takes the page's colours, and a PNG."""
+
+import io
+import re
+import threading
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from attnsearch.runs.figures.drawing import COLOURS, NARROW, WIDE, Figure, Sheet
+
+NAMES = ("<script>alert(1)</script>", "a & b", "$x_1$ costs $2", "_private", "^{\\frac", "中 é")
+
+
+def make(draw: Callable[[Sheet], None] | None = None) -> Figure:
+    def rows(sheet: Sheet) -> None:
+        axes, y = sheet.rows(), sheet.y + 10
+        for name in NAMES:
+            at = sheet.row_name(y, name)
+            sheet.line(axes, (0, 2), (at, at), "good", label=name, gid=name)
+            sheet.dots(axes, (0.5, 1.5), (at, at), "bad", gid=(name, f"{name} again"))
+            y = at + 30
+        sheet.end_rows(axes, y, "accuracy (%)")
+
+    return Figure("A title", "A caption", "What & it <shows>", draw or rows)
+
+
+def drawings(figure: Figure) -> list[ElementTree.Element]:
+    """The wide and the narrow `<svg>`, read as XML."""
+    return list(ElementTree.fromstring(f"<page>{figure.svg()}</page>"))
+
+
+def texts(drawing: ElementTree.Element, tag: str) -> list[str]:
+    return [element.text or "" for element in drawing.iter(tag)]
+
+
+def test_names_are_text_and_never_markup_or_formulas() -> None:
+    for drawing in drawings(make()):
+        assert drawing.get("aria-label") == "What & it <shows>"
+        assert {element.tag for element in drawing.iter()} <= {
+            *("svg", "path", "circle", "text", "title")
+        }
+        written = texts(drawing, "text")
+        assert all(written.count(name) == 2 for name in NAMES)  # beside the row, in the legend
+        titles = texts(drawing, "title")
+        assert titles == [word for name in NAMES for word in (name, name, f"{name} again")]
+
+
+def test_a_drawing_has_the_pages_colours_and_widths() -> None:
+    figure = make()
+    for drawing, width in zip(drawings(figure), (WIDE, NARROW), strict=True):
+        assert drawing.get("width") == f"{width}"
+        assert drawing.get("viewBox") == f"0 0 {width} {drawing.get('height')}"
+    used = set(re.findall(r"var\(--(\w+)\)", figure.svg()))
+    assert {"ink", "muted", "rule", "good", "bad"} <= used <= set(COLOURS)
+    assert "#" not in figure.svg().replace("&#", "")
+
+
+def test_it_refers_to_nothing() -> None:
+    assert not re.search(r"\bid=|url\(|href|xmlns|https?:", make().svg())
+
+
+def test_the_same_figure_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make().svg(), make().png()
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "path")
+    monkeypatch.setitem(matplotlib.rcParams, "text.parse_math", True)
+    assert (make().svg(), make().png()) == before
+
+
+def test_names_beside_points_do_not_cover_each_other() -> None:
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("cost", "score")
+        places = [(f"a name of the {i}th", 1.0 + i / 1000, 2.0) for i in range(4)]
+        sheet.dots(axes, [x for _, x, _ in places] + [3.0], [2.0] * 5, "good")
+        sheet.name_points(axes, places)
+
+    for drawing in drawings(make(draw)):
+        named = [e for e in drawing.iter("text") if (e.text or "").startswith("a name")]
+        heights = [float(e.get("y", "nan")) for e in named]
+        assert len(named) >= 2
+        assert len(set(heights)) == len(heights)
+
+
+def test_a_png_is_a_readable_picture() -> None:
+    with Image.open(io.BytesIO(make().png())) as picture:
+        assert picture.format == "PNG" and picture.width >= 2 * WIDE - 100
+        colours = picture.convert("RGB").getcolors(1 << 20) or []
+    assert len(colours) > 10
+    assert max(colours)[1] == (255, 255, 255)
+
+
+def test_any_thread_can_draw() -> None:
+    expected, drawn = str(make().svg()), list[str]()
+    threads = [
+        threading.Thread(target=lambda: drawn.append(make().png() and str(make().svg())))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert drawn == [expected] * 3

@@ -137,7 +137,7 @@ class Sheet:
         """Return axes as wide as the sheet, with their names; across they may count, `whole`."""
         height = 250 if self.narrow else 290
         axes = self.axes(56, self.y + 30, self.width - 72, height)
-        axes.xaxis.get_major_locator().set_params(integer=whole)
+        axes.locator_params(axis="x", integer=whole)
         axes.spines["bottom"].set(visible=True, color=LIGHT["muted"], linewidth=1.2)
         self.small(4, self.y + 12, f"↑ {y}")
         self.small(self.width - 16, self.y + height + 62, f"{x} →", ha="right")

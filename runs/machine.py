@@ -63,13 +63,13 @@ def provenance() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Look up the installed versions of `PACKAGES`; a missing one is left out."""
-    versions = {}
+    found = {}
     for name in PACKAGES:
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 def git_commit(folder: Path) -> dict[str, Any] | None:

@@ -284,7 +284,7 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
 
 
 def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -> "TrialRow":
-    """Return the trial to export: the one asked for, or the best finished one."""
+    """Return the trial to export: the one asked for, or the best that finished within limits."""
     trials = [row for row in rows if row.arm is None]
     finished = {row.number: row for row in trials if row.state == State.FINISHED}
     if not finished:
@@ -304,13 +304,19 @@ def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -
     objective, direction = next(iter(study.objectives.items()))
     sign = 1 if direction == "max" else -1
 
-    def merit(row: "TrialRow") -> tuple[bool, float, int]:
-        feasible = not any(excess > 0 for excess in row.violations.values())
+    def merit(row: "TrialRow") -> tuple[float, int]:
         value = {**row.costs, **row.metrics}.get(objective)
         score = -math.inf if value is None or math.isnan(value) else sign * value
-        return feasible, score, -row.number
+        return score, -row.number
 
-    return max(finished.values(), key=merit)
+    feasible = [row for row in finished.values() if not row.over]
+    if not feasible:
+        over = "; ".join(f"trial {number} is {row.over}" for number, row in finished.items())
+        raise ExportError(
+            f"no finished trial of study {study.label} keeps its limits: {over}; raise them, "
+            "or name a trial (--trial NUMBER)"
+        )
+    return max(feasible, key=merit)
 
 
 def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:

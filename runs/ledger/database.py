@@ -90,14 +90,14 @@ def ledger_url(url: str | Path | URL | None = None) -> URL:
     """
     if isinstance(url, URL):
         return url
-    address = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
-    if "://" not in address:
-        return URL.create("sqlite", database=str(Path(address).expanduser().absolute()))
+    given = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
+    if "://" not in given:
+        return URL.create("sqlite", database=str(Path(given).expanduser().absolute()))
     try:
-        parsed = make_url(address)
+        parsed = make_url(given)
     except (ArgumentError, ValueError) as error:
         raise LedgerError(
-            f"{address!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
+            f"{given!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
             "sqlite:////absolute/path.db or postgresql://user:password@host/database"
         ) from error
     backend = parsed.get_backend_name()

@@ -260,7 +260,7 @@ def arm_runs(ledger: Access, row: PlanRow) -> dict[str, list[TrialRow | None]]:
     with ledger.database.read() as connection:
         rows = read_places(connection, StudyRun.study_id == row.study_id)
         aside = _asides(connection, row)
-    places = {trial.place: trial for trial in rows}
+    places = {found.place: found for found in rows}
     repeats = list(enumerate(row.plan.repeats()))
     runs: dict[str, list[TrialRow | None]] = {}
     for arm in row.plan.arms:
@@ -291,17 +291,20 @@ def _set_aside(connection: Connection, old: PlanRow, new: Plan) -> None:
         for number, repeat in enumerate(old.plan.repeats()):
             if arms[arm.label] == arm.config and repeats[number : number + 1] == [repeat]:
                 continue
-            query = select(StudyRun.id, StudyRun.name).filter_by(
-                study_id=old.study_id, role=role, arm=name, number=number
-            )
-            place = connection.execute(query).first()
-            if place is not None:
+            here = [
+                StudyRun.study_id == old.study_id,
+                StudyRun.role == role,
+                StudyRun.arm == name,
+                StudyRun.number == number,
+            ]
+            known = connection.execute(select(StudyRun.id, StudyRun.name).where(*here)).first()
+            if known is not None:
                 change(
                     connection,
                     StudyRun,
-                    place.id,
+                    known.id,
                     arm=aside_name(name, old.id),
-                    name=f"{place.name[:230]} (plan {old.id})",
+                    name=f"{known.name[:230]} (plan {old.id})",
                     mirrored_revision=-1,
                 )
 
@@ -339,9 +342,9 @@ def _matching(
 ) -> TrialRow | None:
     """Find the run at the first of some places that has this fold and seed."""
     for name in names:
-        trial = places.get((role, name, number))
-        if trial is not None and (trial.fold, trial.seed) == (fold, seed):
-            return trial
+        found = places.get((role, name, number))
+        if found is not None and (found.fold, found.seed) == (fold, seed):
+            return found
     return None
 
 

@@ -3,7 +3,7 @@
 A row that says it runs is only believed while the lease of the process behind it holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from time import time
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from attnsearch.runs.ledger.lease import Held, held
 from attnsearch.runs.ledger.records import Record, RunRow, StudyRow, TrialRow, build
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
-from attnsearch.runs.ledger.states import State
+from attnsearch.runs.ledger.states import ARM_ROLES, State
 
 
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
@@ -34,6 +34,7 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
     ).all()
     epochs = _read_epochs(connection, Run.id.in_(select(StudyRun.run_id).where(*conditions)))
     leases, now = held(connection), time()
+    limits = _limits(connection, {row.place_study_id for row in rows})
     places = []
     for row in rows:
         place = {
@@ -46,12 +47,43 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
             "id": row.id,
             "place_id": row.place_id,
             "arm": row.place_arm or None,
+            "violations": row.violations or _above(row, limits[row.place_study_id]),
             "values": row.place_decisions,
             "reused_from": origin_label if row.origin_name else None,
         }
         others = {**place, **changed}
         places.append(_build_run(TrialRow, row, epochs.get(row.id, []), leases, now, **others))
     return places
+
+
+def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each limit is exceeded whose cost is known: 0.1 is 10 % above.
+
+    Args:
+        costs: Name -> what was measured.
+        limits: Name -> the most that is allowed.
+    """
+    measured = [name for name in limits if name in costs]
+    return {f"limits.{name}": costs[name] / limits[name] - 1 for name in measured}
+
+
+def _above(row: Any, limits: Mapping[str, float]) -> dict[str, float]:
+    """Return which limits a trial's costs are above; those of arms are not limited."""
+    amounts = {} if row.place_role in ARM_ROLES else excess(row.costs, limits)
+    return {limit: amount for limit, amount in amounts.items() if amount > 0}
+
+
+def _limits(connection: Connection, studies: Collection[int]) -> dict[int, dict[str, float]]:
+    """Read the limits of some studies."""
+    rows = connection.execute(select(Study.id, Study.document).where(Study.id.in_(studies)))
+    return {
+        row.id: {
+            name: float(limit)
+            for name, limit in (row.document.get("limits") or {}).items()
+            if limit is not None
+        }
+        for row in rows
+    }
 
 
 def read_run(connection: Connection, run_id: int) -> RunRow:

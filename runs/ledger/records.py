@@ -117,6 +117,12 @@ class RunRow:
     seconds: float
 
     @property
+    def over(self) -> str:
+        """The limits that it violates and by how much; empty where it keeps all."""
+        above = [(limit, amount) for limit, amount in self.violations.items() if amount > 0]
+        return ", ".join(f"over {limit} by {amount:.1%}" for limit, amount in above)
+
+    @property
     def run_id(self) -> int:
         """The same as `id`; reads better beside a study's."""
         return self.id
@@ -126,7 +132,8 @@ class RunRow:
 class TrialRow(RunRow):
     """A run in its place in a study.
 
-    ``study_id`` is the study that it stands in here, whoever trained it.
+    ``study_id`` is the study that it stands in here, whoever trained it, and ``violations`` are
+    of that study's limits, also where its costs were measured only after it had been trained.
 
     Args:
         place_id: Number of this place in the ledger.

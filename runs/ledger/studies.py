@@ -42,16 +42,16 @@ def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
     kept = {k: v for k, v in document.items() if k not in _NOT_OF_EXPLORING}
     kept["search"] = {k: v for k, v in (kept.get("search") or {}).items() if k != "trials"}
     kept["data"] = {k: v for k, v in (kept.get("data") or {}).items() if k != "source"}
-    text = json.dumps([_without_nulls(kept), fingerprint], sort_keys=True, default=plain)
+    text = json.dumps([_given(kept), fingerprint], sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without_nulls(value: Any) -> Any:
+def _given(value: Any) -> Any:
     """Leave out keys that are null: one that a later version adds changes no digest."""
     if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: _given(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
-        return [_without_nulls(item) for item in value]
+        return [_given(item) for item in value]
     return value
 
 

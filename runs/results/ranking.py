@@ -40,7 +40,8 @@ def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
     """Tabulate the search's runs and the plain network as `trials_frame` does, the best first.
 
     Runs of the full schedule come first, by the first objective; then those stopped early, those
-    trained longer before those trained shorter: scores of unequal budgets are not compared.
+    trained longer before those trained shorter: scores of unequal budgets are not compared. What
+    violates a limit is infeasible, also if that was measured only after its training, and last.
     """
     metric, goal = next(iter(study.objectives.items()))
     sign = -1.0 if goal == "max" else 1.0
@@ -49,14 +50,17 @@ def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
         value: Any = trial.metrics.get(metric)
         score = sign * value if _is_number(value) else float("inf")
         budget = -len(trial.epochs) if trial.state == State.STOPPED else 0
-        return (_ORDER.index(trial.state), budget, score, trial.number)
+        state = State.INFEASIBLE if trial.over else trial.state
+        return (_ORDER.index(state), budget, score, trial.number)
 
     searched = [trial for trial in trials if trial.role in EXPLORING_ROLES]
     return _frame(study, sorted(searched, key=rank))
 
 
 def best(trials: Sequence[TrialRow], metric: str, goal: str) -> TrialRow | None:
-    """Find the run of the full schedule with the best value; the earliest of equal ones.
+    """Find the run of the full schedule with the best value that keeps all limits.
+
+    Of equal ones it is the earliest.
 
     Args:
         trials: The runs of a study.
@@ -68,6 +72,7 @@ def best(trials: Sequence[TrialRow], metric: str, goal: str) -> TrialRow | None:
         for trial in trials
         if trial.role in SEARCH_ROLES
         and trial.state == State.FINISHED
+        and not trial.over
         and _is_number(trial.metrics.get(metric))
     ]
     if not scored:
@@ -110,7 +115,7 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
         if winner is not None:
             value = _cell(winner.metrics[metric])
             parts.append(f"Best `{metric}` ({goal}): **{value}** by `{winner.name}`.")
-    frame = leaderboard(study, trials)
+    frame = leaderboard(study, [trial for trial in trials if not trial.over])
     frame = frame[frame["state"] == State.FINISHED].head(_SUMMARY_ROWS)
     if len(frame):
         columns = ["name", *study.objectives, *COUNTED, "epochs"]
@@ -131,7 +136,7 @@ def _frame(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
         row |= {
             "epochs": len(trial.epochs),
             "seconds": round(trial.seconds, 1),
-            "error": trial.error,
+            "error": trial.error or (trial.over if trial.state == State.FINISHED else "") or None,
             "mlflow_run_id": trial.mlflow_run_id,
         }
         rows.append(row)

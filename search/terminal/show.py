@@ -141,7 +141,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
         out.append(f"Taken over from {trial.reused_from}.")
     if trial.error:
         out += ["", f"Why: {trial.error}"]
-    out += [f"Over {key} by {value:.1%}" for key, value in _over(trial.violations)]
+    out += [trial.over.capitalize()] if trial.over else []
     for title, cells in (
         ("Decisions", {key: value_text(value) for key, value in trial.values.items()}),
         ("Scores", {key: _number(value) for key, value in trial.metrics.items()}),
@@ -316,14 +316,13 @@ def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str
     for trial in sorted(trials, key=lambda trial: (list(State).index(trial.state), trial.number)):
         reached = trial.epochs[-1].get(watched) if trial.epochs else None
         why = trial.error.strip().splitlines()[0] if trial.error else ""
-        over = ", ".join(f"over {key} by {value:.1%}" for key, value in _over(trial.violations))
         rows.append(
             (
                 f"{trial.number:03d}",
                 trial.state,
                 f"{len(trial.epochs)}/{trial.schedule_epochs}",
                 _number(reached),
-                " - ".join(part for part in (inserted(trial), why or over) if part),
+                " - ".join(part for part in (inserted(trial), why or trial.over) if part),
             )
         )
     headers = ["trial", "state", "epochs", f"last {watched}", "inserted, and why it ended"]
@@ -365,19 +364,16 @@ def _study_fields(study: StudyRow) -> dict[str, Any]:
     }
 
 
-def _over(violations: Mapping[str, float]) -> list[tuple[str, float]]:
-    return [(key, value) for key, value in violations.items() if value > 0]
-
-
 def _finished(
     trials: Sequence[TrialRow], objectives: Mapping[str, str]
 ) -> dict[int, tuple[float, ...]]:
-    """Return the objectives' values of the finished trials by number."""
+    """Return the objectives' values of the finished trials that keep the limits, by number."""
     rule = Objectives(objectives)
     return {
         trial.number: scores
         for trial in trials
         if trial.state == State.FINISHED
+        and not trial.over
         and (scores := rule.scores(trial.metrics, trial.costs)) is not None
     }
 

@@ -19,6 +19,7 @@ from attnsearch.runs.exports.export import export_study, is_export, load_export,
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.states import State
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
 
@@ -312,6 +313,21 @@ class TestStudy:
         written = (folder / "config.yaml").read_text()
         assert not any(key in written for key in ("search", "limits", "confirm", "ablation"))
         assert load_export(folder).config == config
+
+    def test_where_every_finished_trial_is_above_a_limit_none_leaves_unasked(
+        self, tmp_path: Path
+    ) -> None:
+        document = {"limits": {"latency_ms": 10}}
+        with Ledger(tmp_path / "attnsearch.db") as ledger:
+            study = ledger.open_study("slow", "", document, "data", {})
+            request = Request("key", config={}, seed=0, epochs=1, study_id=study.id)
+            claim = ledger.claim(request)
+            ledger.attach(study.id, claim.run_id, Place(0, name="000 gc"))
+            costs = {"latency_ms": 11}
+            ending = Ending(State.FINISHED, metrics={"val_accuracy": 0.9}, costs=costs)
+            ledger.finish(claim.run_id, ending)
+            with pytest.raises(ExportError, match="trial 0 is over limits"):
+                export_study(ledger, "slow", tmp_path / "out")
 
     def test_another_trial_leaves_when_asked(self, ledger: Ledger, tmp_path: Path) -> None:
         folder = export_study(ledger, "digits/1", tmp_path / "other", trial=0)

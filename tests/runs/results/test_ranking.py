@@ -7,6 +7,7 @@ import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.states import Role, State
 from attnsearch.runs.results.ranking import (
     best,
     leaderboard,
@@ -94,3 +95,41 @@ def test_the_summary_names_the_winners_and_warns(made_up: Ledger) -> None:
     assert "Best `val_accuracy` (max): **0.8** by `001 gc@layer4`" in text
     assert "psa@layer3" not in text  # stopped early
     assert "selected maxima" in text
+
+
+def test_what_is_above_a_limit_as_measured_after_training_is_not_the_best(tmp_path: Path) -> None:
+    """The best score has a latency above the limit; of the baseline the same holds."""
+    limits = {"latency_ms": 10, "params": None}
+    document = {"search": {"objectives": {"val_accuracy": "max"}}, "limits": limits}
+    made = [("plain", 0.9, 12.0), ("trial", 0.8, 9.0), ("trial", 0.95, 15.0), ("trial", 0.5, 1.0)]
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        study = ledger.open_study("limited", "", document, "data", {})
+        other = ledger.open_study("free", "", {"search": document["search"]}, "data", {})
+        for number, (role, score, latency) in enumerate(made):
+            request = Request(str(number), config={}, seed=0, epochs=1, study_id=study.id)
+            claim = ledger.claim(request)
+            for home in (study, other):
+                ledger.attach(home.id, claim.run_id, Place(number, Role(role), name=str(number)))
+            costs = {"latency_ms": latency, "params": 1e9}
+            ending = Ending(State.FINISHED, metrics={"val_accuracy": score}, costs=costs)
+            ledger.finish(claim.run_id, ending)
+        trials, free = ledger.trials(study.id), ledger.trials(other.id)
+
+    assert [trial.over for trial in trials] == [
+        "over limits.latency_ms by 20.0%",
+        "",
+        "over limits.latency_ms by 50.0%",
+        "",
+    ]
+    winner = best(trials, "val_accuracy", "max")
+    assert winner is not None and winner.number == 1
+    frame = leaderboard(study, trials)
+    assert frame["number"].tolist() == [1, 3, 2, 0]
+    assert frame["error"].tolist()[2] == "over limits.latency_ms by 50.0%"
+    note = leaderboard_note(study, trials)
+    assert "**0.8** by" in note and "0.95" not in note
+
+    # A run stands to the limits of the study that it is in, not of the one that trained it.
+    assert not any(trial.over for trial in free)
+    winner = best(free, "val_accuracy", "max")
+    assert winner is not None and winner.number == 2

@@ -2,7 +2,8 @@
 
 run         `attnsearch run` and `ablate`: one session of a study, and what is said when it is over
 progress    What `attnsearch run` shows: a live table on a terminal, plain lines elsewhere
-show        What was found: `attnsearch list`, `show` and `export`, read from the ledger
+show        What was found: `attnsearch list` and `show`, read from the ledger
+written     `attnsearch export` and `report`: the files that a study leaves
 arms        What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study
             is
 blocks      Which blocks there are: `attnsearch blocks`
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
     from attnsearch.search.terminal.blocks import block_text, blocks_text
     from attnsearch.search.terminal.init import write_space
     from attnsearch.search.terminal.run import ablate_config, run_space
-    from attnsearch.search.terminal.show import (
-        export_text,
-        report_text,
-        studies_text,
-        study_text,
-        trial_text,
-    )
+    from attnsearch.search.terminal.show import studies_text, study_text, trial_text
     from attnsearch.search.terminal.sites import sites_text
     from attnsearch.search.terminal.ui import serve
+    from attnsearch.search.terminal.written import export_text, report_text
 
 face(__name__)

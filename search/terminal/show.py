@@ -1,11 +1,10 @@
-"""What was found: `attnsearch list`, `show` and `export`, read from the ledger."""
+"""What was found: `attnsearch list` and `show`, read from the ledger."""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -160,50 +159,6 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
         out.append(f"Picture:     {panel}")
     out.append(f"Its config:  attnsearch show {study.label} {number} --json")
     return "\n".join(out)
-
-
-def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> str:
-    """Export a study's best network, or the given trial's, and says what was written.
-
-    Raises:
-        AttnsearchError: There is no such study or trial, or its weights were not kept.
-    """
-    from attnsearch.runs.exports import export_study
-
-    with open_ledger() as ledger:
-        study = ledger.find_study(address)
-        options = {} if trial is None else {"trial": trial}
-        export_study(ledger, study.label, folder, onnx=onnx, **options)
-    written = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
-    return "\n".join(
-        [
-            f"Wrote {', '.join(written)} to {folder}.",
-            f"Train it anew:  attnsearch run {Path(folder) / 'config.yaml'} --fresh",
-            f'In Python:      attnsearch.runs.load_export("{folder}")',
-        ]
-    )
-
-
-def report_text(address: str, formats: str, folder: str | None) -> str:
-    """Write a study's report and tells what it found.
-
-    Args:
-        address: `NAME` or `NAME/NUMBER`.
-        formats: Separated by commas.
-        folder: Where to; None takes a folder beside the ledger.
-
-    Raises:
-        AttnsearchError: There is no such study or format, or the files cannot be written.
-    """
-    from attnsearch.runs.reports import write_report
-
-    with open_ledger() as ledger:
-        study = ledger.find_study(address)
-        names = [name.strip() for name in formats.split(",") if name.strip()]
-        written = write_report(ledger, study.id, folder, names)
-    files = ", ".join(path.name for path in written.files)
-    found = [paragraph(text, indent="- ", hanging="  ") for text in written.verdicts]
-    return "\n".join([*found, "", f"Wrote {files} to {written.folder}."])
 
 
 def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:

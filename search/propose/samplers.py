@@ -119,7 +119,7 @@ class Answered(BaseSampler):
         trial: optuna.trial.FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        """Ask the other, for what it leaves with the trial, and answers itself."""
+        """Ask the other, for what it leaves with the trial, and answer itself."""
         self._sampler.sample_relative(study, trial, search_space)
         return {name: self._params[name] for name in search_space if name in self._params}
 
@@ -140,7 +140,7 @@ class Answered(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Passed on."""
+        """Tell the other."""
         self._sampler.after_trial(study, trial, state, values)
 
 

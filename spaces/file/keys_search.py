@@ -1,6 +1,6 @@
 """The keys of a space file that say what is done with the space: search, confirm, ablation."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Tag
 
@@ -51,6 +51,12 @@ class Scheduler(Section):
     median: Median | None = None
 
 
+if TYPE_CHECKING:
+    SchedulerName = str
+else:  # stated once, as the keys of the settings
+    SchedulerName = Literal[(*Scheduler.model_fields, "none")]
+
+
 class Search(Section):
     """How the space is explored."""
 
@@ -58,10 +64,10 @@ class Search(Section):
         "tpe", description="Optuna's sampler."
     )
     scheduler: Annotated[
-        Annotated[Literal["asha", "hyperband", "median", "none"], Tag("<name>")]
-        | Annotated[Scheduler, Tag("<settings>")],
+        Annotated[SchedulerName, Tag("<name>")] | Annotated[Scheduler, Tag("<settings>")],
         by_type(
-            "asha, hyperband, median or none, or {asha: {grace: 2, reduction: 3}}",
+            f"{', '.join(Scheduler.model_fields)} or none, or "
+            "{asha: {grace: 2, reduction: 3}}",
             str="<name>",
             dict="<settings>",
         ),

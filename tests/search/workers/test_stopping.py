@@ -12,6 +12,7 @@ from attnsearch.search.workers.cluster import Cluster
 from attnsearch.search.workers.executor import execute
 from attnsearch.search.workers.job import Job
 from attnsearch.search.workers.stopping import Curve, should_stop
+from attnsearch.spaces.file.keys_search import Asha, Hyperband, Median, Scheduler
 
 
 def curve(score: float, epochs: int = 6, end: int | None = None) -> dict[int, float]:
@@ -127,6 +128,13 @@ def test_hyperband_compares_within_brackets_that_stop_early_late_and_never() -> 
 
     alone = {n: {e: 0.9 for e in range(1, 10)} for n in range(9)} | {9: {1: 0.1, 2: 0.1, 3: 0.1}}
     assert not stops("hyperband", 9, alone, epochs=9)  # nobody of its bracket to compare with
+
+
+def test_every_scheduler_of_a_space_file_takes_its_settings() -> None:
+    settings = {"asha": Asha(), "hyperband": Hyperband(), "median": Median()}
+    assert {*settings, "none"} == {*Scheduler.model_fields, "none"} == set(stopping.SCHEDULERS)
+    for name, values in settings.items():
+        assert not stops({name: values.model_dump()}, 0, {0: curve(0.5, end=2)})
 
 
 def test_a_new_scheduler_is_a_function_and_its_line(monkeypatch: pytest.MonkeyPatch) -> None:

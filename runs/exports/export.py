@@ -22,6 +22,7 @@ from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State
+from attnsearch.runs.results import rank, ranked
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
 
@@ -247,7 +248,6 @@ def _confirmed(ledger: "Ledger", study: "StudyRow") -> "PlanRow | None":
 def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str, Any]]:
     """Return run of the winner with the best validation score, and what is recorded of confirm."""
     winner, metric = str(plan.winner), f"val_{plan.plan.metric}"
-    sign = 1 if plan.plan.direction == "max" else -1
     finished = [
         run
         for run in ledger.arm_runs(plan)[winner]
@@ -258,7 +258,8 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
             f"the weights of {winner}, the winner of confirm, are gone; run the study again with "
             f"--fresh, or export a trial of exploring with --trial NUMBER"
         )
-    chosen = max(finished, key=lambda run: sign * run.metrics[metric])
+    scores = {index: (run.metrics[metric],) for index, run in enumerate(finished)}
+    chosen = finished[rank(scores, {metric: plan.plan.direction})[0]]
     names = sorted({name for run in finished for name in run.metrics})
     kept = [name for name in names if name.startswith(("val_", "test_"))]
     every = [run for run in ledger.arm_runs(plan)[winner] if run is not None]
@@ -301,22 +302,17 @@ def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -
         raise ExportError(
             f"trial {number} of study {study.label} {why}; finished are trials {listed}"
         )
-    objective, direction = next(iter(study.objectives.items()))
-    sign = 1 if direction == "max" else -1
-
-    def merit(row: "TrialRow") -> tuple[float, int]:
-        value = {**row.costs, **row.metrics}.get(objective)
-        score = -math.inf if value is None or math.isnan(value) else sign * value
-        return score, -row.number
-
-    feasible = [row for row in finished.values() if not row.over]
-    if not feasible:
-        over = "; ".join(f"trial {number} is {row.over}" for number, row in finished.items())
+    leaders = ranked(list(finished.values()), study.objectives)
+    if not leaders:
+        over = "; ".join(
+            f"trial {number} {'is ' + row.over if row.over else 'has no score'}"
+            for number, row in finished.items()
+        )
         raise ExportError(
             f"no finished trial of study {study.label} keeps its limits: {over}; raise them, "
             "or name a trial (--trial NUMBER)"
         )
-    return max(feasible, key=merit)
+    return leaders[0]
 
 
 def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:

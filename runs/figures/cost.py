@@ -12,6 +12,7 @@ from attnsearch.runs.results import (
     cost_text,
     is_number,
     metric_text,
+    pareto_front,
     unit,
 )
 from attnsearch.spaces.file import COSTS, metric_name
@@ -72,7 +73,8 @@ def _cost_figure(
 ) -> Figure | None:
     if len({network.cost for network in networks}) < 2:
         return None
-    front = pareto_front([(network.cost, network.score) for network in networks], goal)
+    values = {index: (network.cost, network.score) for index, network in enumerate(networks)}
+    front = pareto_front(values, {cost: "min", metric: goal})
     order = sorted(range(len(networks)), key=lambda i: (i not in front, networks[i].cost))
     ordered = [networks[i] for i in order]
 
@@ -111,24 +113,3 @@ def _cost_figure(
         f"{n.name}: {cost_text(cost, n.cost)}, {metric_text(metric, n.score)}" for n in networks
     )
     return Figure(title, caption, f"{title}. {listed}", draw)
-
-
-def pareto_front(points: Sequence[tuple[float, float]], goal: str) -> set[int]:
-    """Find the points that no other beats: cheaper and as good, or as cheap and better.
-
-    Args:
-        points: Pairs of cost (less is better) and score.
-        goal: ``max`` or ``min``, for the score.
-
-    Returns:
-        Their indices; of equal points, all.
-    """
-    sign = -1.0 if goal == "max" else 1.0
-    signed = [(cost, sign * score) for cost, score in points]
-    return {
-        index
-        for index, (cost, score) in enumerate(signed)
-        if not any(
-            other[0] <= cost and other[1] <= score and other != (cost, score) for other in signed
-        )
-    }

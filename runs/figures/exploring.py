@@ -84,10 +84,13 @@ def objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure | No
             titles = [f"{t.name}: {metric_text(metric, scores[t.place_id])}" for t in shown]
             numbers = [trial.number for trial in shown]
             sheet.dots(axes, numbers, values, tone, label=label, gid=titles, **look)
-            if state == State.FINISHED and shown:
+            kept = [trial for trial in shown if not trial.over]
+            if state == State.FINISHED and kept:
                 choose = max if goal == "max" else min
+                values = scaled(metric, (scores[trial.place_id] for trial in kept))
                 running = [choose(values[: index + 1]) for index, _ in enumerate(values)]
-                ends = [*numbers, max(trial.number for trial in searched) + 0.5]
+                last = max(trial.number for trial in searched)
+                ends = [*(trial.number for trial in kept), last + 0.5]
                 running.append(running[-1])
                 style = {"label": "best so far", "linewidth": 2, "drawstyle": "steps-post"}
                 sheet.line(axes, ends, running, "bad", **style)

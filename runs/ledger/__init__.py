@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger
     from attnsearch.runs.ledger.plans import PlanRow
-    from attnsearch.runs.ledger.reading import excess, read_places
+    from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import (
         Claim,
         Ending,

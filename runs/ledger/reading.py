@@ -13,6 +13,7 @@ from attnsearch.runs.ledger.lease import Held, held
 from attnsearch.runs.ledger.records import Record, RunRow, StudyRow, TrialRow, build
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import ARM_ROLES, State
+from attnsearch.spaces.file import excess
 
 
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
@@ -54,17 +55,6 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         others = {**place, **changed}
         places.append(_build_run(TrialRow, row, epochs.get(row.id, []), leases, now, **others))
     return places
-
-
-def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
-    """Return by how much each limit is exceeded whose cost is known: 0.1 is 10 % above.
-
-    Args:
-        costs: Name -> what was measured.
-        limits: Name -> the most that is allowed.
-    """
-    measured = [name for name in limits if name in costs]
-    return {f"limits.{name}": costs[name] / limits[name] - 1 for name in measured}
 
 
 def _above(row: Any, limits: Mapping[str, float]) -> dict[str, float]:

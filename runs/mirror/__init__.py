@@ -2,9 +2,8 @@
 
 mirror     The mirror: shows a ledger's studies in MLflow, and never stands in the way of a study
 store      One MLflow store, through `MlflowClient` and its synchronous calls
-view       What MLflow shows of a study: the ledger's records as names, params, metrics and tags
-arms       What MLflow shows of arms: a run for each, above its seeds, with mean, interval and
-           verdict
+view       What MLflow shows of a study and its runs: params, metrics, tags and files
+arms       What MLflow shows of arms: a run each above its seeds, with interval and verdict
 positions  What of the ledger an MLflow store already shows, kept in the ledger itself
 """
 

@@ -12,8 +12,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.runs.ledger import ARM_ROLES, Role, State, StudyRow, TrialRow
-from attnsearch.runs.mirror.store import Tracking
-from attnsearch.runs.mirror.view import RUN_TAG, STATE_TAG, STATUS, STUDY_TAG, Point, flat_params
+from attnsearch.runs.mirror.store import Store
+from attnsearch.runs.mirror.view import (
+    STATE_TAG,
+    STATUS,
+    MetricValue,
+    flat_params,
+    identity,
+    milliseconds,
+)
 from attnsearch.spaces import dump
 
 if TYPE_CHECKING:
@@ -23,80 +30,88 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 200
 
 
-def arm_run(
-    tracking: Tracking, study: StudyRow, known: dict[str, str], trial: TrialRow
-) -> str | None:
-    """Find or create the run that stands above a run of an arm.
+class ArmRuns:
+    """The runs of a study's arms in a store.
 
     Args:
-        tracking: The store.
-        study: The study, shown there.
-        known: The study's runs there, by their tags; a new one is added.
-        trial: A run in its place.
-
-    Returns:
-        Its id; None for a run that belongs to no arm.
-    """
-    if trial.role not in ARM_ROLES or trial.arm is None:
-        return None
-    mark = _identity(trial.role, trial.arm, trial.config)
-    return _find(tracking, study, known, mark, _name(trial.role, trial.arm), trial)
-
-
-def show_arms(
-    tracking: Tracking, study: StudyRow, known: dict[str, str], result: "StudyResult"
-) -> None:
-    """Bring the runs of all arms up to date: metrics, params, tags and state.
-
-    Arms of tuning and of plans that were edited are not in the acts; only their state is set.
-
-    Args:
-        tracking: The store.
+        store: The store.
         study: The study, shown there.
         known: The study's runs there, by their tags; new ones are added.
-        result: The study, measured.
     """
-    shown: set[str] = set()
-    for act in result.acts:
-        for arm in act.arms:
-            first = next((run.row for run in arm.runs if run.row is not None), None)
-            if first is None:
-                continue
-            role, label = act.plan.place(arm.label)
-            mark = _identity(role, label, first.config)
-            run_id = _find(tracking, study, known, mark, _name(role, label), first)
-            shown.add(mark)
-            if tracking.stage(run_id) == "deleted":
-                continue  # the user threw it into the bin
-            new = f"{mark}:params" not in known
-            params = flat_params(arm.arm.config, {}) if new else None
-            tracking.log(run_id, arm_points(act, arm), params, arm_tags(act, arm))
-            if new:
-                tracking.text(run_id, "config.yaml", dump(dict(arm.arm.config)))
-                known[f"{mark}:params"] = run_id
-            done = all(run.state != "to come" for run in arm.runs)
-            rows = [run.row for run in arm.runs if run.row is not None]
-            _set_state(tracking, study, run_id, rows, done=done)
-    others: dict[str, list[TrialRow]] = {}
-    for row in result.rows:
-        if row.role in ARM_ROLES and row.arm is not None:
-            others.setdefault(_identity(row.role, row.arm, row.config), []).append(row)
-    for mark, rows in others.items():
-        if mark in known and mark not in shown and tracking.stage(known[mark]) == "active":
-            done = all(row.state.ended for row in rows)
-            _set_state(tracking, study, known[mark], rows, done=done)
+
+    def __init__(self, store: Store, study: StudyRow, known: dict[str, str]) -> None:
+        self._store = store
+        self._study = study
+        self._known = known
+
+    def above(self, trial: TrialRow) -> str | None:
+        """Find or create the run that stands above a run; None for one that belongs to no arm."""
+        if trial.role not in ARM_ROLES or trial.arm is None:
+            return None
+        mark = _identity(trial.role, trial.arm, trial.config)
+        return self._find(mark, _name(trial.role, trial.arm), trial)
+
+    def show(self, result: "StudyResult") -> None:
+        """Bring the runs of all arms up to date: metrics, params, tags and state.
+
+        Arms of tuning and of plans that were edited are not in the acts; only their state is set.
+        """
+        shown: set[str] = set()
+        for act in result.acts:
+            for arm in act.arms:
+                rows = [run.row for run in arm.runs if run.row is not None]
+                if rows:
+                    role, label = act.plan.place(arm.label)
+                    mark = _identity(role, label, rows[0].config)
+                    shown.add(mark)
+                    self._show(self._find(mark, _name(role, label), rows[0]), mark, act, arm)
+        others: dict[str, list[TrialRow]] = {}
+        for row in result.rows:
+            if row.role in ARM_ROLES and row.arm is not None:
+                others.setdefault(_identity(row.role, row.arm, row.config), []).append(row)
+        for mark, rows in others.items():
+            run_id = self._known.get(mark)
+            if run_id and mark not in shown and self._store.stage(run_id) == "active":
+                self._set_state(run_id, rows, done=all(row.state.ended for row in rows))
+
+    def _show(self, run_id: str, mark: str, act: "ActResult", arm: "ArmResult") -> None:
+        if self._store.stage(run_id) == "deleted":
+            return  # the user threw it into the bin
+        written = f"{mark}:params"
+        new = written not in self._known
+        params = flat_params(arm.arm.config, {}) if new else {}
+        self._store.log(run_id, arm_values(act, arm), params, arm_tags(act, arm))
+        if new:
+            self._store.files(run_id, {"config.yaml": dump(dict(arm.arm.config)).encode()})
+            self._known[written] = run_id
+        rows = [run.row for run in arm.runs if run.row is not None]
+        self._set_state(run_id, rows, done=all(run.state != "to come" for run in arm.runs))
+
+    def _set_state(self, run_id: str, rows: list[TrialRow], *, done: bool) -> None:
+        """Set an arm's status: finished with its last run, else as its study stands."""
+        last = max((row.ended for row in rows if row.ended is not None), default=None)
+        status = STATUS[State.FINISHED if done else self._study.state]
+        self._store.set_status(run_id, status, None if last is None else milliseconds(last))
+
+    def _find(self, mark: str, name: str, first: TrialRow) -> str:
+        if mark not in self._known:
+            study = self._study
+            assert study.mlflow_experiment_id is not None, "set with the parent run"
+            tags = {
+                "mlflow.runName": name,
+                "mlflow.parentRunId": study.mlflow_run_id or "",
+                **identity(study, mark),
+                STATE_TAG: "running",
+                "attnsearch.role": "arm",
+                "attnsearch.arm": first.arm or "",
+                "attnsearch.data": study.fingerprint,
+            }
+            started = milliseconds(first.started)
+            self._known[mark] = self._store.create(study.mlflow_experiment_id, name, started, tags)
+        return self._known[mark]
 
 
-def _set_state(
-    tracking: Tracking, study: StudyRow, run_id: str, rows: list[TrialRow], *, done: bool
-) -> None:
-    """Set an arm's status: finished with its last run, else as its study stands."""
-    ended = [row.ended for row in rows if row.ended is not None]
-    last = int(max(ended).timestamp() * 1000) if ended else None
-    tracking.set_status(run_id, STATUS[State.FINISHED if done else study.state], last)
-
-
-def arm_points(act: "ActResult", arm: "ArmResult") -> list[Point]:
+def arm_values(act: "ActResult", arm: "ArmResult") -> list[MetricValue]:
     """Collect an arm's metrics: mean, sd, interval and n, difference to its reference, costs."""
     ended = [run.row.ended for run in arm.runs if run.row is not None and run.row.ended]
     if not ended:
@@ -119,9 +134,9 @@ def arm_points(act: "ActResult", arm: "ArmResult") -> list[Point]:
             "difference_high": c.high,
             "p_adjusted": c.p_adjusted,
         }
-    at = int(max(ended).timestamp() * 1000)
+    at = milliseconds(max(ended))
     return [
-        Point(key, float(value), at, len(ended))
+        MetricValue(key, float(value), at, len(ended))
         for key, value in values.items()
         if value is not None
     ]
@@ -148,31 +163,6 @@ def arm_tags(act: "ActResult", arm: "ArmResult") -> dict[str, str]:
         tags["attnsearch.reference"] = arm.comparison.minus[0]
         tags["attnsearch.verdict"] = f"{arm.comparison.verdict} ({arm.comparison.reason})"
     return tags
-
-
-def _find(
-    tracking: Tracking,
-    study: StudyRow,
-    known: dict[str, str],
-    mark: str,
-    name: str,
-    first: TrialRow,
-) -> str:
-    if mark not in known:
-        assert study.mlflow_experiment_id is not None, "set with the parent run"
-        tags = {
-            "mlflow.runName": name,
-            "mlflow.parentRunId": study.mlflow_run_id or "",
-            STUDY_TAG: study.uid,
-            RUN_TAG: mark,
-            STATE_TAG: "running",
-            "attnsearch.role": "arm",
-            "attnsearch.arm": first.arm or "",
-            "attnsearch.data": study.fingerprint,
-        }
-        started = int(first.started.timestamp() * 1000)
-        known[mark] = tracking.create(study.mlflow_experiment_id, name, started, tags)
-    return known[mark]
 
 
 def _identity(role: str, arm: str, config: Mapping[str, Any]) -> str:

@@ -12,42 +12,28 @@ run is found by its tags. Only one process at a time writes a study's runs, by a
 
 import atexit
 import hashlib
-import json
-import shutil
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
-import numpy as np
-
-from attnsearch.runs.ledger import (
-    Ledger,
-    LedgerError,
-    State,
-    StudyRow,
-    TrialRow,
-    panel_file,
-    weights_folder,
-)
-from attnsearch.runs.mirror.arms import arm_run, show_arms
+from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
+from attnsearch.runs.mirror.arms import ArmRuns
 from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
-from attnsearch.runs.mirror.store import Tracking, refused, sqlite_path, tracking_uri
+from attnsearch.runs.mirror.store import Store, refused, sqlite_path, tracking_uri
 from attnsearch.runs.mirror.view import (
+    NOTE_TAG,
     STATUS,
-    epoch_points,
     findings_tag,
-    flat_params,
-    result_points,
+    milliseconds,
     run_tags,
-    study_params,
-    study_points,
+    run_view,
     study_tags,
+    study_view,
 )
-from attnsearch.spaces import dump
 
 __all__ = ["Mirror", "MirrorReport"]
 
@@ -74,9 +60,9 @@ class Mirror:
     def __init__(self, ledger: Ledger, tracking_uri: str | None = None) -> None:
         self._ledger = ledger
         self._positions = Positions(ledger)
-        self._given = tracking_uri
+        self._asked_uri = tracking_uri
         self._uri = ""
-        self._tracking: Tracking | None = None
+        self._store: Store | None = None
         self._verified: set[int] = set()  # studies whose parent run was seen in this store
         self._known: dict[int, dict[str, str]] = {}  # study -> its runs found by their tags
         self._lock = threading.Lock()
@@ -93,7 +79,7 @@ class Mirror:
         """Show a study from now on, in a thread of its own; call `wake` when it has changed."""
         if self._thread is not None:
             raise RuntimeError("this mirror follows a study already")
-        self._uri = tracking_uri(self._given)
+        self._uri = tracking_uri(self._asked_uri)
         self._followed = study_id
         self._thread = threading.Thread(target=self._loop, name="mlflow-mirror", daemon=True)
         self._thread.start()
@@ -128,7 +114,7 @@ class Mirror:
         self._closing.set()
         self._leaving.set()
         self._signal.set()
-        here = sqlite_path(self._uri) is not None or self._tracking is None or self._drawing
+        here = sqlite_path(self._uri) is not None or self._store is None or self._drawing
         if self._thread is not None and here:
             self._thread.join(_LONGEST_STEP)
 
@@ -144,9 +130,9 @@ class Mirror:
         """
         self._ledger.reconcile()
         study = self._ledger.study(study_id)
-        uri = tracking_uri(self._given, study.mlflow_uri)
+        uri = tracking_uri(self._asked_uri, study.mlflow_uri)
         if uri != self._uri:
-            self._uri, self._tracking = uri, None
+            self._uri, self._store = uri, None
             self._verified.clear()
         if self._is_current(study):
             return self._report(study_id, None)
@@ -202,36 +188,36 @@ class Mirror:
             if holder is not None:
                 raise RuntimeError(f"{holder} writes them now")
             try:
-                if self._tracking is None:
-                    self._tracking = Tracking(self._uri)
+                if self._store is None:
+                    self._store = Store(self._uri)
                 self._check_leaving()
-                self._verify(self._tracking, study_id)
-                self._write(self._tracking, study_id, final=final)
+                self._verify(self._store, study_id)
+                self._write(self._store, study_id, final=final)
             except Exception:
                 # The store may come back empty, or may have done more than it told.
-                self._tracking = None
+                self._store = None
                 self._verified.discard(study_id)
                 raise
 
-    def _verify(self, tracking: Tracking, study_id: int) -> None:
+    def _verify(self, store: Store, study_id: int) -> None:
         """Make sure, once a connection, that the study's parent run exists."""
         if study_id in self._verified:
             return
         study = self._ledger.study(study_id)
-        experiment_id = tracking.experiment(study.name)
-        known = tracking.runs(experiment_id, study.uid)
+        experiment_id = store.experiment(study.name)
+        known = store.runs(experiment_id, study.uid)
         parent = known.get("study")
-        if parent is not None and tracking.stage(parent) == "deleted":
-            tracking.restore(parent)  # without it no run of the study is seen
+        if parent is not None and store.stage(parent) == "deleted":
+            store.restore(parent)  # without it no run of the study is seen
         if parent is None:
             tags = study_tags(study, "")
-            parent = tracking.create(experiment_id, study.label, _ms(study.created), tags)
+            parent = store.create(experiment_id, study.label, milliseconds(study.created), tags)
         if (study.mlflow_uri, study.mlflow_run_id) != (self._uri, parent):
             self._positions.set_parent(study_id, self._uri, experiment_id, parent)
         self._known[study_id] = known
         self._verified.add(study_id)
 
-    def _write(self, tracking: Tracking, study_id: int, *, final: bool) -> None:
+    def _write(self, store: Store, study_id: int, *, final: bool) -> None:
         study = self._ledger.study(study_id)
         shown: list[Pending] = []
         problem: Exception | None = None
@@ -239,7 +225,7 @@ class Mirror:
             for item in self._positions.pending(study_id):
                 self._check_leaving()
                 try:
-                    self._show_run(tracking, study, item)
+                    self._show_run(store, study, item)
                 except Exception as error:
                     if not refused(error):
                         raise
@@ -251,41 +237,41 @@ class Mirror:
         now = monotonic()
         plots = final or now - self._plots_at > PLOTS_SECONDS
         if plots or now - self._tables_at > TABLES_SECONDS:
-            self._show_study(tracking, study, plots=plots)
+            self._show_study(store, study, plots=plots)
             self._tables_at = now
             self._plots_at = now if plots else self._plots_at
         if problem is not None:
             raise problem
 
-    def _show_run(self, tracking: Tracking, study: StudyRow, item: Pending) -> None:
+    def _show_run(self, store: Store, study: StudyRow, item: Pending) -> None:
         trial = item.trial
         run_id = trial.mlflow_run_id or self._known[study.id].get(str(trial.place_id))
         stage = "missing" if run_id is None else "active"
         if run_id is not None and item.new:
-            stage = tracking.stage(run_id)
+            stage = store.stage(run_id)
         if run_id is not None and stage == "active":
             try:
-                self._fill_run(tracking, run_id, study, item)
+                self._fill_run(store, run_id, study, item)
             except Exception:
-                stage = tracking.stage(run_id)
+                stage = store.stage(run_id)
                 if stage == "active":
                     raise
         if run_id is None or stage == "missing":
             assert study.mlflow_experiment_id is not None, "set with the parent run"
-            tags = run_tags(study, item, arm_run(tracking, study, self._known[study.id], trial))
-            run_id = tracking.create(
-                study.mlflow_experiment_id, trial.name, _ms(trial.started), tags
+            tags = run_tags(study, item, self._arms(store, study).above(trial))
+            run_id = store.create(
+                study.mlflow_experiment_id, trial.name, milliseconds(trial.started), tags
             )
             self._positions.set_run(trial.place_id, run_id)
             whole = replace(item, new=True, shown_epoch=-1)
-            self._fill_run(tracking, run_id, study, whole, created=True)
+            self._fill_run(store, run_id, study, whole, created=True)
         # A run that the user threw into the bin ("deleted") stays there.
         elif run_id != trial.mlflow_run_id:
             self._positions.set_run(trial.place_id, run_id)
 
     def _fill_run(
         self,
-        tracking: Tracking,
+        store: Store,
         run_id: str,
         study: StudyRow,
         item: Pending,
@@ -293,113 +279,72 @@ class Mirror:
         created: bool = False,
     ) -> None:
         trial = item.trial
+        view = run_view(self._ledger, study, item, self._arms(store, study).above(trial))
         restarted = trial.attempt > 1 and item.shown_epoch < 0
         changed = item.new or restarted or trial.state != State.RUNNING
-        tags = None
-        if changed and not created:
-            tags = run_tags(study, item, arm_run(tracking, study, self._known[study.id], trial))
-        tracking.log(
-            run_id,
-            epoch_points(item) + result_points(trial),
-            flat_params(trial.config, trial.values) if item.new else None,
-            tags,
-        )
-        if item.new:
-            tracking.text(run_id, "config.yaml", dump(trial.config))
-        if trial.traceback:
-            tracking.text(run_id, "traceback.txt", trial.traceback)
-        if trial.state in (State.FINISHED, State.STOPPED):
-            self._show_predictions(tracking, run_id, trial.run_id)
-            self._show_panel(tracking, run_id, trial.key)
+        store.log(run_id, view.metrics, view.params, view.tags if changed and not created else {})
+        store.files(run_id, view.files)
         if changed and not (created and trial.state == State.RUNNING):
-            ended = None if trial.ended is None else _ms(trial.ended)
-            tracking.set_status(run_id, STATUS[trial.state], ended)
+            ended = None if trial.ended is None else milliseconds(trial.ended)
+            store.set_status(run_id, STATUS[trial.state], ended)
 
-    def _show_predictions(self, tracking: Tracking, mlflow_run_id: str, run_id: int) -> None:
-        stored = self._ledger.predictions(run_id)
-        if stored:
-            with tempfile.TemporaryDirectory() as folder:
-                for split, arrays in stored.items():
-                    path = Path(folder, f"predictions_{split}.npz")
-                    np.savez_compressed(path, allow_pickle=False, **arrays)
-                tracking.folder(mlflow_run_id, Path(folder))
+    def _arms(self, store: Store, study: StudyRow) -> ArmRuns:
+        return ArmRuns(store, study, self._known[study.id])
 
-    def _show_panel(self, tracking: Tracking, mlflow_run_id: str, key: str) -> None:
-        """Show a segmentation's picture of validation images."""
-        panel = panel_file(weights_folder(self._ledger), key)
-        if panel.is_file():
-            with tempfile.TemporaryDirectory() as name:
-                shutil.copyfile(panel, Path(name, "panel.png"))
-                tracking.folder(mlflow_run_id, Path(name))
-
-    def _show_study(self, tracking: Tracking, study: StudyRow, *, plots: bool) -> None:
+    def _show_study(self, store: Store, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
-        from attnsearch.runs.results import leaderboard, leaderboard_note, write_leaderboard
-
         trials = self._ledger.trials(study.id)
         digest = _digest(self._ledger, study, trials, plots=plots)
         if self._positions.parent_shows(study.id) == digest:
             return
         assert study.mlflow_run_id is not None, "set with the parent run"
-        run_id = study.mlflow_run_id
-        note = leaderboard_note(study, trials)
-        tags = study_tags(study, note)
-        # What makes MLflow show the file as a table.
-        tags["mlflow.loggedArtifacts"] = json.dumps(
-            [{"path": "leaderboard.json", "type": "table"}]
-        )
-        tracking.log(run_id, study_points(study, trials), study_params(study), tags)
-        ended = None if study.ended is None else _ms(study.ended)
-        tracking.set_status(run_id, STATUS[study.state], ended)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "space.yaml").write_text(study.space_text)
-            (folder / "provenance.json").write_text(json.dumps(study.provenance, indent=2))
-            write_leaderboard(leaderboard(study, trials), folder)
-            tracking.folder(run_id, folder)
+        run_id, view = study.mlflow_run_id, study_view(study, trials)
+        store.log(run_id, view.metrics, view.params, view.tags)
+        ended = None if study.ended is None else milliseconds(study.ended)
+        store.set_status(run_id, STATUS[study.state], ended)
+        store.files(run_id, view.files)
         if plots:
-            self._show_plots(tracking, run_id, study, trials)
-            self._show_report(tracking, run_id, study, note)
+            with self._draws():
+                self._show_plots(store, run_id, study, trials)
+            if self._ledger.plans(study.id):
+                with self._draws():
+                    self._show_report(store, run_id, study, view.tags[NOTE_TAG])
         self._positions.set_parent_shows(study.id, digest)
 
+    @contextmanager
+    def _draws(self) -> Iterator[None]:
+        """Draw, which is work on this machine that a process about to end waits for."""
+        self._check_leaving()
+        self._drawing = True
+        try:
+            yield
+        finally:
+            self._drawing = False
+
     def _show_plots(
-        self, tracking: Tracking, run_id: str, study: StudyRow, trials: list[TrialRow]
+        self, store: Store, run_id: str, study: StudyRow, trials: list[TrialRow]
     ) -> None:
-        self._check_leaving()
-        self._drawing = True
-        try:
-            from attnsearch.runs.figures import study_plots
+        from attnsearch.runs.figures import study_plots
 
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name, "plots")
-                folder.mkdir()
-                for title, figure in study_plots(study, trials).items():
-                    self._check_leaving()
-                    (folder / f"{title}.png").write_bytes(figure.png())
-                self._drawing = False
-                tracking.folder(run_id, folder.parent)
-        finally:
+        files = {}
+        for title, figure in study_plots(study, trials).items():
+            self._check_leaving()
+            files[f"plots/{title}.png"] = figure.png()
+        self._drawing = False
+        store.files(run_id, files)
+
+    def _show_report(self, store: Store, run_id: str, study: StudyRow, note: str) -> None:
+        """Renew the runs of the arms and the report's files."""
+        from attnsearch.runs.reports import write_result
+        from attnsearch.runs.results import collect_study
+
+        result = collect_study(self._ledger, study.id)
+        with tempfile.TemporaryDirectory() as name:
+            written = write_result(result, Path(name, "report"))
             self._drawing = False
-
-    def _show_report(self, tracking: Tracking, run_id: str, study: StudyRow, note: str) -> None:
-        """Renew the runs of the arms and the report's files, once anything is planned."""
-        if not self._ledger.plans(study.id):
-            return
-        self._check_leaving()
-        self._drawing = True
-        try:
-            from attnsearch.runs.reports import write_result
-            from attnsearch.runs.results import collect_study
-
-            result = collect_study(self._ledger, study.id)
-            with tempfile.TemporaryDirectory() as name:
-                written = write_result(result, Path(name, "report"))
-                self._drawing = False
-                show_arms(tracking, study, self._known[study.id], result)
-                tracking.folder(run_id, Path(name))
-            tracking.log(run_id, tags=findings_tag(written.verdicts, note))
-        finally:
-            self._drawing = False
+            self._arms(store, study).show(result)
+            store.folder(run_id, Path(name))
+        store.log(run_id, tags=findings_tag(written.verdicts, note))
 
 
 def _digest(ledger: Ledger, study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
@@ -415,10 +360,6 @@ def _digest(ledger: Ledger, study: StudyRow, trials: list[TrialRow], *, plots: b
         plots,
     )
     return hashlib.sha256(repr(shown).encode()).hexdigest()
-
-
-def _ms(time: Any) -> int:
-    return int(time.timestamp() * 1000)
 
 
 def _say(error: Exception) -> str:

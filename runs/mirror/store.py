@@ -1,10 +1,11 @@
 """One MLflow store, through `MlflowClient` and its synchronous calls.
 
-MLflow is imported when the first `Tracking` is made (2 s), which the mirror does in its thread.
+MLflow is imported when the first `Store` is made (2 s), which the mirror does in its thread.
 """
 
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, Point
+from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -59,7 +60,7 @@ def refused(error: Exception) -> bool:
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
-class Tracking:
+class Store:
     """An MLflow store.
 
     Args:
@@ -78,18 +79,18 @@ class Tracking:
         """Find or create the experiment of this name, taken out of the bin if it is there."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(self._client.create_experiment(name))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                found = self._client.get_experiment_by_name(name)
-                assert found is not None, "MLflow said that it exists"
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+                experiment = self._client.get_experiment_by_name(name)
+                assert experiment is not None, "MLflow said that it exists"
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def stage(self, run_id: str) -> str:
         """Tell whether a run is ``active``, ``deleted`` (in the bin) or ``missing``."""
@@ -113,7 +114,7 @@ class Tracking:
         """
         from mlflow.entities import ViewType
 
-        found: dict[str, str] = {}
+        by_tag: dict[str, str] = {}
         for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
             token = None
             while True:
@@ -125,11 +126,11 @@ class Tracking:
                     page_token=token,
                 )
                 for run in page:
-                    found.setdefault(run.data.tags.get(RUN_TAG, ""), run.info.run_id)
+                    by_tag.setdefault(run.data.tags.get(RUN_TAG, ""), run.info.run_id)
                 token = page.token
                 if not token:
                     break
-        return found
+        return by_tag
 
     def create(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
         """Create a run; `started` is in milliseconds since 1970."""
@@ -141,7 +142,7 @@ class Tracking:
     def log(
         self,
         run_id: str,
-        points: Iterable[Point] = (),
+        points: Iterable[MetricValue] = (),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
@@ -170,9 +171,16 @@ class Tracking:
         else:
             self._client.set_terminated(run_id, status, ended)
 
-    def text(self, run_id: str, path: str, text: str) -> None:
-        """Write a text artifact, over an earlier one."""
-        self._client.log_text(run_id, text, path)
+    def files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Write artifacts, path -> content, over earlier ones; nothing where there are none."""
+        if not files:
+            return
+        with tempfile.TemporaryDirectory() as name:
+            for path, content in files.items():
+                target = Path(name, path)
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(content)
+            self.folder(run_id, Path(name))
 
     def folder(self, run_id: str, folder: Path) -> None:
         """Write all files of a folder as artifacts, over earlier ones."""

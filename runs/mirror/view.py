@@ -1,21 +1,35 @@
-"""What MLflow shows of a study: the ledger's records as names, params, metrics and tags.
+"""What MLflow shows of a study and its runs: params, metrics, tags and files, from the ledger.
 
-Pure functions, without MLflow. Metrics carry the ledger's times, so that showing a record twice
-writes the same points, which MLflow's stores keep once.
+All that a run shows stands in `run_view`, all that a parent run shows but plots and report in
+`study_view`; nothing here needs MLflow. Metrics carry the ledger's times, so that showing a record
+twice writes the same values, which MLflow's stores keep once.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from attnsearch.runs.ledger import State, StudyRow, TrialRow
+import numpy as np
+
+from attnsearch.runs.ledger import Ledger, State, StudyRow, TrialRow, panel_file, weights_folder
 from attnsearch.runs.mirror.positions import Pending
-from attnsearch.runs.results import best
+from attnsearch.runs.results import (
+    best,
+    leaderboard,
+    leaderboard_files,
+    leaderboard_note,
+    value_of,
+)
+from attnsearch.spaces import dump
 from attnsearch.spaces.space import inserted_values
 
 STUDY_TAG = "attnsearch.study"
 RUN_TAG = "attnsearch.run"
 STATE_TAG = "attnsearch.state"
+NOTE_TAG = "mlflow.note.content"
 
 STATUS = {
     State.RUNNING: "RUNNING",
@@ -31,7 +45,7 @@ _NOT_PARAMS = {"name", "insert", "search", "forbid", "limits", "confirm", "ablat
 _LONGEST_TAG = 5000  # MLflow stores 8000 characters on every backend
 
 
-class Point(NamedTuple):
+class MetricValue(NamedTuple):
     """One value of a metric; the time is in milliseconds since 1970."""
 
     key: str
@@ -67,12 +81,79 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def run_tags(study: StudyRow, item: Pending, arm_run: str | None = None) -> dict[str, str]:
-    """Collect the tags of a run in its place; `arm_run` is the run above it, if it has an arm."""
+@dataclass(frozen=True)
+class View:
+    """What a run in MLflow shows.
+
+    Args:
+        tags: Its tags.
+        metrics: Their values that are not shown yet.
+        params: What can never change.
+        files: Path -> content.
+    """
+
+    tags: Mapping[str, str]
+    metrics: Sequence[MetricValue]
+    params: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+
+def run_view(ledger: Ledger, study: StudyRow, item: Pending, above: str | None) -> View:
+    """Collect all that is to be shown of a run, without what was shown before and cannot change.
+
+    Args:
+        ledger: The ledger.
+        study: The study.
+        item: The run in its place.
+        above: The MLflow run of its arm, if it has one.
+    """
+    trial = item.trial
+    params = flat_params(trial.config, trial.values) if item.new else {}
+    values = epoch_values(item) + result_values(trial)
+    return View(run_tags(study, item, above), values, params, _run_files(ledger, item))
+
+
+def _run_files(ledger: Ledger, item: Pending) -> dict[str, bytes]:
+    """Collect config, traceback, predictions, and a segmentation's validation picture."""
+    trial, files = item.trial, {}
+    if item.new:
+        files["config.yaml"] = dump(trial.config).encode()
+    if trial.traceback:
+        files["traceback.txt"] = trial.traceback.encode()
+    if trial.state in (State.FINISHED, State.STOPPED):
+        for part, arrays in ledger.predictions(trial.run_id).items():
+            content = io.BytesIO()
+            np.savez_compressed(content, allow_pickle=False, **arrays)
+            files[f"predictions_{part}.npz"] = content.getvalue()
+        panel = panel_file(weights_folder(ledger), trial.key)
+        if panel.is_file():
+            files["panel.png"] = panel.read_bytes()
+    return files
+
+
+def study_view(study: StudyRow, trials: Sequence[TrialRow]) -> View:
+    """Collect what the parent run shows of a study, but for its plots and its report."""
+    files = {
+        "space.yaml": study.space_text,
+        "provenance.json": json.dumps(study.provenance, indent=2),
+        **leaderboard_files(leaderboard(study, trials)),
+    }
+    # What makes MLflow show the file as a table.
+    table = {"mlflow.loggedArtifacts": json.dumps([{"path": "leaderboard.json", "type": "table"}])}
+    return View(
+        study_tags(study, leaderboard_note(study, trials)) | table,
+        study_values(study, trials),
+        study_params(study),
+        {name: text.encode() for name, text in files.items()},
+    )
+
+
+def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[str, str]:
+    """Collect the tags of a run in its place; `above` is the run of its arm, if it has one."""
     trial = item.trial
     tags = {
         "mlflow.runName": trial.name,
-        "mlflow.parentRunId": arm_run or study.mlflow_run_id or "",
+        "mlflow.parentRunId": above or study.mlflow_run_id or "",
         **identity(study, str(trial.place_id)),
         STATE_TAG: trial.state,
         "attnsearch.role": trial.role,
@@ -90,9 +171,9 @@ def run_tags(study: StudyRow, item: Pending, arm_run: str | None = None) -> dict
         tags["attnsearch.reused_from"] = trial.reused_from
     if trial.error is not None:
         tags["error"] = trial.error[:_LONGEST_TAG]
-    violated = {limit: amount for limit, amount in trial.violations.items() if amount > 0}
-    if violated:
-        tags["attnsearch.violated"] = json.dumps(violated)
+    if trial.over:
+        amounts = {limit: amount for limit, amount in trial.violations.items() if amount > 0}
+        tags["attnsearch.violated"] = json.dumps(amounts)
     return tags
 
 
@@ -101,7 +182,7 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
     latest = study.provenance[-1] if study.provenance else {}
     tags = {
         "mlflow.runName": study.label,
-        "mlflow.note.content": note[:_LONGEST_TAG],
+        NOTE_TAG: note[:_LONGEST_TAG],
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": " ".join(latest.get("command", ())) or "attnsearch",
         **identity(study, "study"),
@@ -117,9 +198,9 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
 
 
 def findings_tag(verdicts: Sequence[str], note: str) -> dict[str, str]:
-    """Return the description of a study with plans: what it found, then `note` as before."""
-    found = "\n".join(f"- {verdict}" for verdict in verdicts)
-    return {"mlflow.note.content": f"{found}\n\n{note}"[:_LONGEST_TAG]}
+    """Return the description of a study with plans: what it found, then `note`."""
+    findings = "\n".join(f"- {verdict}" for verdict in verdicts)
+    return {NOTE_TAG: f"{findings}\n\n{note}"[:_LONGEST_TAG]}
 
 
 def identity(study: StudyRow, run: str) -> dict[str, str]:
@@ -127,23 +208,23 @@ def identity(study: StudyRow, run: str) -> dict[str, str]:
     return {STUDY_TAG: study.uid, RUN_TAG: run}
 
 
-def epoch_points(item: Pending) -> list[Point]:
+def epoch_values(item: Pending) -> list[MetricValue]:
     """Collect the metrics of the epochs that are not shown yet.
 
     A run that was interrupted starts over, and on a CPU repeats its first epochs exactly. What it
     repeats keeps the time of the first attempt, so it is the same point, not a second one.
     """
     first: dict[tuple[int, str, str], float] = {}
-    found = []
+    values = []
     for point in item.points:
         for key, value in _numbers(point.metrics).items():
             time = first.setdefault((point.epoch, key, repr(value)), point.recorded)
             if point.attempt == item.trial.attempt and point.epoch > item.shown_epoch:
-                found.append(Point(key, value, _milliseconds(time), point.epoch))
-    return found
+                values.append(MetricValue(key, value, int(time * 1000), point.epoch))
+    return values
 
 
-def result_points(trial: TrialRow) -> list[Point]:
+def result_values(trial: TrialRow) -> list[MetricValue]:
     """Collect the metrics of a run that has ended: costs, epochs, seconds, and its scores.
 
     A score stands for the last epoch's metric of the same name and is written only where it is
@@ -154,7 +235,7 @@ def result_points(trial: TrialRow) -> list[Point]:
         return []
     last = trial.epochs[-1] if trial.epochs else {}
     step = int(last.get("epoch", 0))
-    at = _milliseconds(trial.ended.timestamp())
+    at = milliseconds(trial.ended)
     values = {key: value for key, value in _numbers(trial.costs).items() if key not in last}
     values |= {"epochs": float(len(trial.epochs)), "seconds": trial.seconds}
     for key, value in _numbers(trial.metrics).items():
@@ -162,7 +243,7 @@ def result_points(trial: TrialRow) -> list[Point]:
             values[key] = value
         elif repr(float(last[key])) != repr(value):
             values[f"score_{key}"] = value
-    return [Point(key, value, at, step) for key, value in values.items()]
+    return [MetricValue(key, value, at, step) for key, value in values.items()]
 
 
 def study_params(study: StudyRow) -> dict[str, str]:
@@ -176,21 +257,19 @@ def study_params(study: StudyRow) -> dict[str, str]:
     }
 
 
-def study_points(study: StudyRow, trials: list[TrialRow]) -> list[Point]:
+def study_values(study: StudyRow, trials: Sequence[TrialRow]) -> list[MetricValue]:
     """Collect the parent's own metrics: runs by state, and the best value of each objective."""
-    ended = [trial for trial in trials if trial.ended is not None]
-    at = max(
-        (_milliseconds(trial.ended.timestamp()) for trial in ended if trial.ended),
-        default=_milliseconds(study.created.timestamp()),
-    )
+    ended = [trial.ended for trial in trials if trial.ended is not None]
+    at = milliseconds(max(ended, default=study.created))
     values: dict[str, float] = {}
     for state in (State.FINISHED, State.STOPPED, State.FAILED, State.INFEASIBLE):
         values[f"trials_{state}"] = float(sum(trial.state == state for trial in trials))
     for metric, goal in study.objectives.items():
         winner = best(trials, metric, goal)
-        if winner is not None:
-            values[f"best_{metric}"] = float(winner.metrics[metric])
-    return [Point(key, value, at, len(ended)) for key, value in values.items()]
+        value = None if winner is None else value_of(winner, metric)
+        if value is not None:
+            values[f"best_{metric}"] = value
+    return [MetricValue(key, value, at, len(ended)) for key, value in values.items()]
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -198,5 +277,6 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
 
 
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
+def milliseconds(time: datetime) -> int:
+    """Return a time as MLflow has it: milliseconds since 1970."""
+    return int(time.timestamp() * 1000)

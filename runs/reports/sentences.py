@@ -16,6 +16,7 @@ from attnsearch.runs.results import (
     percent,
     points,
     unit,
+    value_of,
 )
 from attnsearch.runs.statistics import (
     IDENTICAL,
@@ -43,7 +44,7 @@ def _exploring(result: StudyResult) -> str:
     winner = best(result.trials, metric, goal)
     if winner is None:
         return "No result: no trial has ended its full schedule yet."
-    value = winner.metrics[metric]
+    value = value_of(winner, metric)
     last = "whether it is better than the baseline is for the confirmation to say"
     if winner.role in BASELINE_ROLES:
         last = "it has nothing inserted"

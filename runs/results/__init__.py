@@ -1,11 +1,10 @@
 """A study as it was measured, before any word is written.
 
-collect      From the ledger to a report's `StudyResult`: reads, checks and compares; writes
-             nothing
+ranking      Which runs are best, and in which order runs are listed: the one definition
+collect      From the ledger to a report's `StudyResult`: reads, checks and compares
+model        What a report is made of: a study's acts as they were measured
 predictions  What a report takes from the stored predictions of runs
-model        What a report is made of: a study's acts as they were measured, before any word is
-             written
-ranking  Tables of a study's runs, as pandas frames and as files
+trials       Tables of a study's runs, as pandas frames and as files
 frames       A report's numbers as pandas frames, in metric units: nothing rounded, a fact a column
 numbers      How a report writes numbers: shares in percent, their differences in points, p-values,
              costs
@@ -35,10 +34,19 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.results.ranking import (
         best,
+        counting,
+        listed,
+        objective_values,
+        pareto_front,
+        rank,
+        ranked,
+        value_of,
+    )
+    from attnsearch.runs.results.trials import (
         leaderboard,
+        leaderboard_files,
         leaderboard_note,
         trials_frame,
-        write_leaderboard,
     )
 
 face(__name__)

@@ -57,9 +57,9 @@ def collect_study(ledger: Ledger, study_id: int) -> StudyResult:
 def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
     plan = row.plan
     look = ledger.look_of(row) if plan.part == "test" else None
-    found = _own_rows(plan, rows, ledger.arm_runs(row))
+    rows_by_arm = _own_rows(plan, rows, ledger.arm_runs(row))
     stored = Predictions(ledger, plan)
-    runs = {arm.label: _arm_runs(arm, plan, found[arm.label], stored) for arm in plan.arms}
+    runs = {arm.label: _arm_runs(arm, plan, rows_by_arm[arm.label], stored) for arm in plan.arms}
     _exclude_other_examples(runs, plan, stored)
     excluded = {label: _why_excluded(own) for label, own in runs.items()}
     complete = all(run.state != "to come" for own in runs.values() for run in own)
@@ -117,7 +117,7 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
 
 
 def _own_rows(
-    plan: Plan, rows: Sequence[TrialRow], found: dict[str, list[TrialRow | None]]
+    plan: Plan, rows: Sequence[TrialRow], by_arm: dict[str, list[TrialRow | None]]
 ) -> dict[str, list[TrialRow | None]]:
     """Return the runs of every arm; those of an equal arm in its own places, where it has any."""
     places = {row.place: row for row in rows}
@@ -125,9 +125,9 @@ def _own_rows(
         if arm.equals is not None:
             place = plan.place(arm.label)
             own = [places.get((*place, number)) for number in range(len(plan.repeats()))]
-            if [row and row.id for row in own] == [row and row.id for row in found[arm.label]]:
-                found[arm.label] = own
-    return found
+            if [row and row.id for row in own] == [row and row.id for row in by_arm[arm.label]]:
+                by_arm[arm.label] = own
+    return by_arm
 
 
 def _arm_runs(
@@ -165,17 +165,17 @@ def _finished(run: ArmRun, row: TrialRow, arm: Arm, plan: Plan, stored: Predicti
 
 def _differences(row: TrialRow, arm: Arm, plan: Plan) -> str:
     """Say in what a run is not what its plan asks for; empty where it is."""
-    found = []
+    differs = []
     if row.schedule_epochs != plan.epochs:
-        found.append(f"trained for {row.schedule_epochs} epochs, the plan says {plan.epochs}")
+        differs.append(f"trained for {row.schedule_epochs} epochs, the plan says {plan.epochs}")
     checkpoint = row.config.get("checkpoint", plan.checkpoint)
     if checkpoint != plan.checkpoint:
-        found.append(f"checkpoint {checkpoint}, the plan says {plan.checkpoint}")
+        differs.append(f"checkpoint {checkpoint}, the plan says {plan.checkpoint}")
     ours, theirs = row.config.get("data") or {}, arm.config.get("data") or {}
     for key in sorted({*ours, *theirs} - set(_NOT_COMPARED)):
         if ours.get(key) != theirs.get(key):
-            found.append(f"data.{key} {ours.get(key)}, the plan says {theirs.get(key)}")
-    return "; ".join(found)
+            differs.append(f"data.{key} {ours.get(key)}, the plan says {theirs.get(key)}")
+    return "; ".join(differs)
 
 
 def _exclude_other_examples(
@@ -267,12 +267,12 @@ def _measured(run: ArmRun, stored: Predictions) -> Measured:
 
 def _costs(runs: Sequence[ArmRun]) -> dict[str, float]:
     rows = [run.row for run in runs if run.row is not None]
-    found = {}
+    costs = {}
     for cost in COSTS:
         values = [row.costs[cost] for row in rows if is_number(row.costs.get(cost))]
         if values:
-            found[cost] = float(median(values))
-    return found
+            costs[cost] = float(median(values))
+    return costs
 
 
 def _leader(
@@ -333,15 +333,15 @@ def _test_to_train(
 def _explored(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, int]:
     """Return the trial that each candidate came from: the first with its network and settings."""
     trials = sorted((r for r in rows if r.role in SEARCH_ROLES), key=lambda r: r.number)
-    found = {}
+    explored = {}
     for arm in plan.arms:
         if arm.kind != "candidate":
             continue
         for trial in trials:
             if trial.state == State.FINISHED and _network(trial.config) == _network(arm.config):
-                found[arm.label] = trial.number
+                explored[arm.label] = trial.number
                 break
-    return found
+    return explored
 
 
 def _network(config: Mapping[str, Any]) -> Any:

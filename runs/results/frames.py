@@ -7,9 +7,13 @@ import pandas as pd
 from attnsearch.runs.ledger import EXPLORING_ROLES, TrialRow
 from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult
 from attnsearch.runs.results.numbers import is_number
-from attnsearch.runs.results.ranking import leaderboard
-from attnsearch.runs.statistics import Comparison, Interval
+from attnsearch.runs.results.trials import leaderboard
 from attnsearch.spaces.file import COSTS
+
+_OF_COMPARISON = (
+    *("difference", "low", "high", "simultaneous_low", "simultaneous_high"),
+    *("p", "p_adjusted", "verdict"),
+)
 
 
 def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:
@@ -35,8 +39,7 @@ def arms_frame(result: StudyResult) -> pd.DataFrame:
     columns = [
         *("act", "plan", "arm", "kind", "inserted", "equals", "metric", "n", "failed"),
         *("mean", "sd", "mean_low", "mean_high", "validation_mean", "reference"),
-        *("difference", "low", "high", "simultaneous_low", "simultaneous_high"),
-        *("p", "p_adjusted", "verdict", "reason", "best", "winner", *COSTS, "epochs", "notes"),
+        *(*_OF_COMPARISON, "reason", "best", "winner", *COSTS, "epochs", "notes"),
     ]
     return pd.DataFrame(rows, columns=columns)
 
@@ -54,14 +57,11 @@ def _arm_row(act: ActResult, arm: ArmResult) -> dict[str, Any]:
         "metric": act.metric,
         "n": summary.n if summary else 0,
         "failed": len(arm.failed),
-        "mean": summary.mean if summary else None,
-        "sd": summary.sd if summary else None,
-        "mean_low": interval.low if interval else None,
-        "mean_high": interval.high if interval else None,
+        **{name: getattr(summary, name, None) for name in ("mean", "sd")},
+        **{f"mean_{name}": getattr(interval, name, None) for name in ("low", "high")},
         "validation_mean": None if act.plan.checkpoint == "best_val" else arm.validation,
         "reference": c.minus[0] if c else None,
-        **({} if c is None else _differences(c)),
-        "verdict": c.verdict if c else None,
+        **{name: getattr(c, name, None) for name in _OF_COMPARISON},
         "reason": arm.excluded or (c.reason if c else None),
         "best": arm.best,
         "winner": arm.label == act.winner,
@@ -71,47 +71,8 @@ def _arm_row(act: ActResult, arm: ArmResult) -> dict[str, Any]:
     }
 
 
-def _differences(c: Comparison) -> dict[str, Any]:
-    names = ("difference", "low", "high", "simultaneous_low", "simultaneous_high")
-    return {name: getattr(c, name) for name in (*names, "p", "p_adjusted")}
-
-
 def contrasts_frame(result: StudyResult) -> pd.DataFrame:
     """Return one row a contrast, with everything that its test rests on."""
-    rows = []
-    for act in result.acts:
-        for c in act.comparisons:
-            rows.append(
-                {
-                    "act": act.plan.act,
-                    "plan": act.name,
-                    "family": c.family,
-                    "contrast": c.name,
-                    "plus": " + ".join(c.plus),
-                    "minus": " + ".join(c.minus),
-                    "metric": act.metric,
-                    "scope": c.scope,
-                    "n": c.n,
-                    "failed": c.failed,
-                    "sd": c.sd,
-                    **_differences(c),
-                    "df": c.df,
-                    "tests": c.tests,
-                    "permutation_p": c.permutation_p,
-                    "equivalence_p": c.equivalence_p,
-                    "equivalence_p_adjusted": c.equivalence_p_adjusted,
-                    "correlation": c.correlation,
-                    "detectable": c.detectable,
-                    "new_patients_low": _end(c.new_patients, "low"),
-                    "new_patients_high": _end(c.new_patients, "high"),
-                    "new_patients_df": _end(c.new_patients, "df"),
-                    "new_patients_cases": _end(c.new_patients, "cases"),
-                    "confirmatory": c.confirmatory,
-                    "look": c.look,
-                    "verdict": c.verdict,
-                    "reason": c.reason,
-                }
-            )
     columns = [
         *("act", "plan", "family", "contrast", "plus", "minus", "metric", "scope", "n", "failed"),
         *("difference", "sd", "low", "high", "simultaneous_low", "simultaneous_high"),
@@ -120,11 +81,21 @@ def contrasts_frame(result: StudyResult) -> pd.DataFrame:
         *("new_patients_low", "new_patients_high", "new_patients_df", "new_patients_cases"),
         *("confirmatory", "look", "verdict", "reason"),
     ]
+    rows = []
+    for act in result.acts:
+        for c in act.comparisons:
+            own: dict[str, Any] = {
+                "act": act.plan.act,
+                "plan": act.name,
+                "contrast": c.name,
+                "plus": " + ".join(c.plus),
+                "minus": " + ".join(c.minus),
+                "metric": act.metric,
+            }
+            for name in ("low", "high", "df", "cases"):
+                own[f"new_patients_{name}"] = getattr(c.new_patients, name, None)
+            rows.append([own[name] if name in own else getattr(c, name) for name in columns])
     return pd.DataFrame(rows, columns=columns)
-
-
-def _end(interval: Interval | None, name: str) -> Any:
-    return None if interval is None else getattr(interval, name)
 
 
 def runs_frame(result: StudyResult) -> pd.DataFrame:
@@ -163,7 +134,7 @@ def runs_frame(result: StudyResult) -> pd.DataFrame:
 
 
 def _left_over(row: TrialRow, result: StudyResult) -> dict[str, Any]:
-    """Return row of a run that no current plan asks for: exploring, tuning, or not compared."""
+    """Give a row to a run of exploring or tuning, or one that no current plan asks for."""
     metric = next(iter(result.study.objectives))
     act = "explore" if row.role in EXPLORING_ROLES else row.role.value
     own = {
@@ -217,9 +188,9 @@ def secondary_frame(result: StudyResult) -> pd.DataFrame:
                         "mean": mean.value,
                         "mean_low": mean.low,
                         "mean_high": mean.high,
-                        "difference": _end(difference, "value"),
-                        "low": _end(difference, "low"),
-                        "high": _end(difference, "high"),
+                        "difference": getattr(difference, "value", None),
+                        "low": getattr(difference, "low", None),
+                        "high": getattr(difference, "high", None),
                     }
                 )
     columns = ["act", "plan", "arm", "metric", "mean", "mean_low", "mean_high"]

@@ -157,10 +157,10 @@ class ActResult:
 
     def families(self) -> dict[str, list[Comparison]]:
         """Return family -> its comparisons, in the plan's order."""
-        found: dict[str, list[Comparison]] = {}
+        families: dict[str, list[Comparison]] = {}
         for comparison in self.comparisons:
-            found.setdefault(comparison.family, []).append(comparison)
-        return found
+            families.setdefault(comparison.family, []).append(comparison)
+        return families
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,12 @@ class StudyResult:
 
     @property
     def trials(self) -> list[TrialRow]:
-        """The search's runs and the plain network beside it."""
+        """The search's runs and the baseline's."""
         return [row for row in self.rows if row.role in EXPLORING_ROLES]
 
     @property
     def tuning(self) -> list[TrialRow]:
-        """The trials that tuned the plain network's training settings."""
+        """The trials that tuned the baseline's training settings."""
         return [row for row in self.rows if row.role == Role.TUNING]
 
     def setting(self, *path: str) -> Any:

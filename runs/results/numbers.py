@@ -81,7 +81,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as dotted keys."""
     if not isinstance(value, Mapping):
         return {prefix: value}
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, inner in value.items():
-        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flattened |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flattened

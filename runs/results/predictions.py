@@ -48,16 +48,16 @@ class Predictions:
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
         self._ledger = ledger
         self._plan = plan
-        self._known: dict[int, Facts] = {}
+        self._facts: dict[int, Facts] = {}
 
     def of(self, row: TrialRow) -> Facts:
         """Return what is known of a run; nothing where it has no predictions."""
-        if row.id not in self._known:
+        if row.id not in self._facts:
             stored = self._ledger.predictions(row.id)
-            self._known[row.id] = self._read(
+            self._facts[row.id] = self._read(
                 stored.get(self._plan.part, {}), stored.get("val", {})
             )
-        return self._known[row.id]
+        return self._facts[row.id]
 
     def _read(self, arrays: Arrays, validation: Arrays) -> Facts:
         if "names" not in arrays:
@@ -104,18 +104,18 @@ class Predictions:
 
     def by_fold(self, runs: Mapping[str, Sequence[ArmRun]]) -> dict[int | None, Facts]:
         """Return what is known of one run a fold."""
-        found: dict[int | None, Facts] = {}
+        facts: dict[int | None, Facts] = {}
         for own in runs.values():
             for run in own:
-                if run.row is not None and run.score is not None and run.fold not in found:
-                    found[run.fold] = self.of(run.row)
-        return found
+                if run.row is not None and run.score is not None and run.fold not in facts:
+                    facts[run.fold] = self.of(run.row)
+        return facts
 
 
 def _secondary(arrays: Arrays, validation: Arrays) -> dict[str, float]:
     """Return metrics of some predictions, those at a threshold that validation data fixes too."""
     threshold = None
     if arrays["probabilities"].shape[1] == 2 and "probabilities" in validation:
-        found = choose_threshold(validation["probabilities"], validation["labels"])
-        threshold = None if np.isnan(found) else found
+        chosen = choose_threshold(validation["probabilities"], validation["labels"])
+        threshold = None if np.isnan(chosen) else chosen
     return secondary_metrics(arrays["probabilities"], arrays["labels"], threshold)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from attnsearch.runs.ledger import State
+from attnsearch.runs.results import objective_values, pareto_front, rank
 from attnsearch.search.propose.proposals import Told
 from attnsearch.spaces.file import COSTS
 
@@ -30,10 +31,7 @@ class Objectives:
         self, metrics: Mapping[str, float], costs: Mapping[str, float]
     ) -> tuple[float, ...] | None:
         """Return the values of the objectives in order; None if one is missing or not finite."""
-        found = [(costs if name in COSTS else metrics).get(name) for name in self.names]
-        values = tuple(float(value) for value in found if value is not None)
-        whole = len(values) == len(found) and all(math.isfinite(value) for value in values)
-        return values if whole else None
+        return objective_values(metrics, costs, self.directions)
 
     def ranked(self, finished: Mapping[int, tuple[float, ...]]) -> list[int]:
         """Return trials by the first objective, the best first, the earlier one of equals first.
@@ -41,8 +39,7 @@ class Objectives:
         Args:
             finished: Number to scores.
         """
-        sign = -1 if self.directions[self.names[0]] == "max" else 1
-        return sorted(finished, key=lambda number: (sign * finished[number][0], number))
+        return rank(finished, self.directions)
 
     def best(self, finished: Mapping[int, tuple[float, ...]]) -> list[int]:
         """Return the best trial; with several objectives the Pareto front, by number.
@@ -52,11 +49,7 @@ class Objectives:
         """
         if len(self.names) == 1:
             return self.ranked(finished)[:1]
-        return [
-            number
-            for number, scores in sorted(finished.items())
-            if not any(self._dominates(other, scores) for other in finished.values())
-        ]
+        return pareto_front(dict(sorted(finished.items())), self.directions)
 
     def told(
         self,
@@ -90,8 +83,3 @@ class Objectives:
             for metrics in epochs
             if name in metrics and not math.isnan(metrics[name])
         ]
-
-    def _dominates(self, one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-        signs = [1 if self.directions[name] == "max" else -1 for name in self.names]
-        gains = [sign * (a - b) for sign, a, b in zip(signs, one, other, strict=True)]
-        return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)

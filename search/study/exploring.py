@@ -16,8 +16,9 @@ from attnsearch.runs.words import value_text
 from attnsearch.search.propose import Objectives, Proposal, Proposals, Told
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.records import Entry, Records
-from attnsearch.search.workers import LOST, Curve, Job, Outcome, Report, excess
+from attnsearch.search.workers import LOST, Curve, Job, Outcome, Report
 from attnsearch.spaces import Space
+from attnsearch.spaces.file import excess
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random
 REPEATS_LIST = 30  # until the space is listed for what is left, if it can be

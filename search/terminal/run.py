@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attnsearch.runs.ledger import Role, State
+from attnsearch.runs.results import ranked
 from attnsearch.runs.words import value_text
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED
 from attnsearch.search.study import StudyInfo
@@ -15,7 +16,6 @@ from attnsearch.search.terminal.progress import open_progress
 from attnsearch.search.terminal.show import (
     beside_text,
     inserted,
-    leaderboard,
     leaderboard_text,
     states_text,
 )
@@ -116,13 +116,13 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
     name = study.name if study.number == 1 else result.study.label
     trials = [row for row in result.trials if row.arm is None]
     beside = [row for row in result.trials if row.role == Role.BASELINE]
-    ranked = leaderboard(trials, study.objectives)
+    leaders = ranked(trials, study.objectives)
     out = ["", f"Study {result.study.label}: {result.state}; {states_text(trials)}"]
     if result.verdicts:
         out += ["", *(paragraph(line, hanging="  ") for line in result.verdicts)]
-    if ranked:
-        best = ranked[0]
-        out += ["", leaderboard_text(ranked, study.objectives, top=_TOP)]
+    if leaders:
+        best = leaders[0]
+        out += ["", leaderboard_text(leaders, study.objectives, top=_TOP)]
         if beside:
             out.append(beside_text(beside, study.objectives))
         out += ["", f"Best: trial {best.number:03d}, {inserted(best)}", _values_text(best.values)]
@@ -142,7 +142,7 @@ def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
     if result.plans:
         written = f"{result.report}/report.html" if result.report else None
         out.append(f"Report:   {written or f'attnsearch report {name} --to report'}")
-    if ranked:
+    if leaders:
         out.append(f"Take:     attnsearch export {name} --to best")
     out.append("Browse:   attnsearch ui")
     return "\n".join(out)

@@ -17,8 +17,14 @@ from attnsearch.runs.ledger import (
     panel_file,
     weights_folder,
 )
+from attnsearch.runs.results import (
+    counting,
+    listed,
+    pareto_front,
+    ranked,
+    value_of,
+)
 from attnsearch.runs.words import duration, value_text
-from attnsearch.search.propose import Objectives
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.text import paragraph, plural, quantity, score, table
 from attnsearch.spaces.file import COUNTED
@@ -49,7 +55,7 @@ def studies_text() -> str:
         for study in studies:
             every = ledger.trials(study.id)
             trials = [trial for trial in every if trial.arm is None]
-            best = next(iter(leaderboard(trials, study.objectives)), None)
+            best = next(iter(ranked(trials, study.objectives)), None)
             rows.append(
                 (
                     study.label,
@@ -82,13 +88,13 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         lag = mirror_lag(ledger, study)
     trials = [row for row in rows if row.arm is None]
     beside = [row for row in rows if row.role == Role.BASELINE]
-    ranked = leaderboard(trials, study.objectives)
+    leaders = ranked(trials, study.objectives)
     if as_json:
         return _json(
             {
                 "study": _study_fields(study),
-                "best": ranked[0].number if ranked else None,
-                "leaderboard": [trial.number for trial in ranked],
+                "best": leaders[0].number if leaders else None,
+                "leaderboard": [trial.number for trial in leaders],
                 "trials": [trial_fields(trial) for trial in trials],
                 "arms": [{"arm": row.arm, **trial_fields(row)} for row in beside],
                 "act": act_of(rows, plans),
@@ -97,19 +103,19 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         )
     name = study.name if study.number == 1 else study.label
     out = [_headline(study, trials), ""]
-    if ranked:
-        out += [leaderboard_text(ranked, study.objectives), ""]
+    if leaders:
+        out += [leaderboard_text(leaders, study.objectives), ""]
     if beside:
         out += [beside_text(beside, study.objectives), ""]
     for plan in plans:
         out += [arms_text(plan, rows), ""]
-    rest = [trial for trial in trials if trial not in ranked]
+    rest = [trial for trial in trials if trial not in leaders]
     if rest:
         out += [_rest_text(rest, study.objectives), ""]
     if study.importances:
         out += [_importances_text(study.importances), ""]
     out.append(f"One trial:    attnsearch show {name} NUMBER")
-    if ranked:
+    if leaders:
         out.append(f"The winner:   attnsearch export {name} --to DIR")
     out.append("All curves:   attnsearch ui")
     if lag:
@@ -171,32 +177,25 @@ def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
     return str(report) if report.problem is not None or report.missing else None
 
 
-def leaderboard(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:
-    """Return the finished trials, the best by the first objective first; ties by number."""
-    scores = _finished(trials, objectives)
-    rows = {trial.number: trial for trial in trials}
-    return [rows[number] for number in Objectives(objectives).ranked(scores)]
-
-
 def leaderboard_text(
-    ranked: Sequence[TrialRow], objectives: Mapping[str, str], *, top: int | None = None
+    leaders: Sequence[TrialRow], objectives: Mapping[str, str], *, top: int | None = None
 ) -> str:
     """Return a table of the best trials; with several objectives a `*` marks the Pareto front."""
     front: set[int] = set()
     if len(objectives) > 1:
-        front = set(Objectives(objectives).best(_finished(ranked, objectives)))
+        front = set(pareto_front(counting(leaders, objectives), objectives))
     costs = [name for name in COUNTED if name not in objectives]
     headers = ["", "trial", *objectives, *costs, "time", "inserted"]
     rows = [
         (
-            f"{place}{'*' if trial.number in front else ''}",
+            f"{place + 1}{'*' if place in front else ''}",
             f"{trial.number:03d}",
-            *(_number(_value(trial, name)) for name in objectives),
-            *(_number(_value(trial, name)) for name in costs),
+            *(_number(value_of(trial, name)) for name in objectives),
+            *(_number(value_of(trial, name)) for name in costs),
             "reused" if trial.reused_from else duration(trial.seconds),
             inserted(trial),
         )
-        for place, trial in enumerate(ranked[:top], start=1)
+        for place, trial in enumerate(leaders[:top])
     ]
     told = table(headers, rows, right={"", "trial", *objectives, *costs})
     return told + "\n* on the Pareto front" if front else told
@@ -268,7 +267,7 @@ def _wanted(study: StudyRow, least: int) -> int:
 def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
     watched = next(iter(objectives))
     rows = []
-    for trial in sorted(trials, key=lambda trial: (list(State).index(trial.state), trial.number)):
+    for trial in listed(trials, objectives):
         reached = trial.epochs[-1].get(watched) if trial.epochs else None
         why = trial.error.strip().splitlines()[0] if trial.error else ""
         rows.append(
@@ -319,26 +318,8 @@ def _study_fields(study: StudyRow) -> dict[str, Any]:
     }
 
 
-def _finished(
-    trials: Sequence[TrialRow], objectives: Mapping[str, str]
-) -> dict[int, tuple[float, ...]]:
-    """Return the objectives' values of the finished trials that keep the limits, by number."""
-    rule = Objectives(objectives)
-    return {
-        trial.number: scores
-        for trial in trials
-        if trial.state == State.FINISHED
-        and not trial.over
-        and (scores := rule.scores(trial.metrics, trial.costs)) is not None
-    }
-
-
-def _value(trial: TrialRow, name: str) -> Any:
-    return trial.metrics.get(name, trial.costs.get(name))
-
-
 def _scores(trial: TrialRow, objectives: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {_number(_value(trial, name))}" for name in objectives)
+    return ", ".join(f"{name} {_number(value_of(trial, name))}" for name in objectives)
 
 
 def _number(value: Any) -> str:

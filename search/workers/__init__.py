@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         trials_here,
     )
     from attnsearch.search.workers.executor import execute
-    from attnsearch.search.workers.job import LOST, Evaluation, Job, Jobs, Outcome, Report, excess
+    from attnsearch.search.workers.job import LOST, Evaluation, Job, Jobs, Outcome, Report
     from attnsearch.search.workers.stopping import SCHEDULERS, Curve, scheduler_name, should_stop
 
 face(__name__)

@@ -137,9 +137,3 @@ class Jobs(Protocol):
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """Take in how it ended, once for every job that `next_job` gave."""
-
-
-def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
-    """Return each limit's relative excess where its cost is known: 0.1 is 10 % above."""
-    known = [name for name in limits if name in costs]
-    return {f"limits.{name}": costs[name] / limits[name] - 1 for name in known}

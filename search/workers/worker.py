@@ -30,8 +30,8 @@ from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpac
 from attnsearch.runs.ledger import State
 from attnsearch.runs.training import Training
 from attnsearch.search.workers.cluster import Need
-from attnsearch.search.workers.job import Job, Report, excess
-from attnsearch.spaces.file import COUNTED, SEGMENTATION
+from attnsearch.search.workers.job import Job, Report
+from attnsearch.spaces.file import COUNTED, SEGMENTATION, excess
 
 
 class Trainee(Protocol):

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         PARTS,
         SEGMENTATION,
         default_objective,
+        excess,
         find_metric,
         is_share,
         metric_name,

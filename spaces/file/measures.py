@@ -4,6 +4,7 @@ Here stands what is true of each by itself: direction, unit, words. What compute
 their names: metrics in `runs/metrics`, costs in `blocks/measure`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
@@ -93,6 +94,12 @@ COSTS = {
     ),
 }
 COUNTED = tuple(name for name, cost in COSTS.items() if cost.counted)
+
+
+def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """Return each limit's relative excess where its cost is known: 0.1 is 10 % above."""
+    known = [name for name in limits if costs.get(name) is not None]
+    return {f"limits.{name}": costs[name] / limits[name] - 1 for name in known}
 
 
 def primary_metrics(task: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("frozen")
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking.Tracking(f"sqlite:///{path}")
+    tracking.Store(f"sqlite:///{path}")
     return path
 
 

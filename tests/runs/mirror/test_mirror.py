@@ -50,7 +50,7 @@ DOCUMENT = {
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store with its tables, which take seconds to make."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking.Tracking(f"sqlite:///{path}")
+    tracking.Store(f"sqlite:///{path}")
     assert [file.name for file in path.parent.iterdir()] == ["mlflow.db"]
     return path
 
@@ -404,7 +404,7 @@ def test_a_server_that_fails_halfway_is_tried_again(
 ) -> None:
     complete(ledger, study, 0)
     complete(ledger, study, 1)
-    for failing in ("log_batch", "create_run", "log_text", "set_terminated", "log_artifacts"):
+    for failing in ("log_batch", "create_run", "set_terminated", "log_artifacts"):
         with monkeypatch.context() as patched:
 
             def fail(*_: Any, **__: Any) -> Any:
@@ -594,7 +594,7 @@ def test_only_one_process_writes_a_study(ledger: Ledger, study: StudyRow, folder
 def create_store(folder: str, barrier: Any) -> None:
     os.chdir(folder)
     barrier.wait()
-    tracking.Tracking(tracking.tracking_uri()).experiment(f"e{os.getpid()}")
+    tracking.Store(tracking.tracking_uri()).experiment(f"e{os.getpid()}")
 
 
 @pytest.mark.slow

@@ -1,135 +1,118 @@
-"""Tables: every run in its row, the best first, budgets kept apart."""
+"""Which runs are best: full schedule, within the limits, a number for every objective."""
 
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
-from attnsearch.runs.ledger.states import Role, State
-from attnsearch.runs.results.ranking import (
-    best,
-    leaderboard,
-    leaderboard_note,
-    markdown,
-    trials_frame,
-    write_leaderboard,
-)
+from attnsearch.runs.ledger.records import Ending, Place, Request, TrialRow
+from attnsearch.runs.results.ranking import best, listed, pareto_front, ranked
+
+OBJECTIVES = {"val_accuracy": "max", "latency_ms": "min"}
+LIMITS = {"latency_ms": 10}
 
 
-def test_the_frame_has_a_row_a_run_and_a_column_a_decision(made_up: Ledger) -> None:
-    frame = trials_frame(made_up, made_up.find_study("digits"))
-    assert frame["number"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert list(frame.columns) == [
-        *("number", "name", "state", "val_accuracy", "val_loss", "gc.ratio", "psa.kernels"),
-        *("params", "macs", "epochs", "seconds", "error", "mlflow_run_id"),
-    ]
-    assert frame["epochs"].tolist() == [3, 3, 1, 0, 3, 0]
-    assert frame.loc[1, "gc.ratio"] == 0.25
-    assert pd.isna(frame.loc[0, "gc.ratio"])
-    assert frame.loc[2, "psa.kernels"] == "[3, 5]"
-    assert pd.isna(frame.loc[3, "val_accuracy"])
+class Study:
+    """A study of trials that are recorded as they are given."""
+
+    def __init__(self, ledger: Ledger, name: str, limits: dict[str, float]) -> None:
+        document = {"search": {"objectives": OBJECTIVES}, "limits": limits}
+        self.ledger = ledger
+        self.id = ledger.open_study(name, "", document, "data", {}).id
+
+    def trial(self, number: int, accuracy: float, latency: float, **more: Any) -> int:
+        request = Request(str(number), config={}, seed=0, epochs=2, study_id=self.id)
+        claim = self.ledger.claim(request)
+        place = Place(number=number, role=more.get("role", "trial"))
+        self.ledger.attach(self.id, claim.run_id, place)
+        for epoch in range(1, more.get("epochs", 2) + 1):
+            self.ledger.record_epoch(claim.run_id, epoch, {"val_accuracy": accuracy})
+        ending = Ending(
+            more.get("state", "finished"),
+            metrics={"val_accuracy": accuracy},
+            costs={"latency_ms": latency},
+        )
+        self.ledger.finish(claim.run_id, ending)
+        return claim.run_id
+
+    def trials(self) -> list[TrialRow]:
+        return self.ledger.trials(self.id)
 
 
-def test_the_best_of_the_full_schedule_leads_whatever_a_stopped_run_had(made_up: Ledger) -> None:
-    study = made_up.find_study("digits")
-    frame = leaderboard(study, made_up.trials(study.id))
-    assert frame["number"].tolist() == [1, 4, 0, 2, 3, 5]
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "attnsearch.db")
 
 
-def test_the_best_follows_the_goal(made_up: Ledger) -> None:
-    trials = made_up.trials(made_up.find_study("digits").id)
-    first, lowest = best(trials, "val_accuracy", "max"), best(trials, "val_accuracy", "min")
-    assert first is not None
-    assert lowest is not None
-    assert (first.number, lowest.number) == (1, 0)
-    assert best(trials, "val_dice", "max") is None
+def numbers(trials: list[TrialRow]) -> list[int]:
+    return [trial.number for trial in trials]
 
 
-def test_arms_do_not_enter_the_searchs_table(made_up: Ledger) -> None:
-    study = made_up.find_study("digits")
-    run_id = made_up.claim(Request("arm", config={}, seed=9, epochs=3, study_id=study.id)).run_id
-    made_up.attach(study.id, run_id, Place(number=0, role="confirm", arm="gc@layer4"))
-    made_up.finish(run_id, Ending("finished", metrics={"val_accuracy": 1.0}))
-    trials = made_up.trials(study.id)
-    assert len(leaderboard(study, trials)) == 6
-    assert len(trials_frame(made_up, study)) == 7
+def test_a_run_measured_above_a_limit_is_never_the_best(ledger: Ledger) -> None:
+    study = Study(ledger, "limited", LIMITS)
+    study.trial(0, 0.5, 5.0, role="plain")
+    study.trial(1, 0.9, 12.0)
+    study.trial(2, 0.7, 8.0)
+    trials = study.trials()
+    assert numbers(ranked(trials, OBJECTIVES)) == [2, 0]
     winner = best(trials, "val_accuracy", "max")
     assert winner is not None
-    assert winner.number == 1
+    assert winner.number == 2
+    assert numbers(listed(trials, OBJECTIVES)) == [2, 0, 1]
 
 
-def test_the_files_hold_what_the_frame_holds(made_up: Ledger, tmp_path: Path) -> None:
-    study = made_up.find_study("digits")
-    frame = leaderboard(study, made_up.trials(study.id))
-    write_leaderboard(frame, tmp_path)
-    table = pd.read_csv(tmp_path / "leaderboard.csv")
-    assert table["name"].tolist() == frame["name"].tolist()
-    assert table["val_accuracy"].tolist()[:4] == pytest.approx([0.8, 0.7, 0.6, 0.9])
-    again = pd.read_json(tmp_path / "leaderboard.json", orient="split")
-    assert again["params"].tolist() == [3000, 4000, 1000, 2000, 1000, 1000]
-    lines = (tmp_path / "leaderboard.md").read_text().splitlines()
-    assert lines[0].startswith("| number | name | state | val_accuracy | val_loss |")
-    assert "mlflow_run_id" not in lines[0]  # empty throughout
-    assert lines[2].startswith("| 1 | 001 gc@layer4 | finished | 0.8 | 0.2 | 0.25 |")
-    assert r"the loss is nan \| at epoch 1" in lines[6]
-    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+def test_the_baseline_above_a_limit_is_no_winner(ledger: Ledger) -> None:
+    study = Study(ledger, "limited", LIMITS)
+    study.trial(0, 0.5, 12.0, role="plain")
+    assert best(study.trials(), "val_accuracy", "max") is None
 
 
-def test_a_study_without_runs_has_an_empty_table(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "empty.db")
-    study = ledger.open_study("empty", "", {"task": "segmentation"}, "data", {})
-    frame = trials_frame(ledger, study)
-    assert len(frame) == 0
-    assert "val_dice" in frame
-    write_leaderboard(frame, tmp_path)
-    assert markdown(frame).count("\n") == 2
-    assert "no runs yet" in leaderboard_note(study, [])
+def test_a_result_taken_over_is_judged_by_the_limits_of_the_study_it_stands_in(
+    ledger: Ledger,
+) -> None:
+    free, limited = Study(ledger, "free", {}), Study(ledger, "limited", LIMITS)
+    run_id = free.trial(1, 0.9, 12.0)
+    ledger.attach(limited.id, run_id, Place(number=1, role="trial"))
+    assert numbers(ranked(free.trials(), OBJECTIVES)) == [1]
+    assert ranked(limited.trials(), OBJECTIVES) == []
 
 
-def test_the_summary_names_the_winners_and_warns(made_up: Ledger) -> None:
-    study = made_up.find_study("digits")
-    text = leaderboard_note(study, made_up.trials(study.id))
-    assert "3 finished, 1 stopped, 1 failed, 1 infeasible" in text
-    assert "Best `val_accuracy` (max): **0.8** by `001 gc@layer4`" in text
-    assert "psa@layer3" not in text  # stopped early
-    assert "selected maxima" in text
+def test_a_cost_can_decide_and_what_was_not_measured_does_not_count(ledger: Ledger) -> None:
+    study = Study(ledger, "fast", {})
+    study.trial(0, 0.5, 9.0)
+    study.trial(1, 0.9, 3.0)
+    study.trial(2, 0.9, float("nan"))
+    cheapest = best(study.trials(), "latency_ms", "min")
+    assert cheapest is not None
+    assert cheapest.number == 1
+    assert numbers(ranked(study.trials(), OBJECTIVES)) == [1, 0]
 
 
-def test_what_is_above_a_limit_as_measured_after_training_is_not_the_best(tmp_path: Path) -> None:
-    """The best score has a latency above the limit; of the baseline the same holds."""
-    limits = {"latency_ms": 10, "params": None}
-    document = {"search": {"objectives": {"val_accuracy": "max"}}, "limits": limits}
-    made = [("plain", 0.9, 12.0), ("trial", 0.8, 9.0), ("trial", 0.95, 15.0), ("trial", 0.5, 1.0)]
-    with Ledger(tmp_path / "attnsearch.db") as ledger:
-        study = ledger.open_study("limited", "", document, "data", {})
-        other = ledger.open_study("free", "", {"search": document["search"]}, "data", {})
-        for number, (role, score, latency) in enumerate(made):
-            request = Request(str(number), config={}, seed=0, epochs=1, study_id=study.id)
-            claim = ledger.claim(request)
-            for home in (study, other):
-                ledger.attach(home.id, claim.run_id, Place(number, Role(role), name=str(number)))
-            costs = {"latency_ms": latency, "params": 1e9}
-            ending = Ending(State.FINISHED, metrics={"val_accuracy": score}, costs=costs)
-            ledger.finish(claim.run_id, ending)
-        trials, free = ledger.trials(study.id), ledger.trials(other.id)
+def test_runs_are_listed_by_state_and_those_stopped_later_first(ledger: Ledger) -> None:
+    study = Study(ledger, "all", LIMITS)
+    study.trial(0, 0.9, 5.0, state="failed")
+    study.trial(1, 0.9, 5.0, state="stopped", epochs=1)
+    study.trial(2, 0.2, 5.0, state="stopped", epochs=2)
+    study.trial(3, float("nan"), 5.0)
+    study.trial(4, 0.8, 11.0)
+    study.trial(5, 0.3, 5.0)
+    study.trial(6, 0.3, 5.0)
+    assert numbers(listed(study.trials(), OBJECTIVES)) == [5, 6, 3, 2, 1, 0, 4]
 
-    assert [trial.over for trial in trials] == [
-        "over limits.latency_ms by 20.0%",
-        "",
-        "over limits.latency_ms by 50.0%",
-        "",
-    ]
-    winner = best(trials, "val_accuracy", "max")
-    assert winner is not None and winner.number == 1
-    frame = leaderboard(study, trials)
-    assert frame["number"].tolist() == [1, 3, 2, 0]
-    assert frame["error"].tolist()[2] == "over limits.latency_ms by 50.0%"
-    note = leaderboard_note(study, trials)
-    assert "**0.8** by" in note and "0.95" not in note
 
-    # A run stands to the limits of the study that it is in, not of the one that trained it.
-    assert not any(trial.over for trial in free)
-    winner = best(free, "val_accuracy", "max")
-    assert winner is not None and winner.number == 2
+@pytest.mark.parametrize(
+    ("points", "goal", "front"),
+    [
+        ([(1, 0.5), (2, 0.7), (3, 0.6)], "max", [0, 1]),
+        ([(1, 0.5), (2, 0.7), (3, 0.4)], "min", [0, 2]),
+        ([(1, 0.5), (1, 0.5), (1, 0.4)], "max", [0, 1]),
+        ([(2, 0.5), (1, 0.5)], "max", [1]),
+        ([], "max", []),
+    ],
+)
+def test_the_front_holds_what_nothing_beats(
+    points: list[tuple[float, float]], goal: str, front: list[int]
+) -> None:
+    values = dict(enumerate(points))
+    assert pareto_front(values, {"params": "min", "score": goal}) == front

@@ -10,7 +10,7 @@ import torch
 from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet
 from attnsearch.search.workers.cluster import Need
-from attnsearch.search.workers.job import Job, Report, excess
+from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.worker import Worker, describe
 
 
@@ -129,8 +129,3 @@ def test_errors_are_described_in_a_sentence() -> None:
     assert describe(RuntimeError(text)).startswith("out of memory: ")
     assert describe(BlockError("a rule")) == "a rule"
     assert describe(KeyError("x")) == "KeyError: 'x'"
-
-
-def test_excess_is_relative_to_the_limit() -> None:
-    found = excess({"params": 150, "macs": 50}, {"params": 100, "macs": 100, "latency_ms": 1})
-    assert found == {"limits.params": 0.5, "limits.macs": -0.5}

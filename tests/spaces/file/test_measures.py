@@ -2,6 +2,7 @@ from attnsearch.spaces.file.keys_search import Limits
 from attnsearch.spaces.file.measures import (
     COSTS,
     default_objective,
+    excess,
     is_share,
     metric_name,
     objectives,
@@ -27,3 +28,8 @@ def test_a_metric_is_named_with_its_part_and_its_class() -> None:
     assert metric_name("train_aux_loss") == "training aux loss"
     assert is_share("val_dice_left_kidney") and is_share("calibration_error")
     assert not is_share("val_loss") and not is_share("lr")
+
+
+def test_excess_is_relative_to_the_limit() -> None:
+    found = excess({"params": 150, "macs": 50}, {"params": 100, "macs": 100, "latency_ms": 1})
+    assert found == {"limits.params": 0.5, "limits.macs": -0.5}

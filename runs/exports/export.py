@@ -24,7 +24,7 @@ from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import rank, ranked
 from attnsearch.spaces import dump, load_space
-from attnsearch.spaces.file import parse, read_text
+from attnsearch.spaces.file import keys_of, parse, read_text
 
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow
@@ -47,7 +47,7 @@ _SEGMENTS = [
     "```",
 ]
 # What belongs to a study and not to one training.
-STUDY_KEYS = ("search", "confirm", "ablation", "forbid", "limits")
+STUDY_KEYS = keys_of("search", "plans", "limits")
 
 
 def export_study(

@@ -24,6 +24,7 @@ from attnsearch.runs.results import (
     value_of,
 )
 from attnsearch.spaces import dump
+from attnsearch.spaces.file import keys_of
 from attnsearch.spaces.space import inserted_values
 
 STUDY_TAG = "attnsearch.study"
@@ -41,7 +42,7 @@ STATUS = {
 }
 """The ledger's state -> MLflow's status; the tag ``attnsearch.state`` keeps them apart."""
 
-_NOT_PARAMS = {"name", "insert", "search", "forbid", "limits", "confirm", "ablation", "resources"}
+_NOT_PARAMS = ("insert", *keys_of("name", "search", "plans", "limits", "host"))
 _LONGEST_TAG = 5000  # MLflow stores 8000 characters on every backend
 
 

@@ -11,25 +11,13 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.statistics import Arm
 from attnsearch.runs.words import value_text
 from attnsearch.spaces import Space, canonical_text
-from attnsearch.spaces.file import primary_metrics
+from attnsearch.spaces.file import keys_of, primary_metrics
 from attnsearch.spaces.space import NONE
 
 Config = dict[str, Any]
 
 # What says how a study is done, and not what a run is: to change it changes no plan.
-_NOT_OF_A_RUN = (
-    "search",
-    "confirm",
-    "ablation",
-    "forbid",
-    "limits",
-    "resources",
-    "published",
-    "primary_metric",
-    "alpha",
-    "smallest_effect",
-    "margin",
-)
+_NOT_OF_A_RUN = keys_of("search", "plans", "limits", "host", "statistics")
 
 
 class PlanError(AttnsearchError):

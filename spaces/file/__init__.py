@@ -10,11 +10,13 @@ keys_search     The keys of a space file that say what is done with the space: s
 built_in        The data sets that come with attnsearch: what a space file must know of them
 measures        What a run is measured by: the metrics of its predictions, and the costs of its
                 network
+facts           What the keys say about themselves: whose each is, when it matters
 keys_weights    The `network.weights` key: a file, or a file and a key map
 keys_published  The `published` section: what the authors of a network state, beside which `check`
                 counts
 validation        Checks a document against the model, with messages in the words of a space file
 overrides       `--set KEY=VALUE`: changes to a document before it is checked
+key_table       The table of all keys in `docs/space-file.md`, made of the model
 json_schema     The JSON Schema of space files, for editors and for reading
 writing         A config as YAML that a person can read and `load_space` loads again
 shipped_files         The space files that come with attnsearch
@@ -37,16 +39,18 @@ if TYPE_CHECKING:
         dotted,
         shown,
     )
+    from attnsearch.spaces.file.facts import DECIDING, idle, keys_of, keys_under
     from attnsearch.spaces.file.json_schema import schema
     from attnsearch.spaces.file.keys import (
         Augment,
+        Data,
         Entry,
         GroupsPattern,
         GroupsTable,
         SpaceFile,
         Train,
     )
-    from attnsearch.spaces.file.keys_search import Scheduler, default_grace
+    from attnsearch.spaces.file.keys_search import Scheduler, Search, default_grace
     from attnsearch.spaces.file.measures import (
         CLASSIFICATION,
         COSTS,

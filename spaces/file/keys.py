@@ -15,12 +15,15 @@ from attnsearch.spaces.file.keys_search import Ablation, Confirm, Limits, Resour
 from attnsearch.spaces.file.keys_weights import Weights
 from attnsearch.spaces.file.values import (
     Count,
+    Fixed,
+    Of,
     Positive,
     Searchable,
     SearchableFloat,
     SearchableInt,
     Section,
     Seed,
+    When,
     by_type,
 )
 
@@ -86,7 +89,7 @@ class Augment(Section):
 class Data(Section):
     """The images, and how they are split."""
 
-    source: Annotated[str, Field(min_length=1)] | None = Field(
+    source: Annotated[Annotated[str, Field(min_length=1)] | None, Of("host")] = Field(
         description="`digits` (built in), or a path relative to this file: an .npz in MedMNIST "
         "layout, a folder of class folders with or without train/val/test. For segmentation "
         "`scenes` (built in), or a folder with images/ and masks/, with or without "
@@ -141,7 +144,7 @@ class Data(Section):
         None,
         description="Which of the folds is the test part, from 0; null confirms on all of them.",
     )
-    development: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+    development: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, Of("data")] = Field(
         None,
         description="With folds: the share of the data, outside of all folds, on which exploring "
         "trains and validates. Without it exploring sees test images of other folds.",
@@ -154,23 +157,37 @@ class Data(Section):
         default_factory=lambda: Augment.model_validate({}),
         description="Random changes of training images.",
     )
-    ignore_index: Annotated[int, Field(ge=0, le=255)] | None = Field(
+    ignore_index: Annotated[
+        Annotated[int, Field(ge=0, le=255)] | None, When("task", "segmentation")
+    ] = Field(
         None, description="Segmentation: the mask value that is left out of loss and metrics."
     )
-    mask_values: (
-        Annotated[list[Annotated[int, Field(ge=0, le=65535)]], Field(min_length=2, max_length=255)]
-        | None
-    ) = Field(
+    mask_values: Annotated[
+        (
+            Annotated[
+                list[Annotated[int, Field(ge=0, le=65535)]], Field(min_length=2, max_length=255)
+            ]
+            | None
+        ),
+        Of("data"),
+        When("task", "segmentation"),
+    ] = Field(
         None,
         description="Segmentation: the mask value of each class in order, as [0, 128, 255]; "
         "null finds out.",
     )
-    mask_name: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] | None = Field(
+    mask_name: Annotated[
+        Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] | None,
+        Of("data"),
+        When("task", "segmentation"),
+    ] = Field(
         None,
         description="Segmentation: how a mask's name is made of its image's, without the endings, "
         'as "{}_mask"; null finds out.',
     )
-    tile_overlap: Annotated[float, Field(ge=0, le=0.9)] | None = Field(
+    tile_overlap: Annotated[
+        Annotated[float, Field(ge=0, le=0.9)] | None, Of("data"), When("task", "segmentation")
+    ] = Field(
         None,
         description="Segmentation: cuts images into tiles of image_size that overlap by at least "
         "this fraction, instead of resizing them; null resizes.",
@@ -180,7 +197,7 @@ class Data(Section):
 class Network(Section):
     """The host network."""
 
-    backbone: str = Field(
+    backbone: Annotated[str, Fixed("the sites depend on it; write one file per backbone")] = Field(
         description="The host; `attnsearch sites BACKBONE` prints where blocks can stand.",
         json_schema_extra={"enum": list(BACKBONES)},
     )
@@ -224,12 +241,14 @@ class Network(Section):
         description="A .safetensors or .pth with the network's names (torchvision's for a "
         "ResNet); or {path, rename} with a key map from the file's names to these.",
     )
-    decoder: Literal["unet", "fpn", "fcn", "aspp"] | None = Field(
+    decoder: Annotated[
+        Literal["unet", "fpn", "fcn", "aspp"] | None, When("task", "segmentation")
+    ] = Field(
         None,
         description="Segmentation: the decoder; null takes unet. medt, logo and the axial U-Nets "
         "have their own.",
     )
-    aux_heads: list[str] = Field(
+    aux_heads: Annotated[list[str], When("task", "segmentation")] = Field(
         [],
         description="Segmentation: stages such as layer3 that get a head of their own in "
         "training, whose loss has the weight train.aux_weight.heads.",
@@ -264,60 +283,76 @@ class Entry(Section):
 class Train(Section):
     """How a network is trained."""
 
-    epochs: Count = Field(10, description="Epochs of the full schedule.")
+    epochs: Annotated[
+        Count,
+        Of("own"),
+        Fixed("it is the budget that runs are compared at; the scheduler stops early"),
+    ] = Field(10, description="Epochs of the full schedule.")
     batch_size: SearchableInt[Count] = Field(64, description="Images a step.")
     optimizer: Searchable[Literal["sgd", "adamw"]] = Field("sgd", description="The optimizer.")
     lr: SearchableFloat[Positive] | None = Field(
         None, description="Peak learning rate; null takes 0.1 for sgd and 0.001 for adamw."
     )
-    momentum: SearchableFloat[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        0.9, description="Momentum of sgd."
-    )
+    momentum: Annotated[
+        SearchableFloat[Annotated[float, Field(ge=0, lt=1)]], When("optimizer", "sgd")
+    ] = Field(0.9, description="Momentum of sgd.")
     weight_decay: SearchableFloat[NotNegative] = Field(
         5e-4, description="Weight decay, decoupled for adamw."
     )
-    nesterov: Searchable[bool] = Field(True, description="Nesterov's momentum, for sgd.")
+    nesterov: Annotated[Searchable[bool], When("optimizer", "sgd")] = Field(
+        True, description="Nesterov's momentum, for sgd."
+    )
     schedule: Searchable[Literal["cosine", "onecycle", "step", "constant"]] = Field(
         "cosine", description="How the learning rate changes over the epochs."
     )
-    step_epochs: SearchableInt[Count] | None = Field(
+    step_epochs: Annotated[SearchableInt[Count] | None, When("schedule", "step")] = Field(
         None,
         description="schedule: step lowers the rate every so many epochs; null takes a third of "
         "the epochs.",
     )
-    step_factor: SearchableFloat[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        0.1, description="What schedule: step multiplies the rate by."
-    )
-    warmup_epochs: SearchableInt[Annotated[int, Field(ge=0)]] = Field(
-        0, description="Epochs of linear warm-up; schedule: onecycle has its own."
-    )
-    label_smoothing: SearchableFloat[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        0.0, description="Label smoothing."
-    )
+    step_factor: Annotated[
+        SearchableFloat[Annotated[float, Field(gt=0, lt=1)]], When("schedule", "step")
+    ] = Field(0.1, description="What schedule: step multiplies the rate by.")
+    warmup_epochs: Annotated[
+        SearchableInt[Annotated[int, Field(ge=0)]], When("schedule", "cosine", "step", "constant")
+    ] = Field(0, description="Epochs of linear warm-up; schedule: onecycle has its own.")
+    label_smoothing: Annotated[
+        SearchableFloat[Annotated[float, Field(ge=0, lt=1)]],
+        When("loss", None, "ce", "ce_dice", "focal"),
+    ] = Field(0.0, description="Label smoothing.")
     precision: Searchable[Literal["fp32", "bf16", "fp16"]] = Field(
         "fp32", description="Arithmetic of the forward pass; fp16 needs a GPU."
     )
     grad_clip: SearchableFloat[Positive] | None = Field(
         None, description="Largest gradient norm; null clips nothing."
     )
-    class_weights: Searchable[
-        Annotated[
-            Annotated[Literal["balanced"], Tag("<balanced>")]
-            | Annotated[list[Positive], Tag("<weights>")]
-            | Annotated[None, Tag("<null>")],
-            by_type(
-                "null, balanced or a list of one weight a class",
-                str="<balanced>",
-                list="<weights>",
-                null="<null>",
-            ),
-        ]
+    class_weights: Annotated[
+        Searchable[
+            Annotated[
+                Annotated[Literal["balanced"], Tag("<balanced>")]
+                | Annotated[list[Positive], Tag("<weights>")]
+                | Annotated[None, Tag("<null>")],
+                by_type(
+                    "null, balanced or a list of one weight a class",
+                    str="<balanced>",
+                    list="<weights>",
+                    null="<null>",
+                ),
+            ]
+        ],
+        When("loss", None, "ce", "ce_dice", "focal"),
     ] = Field(None, description="Weights of the classes in the loss; balanced: inverse frequency.")
-    loss: Searchable[Literal["ce", "dice", "ce_dice", "focal"]] | None = Field(
+    loss: Annotated[
+        Searchable[Literal["ce", "dice", "ce_dice", "focal"]] | None, When("task", "segmentation")
+    ] = Field(
         None,
         description="Segmentation: cross-entropy, Dice, their sum, or focal; null takes ce_dice.",
     )
-    boundary_weight: SearchableFloat[NotNegative] = Field(
+    boundary_weight: Annotated[
+        SearchableFloat[NotNegative],
+        When("task", "segmentation"),
+        When("loss", None, "ce", "ce_dice", "focal"),
+    ] = Field(
         0.0,
         description="Segmentation: how much more the pixels at borders weigh in the "
         "cross-entropy; 5 is F3Net's.",
@@ -327,7 +362,9 @@ class Train(Section):
         description="Weight of the loss of a block's side output, by block, and of the heads of "
         "network.aux_heads (heads); 0.4 if not given.",
     )
-    seed: Seed = Field(0, description="First seed of the exploring runs.")
+    seed: Annotated[
+        Seed, Of("own"), Fixed("a seed is not a setting to select by; confirm repeats over seeds")
+    ] = Field(0, description="First seed of the exploring runs.")
     channels_last: Searchable[bool] = Field(
         False, description="Memory layout NHWC: faster on most GPUs."
     )
@@ -336,7 +373,7 @@ class Train(Section):
 class SpaceFile(Section):
     """An attnsearch space file."""
 
-    name: Annotated[str, Field(pattern=NAME, max_length=200)] = Field(
+    name: Annotated[Annotated[str, Field(pattern=NAME, max_length=200)], Of("name")] = Field(
         description="Names the study and the MLflow experiment."
     )
     task: Literal["classification", "segmentation"] = Field(description="What is learned.")
@@ -349,28 +386,28 @@ class SpaceFile(Section):
     train: Train = Field(
         default_factory=lambda: Train.model_validate({}), description="How networks are trained."
     )
-    search: Search = Field(
+    search: Annotated[Search, Of("search")] = Field(
         default_factory=lambda: Search.model_validate({}), description="How the space is explored."
     )
-    forbid: list[dict[str, Any]] = Field(
+    forbid: Annotated[list[dict[str, Any]], Of("limits")] = Field(
         [],
         description="Combinations that are never tried: decision name to a value or a list of "
         "values; all of one rule must hold.",
     )
-    limits: Limits = Field(
+    limits: Annotated[Limits, Of("limits")] = Field(
         default_factory=lambda: Limits.model_validate({}),
         description="Upper limits of parameters, MACs, latency and memory.",
     )
-    confirm: Confirm | None = Field(
+    confirm: Annotated[Confirm | None, Of("plans")] = Field(
         None, description="Retraining of the best on fresh seeds; null leaves it out."
     )
-    ablation: Ablation | None = Field(
+    ablation: Annotated[Ablation | None, Of("plans")] = Field(
         None, description="What is varied around the winner; null leaves it out."
     )
-    resources: Resources = Field(
+    resources: Annotated[Resources, Of("host")] = Field(
         default_factory=lambda: Resources.model_validate({}), description="What one trial gets."
     )
-    published: Published | None = Field(
+    published: Annotated[Published | None, Of("host")] = Field(
         None,
         description="What its authors publish of this network; `check` prints it beside the "
         "counts.",
@@ -378,20 +415,22 @@ class SpaceFile(Section):
     checkpoint: Literal["last", "best_val"] = Field(
         "last", description="Which epoch a run's scores are of."
     )
-    primary_metric: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
-        description="The metric whose differences are tested in confirm and ablation, without its "
-        "part: accuracy. null takes the first objective.",
+    primary_metric: Annotated[Annotated[str, Field(min_length=1)] | None, Of("statistics")] = (
+        Field(
+            None,
+            description="The metric whose differences are tested in confirm and ablation, without "
+            "its part: accuracy. null takes the first objective.",
+        )
     )
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = Field(
+    alpha: Annotated[Annotated[float, Field(gt=0, le=0.5)], Of("statistics")] = Field(
         0.05, description="Level of every family of tests; intervals cover 1 - alpha."
     )
-    smallest_effect: Positive | None = Field(
+    smallest_effect: Annotated[Positive | None, Of("statistics")] = Field(
         None,
         description="The smallest difference of the primary metric that matters, in its units "
         "(0.01 is one point of accuracy): for power, and for calling a gain negligible.",
     )
-    margin: Positive | None = Field(
+    margin: Annotated[Positive | None, Of("statistics")] = Field(
         None,
         description="Differences within +-margin count as equivalent, in units of the primary "
         "metric; null tests no equivalence. Stored before confirm.",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, Tag
 
 from attnsearch.spaces.file.measures import COSTS
-from attnsearch.spaces.file.values import Count, Positive, Section, Seed, by_type
+from attnsearch.spaces.file.values import Count, Of, Positive, Section, Seed, by_type
 
 Repeats = Annotated[int, Field(ge=1, le=1000)]
 
@@ -72,7 +72,9 @@ class Search(Section):
             dict="<settings>",
         ),
     ] = Field("asha", description="Stops weak trials early.")
-    trials: Count = Field(16, description="Number of different configs to try.")
+    trials: Annotated[Count, Of("trials")] = Field(
+        16, description="Number of different configs to try."
+    )
     objectives: dict[str, Literal["max", "min"]] = Field(
         {},
         description="Metric to direction, the first one leading; several give a Pareto front. "

@@ -9,8 +9,9 @@ from pydantic_core import ErrorDetails
 
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file.errors import KeyPath, Problems, dotted, shown
+from attnsearch.spaces.file.facts import marks
 from attnsearch.spaces.file.keys import SpaceFile
-from attnsearch.spaces.file.values import kind_of
+from attnsearch.spaces.file.values import Fixed, kind_of
 
 #: What stands in for a required value that is wrong, so that the rest can still be checked.
 _STAND_INS: dict[KeyPath, Any] = {
@@ -38,11 +39,6 @@ _LIMIT = {
     "greater_than_equal": ("ge", "at least"),
     "less_than": ("lt", "below"),
     "less_than_equal": ("le", "at most"),
-}
-_NOT_SEARCHED = {
-    ("network", "backbone"): "the sites depend on it; write one file per backbone",
-    ("train", "epochs"): "it is the budget that runs are compared at; the scheduler stops early",
-    ("train", "seed"): "a seed is not a setting to select by; confirm repeats over seeds",
 }
 
 
@@ -184,9 +180,11 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
 
 
 def _not_searchable(path: KeyPath) -> str:
-    for place, reason in _NOT_SEARCHED.items():
-        if path[: len(place)] == place:
-            return f"cannot be searched: {reason}"
+    for length, key in enumerate(path):
+        for model in _models_at(path[:length]):
+            field = model.model_fields.get(str(key))
+            for mark in marks(field, Fixed) if field else ():
+                return f"cannot be searched: {mark.reason}"
     where = "insert (block, params), blocks, train, network.width, network.stem and data.augment"
     return f"cannot be searched; {dotted(path)} is fixed, decisions may stand in {where}"
 

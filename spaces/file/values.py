@@ -7,7 +7,8 @@ of type T or a choice of such values; `SearchableInt` and `SearchableFloat` allo
 
 import json
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -30,6 +31,42 @@ KINDS = ("choice", "int", "float")
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+Scope = Literal[
+    "name", "run", "own", "data", "search", "trials", "plans", "limits", "statistics", "host"
+]
+"""Whose a key is: ``run`` for what determines a run's result, ``own`` for what each run has of its
+own, ``data`` for what the fingerprint of the data tells; of the study are its ``name``, what is
+explored (``search``, its ``trials`` and its ``limits``), the ``plans`` of confirm and ablation and
+their ``statistics``; ``host`` is for where runs happen, where things lie, and what only describes.
+"""
+
+
+@dataclass(frozen=True)
+class Of:
+    """Says on a field whose a key is; without it, it is the run's."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, init=False)
+class When:
+    """Says on a field that a key has an effect only where another has one of some values."""
+
+    key: str
+    values: tuple[Any, ...]
+
+    def __init__(self, key: str, *values: Any) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Says on a field why it cannot be searched."""
+
+    reason: str
 
 
 class Section(BaseModel):

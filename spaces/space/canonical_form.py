@@ -9,14 +9,11 @@ from typing import Any
 
 from attnsearch.blocks.build import canonical_architecture
 from attnsearch.blocks.hosts import HEADS, weights_file
+from attnsearch.spaces.file import DECIDING, Data, Train, idle, keys_of
 from attnsearch.spaces.space.parameters import side_loss
 
-_DATA = ("image_size", "channels", "seed", "folds", "fold", "splits", "ignore_index")
-_SGD_ONLY = ("momentum", "nesterov")
-_SEGMENTATION_ONLY = ("loss", "boundary_weight")
-OF_PIXEL_LOSSES = ("class_weights", "boundary_weight", "label_smoothing")
-"""Settings of cross-entropy and focal loss, which Dice alone does not have."""
-_STEP_ONLY = ("step_epochs", "step_factor")
+_REWRITTEN = ("classes", "groups", "augment")
+"""Keys of `data` of which a part determines the result."""
 
 
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +60,8 @@ def _weights(setting: Any) -> str | dict[str, Any] | None:
 
 
 def _data(data: Mapping[str, Any], task: str) -> dict[str, Any]:
-    kept = {key: data.get(key) for key in _DATA}
+    counted = [key for key in keys_of("run", section=Data) if key not in _REWRITTEN]
+    kept = {key: data.get(key) for key in counted}
     classes = data.get("classes")
     # The name `background` and the metrics' names count where masks have more than two classes.
     named = task == "segmentation" and isinstance(classes, list) and len(classes) > 2
@@ -75,22 +73,13 @@ def _data(data: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _train(train: Mapping[str, Any], sides: set[str | None], task: str) -> dict[str, Any]:
-    dropped = {"seed", "epochs"}
-    if task != "segmentation":
-        dropped |= set(_SEGMENTATION_ONLY)
-    if train["optimizer"] != "sgd":
-        dropped |= set(_SGD_ONLY)
-    elif train["momentum"] == 0:
+    dropped = {*keys_of("own", section=Train), *idle({**train, "task": task}, "task", *DECIDING)}
+    if train.get("momentum") == 0:
         dropped.add("nesterov")
-    if train["schedule"] != "step":
-        dropped |= set(_STEP_ONLY)
-    if train["schedule"] == "onecycle":
-        dropped.add("warmup_epochs")
     kept = {key: value for key, value in train.items() if key not in dropped}
     if task == "segmentation":
         kept["loss"] = kept.get("loss") or "ce_dice"
-        if kept["loss"] == "dice":
-            kept |= dict.fromkeys(OF_PIXEL_LOSSES)
+        kept |= dict.fromkeys(idle(kept, "loss"))
     kept["aux_weight"] = {
         key: value for key, value in train.get("aux_weight", {}).items() if key in sides
     }

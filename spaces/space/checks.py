@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     BUILT_IN,
     COSTS,
+    DECIDING,
     MEASURED,
     GroupsPattern,
     KeyPath,
@@ -23,11 +26,11 @@ from attnsearch.spaces.file import (
     SpaceFile,
     Train,
     is_share,
+    keys_under,
     objectives,
     primary_metrics,
     shown,
 )
-from attnsearch.spaces.space.canonical_form import OF_PIXEL_LOSSES
 from attnsearch.spaces.space.decisions import is_spec
 
 Warnings = list[str]
@@ -65,19 +68,13 @@ def _network(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
                 except SiteError as error:
                     problems.add(("network", "stem"), str(error))
             _host(file, backbone, problems)
-    if network.decoder and file.task == "classification" and not problems.wrong(("task",)):
-        problems.add(
-            ("network", "decoder"), "a decoder needs task: segmentation; remove it", at_key=True
-        )
     if file.task == "classification" and not problems.wrong(("task",)):
-        train = file.train
-        for path, given in (
-            (("network", "aux_heads"), network.aux_heads),
-            (("train", "loss"), train.loss),
-            (("train", "boundary_weight"), train.boundary_weight),
-        ):
-            if given:
-                problems.add(path, "is for task: segmentation only; remove it", at_key=True)
+        for name in ("data", "network", "train"):
+            section = getattr(file, name)
+            for key in keys_under("task", type(section)):
+                if _differs(section, key):
+                    message = "is for task: segmentation only; remove it"
+                    problems.add((name, key), message, at_key=True)
     elif network.aux_heads and network.backbone in BACKBONES:
         _heads(file, find_backbone(network.backbone), problems)
 
@@ -184,9 +181,6 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             f"the fractions {data.splits} add up to {total:g}; training, validation and test "
             "must add up to 1",
         )
-    for key in ("ignore_index", "mask_values", "mask_name", "tile_overlap"):
-        if getattr(data, key) is not None and file.task == "classification":
-            problems.add((*path, key), "is for task: segmentation only; remove it", at_key=True)
     if data.mask_values is not None and not problems.wrong((*path, "mask_values")):
         values, count = data.mask_values, data.classes
         count = len(count) if isinstance(count, list) else count
@@ -257,20 +251,17 @@ def _train(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
 
 def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
     """Yield the settings that no choice makes active, and what would."""
-    if "sgd" not in members(train.optimizer):
-        yield "momentum", "optimizer: sgd"
-        yield "nesterov", "optimizer: sgd"
-    if "step" not in members(train.schedule):
-        yield "step_epochs", "schedule: step"
-        yield "step_factor", "schedule: step"
-    if members(train.loss) == ["dice"]:
-        for key in OF_PIXEL_LOSSES:
-            yield key, "a loss of pixels: ce, ce_dice or focal"
+    for other in (*DECIDING, "loss"):
+        options = members(getattr(train, other))
+        for key, values in keys_under(other).items():
+            if not any(option in values for option in options):
+                *rest, last = [value for value in values if value is not None]
+                yield key, f"{other}: {', '.join(rest)}{' or ' if rest else ''}{last}"
 
 
-def _differs(train: Train, key: str) -> bool:
+def _differs(section: BaseModel, key: str) -> bool:
     """Return whether a key is set to something else than its default."""
-    return bool(getattr(train, key) != type(train).model_fields[key].default)
+    return bool(getattr(section, key) != type(section).model_fields[key].default)
 
 
 def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:

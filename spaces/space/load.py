@@ -12,6 +12,7 @@ from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, 
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
+    DECIDING,
     MEASURED,
     GroupsPattern,
     GroupsTable,
@@ -24,6 +25,7 @@ from attnsearch.spaces.file import (
     default_objective,
     dotted,
     find_space_file,
+    keys_under,
     parse,
     read_text,
     validate,
@@ -258,16 +260,10 @@ class _Loading:
     def _parents(self, key: str) -> tuple[tuple[str, frozenset[str]], ...] | None:
         """Return what makes a training setting matter; None where nothing can."""
         train = self.file.train
-        needs: dict[str, tuple[str, set[str]]] = {
-            "momentum": ("optimizer", {"sgd"}),
-            "nesterov": ("optimizer", {"sgd"}),
-            "step_epochs": ("schedule", {"step"}),
-            "step_factor": ("schedule", {"step"}),
-            "warmup_epochs": ("schedule", {"cosine", "step", "constant"}),
-        }
-        if key not in needs:
+        parent = next((other for other in DECIDING if key in keys_under(other)), None)
+        if parent is None:
             return ()
-        parent, wanted = needs[key]
+        wanted = set(keys_under(parent)[key])
         options = set(members(getattr(train, parent)))
         if not options & wanted:
             return None

@@ -10,11 +10,14 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT
 from attnsearch.blocks.hosts import HEADS, as_width
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
+    DECIDING,
     DecisionError,
     KeyPath,
     Place,
     Problem,
     SpaceError,
+    Train,
+    idle,
     plain,
 )
 from attnsearch.spaces.space.counting import count_architectures
@@ -291,15 +294,9 @@ def complete_train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -
             weights[side] = train["aux_weight"].get(side, DEFAULT_AUX_WEIGHT)
     if HEADS in train["aux_weight"]:
         weights[HEADS] = train["aux_weight"][HEADS]
-    sgd, step = train["optimizer"] == "sgd", train["schedule"] == "step"
     if train["lr"] is None:
-        train["lr"] = _SGD_LR if sgd else _ADAMW_LR
-    if step and train["step_epochs"] is None:
+        train["lr"] = _SGD_LR if train["optimizer"] == "sgd" else _ADAMW_LR
+    if train["schedule"] == "step" and train["step_epochs"] is None:
         train["step_epochs"] = max(1, train["epochs"] // 3)
-    if not step:
-        train |= {"step_epochs": None, "step_factor": 0.1}
-    if not sgd:
-        train |= {"momentum": 0.9, "nesterov": True}
-    if train["schedule"] == "onecycle":
-        train["warmup_epochs"] = 0
+    train |= {key: Train.model_fields[key].default for key in idle(train, *DECIDING)}
     return {**train, "aux_weight": weights}

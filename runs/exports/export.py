@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
 from attnsearch.blocks.build import build_network, describe, find_block
@@ -36,16 +37,6 @@ CONFIG, WEIGHTS, METRICS, README, ONNX = (
     "README.md",
     "model.onnx",
 )
-_NAMES = "names = [net.class_names[k] for k in logits.argmax(1)]"
-_SEGMENTS = [
-    "",
-    "For masks at the images' own size, of tiles too where it was trained on tiles:",
-    "",
-    "```bash",
-    "attnsearch predict PATH_OF_THIS_FOLDER IMAGES --to masks --overlays",
-    "attnsearch explain PATH_OF_THIS_FOLDER IMAGES --to pictures",
-    "```",
-]
 # What belongs to a study and not to one training.
 STUDY_KEYS = keys_of("search", "plans", "limits")
 
@@ -350,81 +341,21 @@ def _readme(
     packages: Sequence[str],
     onnx: bool,
 ) -> str:
-    height, width = interface.image_size
-    segments = config["task"] == "segmentation"
-    names = "masks = logits.argmax(1)" if segments else _NAMES
-    how = "the classes of pixels apart" if segments else "classes apart"
-    colour = "grey" if interface.channels == 1 else "RGB"
-    scores = [
-        f"| {name} | {value:.4g} |"
-        for name, value in {**record.get("metrics", {}), **record.get("costs", {})}.items()
-        if isinstance(value, int | float)
-    ]
-    needs = [f"Its blocks need {', '.join(packages)} installed.", ""] if packages else []
-    portable = [
-        "",
-        f"`{ONNX}` is the same network: input `images` (N, {interface.channels}, {height}, "
-        f"{width}), which is pixels / 255, minus mean {_numbers(interface.mean)}, over std "
-        f"{_numbers(interface.std)}; output `logits` (N, {len(interface.class_names)}"
-        + (f", {height}, {width})." if segments else ")."),
-    ]
-    lines = [
-        f"# {config['name']}",
-        "",
-        f"{config['network']['backbone']} with {describe(config)}, trained by attnsearch. "
-        f"It tells {how} in {colour} images of {height} x {width} pixels: "
-        f"{len(interface.class_names)} classes, {', '.join(interface.class_names)}.",
-        "",
-        "## Use",
-        "",
-        *needs,
-        "```python",
-        "from attnsearch.runs import load_export",
-        "",
-        'net = load_export("PATH OF THIS FOLDER")',
-        "logits = net(net.preprocess(images))  # uint8 (N, H, W) or (N, H, W, C), or PIL images",
-        names,
-        "```",
-        *(_SEGMENTS if segments else []),
-        *(portable if onnx else []),
-        "",
-        "## Retrain",
-        "",
-        "```bash",
-        f"attnsearch run {CONFIG} --fresh",
-        "```",
-        "",
-        f"Seed {record.get('seed', config['train']['seed'])}; on the same machine and number of "
-        f"threads it gives the same numbers. The data is `{config['data']['source']}`.",
-        "",
-        *_confirm_text(record.get("confirm")),
-        "## Scores",
-        "",
-        f"From `{METRICS}`, which has every epoch:",
-        "",
-        "| | |",
-        "| --- | --- |",
-        *scores,
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _confirm_text(confirm: Mapping[str, Any] | None) -> list[str]:
-    """Return what a reader must know of a winner's scores: they are one run's of several."""
-    if confirm is None:
-        return []
-    return [
-        "## Where it comes from",
-        "",
-        f"`{confirm['winner']}` won confirm: its mean on validation data over the seeds "
-        f"{', '.join(str(seed) for seed in confirm['seeds'])} was the best of all candidates'. "
-        f"These weights are those of the run with the best validation score among them, so its "
-        f"validation scores below are too good by that choice; `{METRICS}` lists all runs, and "
-        f"`attnsearch report` compares their means with the controls'.",
-        "",
-    ]
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.6g}" for value in values)
+    environment = Environment(
+        loader=PackageLoader("attnsearch.runs.exports", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["numbers"] = lambda values: ", ".join(f"{value:.6g}" for value in values)
+    scores = {**record.get("metrics", {}), **record.get("costs", {})}
+    return environment.get_template("README.md.jinja").render(
+        config=config,
+        inserted=describe(config),
+        interface=interface,
+        seed=record.get("seed", config["train"]["seed"]),
+        confirm=record.get("confirm"),
+        packages=packages,
+        onnx=onnx,
+        scores={name: value for name, value in scores.items() if isinstance(value, int | float)},
+    )

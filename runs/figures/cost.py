@@ -21,7 +21,7 @@ _MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
-class Network:
+class Priced:
     """A network in a plot of score against cost.
 
     Attributes:
@@ -48,7 +48,7 @@ def cost_of_arms(act: ActResult, cost: str) -> Figure | None:
             continue
         interval = (summary.interval.low, summary.interval.high) if summary.interval else None
         baseline = arm.arm.kind in ("baseline", "tuned_baseline")
-        networks.append(Network(arm.label, value, summary.mean, interval, baseline))
+        networks.append(Priced(arm.label, value, summary.mean, interval, baseline))
     caption = (
         "Means with their intervals. Diamonds: the Pareto front, no arm is cheaper and better."
     )
@@ -58,7 +58,7 @@ def cost_of_arms(act: ActResult, cost: str) -> Figure | None:
 def cost_of_trials(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> Figure | None:
     """Draw the score of each trial of the full schedule against a cost; None below two."""
     networks = [
-        Network(t.name, t.costs[cost], t.metrics[metric], baseline=t.role in BASELINE_ROLES)
+        Priced(t.name, t.costs[cost], t.metrics[metric], baseline=t.role in BASELINE_ROLES)
         for t in trials
         if t.state == State.FINISHED
         and is_number(t.metrics.get(metric))
@@ -69,7 +69,7 @@ def cost_of_trials(trials: Sequence[TrialRow], metric: str, goal: str, cost: str
 
 
 def _cost_figure(
-    networks: Sequence[Network], metric: str, goal: str, cost: str, caption: str
+    networks: Sequence[Priced], metric: str, goal: str, cost: str, caption: str
 ) -> Figure | None:
     if len({network.cost for network in networks}) < 2:
         return None

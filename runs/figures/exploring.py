@@ -24,7 +24,7 @@ from attnsearch.runs.ledger import (
     TrialRow,
 )
 from attnsearch.runs.results import (
-    StudyResult,
+    MeasuredStudy,
     best,
     is_number,
     metric_text,
@@ -167,7 +167,7 @@ def _ranked(shares: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(shares.items(), key=lambda item: -item[1])
 
 
-def rank_pairs(result: StudyResult) -> list[tuple[str, float, float]]:
+def rank_pairs(result: MeasuredStudy) -> list[tuple[str, float, float]]:
     """Return candidates, their scores in exploring and their means on confirm's validation."""
     act = result.confirm
     if act is None:
@@ -191,7 +191,7 @@ def rank_correlation(pairs: Sequence[tuple[str, float, float]]) -> float | None:
     return value if is_number(value) else None
 
 
-def ranks(result: StudyResult) -> Figure | None:
+def ranks(result: MeasuredStudy) -> Figure | None:
     """Draw exploring's scores against the confirmation's means; None below two candidates."""
     pairs, act = rank_pairs(result), result.confirm
     if act is None or len(pairs) < 2:

@@ -7,7 +7,7 @@ from attnsearch.runs.figures.drawing import SMALL, Figure, Sheet, shortened, tex
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import (
     ActResult,
-    StudyResult,
+    MeasuredStudy,
     difference_text,
     insertions,
     is_number,
@@ -56,7 +56,7 @@ def heatmap_of_arms(act: ActResult) -> Figure | None:
     return _heatmap("Block by site", caption, tiles)
 
 
-def heatmap_of_trials(result: StudyResult) -> Figure | None:
+def heatmap_of_trials(result: MeasuredStudy) -> Figure | None:
     """Draw block by site: the best score of a trial of the full schedule with it there."""
     metric, goal = next(iter(result.study.objectives.items()))
     sign = 1.0 if goal == "max" else -1.0

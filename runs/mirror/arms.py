@@ -24,7 +24,7 @@ from attnsearch.runs.mirror.view import (
 from attnsearch.spaces import dump
 
 if TYPE_CHECKING:
-    from attnsearch.runs.results import ActResult, ArmResult, StudyResult
+    from attnsearch.runs.results import ActResult, ArmResult, MeasuredStudy
 
 
 _LONGEST_NAME = 200
@@ -51,7 +51,7 @@ class ArmRuns:
         mark = _identity(trial.role, trial.arm, trial.config)
         return self._find(mark, _name(trial.role, trial.arm), trial)
 
-    def show(self, result: "StudyResult") -> None:
+    def show(self, result: "MeasuredStudy") -> None:
         """Bring the runs of all arms up to date: metrics, params, tags and state.
 
         Arms of tuning and of plans that were edited are not in the acts; only their state is set.

@@ -6,7 +6,7 @@ from typing import Any
 
 from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
-from attnsearch.runs.results import ActResult, StudyResult, metric_text, percent, points
+from attnsearch.runs.results import ActResult, MeasuredStudy, metric_text, percent, points
 from attnsearch.runs.words import listed, plural
 from attnsearch.spaces.file import BUILT_IN, metric_name
 
@@ -15,7 +15,7 @@ _MOST_SEEDS = 12
 _MOST_NAMED = 4
 
 
-def protocol(result: StudyResult) -> list[str]:
+def protocol(result: MeasuredStudy) -> list[str]:
     """Return protocol in sentences, in the order of the work; to be pasted as one paragraph."""
     sentences = [*_data(result), *_exploring(result)]
     for act in result.acts:
@@ -29,7 +29,7 @@ def protocol(result: StudyResult) -> list[str]:
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 
-def _data(result: StudyResult) -> list[str]:
+def _data(result: MeasuredStudy) -> list[str]:
     data = result.setting("data") or {}
     network = result.setting("network") or {}
     source = data.get("source")
@@ -40,34 +40,36 @@ def _data(result: StudyResult) -> list[str]:
     size = data.get("image_size")
     shape = size if isinstance(size, list) else [size, size]
     at = f" at {shape[0]} x {shape[1]} pixels" if size else ""
-    found = [
+    sentences = [
         f"Data: {name}{at}, fingerprint {result.study.fingerprint[:12]}, with one split for all "
         f"runs (split seed {data.get('seed', 0)})."
     ]
     if segments:
-        found.append("Masks are compared at the images' own size.")
+        sentences.append("Masks are compared at the images' own size.")
     sized = next((act for act in result.acts if act.cases), None)
     if sized is not None:
         part = "test" if sized.plan.part == "test" else "validation"
-        found.append(f"Scores are from {sized.cases:,} {part} images{_grouped(sized)}.")
+        sentences.append(f"Scores are from {sized.cases:,} {part} images{_grouped(sized)}.")
     if data.get("groups"):
-        found.append("Images of one group never stand in two parts of the data.")
+        sentences.append("Images of one group never stand in two parts of the data.")
     else:
-        found.append("Patient identity is unknown; leakage between the parts cannot be excluded.")
+        sentences.append(
+            "Patient identity is unknown; leakage between the parts cannot be excluded."
+        )
     if network.get("backbone"):
         weights = network.get("weights")
         start = f"initialised from {PurePath(str(weights)).name}" if weights else "from scratch"
         width = network.get("width", 1.0)
         wide = "" if width == 1.0 else f" of width {width:g}"
-        found.append(f"Host network: {network['backbone']}{wide}, trained {start}.")
-    return found
+        sentences.append(f"Host network: {network['backbone']}{wide}, trained {start}.")
+    return sentences
 
 
 def _grouped(act: ActResult) -> str:
     return "" if act.groups is None else f" of {act.groups:,} groups (patients)"
 
 
-def _exploring(result: StudyResult) -> list[str]:
+def _exploring(result: MeasuredStudy) -> list[str]:
     trials = [row for row in result.trials if row.role != Role.BASELINE]
     search = result.setting("search") or {}
     if not trials or not search:
@@ -116,9 +118,11 @@ def _of(act: ActResult) -> str:
     return "the confirmation" if act.plan.act == "confirm" else f"the ablation {act.name}"
 
 
-def _act(result: StudyResult, act: ActResult) -> list[str]:
+def _act(result: MeasuredStudy, act: ActResult) -> list[str]:
     plan = act.plan
-    found = _confirm_arms(result, act) if plan.act == "confirm" else _ablation_arms(result, act)
+    sentences = (
+        _confirm_arms(result, act) if plan.act == "confirm" else _ablation_arms(result, act)
+    )
     kept = (
         "those of the last epoch"
         if plan.checkpoint == "last"
@@ -128,51 +132,51 @@ def _act(result: StudyResult, act: ActResult) -> list[str]:
         )
     )
     folds = "" if plan.folds == (None,) else f" in each of {plural(len(plan.folds), 'fold')}"
-    found.append(
+    sentences.append(
         f"Every arm of {_of(act)} was trained for {plural(plan.epochs, 'epoch')} without early "
         f"stopping{folds} on the same {plural(len(plan.seeds), 'seed')} "
         f"({_seed_list(plan.seeds)}), with common random numbers; scores are {kept}, for all "
         "arms alike."
     )
     if plan.folds != (None,):
-        found.append(_nesting(act))
-    found += _winner(act)
-    found += _look(act)
-    found += _tests(act)
-    found += _troubles(act)
-    return found
+        sentences.append(_nesting(act))
+    sentences += _winner(act)
+    sentences += _look(act)
+    sentences += _tests(act)
+    sentences += _troubles(act)
+    return sentences
 
 
-def _confirm_arms(result: StudyResult, act: ActResult) -> list[str]:
+def _confirm_arms(result: MeasuredStudy, act: ActResult) -> list[str]:
     kinds = [arm.kind for arm in act.plan.arms]
     candidates = kinds.count("candidate")
     chosen = f"the best {plural(candidates, 'different architecture')} of exploring"
-    found = [
+    sentences = [
         f"{act_title(act)}: {plural(len(kinds), 'arm')}, of which "
         f"{plural(candidates, 'candidate')} ({chosen})."
     ]
     if result.trials:
         spent = [row for row in result.trials if row.role != Role.BASELINE]
-        found.append(
+        sentences.append(
             f"Selection budget of the candidates together: {plural(len(spent), 'trial')}, "
             f"{_epochs(spent)}."
         )
     if "baseline" in kinds:
-        found.append(
+        sentences.append(
             "The baseline has nothing inserted and the candidate's training settings; no trial "
             "was spent on it."
         )
-    found += _tuned(result, act, "tuned_baseline" in kinds)
+    sentences += _tuned(result, act, "tuned_baseline" in kinds)
     for arm in act.plan.arms:
         if arm.kind == "capacity":
             notes = f": {'; '.join(arm.notes)}" if arm.notes else ""
-            found.append(f"{arm.label[:1].upper()}{arm.label[1:]}{notes}.")
+            sentences.append(f"{arm.label[:1].upper()}{arm.label[1:]}{notes}.")
     if "capacity" not in kinds:
-        found.append("No capacity-matched control was trained.")
-    return found
+        sentences.append("No capacity-matched control was trained.")
+    return sentences
 
 
-def _tuned(result: StudyResult, act: ActResult, planned: bool) -> list[str]:
+def _tuned(result: MeasuredStudy, act: ActResult, planned: bool) -> list[str]:
     if not planned:
         return ["No tuned baseline was trained."]
     arm = next(arm for arm in act.plan.arms if arm.kind == "tuned_baseline")
@@ -190,7 +194,7 @@ def _tuned(result: StudyResult, act: ActResult, planned: bool) -> list[str]:
     ]
 
 
-def _ablation_arms(result: StudyResult, act: ActResult) -> list[str]:
+def _ablation_arms(result: MeasuredStudy, act: ActResult) -> list[str]:
     plan = act.plan
     part = "validation" if plan.part == "val" else "test"
     words = f"{act_title(act)}: {plural(len(plan.arms), 'arm')}, scored on {part} data"
@@ -201,10 +205,12 @@ def _ablation_arms(result: StudyResult, act: ActResult) -> list[str]:
     tuned = f"the training settings of every arm were tuned with an equal budget{spent}"
     if not plan.retuned:
         tuned = "training settings are the reference's (not retuned)"
-    found = [f"{words}; {tuned}."]
+    sentences = [f"{words}; {tuned}."]
     if plan.reuses_confirm:
-        found.append("Its reference was selected on these seeds: its runs are the confirmation's.")
-    return found
+        sentences.append(
+            "Its reference was selected on these seeds: its runs are the confirmation's."
+        )
+    return sentences
 
 
 def _nesting(act: ActResult) -> str:
@@ -252,7 +258,7 @@ def _tests(act: ActResult) -> list[str]:
         return []
     paired = "seed" if plan.folds == (None,) else "fold"
     level = percent(1 - plan.alpha)
-    found = []
+    sentences = []
     if tested:
         df = listed(sorted({f"{c.df:.3g}" for c in tested if c.df is not None}))
         ns = listed(sorted({str(c.n) for c in tested}))
@@ -264,32 +270,32 @@ def _tests(act: ActResult) -> list[str]:
             )
         )
         families = listed([f"{name} (m = {m[0].tests})" for name, m in act.families().items()])
-        found.append(
+        sentences.append(
             f"Test in {_of(act)}: {test} over {paired}s (n = {ns}, df = {df}) on "
             f"{metric_name(act.metric)}, Holm-adjusted at alpha = {plan.alpha:g} in each family: "
             f"{families}."
         )
     else:
-        found.append("No test was made: see the reasons at the contrasts.")
+        sentences.append("No test was made: see the reasons at the contrasts.")
     scopes = listed(sorted({scope_of(act, c) for c in act.comparisons}))
     if any(c.low is not None for c in act.comparisons):
-        found.append(
+        sentences.append(
             f"Intervals ({level}) are not adjusted for multiplicity, those called simultaneous "
             f"are (Bonferroni); their scope is {scopes}."
         )
     new = next((c.new_patients for c in act.comparisons if c.new_patients is not None), None)
     if new is not None:
-        found.append(
+        sentences.append(
             "The intervals for new patients come from variance components of seeds and "
             f"{cases_name(act)} ({new.cases:,}), with Satterthwaite's degrees of freedom."
         )
     if plan.margin is not None:
         edge = f"{metric_text(act.metric, plan.margin)}{points(act.metric)}"
-        found.append(f"Equivalence within ±{edge} (stored with the plan) was tested by TOST.")
+        sentences.append(f"Equivalence within ±{edge} (stored with the plan) was tested by TOST.")
     if plan.smallest_effect is not None:
         size = f"{metric_text(act.metric, plan.smallest_effect)}{points(act.metric)}"
-        found.append(f"The smallest effect that matters was stored with the plan as {size}.")
-    return [*found, _power(act)]
+        sentences.append(f"The smallest effect that matters was stored with the plan as {size}.")
+    return [*sentences, _power(act)]
 
 
 def _power(act: ActResult) -> str:
@@ -297,28 +303,28 @@ def _power(act: ActResult) -> str:
     known = [c for c in act.comparisons if c.detectable is not None]
     if not known:
         return ""
-    said = []
+    parts = []
     for c in known:
         alike = "" if c.correlation is None else f", correlation {c.correlation:.2f}"
-        said.append(f"{c.name} {metric_text(metric, c.detectable)}{points(metric)}{alike}")
-    if len(said) > _MOST_NAMED:
+        parts.append(f"{c.name} {metric_text(metric, c.detectable)}{points(metric)}{alike}")
+    if len(parts) > _MOST_NAMED:
         sizes = sorted(c.detectable for c in known if c.detectable is not None)
         related = sorted(c.correlation for c in known if c.correlation is not None)
         low, high = (metric_text(metric, size) for size in (sizes[0], sizes[-1]))
         words = f"between {low} and {high}{points(metric)}"
         if related:
             words += f"; correlations of the pairs {related[0]:.2f} to {related[-1]:.2f}"
-        said = [words]
+        parts = [words]
     return (
         f"Smallest difference that the tests of {_of(act)} find with a power of 80 %, given the "
-        f"spread of the pairs: {'; '.join(said)}."
+        f"spread of the pairs: {'; '.join(parts)}."
     )
 
 
 def _troubles(act: ActResult) -> list[str]:
     failed = [(a.label, r) for a in act.trained for r in a.runs if r.state == "failed"]
     excluded = [(a.label, r) for a in act.trained for r in a.runs if r.state == "excluded"]
-    found = []
+    sentences = []
     for kind, runs in (("failed", failed), ("excluded", excluded)):
         if runs:
             names = listed([f"{label} seed {run.seed}" for label, run in runs])
@@ -326,41 +332,41 @@ def _troubles(act: ActResult) -> list[str]:
             how = "failed and is not replaced" if kind == "failed" else f"{verb} excluded"
             if kind == "failed" and len(runs) > 1:
                 how = "failed and are not replaced"
-            found.append(
+            sentences.append(
                 f"{plural(len(runs), 'run')} {how} ({names}); such an arm has no verdict."
             )
     if act.complete and not failed and not excluded:
-        found.append(
+        sentences.append(
             f"All {plural(act.expected, 'planned run')} of {_of(act)} finished; none was excluded."
         )
     if act.added_seeds:
-        found.append(
+        sentences.append(
             f"{_seed_list(act.added_seeds).capitalize()} added after looking, which voids the "
             "verdicts."
         )
     if act.strays:
-        found.append(
+        sentences.append(
             f"Not used here: {plural(len(act.strays), 'run')} of an earlier plan of {_of(act)}."
         )
-    return found
+    return sentences
 
 
-def _machine(result: StudyResult) -> list[str]:
-    told = result.study.provenance
-    if not told:
+def _machine(result: MeasuredStudy) -> list[str]:
+    entries = result.study.provenance
+    if not entries:
         return []
-    machines = dict.fromkeys(_machine_of(entry) for entry in told)
-    packages: dict[str, Any] = told[-1].get("packages") or {}
+    machines = dict.fromkeys(_machine_of(entry) for entry in entries)
+    packages: dict[str, Any] = entries[-1].get("packages") or {}
     versions = [f"{name} {packages[name]}" for name in _VERSIONED if name in packages]
-    if told[-1].get("python"):
-        versions.insert(0, f"Python {told[-1]['python']}")
-    found = []
+    if entries[-1].get("python"):
+        versions.insert(0, f"Python {entries[-1]['python']}")
+    sentences = []
     named = [name for name in machines if name]
     if named:
-        found.append(f"Hardware: {'; '.join(named)}.")
+        sentences.append(f"Hardware: {'; '.join(named)}.")
     if versions:
-        found.append(f"Software: {', '.join(versions)}.")
-    return found
+        sentences.append(f"Software: {', '.join(versions)}.")
+    return sentences
 
 
 def _machine_of(entry: dict[str, Any]) -> str:

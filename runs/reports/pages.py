@@ -31,13 +31,13 @@ from attnsearch.runs.reports.tables import (
     secondary_table,
     trouble_table,
 )
-from attnsearch.runs.results import ActResult, StudyResult
+from attnsearch.runs.results import ActResult, MeasuredStudy
 from attnsearch.runs.words import plural
 from attnsearch.spaces.file import COSTS, COUNTED, metric_name
 
 
 @dataclass(frozen=True)
-class Section:
+class Chapter:
     """A part of a report under one heading.
 
     Attributes:
@@ -56,7 +56,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Report:
+class Document:
     """A report, ready to be written.
 
     Attributes:
@@ -70,11 +70,11 @@ class Report:
     title: str
     facts: str
     verdicts: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[Chapter, ...]
     protocol: tuple[str, ...]
 
 
-def make_report(result: StudyResult) -> Report:
+def make_report(result: MeasuredStudy) -> Document:
     """Return everything that a report says, in its order."""
     study = result.study
     sections = [_act(act) for act in result.acts]
@@ -82,18 +82,18 @@ def make_report(result: StudyResult) -> Report:
         table = leaderboard_table(result)
         notes = _ranks(result)
         sections.append(
-            Section("exploring", "Exploring", (table,), lambda: _search_figures(result), notes)
+            Chapter("exploring", "Exploring", (table,), lambda: _search_figures(result), notes)
         )
     troubles = trouble_table(result)
     if troubles is not None:
-        sections.append(Section("trouble", troubles.title, (troubles,)))
+        sections.append(Chapter("trouble", troubles.title, (troubles,)))
     confirm = result.confirm
     metric = confirm.metric if confirm else next(iter(study.objectives))
     facts = (
         f"Study {study.label}, {study.state}, started {study.created:%Y-%m-%d}. "
         f"Primary metric: {metric_name(metric)}."
     )
-    return Report(
+    return Document(
         study.label,
         facts,
         tuple(verdict_sentences(result)),
@@ -102,12 +102,12 @@ def make_report(result: StudyResult) -> Report:
     )
 
 
-def _act(act: ActResult) -> Section:
+def _act(act: ActResult) -> Chapter:
     tables = [arm_table(act)]
     tables += [contrast_table(act, members, family) for family, members in act.families().items()]
     other = secondary_table(act)
     tables += [other] if other is not None else []
-    return Section(act_key(act), act_title(act), tuple(tables), lambda: _act_figures(act))
+    return Chapter(act_key(act), act_title(act), tuple(tables), lambda: _act_figures(act))
 
 
 def _act_figures(act: ActResult) -> list[Figure]:
@@ -124,7 +124,7 @@ def _act_figures(act: ActResult) -> list[Figure]:
     return [figure for figure in figures if figure is not None]
 
 
-def _ranks(result: StudyResult) -> tuple[str, ...]:
+def _ranks(result: MeasuredStudy) -> tuple[str, ...]:
     """Say how well exploring ranked the candidates, as far as that can be said."""
     pairs = rank_pairs(result)
     if not pairs:
@@ -140,7 +140,7 @@ def _ranks(result: StudyResult) -> tuple[str, ...]:
     )
 
 
-def _search_figures(result: StudyResult) -> list[Figure]:
+def _search_figures(result: MeasuredStudy) -> list[Figure]:
     trials, (metric, goal) = result.trials, next(iter(result.study.objectives.items()))
     figures = [
         ranks(result),

@@ -16,9 +16,9 @@ from attnsearch.runs.ledger import Ledger, StudyRow
 from attnsearch.runs.reports.html import html_report
 from attnsearch.runs.reports.latex import latex_report
 from attnsearch.runs.reports.markdown import markdown_report
-from attnsearch.runs.reports.pages import Report, make_report
+from attnsearch.runs.reports.pages import Document, make_report
 from attnsearch.runs.reports.sentences import verdict_sentences
-from attnsearch.runs.results import StudyResult, collect_study, study_frames
+from attnsearch.runs.results import MeasuredStudy, collect_study, study_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def write_report(
     return write_result(result, where, formats)
 
 
-def write_result(result: StudyResult, where: Path, formats: Sequence[str] = FORMATS) -> Written:
+def write_result(result: MeasuredStudy, where: Path, formats: Sequence[str] = FORMATS) -> Written:
     """Write the report of a measured study, see `write_report`."""
     pages = make_report(result)
     try:
@@ -133,7 +133,7 @@ def report_folder(ledger: Ledger, study: StudyRow) -> Path:
     return ledger.folder.absolute() / FOLDER / f"{name}-{study.number}"
 
 
-def _write(name: str, result: StudyResult, pages: Report, folder: Path) -> list[Path]:
+def _write(name: str, result: MeasuredStudy, pages: Document, folder: Path) -> list[Path]:
     if name == "csv":
         tables = study_frames(result)
         names = {"runs": "report.csv", "arms": "report-arms.csv"}

@@ -6,7 +6,7 @@ from attnsearch.runs.ledger import BASELINE_ROLES
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of, shown_verdict
 from attnsearch.runs.results import (
     ActResult,
-    StudyResult,
+    MeasuredStudy,
     best,
     difference_text,
     interval_text,
@@ -29,17 +29,17 @@ from attnsearch.runs.words import listed, plural
 from attnsearch.spaces.file import metric_name
 
 
-def verdict_sentences(result: StudyResult) -> list[str]:
+def verdict_sentences(result: MeasuredStudy) -> list[str]:
     """Return findings of a study, the most important first; plain text, a sentence or two each."""
     if not result.acts:
         return [_exploring(result)]
-    found: list[str] = []
+    sentences: list[str] = []
     for act in result.acts:
-        found += _confirm(act) if act.plan.act == "confirm" else _ablation(act)
-    return found
+        sentences += _confirm(act) if act.plan.act == "confirm" else _ablation(act)
+    return sentences
 
 
-def _exploring(result: StudyResult) -> str:
+def _exploring(result: MeasuredStudy) -> str:
     metric, goal = next(iter(result.study.objectives.items()))
     winner = best(result.trials, metric, goal)
     if winner is None:
@@ -66,9 +66,9 @@ def _confirm(act: ActResult) -> list[str]:
         sentences += [_difference(act, c) for c in own]
     others = [c for c in act.comparisons if c not in own and c.against == "baseline"]
     if others:
-        said = "; ".join(_named(act, c) for c in others)
+        parts = "; ".join(_named(act, c) for c in others)
         title = "Other candidates" if own else "Candidates"
-        sentences.append(f"{title}: {said}.")
+        sentences.append(f"{title}: {parts}.")
     return [sentence for sentence in sentences if sentence]
 
 
@@ -83,7 +83,7 @@ def _unfinished(act: ActResult) -> str:
 
 def _scores(act: ActResult, label: str) -> str:
     """Return mean and spread of the winner and its baseline."""
-    said = []
+    parts = []
     pair = [c.minus[0] for c in act.comparisons if c.plus == (label,) and c.against == "baseline"]
     for name in [label, *pair[:1]]:
         summary = act.find(name).summary
@@ -92,13 +92,13 @@ def _scores(act: ActResult, label: str) -> str:
         words = f"{name} {metric_text(act.metric, summary.mean)}{unit(act.metric)}"
         if summary.sd is not None:
             words += f" (sd {metric_text(act.metric, summary.sd)})"
-        said.append(words)
-    if not said:
+        parts.append(words)
+    if not parts:
         return ""
     count = plural(len(act.plan.seeds), "seed")
     count += "" if act.plan.folds == (None,) else f" and {plural(len(act.plan.folds), 'fold')}"
     name = metric_name(act.metric)
-    return f"{name[:1].upper() + name[1:]} over {count}: {', '.join(said)}."
+    return f"{name[:1].upper() + name[1:]} over {count}: {', '.join(parts)}."
 
 
 def _difference(act: ActResult, c: Comparison) -> str:
@@ -145,7 +145,7 @@ def _ablation_of(
     groups: dict[str, list[str]] = {}
     for c in members:
         groups.setdefault(shown_verdict(act, c), []).append(_named(act, c))
-    said = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in groups.items())
+    parts = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in groups.items())
     against = f"against {act.reference}, " if act.reference else ""
     what = "interactions, " if interactions else against
     part = "validation" if act.plan.part == "val" else "test"
@@ -153,7 +153,7 @@ def _ablation_of(
     status = ""
     if act.plan.part == "test" and not act.confirmatory:
         status = f", exploratory (look {act.look})"
-    sentence = f"{act_title(act)} ({what}{count}, {part} data{status}): {said}."
+    sentence = f"{act_title(act)} ({what}{count}, {part} data{status}): {parts}."
     if any(c.verdict == NOT_DISTINGUISHABLE for c in members):
         sentence += " Not significant is not equivalent."
     return [sentence]

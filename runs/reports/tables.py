@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from attnsearch.runs.results import (
     ActResult,
     ArmResult,
-    StudyResult,
+    MeasuredStudy,
     best,
     cost_text,
     difference_text,
@@ -339,7 +339,7 @@ def headers_of(names: Sequence[str]) -> list[str]:
     return ["Arm", *(score_header(name) for name in names)]
 
 
-def trouble_table(result: StudyResult) -> Table | None:
+def trouble_table(result: MeasuredStudy) -> Table | None:
     """Tabulate the runs that failed, were excluded or left the plan; None without any."""
     rows = []
     for act in result.acts:
@@ -361,7 +361,7 @@ def trouble_table(result: StudyResult) -> Table | None:
     return table("trouble", title, headers, rows, words=("Arm", "State", "Why"))
 
 
-def leaderboard_table(result: StudyResult) -> Table:
+def leaderboard_table(result: MeasuredStudy) -> Table:
     """Return the search's best trials, with what they are not."""
     study = result.study
     frame = leaderboard(study, result.trials).head(_MOST_TRIALS)

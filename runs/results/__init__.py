@@ -1,7 +1,7 @@
 """A study as it was measured, before any word is written.
 
 ranking      Which runs are best, and in which order runs are listed: the one definition
-collect      From the ledger to a report's `StudyResult`: reads, checks and compares
+collect      From the ledger to a report's `MeasuredStudy`: reads, checks and compares
 model        What a report is made of: a study's acts as they were measured
 predictions  What a report takes from the stored predictions of runs
 trials       Tables of a study's runs, as pandas frames and as files
@@ -17,7 +17,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.results.collect import collect_study
     from attnsearch.runs.results.frames import study_frames
-    from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult, insertions
+    from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy, insertions
     from attnsearch.runs.results.numbers import (
         MINUS,
         cost_text,

@@ -1,4 +1,4 @@
-"""From the ledger to a report's `StudyResult`: reads, checks and compares; writes nothing.
+"""From the ledger to a report's `MeasuredStudy`: reads, checks and compares; writes nothing.
 
 A run that is not what its plan says (another budget, other data) is shown with what differs and
 takes no part: its arm gets no comparison, so nothing that is printed mixes the two.
@@ -14,7 +14,7 @@ from attnsearch.runs.results.model import (
     ActResult,
     ArmResult,
     ArmRun,
-    StudyResult,
+    MeasuredStudy,
     insertions,
     row_comparison,
 )
@@ -36,7 +36,7 @@ _FAILED = (State.FAILED, State.INFEASIBLE, State.STOPPED)
 _NOT_COMPARED = ("source", "fold", "folds", "development")
 
 
-def collect_study(ledger: Ledger, study_id: int) -> StudyResult:
+def collect_study(ledger: Ledger, study_id: int) -> MeasuredStudy:
     """Read and compare everything that a report shows of a study.
 
     Args:
@@ -51,7 +51,7 @@ def collect_study(ledger: Ledger, study_id: int) -> StudyResult:
     confirm = next((act for act in acts if act.plan.act == "confirm"), None)
     explored = {} if confirm is None else _explored(confirm.plan, rows)
     changed = sum(not row.current for row in plans)
-    return StudyResult(study, rows, acts, superseded=changed, explored=explored)
+    return MeasuredStudy(study, rows, acts, superseded=changed, explored=explored)
 
 
 def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:

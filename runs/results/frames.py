@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from attnsearch.runs.ledger import EXPLORING_ROLES, TrialRow
-from attnsearch.runs.results.model import ActResult, ArmResult, StudyResult
+from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
 from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.trials import leaderboard
 from attnsearch.spaces.file import COSTS
@@ -16,7 +16,7 @@ _OF_COMPARISON = (
 )
 
 
-def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:
+def study_frames(result: MeasuredStudy) -> dict[str, pd.DataFrame]:
     """Return every table of a report.
 
     Returns:
@@ -33,7 +33,7 @@ def study_frames(result: StudyResult) -> dict[str, pd.DataFrame]:
     }
 
 
-def arms_frame(result: StudyResult) -> pd.DataFrame:
+def arms_frame(result: MeasuredStudy) -> pd.DataFrame:
     """Return one row an arm: what it is, mean, spread, difference to its reference, costs."""
     rows = [_arm_row(act, arm) for act in result.acts for arm in act.arms]
     columns = [
@@ -71,7 +71,7 @@ def _arm_row(act: ActResult, arm: ArmResult) -> dict[str, Any]:
     }
 
 
-def contrasts_frame(result: StudyResult) -> pd.DataFrame:
+def contrasts_frame(result: MeasuredStudy) -> pd.DataFrame:
     """Return one row a contrast, with everything that its test rests on."""
     columns = [
         *("act", "plan", "family", "contrast", "plus", "minus", "metric", "scope", "n", "failed"),
@@ -98,7 +98,7 @@ def contrasts_frame(result: StudyResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def runs_frame(result: StudyResult) -> pd.DataFrame:
+def runs_frame(result: MeasuredStudy) -> pd.DataFrame:
     """Give every run a row, in exploring and tuning too; ``counts`` says which are compared."""
     rows = []
     shown: set[int] = set()
@@ -133,7 +133,7 @@ def runs_frame(result: StudyResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns)).astype({"fold": "Int64", "seed": "Int64"})
 
 
-def _left_over(row: TrialRow, result: StudyResult) -> dict[str, Any]:
+def _left_over(row: TrialRow, result: MeasuredStudy) -> dict[str, Any]:
     """Give a row to a run of exploring or tuning, or one that no current plan asks for."""
     metric = next(iter(result.study.objectives))
     act = "explore" if row.role in EXPLORING_ROLES else row.role.value
@@ -170,7 +170,7 @@ def _run_columns(row: TrialRow | None, own: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def secondary_frame(result: StudyResult) -> pd.DataFrame:
+def secondary_frame(result: MeasuredStudy) -> pd.DataFrame:
     """Return other metrics: mean of each arm, and difference to its reference, with intervals."""
     rows = []
     for act in result.acts:
@@ -197,7 +197,7 @@ def secondary_frame(result: StudyResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
 
 
-def families_frame(result: StudyResult) -> pd.DataFrame:
+def families_frame(result: MeasuredStudy) -> pd.DataFrame:
     """Return the families of tests: which contrasts are adjusted together, and how many tests."""
     rows = [
         {

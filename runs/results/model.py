@@ -164,7 +164,7 @@ class ActResult:
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class MeasuredStudy:
     """A study, measured.
 
     Attributes:

@@ -189,7 +189,7 @@ def _tuned(result: MeasuredStudy, act: ActResult, planned: bool) -> list[str]:
     if not rows:
         return ["The tuned baseline's settings were chosen without trials in this ledger."]
     return [
-        f"The tuned baseline is the plain network after {plural(len(rows), 'trial')} "
+        f"The tuned baseline is the baseline after {plural(len(rows), 'trial')} "
         f"({_states(rows)}; {_epochs(rows)}) for its training settings alone."
     ]
 

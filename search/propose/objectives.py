@@ -1,7 +1,7 @@
 """What a study optimises: which values count, and which trials are best by them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import objective_values, pareto_front, rank
@@ -54,32 +54,35 @@ class Objectives:
     def told(
         self,
         state: State,
-        epochs: Sequence[Mapping[str, float]],
-        scores: tuple[float, ...] | None,
+        curve: Mapping[int, float],
+        metrics: Mapping[str, float],
+        costs: Mapping[str, float],
         constraints: Mapping[str, float],
     ) -> Told:
         """Return what Optuna is told of a trial.
 
         Args:
             state: Of the run.
-            epochs: Its metrics by epoch, with the epoch's number as `epoch`.
-            scores: Of a finished one.
+            curve: As `curve` returns it.
+            metrics: Those that count.
+            costs: As far as they were measured.
             constraints: Name to amount, positive where violated.
         """
+        scores = self.scores(metrics, costs) if state == State.FINISHED else None
         if state == State.FINISHED and scores is None:
             state = State.FAILED  # the objective is not a number
-        curve = [(epoch, value) for epoch, value in self.curve(epochs) if math.isfinite(value)]
-        return Told(state, curve, scores, constraints)
+        finite = [point for point in curve.items() if math.isfinite(point[1])]
+        return Told(state, finite, scores, constraints)
 
-    def curve(self, epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, float]]:
-        """Return (epoch, value) of the objective that early stopping follows, where measured.
+    def curve(self, epochs: Iterable[Mapping[str, float]]) -> dict[int, float]:
+        """Return epoch -> value of the objective that early stopping follows, where measured.
 
         Args:
             epochs: Metrics by epoch, with the epoch's number as `epoch`.
         """
         name = self.followed or ""
-        return [
-            (int(metrics["epoch"]), float(metrics[name]))
+        return {
+            int(metrics["epoch"]): float(metrics[name])
             for metrics in epochs
             if name in metrics and not math.isnan(metrics[name])
-        ]
+        }

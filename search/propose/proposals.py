@@ -76,7 +76,7 @@ class Told:
 
     state: State
     curve: Sequence[tuple[int, float]] = ()
-    scores: Sequence[float] | None = None
+    scores: tuple[float, ...] | None = None
     constraints: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
 """The acts of a study that follow exploring: tuning the baseline, confirm, ablation.
 
-They are written as one generator of sources, `StudyActs.sources`: each source trains or evaluates
-one act's runs, and what stands between two of them happens when all runs of the first have ended.
+They are written as one generator of entries for the queue, `StudyActs.entries`, which waits at the
+end of each act until all of its runs have ended: what stands there may depend on them.
 Everything that is decided on the way stands in the ledger, so a study that was stopped goes
 through the same steps again and finds them done.
 
@@ -11,7 +11,8 @@ and after it the test part evaluated, from the stored weights.
 """
 
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,15 @@ from attnsearch.search.plans import (
     plan_text,
     tuning_space,
 )
-from attnsearch.search.study.act_sources import (
-    PlanRuns,
-    PlanWork,
-    TestRuns,
-    TestWork,
-    job_numbers,
-)
-from attnsearch.search.study.events import ActInfo
-from attnsearch.search.study.exploring import Explorer
-from attnsearch.search.study.stage import Stage, act_name, rank_candidates, tested, usable
+from attnsearch.search.study.events import ActInfo, TrialInfo
+from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
+from attnsearch.search.study.plan_runs import PlanRuns
+from attnsearch.search.study.queue import ALL_ENDED, Entries
+from attnsearch.search.study.records import Records
+from attnsearch.search.study.stage import Stage, rank_candidates, tested
+from attnsearch.search.study.test_runs import TestRuns
 from attnsearch.search.text import plural
-from attnsearch.search.workers import Evaluation, Jobs
+from attnsearch.search.workers import Evaluation
 from attnsearch.spaces import Space
 
 TUNED_BASELINE = "tuned_baseline"
@@ -62,12 +60,11 @@ class StudyActs:
     stage: Stage
     over: bool = False
     unfinished: list[str] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=job_numbers)
 
-    def sources(
+    def entries(
         self, explorer: Explorer | None, until: str, *, confirm: bool = True
-    ) -> Generator[Jobs, None, None]:
-        """Return the sources of all acts, in order.
+    ) -> Entries[None]:
+        """Yield what all acts want to be done, in order.
 
         Args:
             explorer: The exploring act; None where it is left out.
@@ -76,7 +73,8 @@ class StudyActs:
         """
         document = self.stage.space.document
         if explorer is not None:
-            yield explorer
+            yield from explorer.entries()
+            yield ALL_ENDED
         if until != "explore" and (explorer is None or self.ranked()):
             try:
                 plans = None
@@ -92,7 +90,7 @@ class StudyActs:
         self.over = True
 
     def winner(self) -> dict[str, Any] | None:
-        """Return config that confirm chose, else the best explored one; None without either."""
+        """Return the config that confirm chose, else the best explored one; None without both."""
         frozen = self.frozen()
         if frozen is not None and frozen.winner is not None:
             return dict(frozen.plan.arm(frozen.winner).config)
@@ -109,23 +107,10 @@ class StudyActs:
 
     def ranked(self) -> list[TrialRow]:
         """Return the finished trials of exploring that keep the limits, the best first."""
-        objectives = self.stage.objectives
-        rows = {
-            row.number: row
-            for row in self.stage.past()
-            if row.arm is None
-            and row.state == State.FINISHED
-            and not any(excess > 0 for excess in row.violations.values())
-        }
-        scores = {
-            number: found
-            for number, row in rows.items()
-            if (found := objectives.scores(row.metrics, row.costs)) is not None
-        }
-        return [rows[number] for number in objectives.ranked(scores)]
+        return self.stage.ranked([row for row in self.stage.past() if row.arm is None])
 
-    def _confirm(self) -> Generator[Jobs, None, list[PlanRow]]:
-        """Train the candidates and their controls, chooses the winner, opens the test part.
+    def _confirm(self) -> Entries[list[PlanRow]]:
+        """Train the candidates and their controls, choose the winner, open the test part.
 
         Returns:
             The plans of the ablations that follow; empty where confirm had no winner.
@@ -154,14 +139,12 @@ class StudyActs:
         yield from self._test(row, winner)
         return plans
 
-    def _ablate(self, row: PlanRow) -> Iterator[Jobs]:
+    def _ablate(self, row: PlanRow) -> Entries[None]:
         yield from self._train(row, [])
         yield from self._test(row, None)
 
-    def _ablation_plans(
-        self, config: dict[str, Any] | None
-    ) -> Generator[Jobs, None, list[PlanRow]]:
-        """Plan the ablations around a config, and stores the plans."""
+    def _ablation_plans(self, config: dict[str, Any] | None) -> Entries[list[PlanRow]]:
+        """Plan the ablations around a config, and store the plans."""
         stage, rows = self.stage, []
         if config is None:
             raise PlanError("ablation: there is no finished trial to ablate")
@@ -185,7 +168,7 @@ class StudyActs:
                 stage.note(f"ablation {name}: {message}")
         return rows
 
-    def _retune(self, plan: Plan) -> Generator[Jobs, None, Plan]:
+    def _retune(self, plan: Plan) -> Entries[Plan]:
         """Tune the training settings of each arm, every one with the budget of the search."""
         if tuning_space(self.stage.space, plan.arms[0].config) is None:
             self.stage.note(
@@ -212,8 +195,8 @@ class StudyActs:
             ),
         )
 
-    def _tune(self, space: Space, arm: str) -> Generator[Jobs, None, dict[str, Any] | None]:
-        """Search the training settings of one network; returns its best config, if any."""
+    def _tune(self, space: Space, arm: str) -> Entries[dict[str, Any] | None]:
+        """Search the training settings of one network; return its best config, if any."""
         stage = self.stage
         act = "tuning" if arm == TUNED_BASELINE else f"tuning {arm}"
         arm = self._tuning_arm(space, arm)
@@ -222,37 +205,41 @@ class StudyActs:
             return [row for row in stage.past() if (row.role, row.arm) == (Role.TUNING, arm)]
 
         before = rows()
-        explorer = stage.explorers.tuning(space, stage.records("none"), before, arm, act)
-        trials = int(space.document["search"]["trials"])
+        trials = trial_budget(space)
         done = sum(row.state.ended for row in before)
-        if explorer.anything_to_train():
-            epochs = space.document["train"]["epochs"]
-            names = ", ".join(decision.name for decision in space.decisions)
-            text = (
-                f"{act}: {plural(trials, 'trial')} of up to {plural(epochs, 'epoch')}, the budget "
-                f"of the search, for {names} of one network"
-            )
-            seconds = stage.run_seconds(epochs)
-            if seconds is not None:
-                minutes = seconds * (trials - done) / max(stage.workers, 1) / 60
-                text += f"; at most {minutes:.1f} min"
-            if done:
-                text += f"; {done} done"
-            stage.progress.act_started(
-                ActInfo(act, trials, done, text, tuple(stage.objectives.names))
-            )
-        yield explorer
-        found = {row.number: row for row in rows() if row.state == State.FINISHED}
-        scores = {
-            number: score
-            for number, row in found.items()
-            if (score := stage.objectives.scores(row.metrics, row.costs)) is not None
-        }
-        ranked = stage.objectives.ranked(scores)
+        text = self._tuning_text(space, act, trials, done)
+        info = ActInfo(act, trials, done, text, tuple(stage.objectives.names))
+        explorer = Explorer(
+            stage,
+            space,
+            make_proposals(space),
+            Records(stage, "none"),
+            before,
+            arm=arm,
+            act=act,
+            begun=once(lambda: stage.progress.act_started(info)),
+        )
+        yield from explorer.entries()
+        yield ALL_ENDED
+        ranked = stage.ranked(rows())
         if not ranked:
             stage.note(f"{act}: no trial finished, so its settings are those of the search")
             return None
-        return found[ranked[0]].config
+        return ranked[0].config
+
+    def _tuning_text(self, space: Space, act: str, trials: int, done: int) -> str:
+        """Say what a tuning does and what it costs."""
+        epochs = space.document["train"]["epochs"]
+        names = ", ".join(decision.name for decision in space.decisions)
+        text = (
+            f"{act}: {plural(trials, 'trial')} of up to {plural(epochs, 'epoch')}, the budget "
+            f"of the search, for {names} of one network"
+        )
+        seconds = self.stage.run_seconds(epochs)
+        if seconds is not None:
+            minutes = seconds * (trials - done) / max(self.stage.workers, 1) / 60
+            text += f"; at most {minutes:.1f} min"
+        return f"{text}; {done} done" if done else text
 
     def _tuning_arm(self, space: Space, arm: str) -> str:
         """Return the arm of a tuning, with a number if that of another network has its name."""
@@ -265,53 +252,40 @@ class StudyActs:
             name = f"{arm} ({number})"
         return name
 
-    def _train(self, row: PlanRow, messages: Sequence[str]) -> Iterator[Jobs]:
+    def _train(self, row: PlanRow, messages: Sequence[str]) -> Entries[None]:
         """Train the runs of a plan."""
-        stage, plan = self.stage, row.plan
-        act = act_name(plan)
-        runs = PlanRuns(
-            row,
-            stage.records("all" if plan.part == "test" else "none"),
-            PlanWork(
-                space=stage.space,
-                act=act,
-                key=stage.key,
-                dataset=stage.dataset,
-                usable=lambda run: usable(plan, run),
-                past=stage.past(),
-            ),
-        )
+        stage, runs = self.stage, PlanRuns(self.stage, row)
         for message in messages if row.state == PlanState.PLANNED else ():
-            stage.note(f"{act}: {message}")
+            stage.note(f"{runs.act}: {message}")
         if runs.left:
-            stage.progress.act_started(self._announced(runs, act))
-        yield runs
+            stage.progress.act_started(self._announced(runs))
+        yield from runs.entries()
+        yield ALL_ENDED
         if row.state == PlanState.PLANNED:
             stage.ledger.set_plan_state(row.id, PlanState.MEASURED)
 
-    def _announced(self, runs: PlanRuns, act: str) -> ActInfo:
+    def _announced(self, runs: PlanRuns) -> ActInfo:
         """Say what a plan's runs are and what they cost."""
-        stage, plan = self.stage, runs.plan
+        stage, plan, act = self.stage, runs.plan, runs.act
         metrics = (f"val_{plan.metric}",)
-        known = stage.ledger.finished_keys(
-            [entry.key for entry in runs.left],
-            study_id=stage.study.id if stage.study.fresh else None,
-        )
         if runs.done:
             text = f"{act} continues: {runs.done} of {plural(runs.runs, 'run')} done"
             return ActInfo(act, runs.runs, runs.done, text, metrics)
-        reused: dict[str, int] = {}
-        for arm in plan.arms:
-            name = plan.place(arm.label)[1]
-            count = sum(entry.arm == name and entry.key in known for entry in runs.left)
-            if count:
-                reused[arm.label] = count
-        seconds = stage.run_seconds(plan.epochs)
-        text = plan_text(plan, reused=reused, run_seconds=seconds, workers=stage.workers)
+        finished = stage.ledger.finished_keys(
+            [entry.key for entry in runs.left],
+            study_id=stage.study.id if stage.study.fresh else None,
+        )
+        reused = Counter(entry.arm for entry in runs.left if entry.key in finished)
+        text = plan_text(
+            plan,
+            reused={arm.label: reused[plan.place(arm.label)[1]] for arm in plan.arms},
+            run_seconds=stage.run_seconds(plan.epochs),
+            workers=stage.workers,
+        )
         return ActInfo(act, runs.runs, 0, text, metrics)
 
     def _freeze(self, row: PlanRow) -> str | None:
-        """Choose the winner by validation means and freezes it; None if no candidate is whole."""
+        """Choose the winner by validation means and freeze it; None if no candidate is whole."""
         stage = self.stage
         if row.winner is not None:
             return row.winner
@@ -326,34 +300,38 @@ class StudyActs:
         stage.mirror.wake()
         return ranking[0][0]
 
-    def _test(self, row: PlanRow, winner: str | None) -> Iterator[Jobs]:
-        """Open the test part for a plan that asks for it, and ends the plan."""
+    def _test(self, row: PlanRow, winner: str | None) -> Entries[None]:
+        """Open the test part for a plan that asks for it, and end the plan."""
         stage, plan = self.stage, row.plan
         if plan.part != "test":
             stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
             return
         for fold in plan.folds:
-            data = stage.datasets[self.stage.dataset(fold)]
+            data = stage.datasets[stage.dataset(fold)]
             look = stage.ledger.open_test(data.test_fingerprint, row.id)
         wanted, without = self._evaluations(row)
-        work = TestWork(
-            act="test" if plan.act == "confirm" else f"test {plan.name}",
-            evaluations=wanted,
-            chunks=max(1, min(stage.workers, len(wanted))),
-            numbers=self._numbers,
-            store=self._store_test,
-        )
-        if wanted:
+        act = "test" if plan.act == "confirm" else f"test {plan.name}"
+        networks = [
+            (task, TrialInfo(number, name, {}, 1, "test", act))
+            for number, (task, name) in enumerate(wanted)
+        ]
+        jobs = [
+            TestRuns(act, part, self._store_test, stage.progress)
+            for start in range(stage.workers)
+            if (part := networks[start :: stage.workers])
+        ]
+        if jobs:
             text = (
-                f"{work.act}: the test part is opened, look {look.number} at it; "
+                f"{act}: the test part is opened, look {look.number} at it; "
                 f"{plural(len(wanted), 'trained network')} to evaluate"
             )
             metrics = (f"test_{plan.metric}",)
-            stage.progress.act_started(ActInfo(work.act, len(wanted), 0, text, metrics))
-            yield TestRuns(work, stage.progress)
-        unscored = len(work.failed) + without
+            stage.progress.act_started(ActInfo(act, len(wanted), 0, text, metrics))
+            yield from jobs
+            yield ALL_ENDED
+        unscored = sum(len(job.failed) for job in jobs) + without
         if unscored:
-            self._give_up(f"{work.act}: {plural(unscored, 'network')} could not be scored")
+            self._give_up(f"{act}: {plural(unscored, 'network')} could not be scored")
             return
         stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
         self._drop_weights(row, winner)
@@ -370,7 +348,7 @@ class StudyActs:
 
         Those without, since the disk was full for instance, are trained again in the next session.
         """
-        found: dict[int, tuple[Evaluation, str]] = {}
+        wanted: dict[int, tuple[Evaluation, str]] = {}
         without = set()
         for runs in self.stage.ledger.arm_runs(row).values():
             for run in runs:
@@ -382,8 +360,8 @@ class StudyActs:
                 task = Evaluation(
                     run.id, run.config, run.seed, self.stage.dataset(run.fold), run.weights_path
                 )
-                found.setdefault(run.id, (task, run.name))
-        return list(found.values()), len(without)
+                wanted.setdefault(run.id, (task, run.name))
+        return list(wanted.values()), len(without)
 
     def _drop_weights(self, row: PlanRow, winner: str | None) -> None:
         """Delete the weights that only the test part needed: all but the winner's."""
@@ -399,3 +377,9 @@ class StudyActs:
     def _give_up(self, why: str) -> None:
         self.unfinished.append(why)
         self.stage.note(why)
+
+
+def once(function: Callable[[], None]) -> Callable[[], None]:
+    """Return what calls a function the first time, and does nothing from then on."""
+    calls = [function]
+    return lambda: calls.pop()() if calls else None

@@ -1,4 +1,4 @@
-"""What happens to a study's trials, written down: ledger, weights, MLflow, and whoever watches.
+"""What happens to a study's trainings, written down: ledger, weights, MLflow, and whoever watches.
 
 Only the driver writes. Everything here is called from its main thread, but for the heartbeat,
 which tells other drivers that this one lives.
@@ -7,88 +7,41 @@ which tells other drivers that this one lives.
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from attnsearch.blocks.build import describe
 from attnsearch.runs.ledger import (
     HEARTBEAT_SECONDS,
-    PLAN_ROLES,
+    SEARCH_ROLES,
     Claim,
     Ending,
     LeaseLost,
-    Ledger,
     LedgerError,
     Place,
     Request,
     Role,
     RunRow,
     State,
-    StudyRow,
     panel_file,
     weights_folder,
 )
-from attnsearch.search.propose import Objectives
-from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
-from attnsearch.search.workers import Outcome, Report
-
-if TYPE_CHECKING:
-    from attnsearch.runs.mirror import Mirror, MirrorReport
+from attnsearch.search.propose import Told
+from attnsearch.search.study.events import TrialEnd, TrialInfo
+from attnsearch.search.study.queue import Entry, Fate
+from attnsearch.search.study.stage import Stage
+from attnsearch.search.workers import Job, Outcome, Report
+from attnsearch.spaces.file import excess
 
 WEIGHTS_KEPT = 3  # of a study with one objective; with several, those of the Pareto front
-MIRROR_SECONDS = 10.0  # from the first trial's start to MLflow's, if its first epoch takes longer
-
-
-class LateMirror:
-    """A mirror that begins when the first trial has trained an epoch, or some seconds.
-
-    Loading MLflow and opening its store takes seconds of a core, which until then are better
-    spent on the workers' start.
-
-    Args:
-        mirror: The mirror.
-        study_id: The study to show.
-    """
-
-    def __init__(self, mirror: "Mirror", study_id: int) -> None:
-        self._mirror = mirror
-        self._study_id = study_id
-        self._lock = threading.Lock()
-        self._soon: threading.Timer | None = None
-        self._begun = False
-
-    def prepare(self) -> None:
-        """Something trains: begins to show the study soon."""
-        if self._soon is None:
-            self._soon = threading.Timer(MIRROR_SECONDS, self.begin)
-            self._soon.daemon = True
-            self._soon.start()
-
-    def begin(self) -> None:
-        """Begin to show the study, unless that has begun."""
-        with self._lock:
-            if not self._begun:
-                self._begun = True
-                self._mirror.follow(self._study_id)
-
-    def wake(self) -> None:
-        """The ledger has changed."""
-        if self._begun:
-            self._mirror.wake()
-
-    def close(self, timeout: float) -> "MirrorReport":
-        """Write what is left: for so many seconds at most, if anything was trained."""
-        if self._soon is None:
-            return self._mirror.sync(self._study_id)
-        self._soon.cancel()
-        self.begin()
-        return self._mirror.close(timeout)
 
 
 @dataclass
-class Entry:
+class Training(Entry):
     """A run in its place in a study, from its proposal to its end.
 
     Attributes:
@@ -97,17 +50,24 @@ class Entry:
         values: The active decisions.
         config: The resolved config.
         key: The run key.
-        seed: Of the run.
+        records: Where all is written down.
+        settled: Called once its result is known, with `told` set.
+        begun: Called when it needs a worker, or waits for another driver's.
         proposal: What the proposer wants to remember.
-        run_id: The run's number in the ledger, once it is claimed.
         asked: Optuna's number of the proposal; None for the baseline.
-        started: Whether a worker has begun with it in this session.
-        curve: The metrics of its epochs in this session, with the epoch's number as `epoch`.
-        lost: How often its worker was lost.
+        limits: Cost name to its upper limit.
+        weak: Says after each epoch whether it is to be stopped early.
+        usable: Whether a finished run of its key can be taken over.
+        dataset: The name of its data set.
+        predictions: The splits whose predictions are kept.
         arm: The arm that it belongs to; None for a trial.
         label: What it is called; what is inserted where if not given.
         act: The act, as `ActInfo` names it; empty for exploring.
         shown: Its number in the act, where that is not `number`.
+        run_id: The run's number in the ledger, once it is claimed.
+        trained: Whether a worker has begun with it in this session.
+        curve: What early stopping follows, by epoch.
+        told: What became of it, as Optuna is told; None until its run is over.
     """
 
     number: int
@@ -115,91 +75,121 @@ class Entry:
     values: dict[str, Any]
     config: dict[str, Any]
     key: str
-    seed: int
+    records: "Records"
+    settled: Callable[["Training"], None]
+    begun: Callable[[], None] = lambda: None
     proposal: dict[str, Any] = field(default_factory=dict)
-    run_id: int | None = None
     asked: int | None = None
-    started: bool = False
-    curve: list[dict[str, float]] = field(default_factory=list)
-    lost: int = 0
+    limits: Mapping[str, float] = field(default_factory=dict)
+    weak: Callable[["Training"], bool] = lambda entry: False
+    usable: Callable[[RunRow], bool] = lambda run: True
+    dataset: str = "data"
+    predictions: tuple[str, ...] = ()
     arm: str | None = None
     label: str | None = None
     act: str = ""
     shown: int | None = None
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of its full schedule."""
-        return int(self.config["train"]["epochs"])
+    run_id: int = -1
+    trained: bool = False
+    curve: dict[int, float] = field(default_factory=dict)
+    told: Told | None = None
 
     @property
     def info(self) -> TrialInfo:
         """What watchers are told of it."""
         number = self.number if self.shown is None else self.shown
         label = self.label or describe(self.config)
-        return TrialInfo(number, label, self.values, self.epochs, self.role, self.act)
+        epochs = int(self.config["train"]["epochs"])
+        return TrialInfo(number, label, self.values, epochs, self.role, self.act)
+
+    def begin(self) -> Job | Fate:
+        """Claim the run; return its job, unless it has finished before or trains elsewhere."""
+        claim = self.records.claim(self)
+        if claim.outcome == "finished" and not self.usable(claim.run):
+            # Its weights are gone, and the test part needs them.
+            claim = self.records.claim(self, {claim.run_id})
+        if claim.outcome == "finished":
+            self.records.took_over(self, claim.run)
+            self.settled(self)
+            return Fate.OVER
+        self.begun()
+        if claim.outcome == "busy":
+            return Fate.ELSEWHERE
+        self.curve.clear()
+        return Job(
+            id=claim.run_id,
+            config=self.config,
+            seed=self.config["train"]["seed"],
+            epochs=int(self.config["train"]["epochs"]),
+            dataset=self.dataset,
+            limits=self.limits,
+            predictions=self.predictions,
+            act=self.act,
+        )
+
+    def started(self) -> None:
+        """Hear that a worker begins with it."""
+        self.records.started(self)
+
+    def reported(self, report: Report) -> bool:
+        """Record an epoch; return whether the training is to be stopped early."""
+        self.records.epoch(self, report)
+        return report.epoch in self.curve and self.weak(self)
+
+    def ended(self, outcome: Outcome) -> Fate:
+        """Record how it ended, unless another driver holds the run by now."""
+        if not self.records.ended(self, outcome):
+            return Fate.ELSEWHERE
+        if outcome.state == State.INTERRUPTED:
+            return Fate.AGAIN
+        self.settled(self)
+        return Fate.OVER
 
 
 class Records:
-    """Writes down what becomes of the trials of one study.
+    """Writes down what becomes of the trainings of one act.
 
     Args:
-        ledger: The ledger.
-        study: The study, open and leased.
-        mirror: Learns of every change.
-        progress: Told of every event.
-        objectives: Of the study.
+        stage: The study's surroundings.
         keep: Whose weights are kept: the "best" trials', those of "all" runs, or of "none".
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        study: StudyRow,
-        mirror: LateMirror,
-        progress: Progress,
-        objectives: Objectives,
-        *,
-        keep: str = "best",
-    ) -> None:
+    def __init__(self, stage: Stage, keep: str) -> None:
+        self._stage = stage
         self._keep = keep
-        self._ledger = ledger
-        self._study = study
-        self._mirror = mirror
-        self._progress = progress
-        self._objectives = objectives
-        self._weights = weights_folder(ledger)
+        self._weights = weights_folder(stage.ledger)
         self._finished: dict[int, tuple[float, ...]] = {}
         self._ours: dict[int, tuple[int, Path]] = {}
 
-    def claim(self, entry: Entry, unusable: Collection[int] = ()) -> Claim:
-        """Ask the ledger for an entry's run, and gives the run its place where it got one.
+    def claim(self, entry: Training, unusable: Collection[int] = ()) -> Claim:
+        """Ask the ledger for an entry's run, and give the run its place where there is one.
 
         Args:
             entry: The entry.
             unusable: Finished runs that cannot be taken over.
         """
-        claim = self._ledger.claim(
+        study = self._stage.study
+        claim = self._stage.ledger.claim(
             Request(
                 entry.key,
                 config=entry.config,
-                seed=entry.seed,
-                epochs=entry.epochs,
+                seed=entry.config["train"]["seed"],
+                epochs=int(entry.config["train"]["epochs"]),
                 fold=entry.config["data"].get("fold"),
-                study_id=self._study.id,
+                study_id=study.id,
             ),
-            fresh=self._study.fresh,
+            fresh=study.fresh,
             unusable=unusable,
         )
         if claim.outcome != "busy":
             self.attach(entry, claim.run_id)
         return claim
 
-    def attach(self, entry: Entry, run_id: int) -> None:
+    def attach(self, entry: Training, run_id: int) -> None:
         """Give a run the place of an entry."""
         entry.run_id = run_id
-        self._ledger.attach(
-            self._study.id,
+        self._stage.ledger.attach(
+            self._stage.study.id,
             run_id,
             Place(
                 number=entry.number,
@@ -210,68 +200,56 @@ class Records:
                 proposal=entry.proposal,
             ),
         )
-        self._mirror.wake()
+        self._stage.mirror.wake()
 
-    def known(self, number: int, run: RunRow) -> None:
-        """Take in a trial of an earlier session; nothing is written."""
-        scores = None
-        if run.state == State.FINISHED:
-            scores = self._objectives.scores(run.metrics, run.costs)
-        if scores is not None:
-            self._finished[number] = scores
+    def known(self, entry: Training, run: RunRow) -> None:
+        """Take in that the run of an entry is over; nothing is written."""
+        entry.curve = self._stage.objectives.curve(run.epochs)
+        entry.told = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
 
-    def took_over(self, entry: Entry, run: RunRow) -> None:
-        """A trial needs no training: its run was finished before."""
-        self._tell_end(
-            entry,
-            TrialEnd(
-                State.FINISHED,
-                run.metrics,
-                run.costs,
-                self._objectives.scores(run.metrics, run.costs),
-                reused=True,
-                seconds=0.0,
-            ),
-        )
+    def took_over(self, entry: Training, run: RunRow) -> None:
+        """Take in that an entry needs no training: its run was finished before."""
+        self.known(entry, run)
+        scores = entry.told.scores if entry.told else None
+        self._say_end(entry, TrialEnd(State.FINISHED, run.metrics, run.costs, scores, reused=True))
 
-    def started(self, entry: Entry) -> None:
-        """Tell that a worker begins with a trial; once, though it may have to begin anew."""
-        self._mirror.prepare()
-        if not entry.started and entry.role != Role.BASELINE:
-            self._progress.trial_started(entry.info)
-        entry.started = True
+    def started(self, entry: Training) -> None:
+        """Hear that a worker begins with an entry; watchers are told once."""
+        self._stage.mirror.prepare()
+        if not entry.trained and entry.role != Role.BASELINE:
+            self._stage.progress.trial_started(entry.info)
+        entry.trained = True
 
-    def epoch(self, entry: Entry, report: Report) -> None:
-        """An epoch was trained."""
-        assert entry.run_id is not None
-        entry.curve.append({**report.metrics, "epoch": report.epoch})
-        self._ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
-        self._mirror.begin()
-        self._mirror.wake()
+    def epoch(self, entry: Training, report: Report) -> None:
+        """Record an epoch."""
+        entry.curve |= self._stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
+        self._stage.ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
+        self._stage.mirror.begin()
+        self._stage.mirror.wake()
         if entry.role != Role.BASELINE:
-            self._progress.epoch(entry.info, report.epoch, report.metrics)
+            self._stage.progress.epoch(entry.info, report.epoch, report.metrics)
 
-    def ended(self, entry: Entry, outcome: Outcome) -> bool:
-        """Return a run ended.
+    def ended(self, entry: Training, outcome: Outcome) -> bool:
+        """Record how the training of an entry ended.
 
         Returns:
             Whether it was recorded; not if another driver holds the run by now.
         """
-        assert entry.run_id is not None
-        report, state = outcome.report, State(outcome.state)
-        scores = None
-        if state == State.FINISHED:
-            scores = self._objectives.scores(outcome.metrics, report.costs)
-        path, new = self._write_weights(entry, scores, report)
-        self._write_panel(entry, report)
+        report, stage, state = outcome.report, self._stage, State(outcome.state)
+        violations = report.violations if state == State.INFEASIBLE else {}
+        told = self._judge(entry, state, outcome.metrics, report.costs, violations)
+        path, new = self._write_weights(entry, report)
+        if report.panel is not None:
+            what = "a picture of validation images is not kept"
+            self._write(panel_file(self._weights, entry.key), report.panel, what)
         try:
-            self._ledger.finish(
+            stage.ledger.finish(
                 entry.run_id,
                 Ending(
                     state,
                     metrics=outcome.metrics,
                     costs=report.costs,
-                    violations=report.violations if state == State.INFEASIBLE else {},
+                    violations=violations,
                     error=outcome.error,
                     traceback=outcome.traceback,
                     weights_path=None if path is None else str(path),
@@ -279,44 +257,37 @@ class Records:
                 predictions=report.predictions or None,
             )
         except LeaseLost as error:
-            self._progress.note(str(error))
+            self._finished.pop(entry.number, None)
+            stage.progress.note(str(error))
             return False
+        if state != State.INTERRUPTED:
+            entry.told = told
         if path is not None and new and entry.role != Role.BASELINE and self._keep == "best":
             self._ours[entry.number] = (entry.run_id, path)
-        self._mirror.wake()
-        self._tell_end(
-            entry,
-            TrialEnd(
-                state,
-                outcome.metrics,
-                report.costs,
-                scores,
-                reason=outcome.error,
-                seconds=report.seconds,
-            ),
-        )
+        stage.mirror.wake()
+        end = TrialEnd(state, outcome.metrics, report.costs, told.scores)
+        self._say_end(entry, replace(end, reason=outcome.error, seconds=report.seconds))
         self._drop_weights()
         return True
 
     def best(self) -> list[int]:
         """Number the best finished trials: all of the Pareto front, or one, the best."""
-        return self._objectives.best(self._finished)
+        return self._stage.objectives.best(self._finished)
 
     def first(self) -> int | None:
-        """Return number of the best finished trial by the first objective."""
-        ranked = self._objectives.ranked(self._finished)
-        return ranked[0] if ranked else None
+        """Return the number of the best finished trial by the first objective."""
+        return next(iter(self._stage.objectives.ranked(self._finished)), None)
 
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """Renews the leases of this driver for as long as the context is open."""
+        """Renew the leases of this driver for as long as the context is open."""
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(HEARTBEAT_SECONDS):
                 # Where it fails, the next write of the main thread fails too, and says so.
                 with contextlib.suppress(LedgerError):
-                    self._ledger.heartbeat()
+                    self._stage.ledger.heartbeat()
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()
@@ -326,82 +297,79 @@ class Records:
             over.set()
             thread.join(timeout=5)
 
-    def _tell_end(self, entry: Entry, end: TrialEnd) -> None:
-        if entry.role == Role.BASELINE:
-            said = [f"the plain network, trained beside the search: {end.state}"]
-            said += [f"{k} {v:.4g}" for k, v in end.metrics.items() if k in self._objectives.names]
-            said += [end.reason] if end.reason else []
-            self._progress.note(", ".join(said))
-            return
-        best = False
-        if end.scores is not None and entry.role not in PLAN_ROLES:
-            self._finished[entry.number] = end.scores
-            best = entry.number in self.best()
-        self._progress.trial_ended(
-            entry.info,
-            TrialEnd(
-                end.state,
-                end.metrics,
-                end.costs,
-                end.scores,
-                best,
-                end.reason,
-                end.reused,
-                end.seconds,
-            ),
-        )
+    def _judge(
+        self,
+        entry: Training,
+        state: State,
+        metrics: Mapping[str, float],
+        costs: Mapping[str, float],
+        violations: Mapping[str, float],
+    ) -> Told:
+        """Say what became of an entry: its scores, and how it stands to the limits.
 
-    def _write_weights(
-        self, entry: Entry, scores: tuple[float, ...] | None, report: Report
-    ) -> tuple[Path | None, bool]:
+        An infeasible one has what it violates. Every other carries every limit, as the slack that
+        was left, or 0: the GP sampler wants them all from each.
+        """
+        objectives = self._stage.objectives
+        if state != State.INFEASIBLE:
+            violations = {f"limits.{name}": 0.0 for name in entry.limits}
+            violations |= excess(costs, entry.limits)
+        told = objectives.told(state, entry.curve, metrics, costs, violations)
+        if told.scores is not None and entry.role in (*SEARCH_ROLES, Role.TUNING):
+            self._finished[entry.number] = told.scores
+        return told
+
+    def _say_end(self, entry: Training, end: TrialEnd) -> None:
+        names, progress = self._stage.objectives.names, self._stage.progress
+        if entry.role == Role.BASELINE:
+            parts = [f"the baseline, trained beside the search: {end.state}"]
+            parts += [f"{name} {end.metrics[name]:.4g}" for name in end.metrics if name in names]
+            parts += [end.reason] if end.reason else []
+            progress.note(", ".join(parts))
+            return
+        best = entry.number in self._finished and entry.number in self.best()
+        progress.trial_ended(entry.info, replace(end, best=best))
+
+    def _write_weights(self, entry: Training, report: Report) -> tuple[Path | None, bool]:
         """Keep the weights of the baseline, of a trial that is among the best so far, or of all.
 
         Returns:
             Where they lie, if they are kept, and whether no earlier run had left them there.
         """
         good = entry.role == Role.BASELINE or self._keep == "all"
-        if self._keep == "best" and scores is not None:
-            kept = self._kept({**self._finished, entry.number: scores})
-            good = good or entry.number in kept
+        if self._keep == "best" and entry.number in self._finished:
+            good = good or entry.number in self._kept()
         if report.weights is None or not good:
             return None, False
         path = self._weights / f"{entry.key}.safetensors"
         new = not path.exists()
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            self._weights.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(report.weights.data)
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            name = entry.label or f"trial {entry.number:03d}"
-            self._progress.note(f"the weights of {name} are not kept: {error}")
-            return None, False
-        return path, new
+        name = entry.label or f"trial {entry.number:03d}"
+        written = self._write(path, report.weights, f"the weights of {name} are not kept")
+        return (path, new) if written else (None, False)
 
-    def _write_panel(self, entry: Entry, report: Report) -> None:
-        """Keep the picture of a finished run, for MLflow and whoever looks into the folder."""
-        if report.panel is None:
-            return
-        path = panel_file(self._weights, entry.key)
+    def _write(self, path: Path, content: np.ndarray, otherwise: str) -> bool:
+        """Write a file whole or not at all; where it cannot be, that is told."""
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self._weights.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(report.panel.data)
+            partial.write_bytes(content.data)
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            self._progress.note(f"a picture of validation images is not kept: {error}")
+            self._stage.progress.note(f"{otherwise}: {error}")
+            return False
+        return True
 
     def _drop_weights(self) -> None:
         """Delete the weights of what this session trained and then surpassed."""
-        kept = self._kept(self._finished)
+        kept = self._kept()
         for number in [number for number in self._ours if number not in kept]:
             run_id, path = self._ours.pop(number)
-            self._ledger.set_weights_path(run_id, None)
+            self._stage.ledger.set_weights_path(run_id, None)
             path.unlink(missing_ok=True)
 
-    def _kept(self, finished: Mapping[int, tuple[float, ...]]) -> Sequence[int]:
-        if len(self._objectives.names) > 1:
-            return self._objectives.best(finished)
-        return self._objectives.ranked(finished)[:WEIGHTS_KEPT]
+    def _kept(self) -> Sequence[int]:
+        objectives = self._stage.objectives
+        if len(objectives.names) > 1:
+            return objectives.best(self._finished)
+        return objectives.ranked(self._finished)[:WEIGHTS_KEPT]

@@ -12,20 +12,19 @@ from typing import Any
 from attnsearch.blocks.build import Images, build_network
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.ledger import Ledger, State, StudyRow, run_key
+from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, run_key
 from attnsearch.runs.machine import gpu_names, provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
-from attnsearch.search.study.act_sources import Acts
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.events import Progress, Silent, StudyEnd, StudyInfo
-from attnsearch.search.study.explorers import Explorers
-from attnsearch.search.study.exploring import Explorer
+from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import StudyResult, outcome_text
-from attnsearch.search.study.records import LateMirror
-from attnsearch.search.study.stage import Stage, dataset_name
+from attnsearch.search.study.queue import Queue
+from attnsearch.search.study.records import Records
+from attnsearch.search.study.stage import LateMirror, Stage, dataset_name
 from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import BUILT_IN
@@ -48,7 +47,7 @@ def run_study(
     progress: Progress | None = None,
     until: str | None = None,
 ) -> StudyResult:
-    """Do a study's acts, or goes on with them: what `attnsearch run` does.
+    """Do a study's acts, or go on with them: what `attnsearch run` does.
 
     It explores; then it confirms and ablates, where the space says so. A finished study whose
     file has got a `confirm:` or `ablation:` since goes on with these.
@@ -128,15 +127,15 @@ class Session:
         given = (space.document.get("confirm") or {}).get("configs")
         self.explore = confirm and not (given and until != UNTIL[0])
         self.study = study
-        self.trials = int(self.search["trials"]) if space.decisions else 1
+        self.trials = trial_budget(space)
         self.objectives = Objectives(self.search["objectives"])
         resources = space.document["resources"]
         self.need = Need(float(resources["cpus"]), float(resources["gpus"]))
         self.device = device_kind(self.need.gpus)
         self.datasets: dict[str, DataSet] = {}
-        self.explorers = Explorers(space, self.objectives, progress, self._key, self.trials)
+        self.proposals = make_proposals(space, [space.plain()])
         self.notes: list[str] = []
-        for note in self.explorers.proposals.notes() if self.explore else ():
+        for note in self.proposals.notes() if self.explore else ():
             self._note(note)
         self._said = False
 
@@ -180,7 +179,7 @@ class Session:
         running: Cluster | None,
         stack: contextlib.ExitStack,
     ) -> tuple[Explorer | None, StudyActs]:
-        """Train and evaluates what is to be."""
+        """Train and evaluate what is to be."""
         data = self.datasets["data"]
         for note in data.notes:
             self.progress.note(note)
@@ -193,31 +192,32 @@ class Session:
             objectives=self.objectives,
             datasets=self.datasets,
             key=self._key,
-            explorers=self.explorers,
             note=self._note,
         )
         if self.space.document["network"]["weights"] is not None:
             self.progress.note(loaded_weights(self.space, stage.images()))
-        self.records = stage.records("best")
+        self.records = Records(stage, "best")
         explorer = None
         if self.explore:
-            explorer = self.explorers.exploring(self.records, stage.past())
+            past = [row for row in stage.past() if row.arm is None or row.role == Role.BASELINE]
+            explorer = Explorer(stage, self.space, self.proposals, self.records, past)
+            explorer.explore_baseline(past)
         left = max(1, self.trials - explorer.ended_before) if explorer else 1
         if running is not None:
             self._set_workers(stage, explorer, running, left)
         self.progress.study_started(self._info(study, explorer))
         acts = StudyActs(stage)
-        sources = acts.sources(explorer, self.until, confirm=self.confirm)
-        source = Acts(sources)
-        with self.records.heartbeat(), contextlib.closing(source), contextlib.closing(sources):
-            if not self._stop() and source.anything_to_train() and not self._stop():
+        entries = acts.entries(explorer, self.until, confirm=self.confirm)
+        queue = Queue(entries)
+        with self.records.heartbeat(), contextlib.closing(queue), contextlib.closing(entries):
+            if not self._stop() and queue.anything_to_train() and not self._stop():
                 if running is None:
                     running = self._start_ray(stack)
                     self._set_workers(stage, explorer, running, left)
                 from attnsearch.search.workers import execute
 
                 execute(
-                    source,
+                    queue,
                     running,
                     self.datasets,
                     need=self.need,
@@ -237,7 +237,7 @@ class Session:
     def _close(
         self, study: StudyRow, explorer: Explorer | None, acts: StudyActs, mirror: LateMirror
     ) -> StudyResult:
-        """Bring everything to its end and says how it stands."""
+        """Bring everything to its end and say how it stands."""
         rows = self.ledger.trials(study.id)
         trials = [row for row in rows if row.arm is None]
         ended = sum(row.state.ended for row in trials)
@@ -245,7 +245,7 @@ class Session:
         news = explorer is not None and (not importances or ended > explorer.ended_before)
         if explorer is not None and self.space.decisions and news:
             for index, name in enumerate(self.objectives.names):
-                importances[name] = self.explorers.proposals.importances(index, explorer.numbers())
+                importances[name] = self.proposals.importances(index, explorer.numbers())
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
         whole = best is not None if explorer is not None else True

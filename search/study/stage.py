@@ -2,10 +2,11 @@
 
 import math
 import statistics
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.build import Images
 from attnsearch.runs.data import DataSet
@@ -13,9 +14,59 @@ from attnsearch.runs.ledger import Ledger, RunRow, State, StudyRow, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
-from attnsearch.search.study.explorers import Explorers
-from attnsearch.search.study.records import LateMirror, Records
 from attnsearch.spaces import Space
+
+if TYPE_CHECKING:
+    from attnsearch.runs.mirror import Mirror, MirrorReport
+
+
+MIRROR_SECONDS = 10.0  # from the first trial's start to MLflow's, if its first epoch takes longer
+
+
+class LateMirror:
+    """A mirror that begins when the first trial has trained an epoch, or some seconds.
+
+    Loading MLflow and opening its store takes seconds of a core, which until then are better
+    spent on the workers' start.
+
+    Args:
+        mirror: The mirror.
+        study_id: The study to show.
+    """
+
+    def __init__(self, mirror: "Mirror", study_id: int) -> None:
+        self._mirror = mirror
+        self._study_id = study_id
+        self._lock = threading.Lock()
+        self._soon: threading.Timer | None = None
+        self._begun = False
+
+    def prepare(self) -> None:
+        """Begin to show the study soon, as something trains."""
+        if self._soon is None:
+            self._soon = threading.Timer(MIRROR_SECONDS, self.begin)
+            self._soon.daemon = True
+            self._soon.start()
+
+    def begin(self) -> None:
+        """Begin to show the study, unless that has begun."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self._mirror.follow(self._study_id)
+
+    def wake(self) -> None:
+        """Hear that the ledger has changed."""
+        if self._begun:
+            self._mirror.wake()
+
+    def close(self, timeout: float) -> "MirrorReport":
+        """Write what is left: for so many seconds at most, if anything was trained."""
+        if self._soon is None:
+            return self._mirror.sync(self._study_id)
+        self._soon.cancel()
+        self.begin()
+        return self._mirror.close(timeout)
 
 
 @dataclass
@@ -32,7 +83,6 @@ class Stage:
         datasets: By name: `data`, which exploring trains on, and `fold 0`, ... where there are
             folds.
         key: Gives the run key of a config with its fold and seed.
-        explorers: Makes what explores.
         note: Tells the user something, now and at the end.
         workers: How many jobs run side by side, as far as is known.
     """
@@ -45,19 +95,23 @@ class Stage:
     objectives: Objectives
     datasets: Mapping[str, DataSet]
     key: Callable[[Mapping[str, Any]], str]
-    explorers: Explorers
     note: Callable[[str], None]
     workers: int = 1
-
-    def records(self, keep: str) -> Records:
-        """Return what writes down the runs of an act; see `Records` for `keep`."""
-        return Records(
-            self.ledger, self.study, self.mirror, self.progress, self.objectives, keep=keep
-        )
 
     def past(self) -> list[TrialRow]:
         """Return the study's runs so far."""
         return self.ledger.trials(self.study.id)
+
+    def ranked(self, rows: Sequence[TrialRow]) -> list[TrialRow]:
+        """Return the finished trials among some rows that keep the limits, the best first."""
+        trials = {row.number: row for row in rows if row.state == State.FINISHED}
+        scores = {
+            number: score
+            for number, row in trials.items()
+            if not row.over
+            and (score := self.objectives.scores(row.metrics, row.costs)) is not None
+        }
+        return [trials[number] for number in self.objectives.ranked(scores)]
 
     def dataset(self, fold: int | None) -> str:
         """Return the name of the data set of a fold."""

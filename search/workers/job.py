@@ -42,7 +42,6 @@ class Job:
         config: The resolved config.
         seed: Of initialisation, order, augmentation and dropout.
         epochs: Epochs of the full schedule.
-        protected: Never stopped early.
         dataset: Which of the data sets given to `execute` it trains on.
         limits: Cost name to its upper limit, checked on the built network before it trains.
         predictions: The splits whose predictions come back when it has finished.
@@ -56,7 +55,6 @@ class Job:
     config: dict[str, Any]
     seed: int
     epochs: int
-    protected: bool = False
     dataset: str = "data"
     limits: Mapping[str, float] = field(default_factory=dict)
     predictions: tuple[str, ...] = ()

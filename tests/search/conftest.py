@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,16 @@ class JobList:
 
     Args:
         jobs: The jobs.
-        scheduler: Stops them early, but for protected ones.
+        scheduler: Stops them early.
+        protected: Numbers of those that it does not stop.
     """
 
-    def __init__(self, jobs: list[Job], scheduler: str = "none") -> None:
+    def __init__(
+        self, jobs: list[Job], scheduler: str = "none", protected: Collection[int] = ()
+    ) -> None:
         self.jobs = list(jobs)
         self.scheduler = scheduler
+        self.protected = protected
         self.events: list[tuple[Any, ...]] = []
         self.epochs: dict[int, list[Report]] = {job.id: [] for job in jobs}
         self.outcomes: dict[int, Outcome] = {}
@@ -122,7 +126,7 @@ class JobList:
             number: {said.epoch: said.metrics.get("val_accuracy", np.nan) for said in reports}
             for number, reports in self.epochs.items()
         }
-        return not job.protected and should_stop(
+        return job.id not in self.protected and should_stop(
             self.scheduler, job.id, curves, goal="max", epochs=job.epochs
         )
 

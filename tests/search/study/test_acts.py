@@ -22,7 +22,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.study.outcome import StudyResult
-from attnsearch.search.study.records import Entry, Records
+from attnsearch.search.study.records import Records, Training
 from attnsearch.search.study.session import StudyError, run_study
 from attnsearch.search.terminal.arms import act_of, arms_text
 from attnsearch.search.workers.cluster import Need
@@ -443,9 +443,9 @@ def test_weights_that_could_not_be_kept_cost_a_run_not_the_study(
 ) -> None:
     keep, lost = Records._write_weights, []
 
-    def full_disk(self: Records, entry: Entry, *others: Any) -> Any:
+    def full_disk(self: Records, entry: Training, *others: Any) -> Any:
         if entry.role == "confirm" and not lost:
-            lost.append(entry)
+            lost.append(entry.config["train"]["seed"])
             return None, False
         return keep(self, entry, *others)
 
@@ -456,7 +456,7 @@ def test_weights_that_could_not_be_kept_cost_a_run_not_the_study(
     trainer.jobs.clear()
     again = run_study(space("ablation=null"), ledger=ledger)
     assert (again.state, again.winner) == ("finished", first.winner)
-    assert [(job.seed, job.act) for job in trained(trainer)] == [(lost[0].seed, "confirm")]
+    assert [(job.seed, job.act) for job in trained(trainer)] == [(lost[0], "confirm")]
     assert len(ledger.looks()) == 1
 
 

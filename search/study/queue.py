@@ -1,0 +1,152 @@
+"""The queue of a study's jobs: its acts fill it, and it alone speaks with what executes them.
+
+Starting workers takes longer than many a training, so one execution goes through all acts. They
+are one generator of entries. Where it yields `ALL_ENDED`, it goes on once all entries before have
+ended, so that what is planned next may depend on them.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TypeVar
+
+from attnsearch.runs.ledger import State
+from attnsearch.search.workers import LOST, Job, Outcome, Report
+
+LOST_MAX = 2  # times that an entry is begun anew because its worker was lost
+POLL_SECONDS = 1.0  # between looks at a run that another driver trains
+
+
+class Fate(Enum):
+    """What becomes of an entry that has no job, or none any more."""
+
+    OVER = "nothing is left to do"
+    AGAIN = "it is to be begun anew"
+    ELSEWHERE = "another driver has its run, whose end is waited for"
+
+
+@dataclass
+class Entry(ABC):
+    """Something that an act wants a worker to do.
+
+    Attributes:
+        lost: How often its worker was lost.
+    """
+
+    lost: int = field(default=0, kw_only=True)
+
+    @abstractmethod
+    def begin(self) -> Job | Fate:
+        """Return the job to be done; or its fate, where there is none to do here and now."""
+
+    @abstractmethod
+    def started(self) -> None:
+        """Hear that a worker begins."""
+
+    @abstractmethod
+    def reported(self, report: Report) -> bool:
+        """Take in one step of the job; return whether the job is to be stopped early."""
+
+    @abstractmethod
+    def ended(self, outcome: Outcome) -> Fate:
+        """Take in how the job ended; a lost one as interrupted, or at last as failed."""
+
+
+ALL_ENDED = None
+"""What an act yields to go on only when all entries before have ended."""
+
+_Result = TypeVar("_Result")
+Entries = Generator[Entry | None, None, _Result]
+"""What an act yields, and what comes of it."""
+
+
+class Queue:
+    """Gives the entries of all acts to the workers, and the workers' reports to the entries.
+
+    Args:
+        entries: Of all acts, in order; an entry is asked for when a worker has room for it.
+    """
+
+    def __init__(self, entries: Iterator[Entry | None]) -> None:
+        self._entries = entries
+        self._again: deque[Entry] = deque()
+        self._elsewhere: deque[Entry] = deque()
+        self._running: dict[int, Entry] = {}
+        self._ready: Job | None = None
+        self._held = False  # until all have ended
+        self._over = False
+        self._polled = 0.0
+
+    def anything_to_train(self) -> bool:
+        """Tell whether there is a job, then kept for `next_job`, or may be one later."""
+        self._ready = self.next_job()
+        return self._ready is not None or not self.exhausted()
+
+    def close(self) -> None:
+        """Let go of a job that was kept and never asked for."""
+        if self._ready is not None:
+            self.ended(self._ready, Outcome(State.INTERRUPTED, {}, Report()))
+            self._ready = None
+
+    def next_job(self) -> Job | None:
+        """Return the next job; entries whose result is known are passed over on the way."""
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            return ready
+        while (entry := self._next_entry()) is not None:
+            job = entry.begin()
+            if isinstance(job, Job):
+                self._running[job.id] = entry
+                return job
+            self._keep(entry, job)
+        return None
+
+    def exhausted(self) -> bool:
+        """Return whether all acts are over."""
+        left = self._ready or self._running or self._again or self._elsewhere
+        return self._over and not left
+
+    def started(self, job: Job) -> None:
+        """Hear that a worker begins with a job."""
+        self._running[job.id].started()
+
+    def reported(self, job: Job, report: Report) -> bool:
+        """Take in one step of a job; return whether the job is to be stopped early."""
+        return self._running[job.id].reported(report)
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """Take in how a job ended; one whose worker was lost is begun anew a few times."""
+        entry = self._running.pop(job.id)
+        if outcome.state == LOST:
+            entry.lost += 1
+            again = entry.lost <= LOST_MAX
+            outcome = replace(outcome, state=State.INTERRUPTED if again else State.FAILED)
+        self._keep(entry, entry.ended(outcome))
+
+    def _keep(self, entry: Entry, fate: Fate) -> None:
+        if fate is Fate.AGAIN:
+            self._again.append(entry)
+        elif fate is Fate.ELSEWHERE:
+            self._elsewhere.append(entry)
+
+    def _next_entry(self) -> Entry | None:
+        """Return the next entry to begin: one to be begun anew, one waited for, or a new one."""
+        if self._again:
+            return self._again.popleft()
+        if self._elsewhere and time.monotonic() - self._polled > POLL_SECONDS:
+            self._polled = time.monotonic()
+            return self._elsewhere.popleft()
+        while not self._over and not (self._held and (self._running or self._elsewhere)):
+            self._held = False
+            try:
+                entry = next(self._entries)
+            except StopIteration:
+                self._over = True
+                break
+            if entry is not ALL_ENDED:
+                return entry
+            self._held = True
+        return None

@@ -1,0 +1,71 @@
+"""Trained networks applied to the test part, several in one job."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnsearch.runs.ledger import State
+from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
+from attnsearch.search.study.queue import Entry, Fate
+from attnsearch.search.workers import Evaluation, Job, Outcome, Report
+
+
+@dataclass
+class TestRuns(Entry):
+    """Networks that one job applies to the test part, one a step.
+
+    What a job leaves is tried again in another one, but for the network at which it failed.
+
+    Attributes:
+        act: What the act is called.
+        networks: What is to be evaluated, with what watchers are told of each.
+        store: Takes a run's number, its scores and its predictions.
+        progress: Told of every network.
+        failed: The runs that could not be scored.
+    """
+
+    __test__ = False  # its name begins as pytest's classes do
+
+    act: str
+    networks: list[tuple[Evaluation, TrialInfo]]
+    store: Callable[[int, Mapping[str, float], Mapping[str, Any]], None]
+    progress: Progress
+    failed: list[int] = field(default_factory=list)
+
+    def begin(self) -> Job:
+        """Return the job that evaluates what is left."""
+        tasks = tuple(task for task, _ in self.networks)
+        return Job(
+            id=-tasks[0].run_id,  # which no training has
+            config=tasks[0].config,
+            seed=tasks[0].seed,
+            epochs=len(tasks),
+            dataset=tasks[0].dataset,
+            act=self.act,
+            evaluations=tasks,
+        )
+
+    def started(self) -> None:
+        """Do nothing: each network is told of once it is evaluated."""
+
+    def reported(self, report: Report) -> bool:
+        """Store the scores of a network; the others of the job follow."""
+        assert report.evaluated is not None
+        ((_, predictions),) = report.predictions.items()
+        self.store(report.evaluated, report.metrics, predictions)
+        self._leave(report.evaluated, TrialEnd(State.FINISHED, report.metrics))
+        return False
+
+    def ended(self, outcome: Outcome) -> Fate:
+        """Return whether networks are left for another job."""
+        if self.networks and outcome.state != State.INTERRUPTED:
+            run_id = self.networks[0][0].run_id
+            self.failed.append(run_id)
+            reason = outcome.error or "it was not evaluated"
+            self._leave(run_id, TrialEnd(State.FAILED, reason=reason))
+        return Fate.AGAIN if self.networks else Fate.OVER
+
+    def _leave(self, run_id: int, end: TrialEnd) -> None:
+        (info,) = (info for task, info in self.networks if task.run_id == run_id)
+        self.networks = [pair for pair in self.networks if pair[0].run_id != run_id]
+        self.progress.trial_ended(info, end)

@@ -1,0 +1,102 @@
+"""The queue of a study's jobs: in what order they come, and what becomes of lost ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from attnsearch.search.study import queue as module
+from attnsearch.search.study.queue import ALL_ENDED, Entry, Fate, Queue
+from attnsearch.search.workers.job import Job, Outcome, Report
+
+
+@dataclass
+class Step(Entry):
+    """An entry that remembers what it heard."""
+
+    number: int
+    held: int = 0  # times that another driver has it
+    known: bool = False
+    states: list[str] = field(default_factory=list)
+
+    def begin(self) -> Job | Fate:
+        if self.held:
+            self.held -= 1
+            return Fate.ELSEWHERE
+        return Fate.OVER if self.known else Job(self.number, {}, 0, 1)
+
+    def started(self) -> None:
+        self.states.append("started")
+
+    def reported(self, report: Report) -> bool:
+        self.states.append("reported")
+        return report.epoch > 1
+
+    def ended(self, outcome: Outcome) -> Fate:
+        self.states.append(outcome.state)
+        return Fate.AGAIN if outcome.state == "interrupted" else Fate.OVER
+
+
+def end(queue: Queue, job: Job | None, state: str = "finished") -> None:
+    assert job is not None
+    queue.ended(job, Outcome(state, {}, Report()))
+
+
+def test_an_act_begins_when_all_of_the_one_before_has_ended() -> None:
+    planned = []
+
+    def acts() -> Iterator[Entry | None]:
+        yield Step(1)
+        yield Step(2, known=True)
+        yield Step(3)
+        yield ALL_ENDED
+        planned.append("second act")
+        yield Step(4)
+        yield ALL_ENDED
+
+    queue = Queue(acts())
+    first, second = queue.next_job(), queue.next_job()
+    assert first and second and (first.id, second.id) == (1, 3)
+    assert queue.next_job() is None and not queue.exhausted()
+    end(queue, first)
+    assert queue.next_job() is None and not planned
+    end(queue, second)
+    third = queue.next_job()
+    assert third and third.id == 4 and planned
+    assert queue.next_job() is None and not queue.exhausted()
+    end(queue, third)
+    assert queue.next_job() is None and queue.exhausted()
+
+
+def test_what_was_lost_is_begun_anew_until_it_counts_as_failed() -> None:
+    lost, other = Step(1), Step(2)
+    queue = Queue(iter([lost, other]))
+    for _ in range(module.LOST_MAX + 1):
+        job = queue.next_job()
+        assert job and job.id == 1
+        queue.started(job)
+        end(queue, job, "lost")
+    assert lost.states == ["started", "interrupted"] * module.LOST_MAX + ["started", "failed"]
+    job = queue.next_job()
+    assert job and job.id == 2
+
+
+def test_what_another_driver_has_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.0)
+    queue = Queue(iter([Step(1, held=3), Step(2), ALL_ENDED, Step(3)]))
+    numbers = set()
+    while len(numbers) < 2:
+        job = queue.next_job()
+        assert not queue.exhausted()
+        numbers |= {job.id} if job else set()
+    assert numbers == {1, 2}
+    assert queue.next_job() is None and not queue.exhausted()
+
+
+def test_a_job_that_nobody_asked_for_is_let_go() -> None:
+    entry = Step(1)
+    queue = Queue(iter([entry]))
+    assert queue.anything_to_train()
+    queue.close()
+    assert entry.states == ["interrupted"]
+    assert not Queue(iter([Step(1, known=True)])).anything_to_train()

@@ -79,6 +79,11 @@ class Told:
     scores: tuple[float, ...] | None = None
     constraints: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def feasible(self) -> bool:
+        """Whether nothing is violated."""
+        return not any(amount > 0 for amount in self.constraints.values())
+
 
 class Proposals:
     """Asks Optuna for decisions and tells it what came of them.

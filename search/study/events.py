@@ -99,7 +99,7 @@ class TrialEnd:
         scores: The objectives' values in the order of `StudyInfo.objectives`; None unless the
             trial finished. Runs of an act whose `ActInfo` names metrics are told of by those.
         best: Whether it is now the best finished trial, or on the Pareto front.
-        reason: Why it failed or is infeasible; None otherwise.
+        reason: Why it failed, is infeasible, or is not ranked although it finished; else None.
         reused: Whether the result was taken over from an earlier run instead of trained.
         seconds: Wall time of the training.
     """

@@ -77,6 +77,8 @@ def outcome_text(
     if state == State.FAILED and not unfinished:
         reasons = [row for row in searched if row.error]
         why = f"; trial {reasons[0].number:03d}: {reasons[0].error}" if reasons else ""
+        if any(row.over for row in searched if row.state == State.FINISHED):
+            return f"no trial that finished keeps the limits ({told}){why}"
         return f"no trial finished ({told or 'none was tried'}){why}"
     parts = [f"{plural(ended, 'trial')}: {told}"] if ended else []
     parts += [arms] if arms else []

@@ -210,8 +210,9 @@ class Records:
     def took_over(self, entry: Training, run: RunRow) -> None:
         """Take in that an entry needs no training: its run was finished before."""
         self.known(entry, run)
-        scores = entry.told.scores if entry.told else None
-        self._say_end(entry, TrialEnd(State.FINISHED, run.metrics, run.costs, scores, reused=True))
+        assert entry.told is not None
+        end = TrialEnd(State.FINISHED, run.metrics, run.costs, entry.told.scores, reused=True)
+        self._say_end(entry, replace(end, reason=_why(entry.told)))
 
     def started(self, entry: Training) -> None:
         """Hear that a worker begins with an entry; watchers are told once."""
@@ -266,7 +267,8 @@ class Records:
             self._ours[entry.number] = (entry.run_id, path)
         stage.mirror.wake()
         end = TrialEnd(state, outcome.metrics, report.costs, told.scores)
-        self._say_end(entry, replace(end, reason=outcome.error, seconds=report.seconds))
+        reason = outcome.error or _why(told)
+        self._say_end(entry, replace(end, reason=reason, seconds=report.seconds))
         self._drop_weights()
         return True
 
@@ -315,7 +317,8 @@ class Records:
             violations = {f"limits.{name}": 0.0 for name in entry.limits}
             violations |= excess(costs, entry.limits)
         told = objectives.told(state, entry.curve, metrics, costs, violations)
-        if told.scores is not None and entry.role in (*SEARCH_ROLES, Role.TUNING):
+        ranked = entry.role in (*SEARCH_ROLES, Role.TUNING) and told.feasible
+        if told.scores is not None and ranked:
             self._finished[entry.number] = told.scores
         return told
 
@@ -373,3 +376,11 @@ class Records:
         if len(objectives.names) > 1:
             return objectives.best(self._finished)
         return objectives.ranked(self._finished)[:WEIGHTS_KEPT]
+
+
+def _why(told: Told) -> str | None:
+    """Say why a trial with a full schedule is not ranked, if it is not."""
+    if told.state != State.FINISHED or told.feasible:
+        return None
+    above = [f"{name} by {amount:.1%}" for name, amount in told.constraints.items() if amount > 0]
+    return f"as measured after training it is above {', '.join(above)}, so it is not ranked"

@@ -21,6 +21,7 @@ from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
+from attnsearch.search.propose.proposals import Proposals, Told
 from attnsearch.search.study.outcome import StudyResult
 from attnsearch.search.study.records import Records, Training
 from attnsearch.search.study.session import StudyError, run_study
@@ -622,3 +623,56 @@ def test_a_network_that_cannot_be_evaluated_is_told_and_tried_again(
 
 def _interrupt(*_: Any) -> Any:
     raise KeyboardInterrupt
+
+
+def test_a_trial_above_a_limit_once_trained_is_neither_best_nor_confirmed(
+    space: Callable[..., Space],
+    ledger: Ledger,
+    trainer: Any,
+    recorder: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before training every network is fast enough; afterwards those with `gc` are not."""
+
+    def costs(self: Cheap) -> dict[str, float]:
+        slow = self.done and "gc@layer3" in describe(self.job.config)
+        return {"params": 1.0, "macs": 1.0, "latency_ms": 15.0 if slow else 5.0}
+
+    heard: list[Told] = []
+    tell = Proposals.tell
+
+    def listen(self: Proposals, number: int, told: Told) -> None:
+        heard.append(told)
+        tell(self, number, told)
+
+    monkeypatch.setattr(Cheap, "costs", costs)
+    monkeypatch.setattr(Proposals, "tell", listen)
+    limited = space("limits.latency_ms=10", "search.scheduler=none", "ablation=null")
+    result = run_study(limited, ledger=ledger, progress=recorder)
+
+    explored = [row for row in result.trials if row.role in ("trial", "plain")]
+    slow = {row.number for row in explored if "gc@layer3" in describe(row.config)}
+    assert slow and {row.state for row in explored} == {"finished"}
+    assert {row.number for row in explored if row.over} == slow
+    assert all(row.violations == {"limits.latency_ms": 0.5} for row in explored if row.over)
+    assert result.best not in slow and not set(result.front) & slow
+    assert not [row for row in explored if row.number in slow and row.weights_path]
+    ends = {info.number: end for info, end in recorder.of("trial_ended") if info.role == "trial"}
+    assert not any(ends[number].best for number in slow)
+    assert all("limits.latency_ms by 50.0%" in str(ends[number].reason) for number in slow)
+    assert result.winner == "eca@layer2"
+    assert not any("gc" in arm.label for arm in result.plans[0].plan.arms)
+    above = [told for told in heard if told.constraints.get("limits.latency_ms", 0) > 0]
+    assert len(above) == len(slow) and {told.state for told in above} == {"finished"}
+
+
+def test_where_no_finished_trial_keeps_the_limits_there_is_no_best(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def costs(self: Cheap) -> dict[str, float]:
+        return {"params": 1.0, "macs": 1.0, "latency_ms": 15.0 if self.done else 5.0}
+
+    monkeypatch.setattr(Cheap, "costs", costs)
+    result = run_study(space("limits.latency_ms=10", "search.scheduler=none"), ledger=ledger)
+    assert (result.state, result.best, result.plans) == ("failed", None, [])
+    assert result.message.startswith("no trial that finished keeps the limits")

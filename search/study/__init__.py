@@ -2,11 +2,13 @@
 
 session      Runs a study: its acts in order, everything recorded, and on from where it had stopped
 acts         The acts of a study that follow exploring: tuning the baseline, confirm, ablation
-act_sources  Where the jobs of the acts come from that follow exploring, and the chain of all acts
+queue        The queue of a study's jobs: its acts fill it, and it alone speaks with what executes
+             them
 exploring    The exploring act: proposes trials, passes over what is known, and takes their
              outcomes
-explorers    Makes what explores: the study's space, and the training settings of one network
-records      What happens to a study's trials, written down: ledger, weights, MLflow, and whoever
+plan_runs    The runs of a plan: every arm with every seed and fold, none stopped early
+test_runs    Trained networks applied to the test part, several in one job
+records      What happens to a study's trainings, written down: ledger, weights, MLflow, and whoever
              watches
 events       What a study tells whoever watches it: the command line's live table, a notebook, a
              test
@@ -14,7 +16,7 @@ outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
 stage        What the acts of a study share: their surroundings, and how runs are told apart and
              ranked
-ablation       Ablations by themselves: around one config, or around the winner of a study
+ablation     Ablations by themselves: around one config, or around the winner of a study
 """
 
 from typing import TYPE_CHECKING

@@ -8,8 +8,8 @@ exploring    The exploring act: proposes trials, passes over what is known, and 
              outcomes
 plan_runs    The runs of a plan: every arm with every seed and fold, none stopped early
 test_runs    Trained networks applied to the test part, several in one job
-records      What happens to a study's trainings, written down: ledger, weights, MLflow, and whoever
-             watches
+records      What happens to a study's trainings, written down: ledger, weights, MLflow, and
+             whoever watches
 events       What a study tells whoever watches it: the command line's live table, a notebook, a
              test
 outcome      What one session of a study came to
@@ -26,7 +26,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.search.study.ablation import ablate
     from attnsearch.search.study.events import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
-    from attnsearch.search.study.outcome import StudyResult
+    from attnsearch.search.study.outcome import SessionResult
     from attnsearch.search.study.session import run_study
 
 face(__name__)

@@ -11,7 +11,7 @@ from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
 from attnsearch.search.study.events import Progress, Silent
 from attnsearch.search.study.interrupt import Interrupt
-from attnsearch.search.study.outcome import StudyResult
+from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.session import Session, StudyError
 from attnsearch.spaces import Space, dump, load_space
 
@@ -26,7 +26,7 @@ def ablate(
     ledger: Ledger | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
-) -> StudyResult:
+) -> SessionResult:
     """Take parts of a network away, moves or varies them: what `attnsearch ablate` does.
 
     Around a config, the ablations are recorded in the study of the config's name; around the

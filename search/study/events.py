@@ -137,25 +137,25 @@ class Progress(Protocol):
     """Watches a study; see the module's text for the order of the calls."""
 
     def study_started(self, study: StudyInfo) -> None:
-        """The study is open, its data is loaded and the workers are up."""
+        """Hear that the study is open, its data is loaded and the workers are up."""
 
     def act_started(self, act: ActInfo) -> None:
-        """An act other than exploring begins or continues."""
+        """Hear that an act other than exploring begins or continues."""
 
     def trial_started(self, trial: TrialInfo) -> None:
-        """A worker begins with a trial."""
+        """Hear that a worker begins with a trial."""
 
     def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch, counted from 1, was trained and validated."""
+        """Hear that an epoch, counted from 1, was trained and validated."""
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """A trial ended; infeasible and reused ones end without having started."""
+        """Hear that a trial ended; infeasible and reused ones do so without having started."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, in one sentence."""
+        """Hear something that the user should know, in one sentence."""
 
     def study_ended(self, end: StudyEnd) -> None:
-        """The session is over and everything is recorded."""
+        """Hear that the session is over and everything is recorded."""
 
 
 class Silent:

@@ -12,7 +12,7 @@ AGAIN = "run it again to go on from there"
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class SessionResult:
     """A study as one session left it.
 
     Attributes:
@@ -57,7 +57,7 @@ def outcome_text(
     """Return why a session ended and, where the study can go on, how.
 
     Args:
-        state: As in `StudyResult`.
+        state: As in `SessionResult`.
         rows: All runs of the study.
         budget: Trials that the search may spend.
         winner: Label of the frozen winner.

@@ -273,7 +273,7 @@ class Records:
         return True
 
     def best(self) -> list[int]:
-        """Number the best finished trials: all of the Pareto front, or one, the best."""
+        """Return the numbers of the best finished trials: the Pareto front, or one."""
         return self._stage.objectives.best(self._finished)
 
     def first(self) -> int | None:

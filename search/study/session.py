@@ -2,34 +2,32 @@
 
 import contextlib
 import importlib
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import Images, build_network
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, run_key
-from attnsearch.runs.machine import gpu_names, provenance
+from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.events import Progress, Silent, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
-from attnsearch.search.study.interrupt import Interrupt
-from attnsearch.search.study.outcome import StudyResult, outcome_text
+from attnsearch.search.study.interrupt import Interrupt, in_background
+from attnsearch.search.study.outcome import SessionResult, outcome_text
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
-from attnsearch.search.study.stage import LateMirror, Stage, dataset_name
+from attnsearch.search.study.stage import LateMirror, Stage, dataset_name, device_kind
 from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import BUILT_IN
 
-__all__ = ["Session", "StudyError", "StudyResult", "device_kind", "run_study"]
+__all__ = ["Session", "SessionResult", "StudyError", "run_study"]
 
 SLOW_IMPORTS = ("attnsearch.search.workers.executor", "attnsearch.runs.mirror.mirror")
 UNTIL = ("explore", "confirm", "ablate")
@@ -46,7 +44,7 @@ def run_study(
     fresh: bool = False,
     progress: Progress | None = None,
     until: str | None = None,
-) -> StudyResult:
+) -> SessionResult:
     """Do a study's acts, or go on with them: what `attnsearch run` does.
 
     It explores; then it confirms and ablates, where the space says so. A finished study whose
@@ -139,7 +137,7 @@ class Session:
             self._note(note)
         self._said = False
 
-    def run(self) -> StudyResult:
+    def run(self) -> SessionResult:
         """Run the session."""
         with contextlib.ExitStack() as stack:
             running = None
@@ -147,7 +145,7 @@ class Session:
             if loading is None:
                 # Seconds of work, most of which fit into the wait for Ray's processes.
                 begun: list[Future[Any]] = []
-                running = self._start_ray(stack, lambda: begun.append(_in_background(self._load)))
+                running = self._start_ray(stack, lambda: begun.append(in_background(self._load)))
                 (loading,) = begun
             self.datasets, origin = self._wait(loading)
             study = self.ledger.open_study(
@@ -195,7 +193,7 @@ class Session:
             note=self._note,
         )
         if self.space.document["network"]["weights"] is not None:
-            self.progress.note(loaded_weights(self.space, stage.images()))
+            self.progress.note(stage.loaded_weights())
         self.records = Records(stage, "best")
         explorer = None
         if self.explore:
@@ -236,7 +234,7 @@ class Session:
 
     def _close(
         self, study: StudyRow, explorer: Explorer | None, acts: StudyActs, mirror: LateMirror
-    ) -> StudyResult:
+    ) -> SessionResult:
         """Bring everything to its end and say how it stands."""
         rows = self.ledger.trials(study.id)
         trials = [row for row in rows if row.arm is None]
@@ -268,7 +266,7 @@ class Session:
                 f"repeat exactly"
             )
         message = outcome_text(state, rows, self.trials, winner, acts.unfinished)
-        result = StudyResult(
+        result = SessionResult(
             study=self.ledger.study(study.id),
             state=state,
             trials=rows,
@@ -323,7 +321,7 @@ class Session:
         again = (self.space.name in ended or not self.explore) and not self.fresh
         missing = source not in BUILT_IN and not Path(source).exists()
         if again or missing or not self.space.decisions:
-            return _in_background(self._load)
+            return in_background(self._load)
         return None
 
     def _start_ray(
@@ -392,32 +390,3 @@ class Session:
             ledger=str(self.ledger),
             tracking_uri=tracking_uri(),
         )
-
-
-def device_kind(gpus: float) -> str:
-    """Return what computes, as the run key names it: `cpu`, or the name of the GPU."""
-    if not gpus:
-        return "cpu"
-    names = {name.partition(",")[0] for name in gpu_names()}
-    return " and ".join(sorted(names)) or "cuda"
-
-
-def _in_background(function: Callable[[], Any]) -> Future[Any]:
-    """Call a function in a thread that does not keep the process alive."""
-    future: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return future
-
-
-def loaded_weights(space: Space, images: Images) -> str:
-    """Say what the file of `network.weights` gives to the default network, and what not."""
-    config = space.resolve(space.defaults())
-    network = build_network(config, images.channels, images.classes, images.size)
-    return str(network.weights_report)

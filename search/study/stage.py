@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.blocks.build import Images
+from attnsearch.blocks.build import Images, build_network
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger, RunRow, State, StudyRow, TrialRow
+from attnsearch.runs.machine import gpu_names
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
@@ -122,6 +123,12 @@ class Stage:
         data = self.datasets["data"]
         return Images(data.channels, data.image_size, data.classes)
 
+    def loaded_weights(self) -> str:
+        """Say what the file of `network.weights` gives to the default network, and what not."""
+        images, config = self.images(), self.space.resolve(self.space.defaults())
+        network = build_network(config, images.channels, images.classes, images.size)
+        return str(network.weights_report)
+
     def run_seconds(self, epochs: int) -> float | None:
         """Return how long a run of so many epochs takes, by the finished ones of this study."""
         paces = [
@@ -130,6 +137,14 @@ class Stage:
             if row.state == State.FINISHED and row.epochs and row.reused_from is None
         ]
         return statistics.median(paces) * epochs if paces else None
+
+
+def device_kind(gpus: float) -> str:
+    """Return what computes, as the run key names it: `cpu`, or the name of the GPU."""
+    if not gpus:
+        return "cpu"
+    names = {name.partition(",")[0] for name in gpu_names()}
+    return " and ".join(sorted(names)) or "cuda"
 
 
 def act_name(plan: Plan) -> str:

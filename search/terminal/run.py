@@ -23,7 +23,7 @@ from attnsearch.search.text import paragraph, run_command, table
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
-    from attnsearch.search.study import StudyResult
+    from attnsearch.search.study import SessionResult
 
 _TOP = 5
 _STATUS = {State.FINISHED: DONE, State.INTERRUPTED: INTERRUPTED, State.FAILED: FAILED}
@@ -105,7 +105,7 @@ def ablate_config(
     return _STATUS[result.state]
 
 
-def summary(result: "StudyResult", study: StudyInfo, again: str) -> str:
+def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
     """Return what came out of a study: the best config, the leaderboard, and what to do next.
 
     Args:

@@ -22,7 +22,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.propose.proposals import Proposals, Told
-from attnsearch.search.study.outcome import StudyResult
+from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.records import Records, Training
 from attnsearch.search.study.session import StudyError, run_study
 from attnsearch.search.terminal.arms import act_of, arms_text
@@ -145,7 +145,7 @@ def trained(trainer: Any, act: str | None = None) -> list[Job]:
 EVALUATE = Cheap.evaluate
 
 
-def picture(result: StudyResult) -> list[tuple[Any, ...]]:
+def picture(result: SessionResult) -> list[tuple[Any, ...]]:
     """All that a study says of its runs, without times and numbers of rows."""
     return sorted(
         (str(row.role), str(row.arm), row.number, row.seed, row.state, repr(row.metrics))

@@ -15,7 +15,7 @@ from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Request
 from attnsearch.search.study import session as engine
-from attnsearch.search.study.session import StudyError, StudyResult, run_study
+from attnsearch.search.study.session import SessionResult, StudyError, run_study
 from attnsearch.search.workers.cluster import Cluster, ClusterError
 from attnsearch.search.workers.job import Outcome, Report
 from attnsearch.spaces import Space, load_space
@@ -46,7 +46,7 @@ def one_at_a_time(path: Path, *overrides: str) -> Space:
     return load_space(path, overrides)
 
 
-def trajectory(result: StudyResult) -> list[tuple[Any, ...]]:
+def trajectory(result: SessionResult) -> list[tuple[Any, ...]]:
     return [
         (row.number, row.role, row.values, row.state, len(row.epochs), row.metrics["val_loss"])
         for row in result.trials

@@ -20,7 +20,7 @@ from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from attnsearch.search.study import ablation
 from attnsearch.search.study import session as engine
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
-from attnsearch.search.study.session import StudyResult
+from attnsearch.search.study.session import SessionResult
 from attnsearch.spaces import Space, load_space
 
 TINY = """\
@@ -54,7 +54,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def run_study(
         space: Space, *, fresh: bool, progress: Progress, until: str | None
-    ) -> StudyResult:
+    ) -> SessionResult:
         calls[-1:] = [{**calls[-1], "space": space, "fresh": fresh, "until": until}]
         plan = calls[-1]
         if "raises" in plan:
@@ -88,7 +88,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             )
             progress.study_started(info)
             progress.study_ended(StudyEnd(state, 2, 1, "That was it.", 3))
-            return StudyResult(
+            return SessionResult(
                 study=ledger.study(row.id),
                 state=state,
                 trials=ledger.trials(row.id),
@@ -148,7 +148,7 @@ def test_ablate_passes_on_what_was_asked_for(
 ) -> None:
     asked: list[dict[str, Any]] = []
 
-    def ablate(config: str, *, progress: Progress, **options: Any) -> StudyResult:
+    def ablate(config: str, *, progress: Progress, **options: Any) -> SessionResult:
         asked.append({"config": config, **options})
         fake[-1]["state"] = "interrupted"
         return engine.run_study(

@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode, and afterwards each of its parts as it was."""
+    """Hold a module in evaluation mode, and leave each of its parts as it was."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

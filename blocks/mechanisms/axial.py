@@ -35,7 +35,13 @@ from torch.nn import functional as F
 from attnsearch.blocks import checks
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.evaluating import evaluating
-from attnsearch.blocks.mechanisms.axial_core import PositionAttention, product_moments
+from attnsearch.blocks.mechanisms.axial_core import (
+    PositionAttention,
+    attend_without_position,
+    distances,
+    move_running,
+    product_moments,
+)
 
 AXES = ("height", "width")
 GATE_POSITIONS = ("pre_bn", "post_bn")
@@ -111,7 +117,7 @@ class AxialAttention(nn.Module):
         if position:
             self.relative = nn.Parameter(torch.empty(2 * self.head_channels, 2 * span - 1))
             # A function of the span alone, but published checkpoints hold it.
-            self.register_buffer("flatten_index", _distances(span, torch.device("cpu")))
+            self.register_buffer("flatten_index", distances(span, torch.device("cpu")))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -201,7 +207,7 @@ class AxialAttention(nn.Module):
         if not self.position:
             factor = self._factors([(q_wide, k_wide)])
             q = (q_wide * factor.view(G, 1, 1)).to(qkv.dtype)
-            return _attend_without_position(q, k, v).reshape(N, G * c, L)
+            return attend_without_position(q, k, v).reshape(N, G * c, L)
 
         table_q, table_k, table_v = torch.split(self._table(L), [c // 2, c // 2, c])
         products = [
@@ -251,7 +257,7 @@ class AxialAttention(nn.Module):
             if before is not None:
                 mean, variance = before * mean, before.square() * variance
             N, _, _, L = products[0][0].shape
-            _move_running(norm, mean, variance, N * L * L)
+            move_running(norm, mean, variance, N * L * L)
         else:
             variance = norm.running_var
         # The shift is dead, but its gradient is 0 rather than none, as of any parameter in use.
@@ -271,7 +277,7 @@ class AxialAttention(nn.Module):
         table = F.interpolate(
             self.relative.unsqueeze(0), size=2 * length - 1, mode="linear", align_corners=True
         ).squeeze(0)
-        index = _distances(length, table.device)
+        index = distances(length, table.device)
         return table.index_select(1, index).view(-1, length, length)
 
 
@@ -387,42 +393,3 @@ def _check_heads(out: int, heads: int) -> None:
             f"axial: heads={heads} must fit out_channels={out}, a multiple of 2 * heads; "
             f"the nearest valid value is {valid}"
         )
-
-
-def _attend_without_position(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend with q and k (N, heads, d, L) to v (N, heads, c, L); returns (N, heads, c, L)."""
-    q, k, v = (vectors.transpose(2, 3) for vectors in (q, k, v))
-    if torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
-        # The fused kernels, that of the CPU among them, want one width; zeros change no product.
-        missing = v.shape[-1] - q.shape[-1]
-        q, k, v = F.pad(q, (0, missing)), F.pad(k, (0, missing)), v.contiguous()
-    return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(2, 3)
-
-
-@torch.no_grad()
-def _move_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Move the running statistics by a batch's, as the normalisation itself would.
-
-    Args:
-        norm: Whose statistics.
-        mean: Of the batch.
-        variance: Of the batch, biased.
-        count: Values for each of them.
-    """
-    if norm.running_mean is None or norm.running_var is None:
-        return
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    for running, batch in (
-        (norm.running_mean, mean),
-        (norm.running_var, variance * (count / (count - 1))),
-    ):
-        momentum = norm.momentum
-        share = 1 / norm.num_batches_tracked.to(running.dtype) if momentum is None else momentum
-        running.lerp_(batch.to(running.dtype), share)
-
-
-def _distances(length: int, device: torch.device) -> Tensor:
-    """Return i - j + length - 1 for all pairs (i, j), flattened."""
-    positions = torch.arange(length, device=device)
-    return (positions[:, None] - positions[None, :] + length - 1).flatten()

@@ -27,8 +27,9 @@ operations, autograd keeps more and allocates a tensor for each.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 
 def product_moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,3 +120,42 @@ class PositionAttention(torch.autograd.Function):
 def _by_position(x: Tensor) -> Tensor:
     """Return lines (N, c, L) as (L, N, c), one matrix for each position."""
     return x.permute(2, 0, 1).contiguous()
+
+
+def attend_without_position(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend with q and k (N, heads, d, L) to v (N, heads, c, L); returns (N, heads, c, L)."""
+    q, k, v = (vectors.transpose(2, 3) for vectors in (q, k, v))
+    if torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
+        # The fused kernels, that of the CPU among them, want one width; zeros change no product.
+        missing = v.shape[-1] - q.shape[-1]
+        q, k, v = F.pad(q, (0, missing)), F.pad(k, (0, missing)), v.contiguous()
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(2, 3)
+
+
+@torch.no_grad()
+def move_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move the running statistics by a batch's, as the normalisation itself would.
+
+    Args:
+        norm: Whose statistics.
+        mean: Of the batch.
+        variance: Of the batch, biased.
+        count: Values for each of them.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    for running, batch in (
+        (norm.running_mean, mean),
+        (norm.running_var, variance * (count / (count - 1))),
+    ):
+        momentum = norm.momentum
+        share = 1 / norm.num_batches_tracked.to(running.dtype) if momentum is None else momentum
+        running.lerp_(batch.to(running.dtype), share)
+
+
+def distances(length: int, device: torch.device) -> Tensor:
+    """Return i - j + length - 1 for all pairs (i, j), flattened."""
+    positions = torch.arange(length, device=device)
+    return (positions[:, None] - positions[None, :] + length - 1).flatten()

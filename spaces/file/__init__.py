@@ -5,6 +5,7 @@ values          The grammar of a value that may be searched: fixed, or a choice 
 errors          What is wrong with a space file: every problem with its place, all of them in one
                 error
 keys            The keys of a space file: types, bounds, defaults and what each is for
+keys_data       The `data` section
 keys_search     The keys of a space file that say what is done with the space: search, confirm,
                 ablation
 built_in        The data sets that come with attnsearch: what a space file must know of them
@@ -41,15 +42,8 @@ if TYPE_CHECKING:
     )
     from attnsearch.spaces.file.facts import DECIDING, idle, keys_of, keys_under
     from attnsearch.spaces.file.json_schema import schema
-    from attnsearch.spaces.file.keys import (
-        Augment,
-        Data,
-        Entry,
-        GroupsPattern,
-        GroupsTable,
-        SpaceFile,
-        Train,
-    )
+    from attnsearch.spaces.file.keys import Entry, SpaceFile, Train
+    from attnsearch.spaces.file.keys_data import Augment, Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.file.keys_search import Scheduler, Search, default_grace
     from attnsearch.spaces.file.measures import (
         CLASSIFICATION,

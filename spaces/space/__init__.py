@@ -10,6 +10,7 @@ fits        Whether blocks can stand where a space file puts them
 hosts       The networks that a file can make, before anything is inserted, and what they must
             allow
 counting    How many different networks a space holds
+paths       Paths in a space file, made absolute and looked for
 canonical_form   What of a config determines the result of training it
 checks      Keys of a space file that contradict each other, or that have no effect
 """

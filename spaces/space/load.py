@@ -30,7 +30,7 @@ from attnsearch.spaces.file import (
     read_text,
     validate,
 )
-from attnsearch.spaces.space.checks import check_sections, members, place_file, place_source, warn
+from attnsearch.spaces.space.checks import check_sections, members, warn
 from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, decision, is_spec
 from attnsearch.spaces.space.fits import Fits, Survey
 from attnsearch.spaces.space.hosts import (
@@ -41,6 +41,7 @@ from attnsearch.spaces.space.hosts import (
 )
 from attnsearch.spaces.space.insertions import NONE, Group, other_names, read_groups
 from attnsearch.spaces.space.parameters import Blocks, side_loss
+from attnsearch.spaces.space.paths import place_file, place_source
 from attnsearch.spaces.space.rules import Rule, double_replacements, fixed_names, read_rules
 from attnsearch.spaces.space.space import Setting, Space
 

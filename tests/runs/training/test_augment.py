@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnsearch.runs.readers.source import DataError
 from attnsearch.runs.training.augment import Augmenter
-from attnsearch.spaces.file.keys import Augment
+from attnsearch.spaces.file.keys_data import Augment
 
 ALL: dict[str, Any] = {
     "crop": 2,

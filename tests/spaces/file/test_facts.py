@@ -1,7 +1,8 @@
 """What the keys say about themselves."""
 
 from attnsearch.spaces.file.facts import idle, keys_of, keys_under
-from attnsearch.spaces.file.keys import Data, SpaceFile, Train
+from attnsearch.spaces.file.keys import SpaceFile, Train
+from attnsearch.spaces.file.keys_data import Data
 from attnsearch.spaces.file.keys_search import Search
 
 

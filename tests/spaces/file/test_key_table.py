@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from attnsearch.spaces.file.key_table import key_table, with_table
-from attnsearch.spaces.file.keys import Augment, SpaceFile, Train
+from attnsearch.spaces.file.keys import SpaceFile, Train
+from attnsearch.spaces.file.keys_data import Augment
 
 PAGE = Path(__file__).parents[3] / "docs" / "space-file.md"
 

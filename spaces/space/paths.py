@@ -1,0 +1,43 @@
+"""Paths in a space file, made absolute and looked for."""
+
+import re
+from pathlib import Path
+
+from attnsearch.blocks.spelling import did_you_mean
+from attnsearch.spaces.file import BUILT_IN, KeyPath, Problems, shown
+
+
+def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exists: bool) -> str:
+    """Return a path in the file as an absolute one.
+
+    Args:
+        text: The path as written.
+        base: The folder that it is relative to.
+        path: Where it stands in the file.
+        problems: Where mistakes are recorded.
+        exists: Whether there must be a file.
+    """
+    try:
+        found = Path(base, Path(text).expanduser()).resolve()
+        there = found.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        problems.add(path, f"{shown(text)} is no path: {error}")
+        return text
+    if exists and not there:
+        problems.add(path, f"there is no file {found}; paths are relative to {base}")
+    return str(found)
+
+
+def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> str:
+    """Return a data source: a built-in name as it is, a path made absolute."""
+    if text in BUILT_IN:
+        return text
+    found = place_file(text, base, path, problems, exists=False)
+    is_word = re.fullmatch(r"[A-Za-z0-9_-]+", text)
+    if is_word and not problems.wrong(path) and not Path(found).exists():
+        problems.add(
+            path,
+            f"{text!r} is not built in ({', '.join(BUILT_IN)}){did_you_mean(text, BUILT_IN)}, and "
+            f"there is no file or folder {found}",
+        )
+    return found

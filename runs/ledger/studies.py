@@ -19,17 +19,7 @@ from attnsearch.runs.ledger.reading import is_dead, read_studies, true_state
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun, plain
 from attnsearch.runs.ledger.states import STUDY_STATES, State
-
-_NOT_OF_EXPLORING = (
-    "confirm",
-    "ablation",
-    "resources",
-    "primary_metric",
-    "alpha",
-    "smallest_effect",
-    "margin",
-    "published",
-)
+from attnsearch.spaces.file import Data, Search, keys_of
 
 
 def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
@@ -39,11 +29,15 @@ def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
     scores are compared, resources, the number of trials, and where the data lies (its fingerprint
     counts, not its path).
     """
-    kept = {k: v for k, v in document.items() if k not in _NOT_OF_EXPLORING}
-    kept["search"] = {k: v for k, v in (kept.get("search") or {}).items() if k != "trials"}
-    kept["data"] = {k: v for k, v in (kept.get("data") or {}).items() if k != "source"}
+    kept = _without(document, keys_of("plans", "statistics", "host"))
+    kept["search"] = _without(kept.get("search") or {}, keys_of("trials", section=Search))
+    kept["data"] = _without(kept.get("data") or {}, keys_of("host", section=Data))
     text = json.dumps([_given(kept), fingerprint], sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in keys}
 
 
 def _given(value: Any) -> Any:

@@ -6,6 +6,7 @@ cost       Score against cost, with the Pareto front: of arms, and of trials
 curves     Learning curves: of arms, and of trials
 exploring  The figures of exploring: objectives over the trials, importances, how well it ranked
 heatmaps   Heatmaps of a report: block by site, measured in an ablation or seen in exploring
+renderer   What matplotlib draws as SVG elements: text stays text, a colour is the page's variable
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.figures.arms import forest, interaction_slopes, seeds
     from attnsearch.runs.figures.cost import cost_of_arms, cost_of_trials
     from attnsearch.runs.figures.curves import curves_of_arms, curves_of_trials
-    from attnsearch.runs.figures.drawing import COLOURS, Figure
+    from attnsearch.runs.figures.drawing import Figure
     from attnsearch.runs.figures.exploring import (
         importances,
         rank_correlation,
@@ -25,5 +26,6 @@ if TYPE_CHECKING:
         study_plots,
     )
     from attnsearch.runs.figures.heatmaps import heatmap_of_arms, heatmap_of_trials
+    from attnsearch.runs.figures.renderer import COLOURS
 
 face(__name__)

@@ -6,15 +6,14 @@ from matplotlib.axes import Axes
 
 from attnsearch.runs.figures.drawing import (
     HALO,
-    LIGHT,
     SMALL,
     Figure,
     Sheet,
     scaled,
     score_axis,
     shortened,
-    text_width,
 )
+from attnsearch.runs.figures.renderer import LIGHT, text_width
 from attnsearch.runs.results import (
     ActResult,
     difference_text,
@@ -60,7 +59,7 @@ def forest(act: ActResult, *, interactions: bool = False) -> Figure | None:
         axes.axvline(0, color=LIGHT["muted"], linewidth=1.2)
         y = sheet.y + 8
         for family, members in families.items():
-            sheet.text(0, y, family[:1].upper() + family[1:], fontweight="bold")
+            sheet.text(0, y, family[:1].upper() + family[1:], fontweight="bold", bbox=HALO)
             y += 24
             for c in members:
                 y = _difference(sheet, axes, act, c, y)

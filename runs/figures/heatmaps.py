@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attnsearch.runs.figures.drawing import SMALL, Figure, Sheet, shortened, text_width
+from attnsearch.runs.figures.drawing import SMALL, Figure, Sheet, shortened
+from attnsearch.runs.figures.renderer import text_width
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import (
     ActResult,

@@ -10,7 +10,8 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from attnsearch.runs.figures.drawing import COLOURS, NARROW, WIDE, Figure, Sheet
+from attnsearch.runs.figures.drawing import NARROW, WIDE, Figure, Sheet
+from attnsearch.runs.figures.renderer import COLOURS
 
 NAMES = ("<script>alert(1)</script>", "a & b", "$x_1$ costs $2", "_private", "^{\\frac", "中 é")
 

@@ -2,7 +2,7 @@
 
 arms       What confirm and ablation plans share: arms from configs, their labels, and folds
 seeds      Seeds that no act shares with another
-controls   The networks that candidates are compared with: plain, as large as the candidate, and
+controls   What candidates are compared with: the baseline, one as large as the candidate, one
            tuned
 confirm    The plan of confirm: which networks are trained again, and what each is compared with
 ablations  Ablation plans: what of a network is taken away, moved, replaced or varied
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         statistics_of,
     )
     from attnsearch.search.plans.confirm import Ranked, confirm_plan, given_configs, needs_tuning
-    from attnsearch.search.plans.controls import plain_config, tuning_space
+    from attnsearch.search.plans.controls import baseline_config, tuning_space
     from attnsearch.search.plans.text import plan_runs, plan_text
 
 face(__name__)

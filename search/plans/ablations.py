@@ -10,7 +10,7 @@
 | `factorial` | every subset of the insertions |
 
 The reference of the first four is the full network. That of `pairwise` and `factorial` is the
-plain one, `nothing`, from which an interaction is (AB - A) - (B - nothing).
+baseline, called `nothing`, from which an interaction is (AB - A) - (B - nothing).
 
 Places, blocks and ranges are the space's. Of a config alone, which is a space without choices,
 they are what `ablation_changes` says.
@@ -50,7 +50,7 @@ ABLATIONS = ("loco", "positions", "blocks", "ofat", "pairwise", "factorial")
 MOST_ARMS = 64
 """Of one plan: more, and it is refused."""
 
-NOTHING = "nothing"
+BASELINE_LABEL = "nothing"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def ablation_plan(
 ) -> Plan:
     """Return one ablation plan around a config.
 
-    Arms that cannot be built, or that the space forbids, are left out and told.
+    Arms that cannot be built, or that the space forbids, are left out, which is told.
 
     Args:
         name: One of `ABLATIONS`.
@@ -126,21 +126,23 @@ def ablation_plan(
     full = arm_config(config, settings.epochs)
     if not insertions(full):
         raise NothingToVary(
-            f"{name} varies what is inserted, and nothing is: the network is plain; give a config "
+            f"{name} varies what is inserted, and nothing is: it is the baseline; give a config "
             "with a block"
         )
-    told: list[str] = []
+    left_out: list[str] = []
     if name in ("pairwise", "factorial"):
-        arms, contrasts = _subsets(name, full, told)
+        arms, contrasts = _subsets(name, full)
     else:
-        arms, contrasts = _variants(name, full, _changes(name, full, space, told), space, told)
+        arms, contrasts = _variants(
+            name, full, _changes(name, full, space, left_out), space, left_out
+        )
     if len(arms) > MOST_ARMS:
         raise PlanError(_too_many(name, len(arms), full))
     if len(arms) == 1:
-        why = f": {'; '.join(told)}" if told else ""
+        why = f": {'; '.join(left_out)}" if left_out else ""
         raise NothingToVary(f"{name} has nothing to compare {arms[0].label} with{why}")
     if messages is not None:
-        messages += told
+        messages += left_out
     marked = with_equals(arms)
     trained = {arm.label for arm in marked if arm.equals != marked[0].label}
     return Plan(
@@ -158,14 +160,14 @@ def ablation_plan(
     )
 
 
-def _changes(name: str, full: Config, space: Space, told: list[str]) -> Iterable[Change]:
+def _changes(name: str, full: Config, space: Space, left_out: list[str]) -> Iterable[Change]:
     if name == "loco":
         return _without_each(full)
     if name == "positions":
-        return place_changes(full, space, told)
+        return place_changes(full, space, left_out)
     if name == "blocks":
         return block_changes(full, space)
-    return hyperparameter_changes(full, space, told)
+    return hyperparameter_changes(full, space, left_out)
 
 
 def _without_each(config: Config) -> Iterable[Change]:
@@ -179,7 +181,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _variants(
-    name: str, full: Config, changes: Iterable[Change], space: Space, told: list[str]
+    name: str, full: Config, changes: Iterable[Change], space: Space, left_out: list[str]
 ) -> tuple[list[Arm], list[Contrast]]:
     """Return the full network and its variants, each compared with it."""
     reference = Arm(describe(full), "reference", full)
@@ -190,7 +192,7 @@ def _variants(
         label = change.label if change.label != reference.label else f"{change.label} as it is"
         reason = fault(change.config, space)
         if reason:
-            told.append(f"{name}: {label} is left out: {reason}")
+            left_out.append(f"{name}: {label} is left out: {reason}")
             continue
         if label in arms:
             continue
@@ -203,7 +205,7 @@ def _variants(
     return list(arms.values()), contrasts
 
 
-def _subsets(name: str, full: Config, told: list[str]) -> tuple[list[Arm], list[Contrast]]:
+def _subsets(name: str, full: Config) -> tuple[list[Arm], list[Contrast]]:
     """Return networks with some of the insertions, compared with none, and their interactions."""
     entries = insertions(full)
     names = [_name(entry) for entry in entries]
@@ -218,12 +220,12 @@ def _subsets(name: str, full: Config, told: list[str]) -> tuple[list[Arm], list[
     for size in range(largest + 1):
         for chosen in itertools.combinations(range(len(entries)), size):
             config = without(full, [e for i, e in enumerate(entries) if i not in chosen])
-            label = " ".join(names[i] for i in chosen) or NOTHING
+            label = " ".join(names[i] for i in chosen) or BASELINE_LABEL
             changed = {entry_name(e): i in chosen for i, e in enumerate(entries)}
             kind = "variant" if chosen else "reference"
             arms[chosen] = Arm(label, kind, config, changed=changed)
     contrasts = [
-        Contrast(name, f"{arm.label} - {NOTHING}", (arm.label,), (NOTHING,))
+        Contrast(name, f"{arm.label} - {BASELINE_LABEL}", (arm.label,), (BASELINE_LABEL,))
         for chosen, arm in arms.items()
         if chosen
     ]
@@ -232,7 +234,7 @@ def _subsets(name: str, full: Config, told: list[str]) -> tuple[list[Arm], list[
             Contrast(
                 f"{name}: interactions",
                 f"{names[a]} x {names[b]}",
-                (arms[a, b].label, NOTHING),
+                (arms[a, b].label, BASELINE_LABEL),
                 (names[a], names[b]),
             )
         )

@@ -116,47 +116,47 @@ def network_text(config: Mapping[str, Any]) -> str:
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each config what is inserted where, and where that is not unique, what differs."""
-    plain = [describe(config) for config in configs]
+    names = [describe(config) for config in configs]
     settings = [_settings(config) for config in configs]
-    found = []
-    for index, label in enumerate(plain):
-        alike = [i for i, other in enumerate(plain) if other == label]
+    unique = []
+    for index, label in enumerate(names):
+        alike = [i for i, other in enumerate(names) if other == label]
         keys = [
             key
             for key, value in settings[index].items()
             if any(settings[i].get(key) != value for i in alike)
         ]
-        told = ", ".join(f"{key}={value_text(settings[index][key])}" for key in keys)
-        found.append(f"{label} ({told})" if told else label)
+        words = ", ".join(f"{key}={value_text(settings[index][key])}" for key in keys)
+        unique.append(f"{label} ({words})" if words else label)
     return [
-        label if found.index(label) == index else f"{label} #{found[:index].count(label) + 1}"
-        for index, label in enumerate(found)
+        label if unique.index(label) == index else f"{label} #{unique[:index].count(label) + 1}"
+        for index, label in enumerate(unique)
     ]
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what can tell two networks apart that have the same blocks at the same sites."""
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         key: config["network"].get(key) for key in ("backbone", "stem", "width")
     }
     several = len(insertions(config)) > 1
     for entry in insertions(config):
         params = entry["params"].get(entry["block"], {})
         for key, value in params.items():
-            found[f"{entry_name(entry)}.{key}" if several else key] = value
-    return found
+            settings[f"{entry_name(entry)}.{key}" if several else key] = value
+    return settings
 
 
 def with_equals(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Mark every arm whose config trains like an earlier one's: it is trained once."""
     first: dict[str, str] = {}
-    found = []
+    marked = []
     for arm in arms:
         label = first.setdefault(canonical_text(arm.config), arm.label)
         if label != arm.label:
             arm = replace(arm, equals=label, notes=(f"= {label}", *arm.notes))
-        found.append(arm)
-    return tuple(found)
+        marked.append(arm)
+    return tuple(marked)
 
 
 def values_of(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:

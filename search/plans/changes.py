@@ -87,13 +87,13 @@ def fault(config: Config, space: Space) -> str | None:
         return None  # it lies outside of the space, whose rules then say nothing
 
 
-def place_changes(config: Config, space: Space, told: list[str]) -> Iterator[Change]:
+def place_changes(config: Config, space: Space, left_out: list[str]) -> Iterator[Change]:
     """Yield each inserted block at each place where it may stand, its own included.
 
     Args:
         config: The network.
         space: Says where each block may stand.
-        told: Gets which places are taken.
+        left_out: Gets which places are taken.
     """
     for entry in insertions(config):
         block = entry["block"]
@@ -105,7 +105,7 @@ def place_changes(config: Config, space: Space, told: list[str]) -> Iterator[Cha
             others = [e for e in insertions(config) if e != entry]
             taken = next((e for e in others if _overlap(config, e["at"], at)), None)
             if taken is not None:
-                told.append(
+                left_out.append(
                     f"positions: {block_label(block)}@{name} is left out: "
                     f"{block_label(taken['block'])} stands there"
                 )
@@ -139,18 +139,18 @@ def block_changes(config: Config, space: Space) -> Iterator[Change]:
             yield Change(label, _completed({**copy.deepcopy(config), "insert": inserted}), changed)
 
 
-def hyperparameter_changes(config: Config, space: Space, told: list[str]) -> Iterator[Change]:
+def hyperparameter_changes(config: Config, space: Space, left_out: list[str]) -> Iterator[Change]:
     """Yield each searched hyperparameter at its other values, one at a time.
 
     Args:
         config: The network.
         space: Its ranges; where it has none for a config, those of this module.
-        told: Gets which hyperparameters have no range.
+        left_out: Gets which hyperparameters have no range.
     """
     values = values_of(space, config)
     decisions = [d for d in space.decisions if not d.name.endswith(".block") and d.active(values)]
     if not decisions:
-        yield from _default_changes(config, told)
+        yield from _default_changes(config, left_out)
         return
     groups = {group.name: group for group in space.groups}
     for decision in decisions:
@@ -200,19 +200,19 @@ def _through(decision: Decision) -> list[Any]:
         return list(decision.values())
     assert decision.low is not None and decision.high is not None
     low, high = float(decision.low), float(decision.high)
-    found = []
+    values = []
     for index in range(_MOST_VALUES):
         share = index / (_MOST_VALUES - 1)
         at = low * (high / low) ** share if decision.log else low + (high - low) * share
         if decision.kind == "int" or decision.step:
             step = decision.step or 1
             at = low + round((at - low) / step) * step
-        found.append(round(at) if decision.kind == "int" else float(f"{at:.4g}"))
-    found[0], found[-1] = decision.low, decision.high
-    return list(dict.fromkeys(found))
+        values.append(round(at) if decision.kind == "int" else float(f"{at:.4g}"))
+    values[0], values[-1] = decision.low, decision.high
+    return list(dict.fromkeys(values))
 
 
-def _default_changes(config: Config, told: list[str]) -> Iterator[Change]:
+def _default_changes(config: Config, left_out: list[str]) -> Iterator[Change]:
     """Yield hyperparameters of a config without any range: what `_around` gives for each."""
     for entry in insertions(config):
         block, name = entry["block"], entry_name(entry)
@@ -223,7 +223,7 @@ def _default_changes(config: Config, told: list[str]) -> Iterator[Change]:
             others = _around(value, types.get(key))
             if not others:
                 words = f"{block_label(block)}.{key} = {value_text(value)}"
-                told.append(f"ofat: {words} has no range; a space file can give it choices")
+                left_out.append(f"ofat: {words} has no range; a space file can give it choices")
             for other in others:
                 changed = copy.deepcopy(config)
                 target = next(e for e in changed["insert"] if entry_name(e) == name)
@@ -260,16 +260,16 @@ def _other_stages(config: Config, entry: Mapping[str, Any]) -> dict[str, str]:
     """Return the same place in every stage, by the name that its decision would have."""
     at = str(entry["at"])
     stages = len(find_backbone(config["network"]["backbone"]).depths)
-    found = {entry_name(entry): at}
+    places = {entry_name(entry): at}
     head, dot, rest = at.partition(".")
     if not re.fullmatch(r"layer(\d+|\[[^\]]*\]|\*)", head):
-        return found
+        return places
     # A pattern of several blocks names the same ones elsewhere; a number may be too high there.
     for stage in range(1, stages + 1):
         pattern = f"layer{stage}{dot}{rest}"
         if pattern != at:
-            found.setdefault(re.sub(r"\.\*|[\[\]]", "", pattern), pattern)
-    return found
+            places.setdefault(re.sub(r"\.\*|[\[\]]", "", pattern), pattern)
+    return places
 
 
 def _decided(space: Space) -> list[Group]:
@@ -295,22 +295,22 @@ def _candidates(
     anywhere; where all is fixed, the built-in ones that need no values.
     """
     groups = sorted(_decided(space), key=lambda group: group.name != entry_name(entry))
-    found: dict[str, dict[str, Any]] = {}
+    candidates: dict[str, dict[str, Any]] = {}
     for group in groups:
         for block, option in group.options.items():
-            if block != NONE and block not in found:
+            if block != NONE and block not in candidates:
                 values = {choice.name: choice.default() for choice in option.decisions}
-                found[block] = complete(block, option.params(values))
-        if found.keys() - {entry["block"]}:
-            return found
+                candidates[block] = complete(block, option.params(values))
+        if candidates.keys() - {entry["block"]}:
+            return candidates
     network = config["network"]
     places = network_sites(network)
     replaces = any(site.replaces for site in match(entry["at"], places))
     for block, cls in BLOCKS.items():
         needed = [p for p in hyperparameters(cls).values() if p.default is Parameter.empty]
-        if block not in found and not needed and (can_replace(cls) or not replaces):
-            found[block] = complete(block, {})
-    return found
+        if block not in candidates and not needed and (can_replace(cls) or not replaces):
+            candidates[block] = complete(block, {})
+    return candidates
 
 
 def _completed(config: Config) -> Config:

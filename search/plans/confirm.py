@@ -15,7 +15,7 @@ from attnsearch.search.plans.arms import (
     statistics_of,
     with_equals,
 )
-from attnsearch.search.plans.controls import capacity_control, plain_config, tuning_space
+from attnsearch.search.plans.controls import baseline_config, capacity_control, tuning_space
 from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.spaces import Space, SpaceError, canonical_text, load_space
 
@@ -54,7 +54,7 @@ class Chosen:
     """What of the trials is confirmed.
 
     Attributes:
-        configs: The best configs with different networks, the best first, none of them plain.
+        configs: The best ones of different networks, the best first, none of them the baseline.
         messages: What a person should know of the choice.
     """
 
@@ -66,7 +66,7 @@ def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
     """Return the best configs of different networks.
 
     Two configs of one network that differ in training settings are one; those of the better one
-    are kept. The plain network is no candidate: it is what candidates are compared with.
+    are kept. The baseline is no candidate: it is what candidates are compared with.
 
     Args:
         ranked: Finished trials, the best first.
@@ -75,30 +75,30 @@ def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
     Raises:
         PlanError: There is none with a block.
     """
-    found: dict[str, Config] = {}
+    candidates: dict[str, Config] = {}
     messages: list[str] = []
-    plain_at: int | None = None
+    baseline_at: int | None = None
     for trial in ranked:
-        if len(found) == top:
+        if len(candidates) == top:
             break
         if not expand(trial.config):
-            if plain_at is None:
-                plain_at = len(found)
-                messages.append(_plain_among(trial, plain_at + 1))
+            if baseline_at is None:
+                baseline_at = len(candidates)
+                messages.append(_baseline_among(trial, baseline_at + 1))
             continue
-        found.setdefault(network_text(trial.config), dict(trial.config))
-    if not found:
-        what = "only the plain network finished" if plain_at is not None else "no trial finished"
+        candidates.setdefault(network_text(trial.config), dict(trial.config))
+    if not candidates:
+        what = "only the baseline finished" if baseline_at is not None else "no trial finished"
         raise PlanError(
             f"nothing to confirm: {what} its full schedule; raise search.trials, or see why the "
             "others did not finish with `attnsearch show`"
         )
-    if len(found) < top:
+    if len(candidates) < top:
         messages.append(
-            f"confirm.top is {top}, and {len(found)} different networks with a block finished "
-            "their full schedule"
+            f"confirm.top is {top}, and {len(candidates)} different networks with a block "
+            "finished their full schedule"
         )
-    return Chosen(tuple(found.values()), tuple(messages))
+    return Chosen(tuple(candidates.values()), tuple(messages))
 
 
 def given_configs(space: Space) -> list[Given]:
@@ -107,27 +107,27 @@ def given_configs(space: Space) -> list[Given]:
     Raises:
         PlanError: One of the files is no config, or of another task.
     """
-    found = []
+    configs = []
     own = space.resolve(space.defaults())
     for number, path in enumerate(space.document["confirm"].get("configs") or ()):
         try:
-            given = load_space(path)
+            file = load_space(path)
         except SpaceError as error:
             raise PlanError(f"confirm.configs: {error}") from None
-        if given.decisions:
-            names = ", ".join(decision.name for decision in given.decisions[:3])
+        if file.decisions:
+            names = ", ".join(decision.name for decision in file.decisions[:3])
             raise PlanError(
                 f"confirm.configs: {path} has choices ({names}); fix them, or take an exported "
                 "config"
             )
-        if given.task != space.task:
+        if file.task != space.task:
             raise PlanError(
-                f"confirm.configs: {path} is for {given.task}, and this file for {space.task}"
+                f"confirm.configs: {path} is for {file.task}, and this file for {space.task}"
             )
-        config = given.resolve()
+        config = file.resolve()
         config["data"] = {**own["data"], "augment": config["data"]["augment"]}
-        found.append(Given(number, {**own, **{key: config[key] for key in _OF_A_CONFIG}}))
-    return found
+        configs.append(Given(number, {**own, **{key: config[key] for key in _OF_A_CONFIG}}))
+    return configs
 
 
 def needs_tuning(space: Space) -> bool:
@@ -135,7 +135,7 @@ def needs_tuning(space: Space) -> bool:
     confirm = space.document["confirm"]
     if not confirm or "tuned_baseline" not in confirm["controls"]:
         return False
-    return tuning_space(space, plain_config(space.resolve(space.defaults()))) is not None
+    return tuning_space(space, baseline_config(space.resolve(space.defaults()))) is not None
 
 
 def confirm_plan(
@@ -148,7 +148,7 @@ def confirm_plan(
 ) -> Plan:
     """Return the plan of confirm.
 
-    Every candidate is compared with the plain network under the candidate's own training
+    Every candidate is compared with the baseline under the candidate's own training
     settings, since the winner is only known afterwards: candidates with different settings have a
     baseline each. The first one is called `baseline`, the others `baseline of <candidate>`.
 
@@ -205,17 +205,17 @@ def confirm_plan(
 
 
 def _baselines(candidates: Mapping[str, Config]) -> tuple[list[Arm], dict[str, str]]:
-    """Return the plain networks under the candidates' settings, and which is whose."""
+    """Return the baselines under the candidates' settings, and which is whose."""
     arms: list[Arm] = []
     of: dict[str, str] = {}
     known: dict[str, str] = {}
     for name, config in candidates.items():
-        plain = plain_config(config)
-        text = canonical_text(plain)
+        baseline = baseline_config(config)
+        text = canonical_text(baseline)
         if text not in known:
             known[text] = f"{BASELINE} of {name}" if arms else BASELINE
             note = f"training settings of {name}"
-            arms.append(Arm(known[text], "baseline", plain, of=name, notes=(note,)))
+            arms.append(Arm(known[text], "baseline", baseline, of=name, notes=(note,)))
         of[name] = known[text]
     return arms, of
 
@@ -223,7 +223,7 @@ def _baselines(candidates: Mapping[str, Config]) -> tuple[list[Arm], dict[str, s
 def _tuned(tuned: Mapping[str, Any] | None, best: Config, epochs: int, *, needed: bool) -> Arm:
     if tuned is None:
         note = "no trial of its tuning finished" if needed else "no training setting is searched"
-        return Arm(TUNED, "tuned_baseline", plain_config(best), notes=(note,))
+        return Arm(TUNED, "tuned_baseline", baseline_config(best), notes=(note,))
     return Arm(TUNED, "tuned_baseline", arm_config(tuned, epochs))
 
 
@@ -231,12 +231,12 @@ def _difference(family: str, candidate: str, control: str) -> Contrast:
     return Contrast(family, f"{candidate} - {control}", (candidate,), (control,))
 
 
-def _plain_among(trial: Ranked, place: int) -> str:
+def _baseline_among(trial: Ranked, place: int) -> str:
     if isinstance(trial, Given):
-        return "one of confirm.configs is the plain network; it is no candidate but the baseline"
+        return "one of confirm.configs is the baseline, which is no candidate"
     return (
-        f"the plain network (trial {trial.number}) ranks {_ordinal(place)} after exploring; it is "
-        "no candidate but the baseline"
+        f"the baseline (trial {trial.number}) ranks {_ordinal(place)} after exploring; it is "
+        "no candidate: candidates are compared with it"
     )
 
 

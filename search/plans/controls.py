@@ -1,4 +1,4 @@
-"""The networks that candidates are compared with: plain, as large as the candidate, and tuned."""
+"""What candidates are compared with: the baseline, one as large as the candidate, one tuned."""
 
 import copy
 import math
@@ -45,7 +45,7 @@ class Capacity:
     Attributes:
         config: The candidate's config with this network.
         notes: How it was made, and what is left between the two.
-        is_baseline: Whether it is the plain network, which is as large already.
+        is_baseline: Whether it is the baseline, which is as large already.
     """
 
     config: Config
@@ -53,12 +53,12 @@ class Capacity:
     is_baseline: bool
 
 
-def plain_config(config: Mapping[str, Any]) -> Config:
-    """Return the config of the plain network under the same settings."""
-    plain = copy.deepcopy(dict(config))
-    plain["insert"] = []
-    plain["train"]["aux_weight"] = {}
-    return plain
+def baseline_config(config: Mapping[str, Any]) -> Config:
+    """Return the config of the baseline under the same settings."""
+    baseline = copy.deepcopy(dict(config))
+    baseline["insert"] = []
+    baseline["train"]["aux_weight"] = {}
+    return baseline
 
 
 def capacity_control(config: Mapping[str, Any], images: Images, match: str = "params") -> Capacity:
@@ -78,24 +78,24 @@ def capacity_control(config: Mapping[str, Any], images: Images, match: str = "pa
     """
     measures = {key: _measure(images, key) for key in _NAMES}
     measure = measures[match]
-    plain = plain_config(config)
-    target, base = measure(config), measure(plain)
+    baseline = baseline_config(config)
+    target, base = measure(config), measure(baseline)
     if abs(base - target) <= TOLERANCE * target:
-        return Capacity(plain, _residuals(plain, config, measures), True)
+        return Capacity(baseline, _residuals(baseline, config, measures), True)
     options: list[tuple[Config, str]] = []
-    if weights_file(plain["network"].get("weights"))[0] is None:
-        options.append(_by_width(plain, target, base, measure))
+    if weights_file(baseline["network"].get("weights"))[0] is None:
+        options.append(_by_width(baseline, target, base, measure))
     if not options or abs(measure(options[0][0]) - target) > TOLERANCE * target:
-        filled = _by_bottlenecks(config, plain, target - base, images, match)
+        filled = _by_bottlenecks(config, baseline, target - base, images, match)
         options += [filled] if filled else []
-    best, told = min(
-        options or [(plain, "nothing can be added or removed")],
+    best, how = min(
+        options or [(baseline, "nothing can be added or removed")],
         key=lambda option: abs(measure(option[0]) - target),
     )
     rest = _residuals(best, config, measures)
     if abs(measure(best) - target) > TOLERANCE * target:
         rest = (*rest, f"no closer match in {_NAMES[match]} exists")
-    return Capacity(best, (told, *rest), False)
+    return Capacity(best, (how, *rest), False)
 
 
 def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
@@ -106,7 +106,7 @@ def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
 
     Args:
         space: The space that was explored.
-        config: Whose network: `plain_config` of the best candidate's for the tuned baseline.
+        config: Whose network: `baseline_config` of the best candidate's for the tuned baseline.
 
     Returns:
         The space; None where the file searches no training setting.
@@ -209,16 +209,16 @@ def _built(config: Mapping[str, Any], images: Images) -> nn.Module:
         return host_constructor(config["network"], images.channels, images.classes, size)()
 
 
-def _by_width(plain: Config, target: int, base: int, measure: Measure) -> tuple[Config, str]:
-    """Return the plain network with other widths, as near to the target as the search finds."""
-    backbone = find_backbone(plain["network"]["backbone"])
-    start = backbone.widths(plain["network"].get("width", 1.0))
+def _by_width(baseline: Config, target: int, base: int, measure: Measure) -> tuple[Config, str]:
+    """Return the baseline with other widths, as near to the target as the search finds."""
+    backbone = find_backbone(baseline["network"]["backbone"])
+    start = backbone.widths(baseline["network"].get("width", 1.0))
 
     def widened(planes: Sequence[int]) -> Config:
         factors = [have / of for have, of in zip(planes, backbone.planes, strict=True)]
         width = as_width(factors)
-        network = {**plain["network"], "width": [*width] if isinstance(width, tuple) else width}
-        return {**plain, "network": network}
+        network = {**baseline["network"], "width": [*width] if isinstance(width, tuple) else width}
+        return {**baseline, "network": network}
 
     def off(planes: Sequence[int]) -> float:
         try:
@@ -251,7 +251,7 @@ def _neighbours(
     planes: tuple[int, ...], off: Callable[[Sequence[int]], float]
 ) -> list[tuple[int, ...]]:
     """Return one stage changed by as much as its slope says is missing, in the two best ways."""
-    found: list[tuple[float, tuple[int, ...]]] = []
+    moves: list[tuple[float, tuple[int, ...]]] = []
     here = off(planes)
     for stage in range(len(planes)):
 
@@ -265,17 +265,17 @@ def _neighbours(
             continue
         steps = -here / slope
         for by in {math.floor(steps), math.ceil(steps)} - {0}:
-            found.append((abs(here + by * slope), moved(by)))
-    return [planes for _, planes in sorted(found)[:2]]
+            moves.append((abs(here + by * slope), moved(by)))
+    return [planes for _, planes in sorted(moves)[:2]]
 
 
 def _by_bottlenecks(
-    config: Mapping[str, Any], plain: Config, missing: int, images: Images, match: str
+    config: Mapping[str, Any], baseline: Config, missing: int, images: Images, match: str
 ) -> tuple[Config, str] | None:
-    """Return the plain network with 1x1 bottlenecks where the candidate has its blocks."""
+    """Return the baseline with 1x1 bottlenecks where the candidate has its blocks."""
     if missing <= 0:
         return None
-    network = plain["network"]
+    network = baseline["network"]
     every = network_sites(network, images.size)
     places = {site.name: site for site in every}
     names = dict.fromkeys(
@@ -304,11 +304,11 @@ def _by_bottlenecks(
     ]
     if not entries:
         return None
-    told = ", ".join(f"{hidden[entry['name']]} at {entry['name']}" for entry in entries[:4])
+    words = ", ".join(f"{hidden[entry['name']]} at {entry['name']}" for entry in entries[:4])
     more_sites = f" and {len(entries) - 4} more" if len(entries) > 4 else ""
     return (
-        {**plain, "insert": entries},
-        f"1x1 bottlenecks with hidden channels: {told}{more_sites}",
+        {**baseline, "insert": entries},
+        f"1x1 bottlenecks with hidden channels: {words}{more_sites}",
     )
 
 

@@ -10,9 +10,9 @@ from attnsearch.search.text import paragraph, plural, table
 
 _KINDS = {
     "candidate": "candidate",
-    "baseline": "plain network",
-    "capacity": "plain network of that size",
-    "tuned_baseline": "plain network, tuned",
+    "baseline": "baseline",
+    "capacity": "baseline of that size",
+    "tuned_baseline": "baseline, tuned",
     "reference": "reference",
     "variant": "variant",
 }
@@ -34,15 +34,15 @@ def plan_text(
 
     Args:
         plan: The plan.
-        reused: How many runs of each arm have finished already, by label.
+        reused: How many runs of each arm ready_of finished already, by label.
         run_seconds: Of one run; None where it is not known.
         workers: How many runs there are side by side.
     """
-    have = reused or {}
+    ready_of = reused or {}
     each = len(plan.repeats())
-    rows = [_row(arm, each, have) for arm in plan.arms]
+    rows = [_row(arm, each, ready_of) for arm in plan.arms]
     total = plan_runs(plan)
-    ready = min(sum(have.get(arm.label, 0) for arm in plan.arms if arm.equals is None), total)
+    ready = min(sum(ready_of.get(arm.label, 0) for arm in plan.arms if arm.equals is None), total)
     out = [
         _head(plan),
         table(
@@ -50,13 +50,13 @@ def plan_text(
         ),
         paragraph(_comparisons(plan), indent="  ", hanging="  "),
     ]
-    told = f"{plural(total - ready, 'run')} to train"
+    line = f"{plural(total - ready, 'run')} to train"
     if ready:
-        told += f", {ready} reused"
+        line += f", {ready} reused"
     if run_seconds is not None:
         rounds = math.ceil((total - ready) / max(workers, 1))
-        told += f"; about {duration(rounds * run_seconds)}, {workers} at a time"
-    out.append(f"  {told}")
+        line += f"; about {duration(rounds * run_seconds)}, {workers} at a time"
+    out.append(f"  {line}")
     return "\n".join(out)
 
 
@@ -66,17 +66,17 @@ def _head(plan: Plan) -> str:
     folds = f" on each of {len(plan.folds)} folds" if len(plan.folds) > 1 else ""
     part = {"test": "test", "val": "validation"}[plan.part]
     epoch = "best validation epoch" if plan.checkpoint == "best_val" else "last epoch"
-    told = (
+    words = (
         f"{name}: {plural(len(plan.arms), 'arm')}, {seeds}{folds}, {plural(plan.epochs, 'epoch')} "
         f"a run; {plan.metric} of the {epoch} on the {part} part"
     )
     if plan.act == "ablation" and not plan.retuned:
-        told += "; training settings are the reference's (not retuned)"
+        words += "; training settings are the reference's (not retuned)"
     if plan.retuned:
-        told += "; every arm's training settings are tuned first, with the search's budget"
+        words += "; every arm's training settings are tuned first, with the search's budget"
     if plan.nesting == "not nested":
-        told += "; not nested, so without verdicts"
-    return paragraph(told, hanging="  ")
+        words += "; not nested, so without verdicts"
+    return paragraph(words, hanging="  ")
 
 
 def _row(arm: Arm, each: int, reused: Mapping[str, int]) -> tuple[object, ...]:
@@ -90,5 +90,5 @@ def _row(arm: Arm, each: int, reused: Mapping[str, int]) -> tuple[object, ...]:
 
 def _comparisons(plan: Plan) -> str:
     families = Counter(contrast.family for contrast in plan.contrasts)
-    told = ", ".join(f"{family} ({count})" for family, count in families.items())
-    return f"compared, with Holm's adjustment within each family: {told}" if told else ""
+    words = ", ".join(f"{family} ({count})" for family, count in families.items())
+    return f"compared, with Holm's adjustment within each family: {words}" if words else ""

@@ -25,11 +25,11 @@ from attnsearch.search.plans import (
     Ranked,
     ablation_plan,
     ablation_settings,
+    baseline_config,
     confirm_plan,
     given_configs,
     needs_tuning,
     network_text,
-    plain_config,
     plan_text,
     tuning_space,
 )
@@ -120,7 +120,7 @@ class StudyActs:
         first = next(iter(wanted), None)
         tuned = None
         if first is not None and needs_tuning(stage.space):
-            space = tuning_space(stage.space, plain_config(first.config))
+            space = tuning_space(stage.space, baseline_config(first.config))
             if space is not None:
                 tuned = yield from self._tune(space, TUNED_BASELINE)
         messages: list[str] = []

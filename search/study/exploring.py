@@ -11,7 +11,7 @@ from typing import Any
 
 from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.words import value_text
-from attnsearch.search.plans import plain_config
+from attnsearch.search.plans import baseline_config
 from attnsearch.search.propose import Proposal, Proposals, Told
 from attnsearch.search.study.records import Records, Training
 from attnsearch.search.study.stage import Stage
@@ -152,7 +152,7 @@ class Explorer:
         """Have the baseline trained beside the search, where that does not contain it."""
         if self._space.plain() is not None or not self._space.decisions:
             return
-        config = plain_config(self._space.resolve(self._space.defaults()))
+        config = baseline_config(self._space.resolve(self._space.defaults()))
         key = self._stage.key(config)
         self._baseline = self._entry(0, Role.BASELINE, {}, config, key)
         done = next((row for row in past if row.role == Role.BASELINE and row.state.ended), None)

@@ -14,8 +14,8 @@ from attnsearch.search.plans.arms import PlanError, plan_folds, run_config, valu
 from attnsearch.search.plans.confirm import confirm_plan, needs_tuning
 from attnsearch.search.plans.controls import (
     TOLERANCE,
+    baseline_config,
     capacity_control,
-    plain_config,
     tuning_space,
 )
 from attnsearch.search.plans.seeds import RANGES, fresh_seeds
@@ -101,10 +101,10 @@ def test_the_best_different_networks_and_their_controls(space: Space) -> None:
         ("tuned baseline", "tuned_baseline", None),
     ]
     assert messages == [
-        "the plain network (trial 0) ranks first after exploring; it is no candidate but the "
-        "baseline"
+        "the baseline (trial 0) ranks first after exploring; it is no candidate: candidates are "
+        "compared with it"
     ]
-    # Each candidate is compared with the plain network under its own settings.
+    # Each candidate is compared with the baseline under its own settings.
     rates = {arm.label: arm.config["train"]["lr"] for arm in plan.arms}
     assert rates["psa@layer3.conv2"] == rates["baseline"] == 0.05
     assert rates["gc@layer4"] == rates["baseline of gc@layer4"] == 0.02
@@ -167,7 +167,7 @@ def test_networks_that_read_alike_are_told_apart_and_equal_settings_share_a_base
 
 
 def test_nothing_to_confirm_is_said(space: Space) -> None:
-    with pytest.raises(PlanError, match="only the plain network finished"):
+    with pytest.raises(PlanError, match="only the baseline finished"):
         confirm_plan(space, trials(config(space)), IMAGES)
     with pytest.raises(PlanError, match="no trial finished its full schedule"):
         confirm_plan(space, [], IMAGES)
@@ -196,7 +196,9 @@ def test_a_control_is_as_large_as_its_candidate(
     assert abs(residual) <= TOLERANCE
     name = {"params": "params", "macs": "MACs"}[match]
     assert f"{name} {100 * residual:+.2f} %" in control.notes
-    assert control.is_baseline == (abs(size(plain_config(candidate), match) / target - 1) <= 0.01)
+    assert control.is_baseline == (
+        abs(size(baseline_config(candidate), match) / target - 1) <= 0.01
+    )
     assert not any(e["block"] != "bottleneck1x1" for e in control.config["insert"])
     assert control.config["train"]["lr"] == candidate["train"]["lr"]
     # It is a space file like any other.
@@ -211,7 +213,7 @@ def test_a_smaller_candidate_narrows_the_control(space: Space) -> None:
         {"at": "layer4.*.conv2", "block": "conv1x1", "params": {"conv1x1": {}}}
     )
     control = capacity_control(candidate, IMAGES)
-    assert size(plain_config(candidate)) > 1.3 * size(candidate)
+    assert size(baseline_config(candidate)) > 1.3 * size(candidate)
     assert abs(size(control.config) / size(candidate) - 1) <= TOLERANCE
     assert control.config["insert"] == []
     width = control.config["network"]["width"]
@@ -234,7 +236,7 @@ def test_where_widths_are_held_fast_bottlenecks_fill_up(space: Space) -> None:
 def test_the_baseline_is_tuned_over_training_settings_alone(space: Space) -> None:
     assert needs_tuning(space)
     best = config(space, layer4__block="ecrm", train__lr=0.05)
-    tuning = tuning_space(space, plain_config(best))
+    tuning = tuning_space(space, baseline_config(best))
     assert tuning is not None
     assert [decision.name for decision in tuning.decisions] == ["train.lr"]
     assert tuning.document["search"] == space.document["search"]
@@ -242,7 +244,7 @@ def test_the_baseline_is_tuned_over_training_settings_alone(space: Space) -> Non
     assert (resolved["insert"], resolved["train"]["lr"]) == ([], 0.07)
     assert resolved["train"]["aux_weight"] == {}
     assert resolved["train"]["seed"] == RANGES["tuning"]
-    # A rule on the plain network still holds, one on a block cannot.
+    # A rule on the baseline still holds, one on a block cannot.
     assert tuning.forbidden({"train.lr": 0.1}) is not None
     assert tuning.forbidden({"train.lr": 0.01}) is None
     # An arm of an ablation keeps its blocks, and the weights of their losses are settings too.
@@ -252,7 +254,7 @@ def test_the_baseline_is_tuned_over_training_settings_alone(space: Space) -> Non
     assert names == ["train.lr", "train.aux_weight.ecrm"]
     assert canonical_text(arm.resolve(values_of(arm, best))) == canonical_text(best)
     fixed = replace(space, settings=(), decisions=())
-    assert tuning_space(fixed, plain_config(best)) is None
+    assert tuning_space(fixed, baseline_config(best)) is None
 
 
 def test_config_files_are_confirmed_without_exploring(space: Space, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.data.groups import read_groups
-from attnsearch.runs.data.splits import assign_parts
+from attnsearch.runs.data.splits import Examples, assign_parts
 from attnsearch.runs.readers import (
     IGNORED,
     NO_PART,
@@ -26,8 +26,6 @@ from attnsearch.runs.readers import (
     read_source,
     scored_classes,
 )
-
-__all__ = ["DataError", "DataSet", "Split", "load_data"]
 
 SPLITS = (0.7, 0.15, 0.15)
 SUM_BYTES = 2**22  # pixels summed at a time: they are widened first
@@ -131,18 +129,15 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     if config.get("groups"):
         groups, said = read_groups(config["groups"], source.names)
         notes += said
-    seed = config.get("seed", 0)
-    parts, said = assign_parts(
-        source.parts,
+    examples = Examples(
         source.labels,
         class_names if source.masks is None else ["image"],
-        groups,
-        seed,
+        None if groups is None else np.array(groups),
+        config.get("seed", 0),
         config.get("splits") or SPLITS,
-        config.get("folds"),
-        config.get("fold"),
-        config.get("development"),
     )
+    dealing = [config.get(key) for key in ("folds", "fold", "development")]
+    parts, said = assign_parts(source.parts, examples, *dealing)
     notes += said
     if source.masks is None:
         notes += _check_classes(parts, source, class_names)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+Names = NDArray[np.str_]
 Floats = NDArray[np.float64]
 SEARCHES = 16  # side by side, each from a start of its own; the best end counts
 PASSES = 3  # through the groups
@@ -16,7 +17,7 @@ ROUNDING = 1e-9  # of summed shares: no move for less
 
 
 def deal(
-    labels: Indices, shares: Sequence[float], key: Sequence[int], groups: Indices | None = None
+    labels: Indices, shares: Sequence[float], key: Sequence[int], groups: Names | None = None
 ) -> Indices:
     """Return the part (N,) of each example, so that each part has its share of each class.
 
@@ -27,7 +28,7 @@ def deal(
         labels: (N,).
         shares: One per part; they need not add to 1.
         key: Whole numbers that fix the draw.
-        groups: (N,) the number of each example's group; a group is in one part.
+        groups: (N,) the name of each example's group; a group is in one part.
     """
     _, label = np.unique(labels, return_inverse=True)
     wanted = np.array(shares) / sum(shares)
@@ -40,7 +41,7 @@ def deal(
 
 
 def deal_folds(
-    labels: Indices, folds: int, key: Sequence[int], groups: Indices | None = None
+    labels: Indices, folds: int, key: Sequence[int], groups: Names | None = None
 ) -> Indices:
     """Return the fold (N,) of each example, 0 to folds - 1.
 
@@ -50,7 +51,7 @@ def deal_folds(
         labels: (N,).
         folds: How many.
         key: Whole numbers that fix the draw.
-        groups: (N,) the number of each example's group; a group is in one fold.
+        groups: (N,) the name of each example's group; a group is in one fold.
     """
     if groups is not None:
         return deal(labels, [1] * folds, key, groups)
@@ -87,7 +88,7 @@ def _counts(total: int, shares: Floats) -> Indices:
     return counts
 
 
-def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Indices) -> Indices:
+def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Names) -> Indices:
     """Return local search: a group moves to another part where that lowers the cost most.
 
     scikit-learn's `StratifiedGroupKFold` makes equal folds only. Taking some of them as a part
@@ -108,7 +109,9 @@ def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Ind
         for _ in range(PASSES)
     ]
     # (searches, parts, classes): how much of each class each part has.
-    held = np.stack([_held(part, shares, len(wanted)) for part in parts])
+    held = np.zeros((SEARCHES, len(wanted), shares.shape[1]))
+    for searched, part in zip(held, parts, strict=True):
+        np.add.at(searched, part, shares)
     lacking = np.ones(len(wanted))
     lacking[0] = LACKING_FIRST
 
@@ -131,10 +134,3 @@ def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Ind
         parts[better, moved[better]] = target[better]
     best = cost(held).sum(1).argmin()
     return np.asarray(parts[best][group], dtype=np.int64)
-
-
-def _held(part: Indices, shares: Floats, parts: int) -> Floats:
-    """Return (parts, classes): the summed shares of the groups in each part."""
-    held = np.zeros((parts, shares.shape[1]))
-    np.add.at(held, part, shares)
-    return held

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.data.data import DataError, DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
+from attnsearch.runs.readers.source import DataError
 
 
 def content(counts: tuple[int, int, int] = (30, 6, 9), size: int = 6) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnsearch.runs.data.data import DataError, DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.data.duplicates import find_duplicates
+from attnsearch.runs.readers.source import DataError
 
 SIDE = 20
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.data.dealing import deal_folds
 from attnsearch.runs.data.groups import read_groups
-from attnsearch.runs.data.splits import assign_parts
+from attnsearch.runs.data.splits import Examples, assign_parts
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError
 
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -21,8 +21,9 @@ Array = np.ndarray[Any, Any]
 def assign(labels: Array, groups: list[str] | None = None, **options: Any) -> Array:
     own = options.pop("own", np.full(len(labels), NO_PART))
     names = [f"class{k}" for k in range(int(labels.max()) + 1)]
-    options = {"seed": 0, "fractions": FRACTIONS, **options}
-    return assign_parts(own, labels, names, groups, **options)[0]
+    draws = (options.pop("seed", 0), options.pop("fractions", FRACTIONS))
+    grouped = None if groups is None else np.array(groups)
+    return assign_parts(own, Examples(labels, names, grouped, *draws), **options)[0]
 
 
 def patients(count: int, seed: int = 0, classes: int = 3) -> tuple[Array, list[str]]:

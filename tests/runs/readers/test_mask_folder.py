@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.data.data import DataError, DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
+from attnsearch.runs.readers.source import DataError
 from tests.runs.mask_sets import whole
 
 Pixels = NDArray[Any]

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.data.data import DataError, DataSet, load_data
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
 from attnsearch.runs.readers.masks import IgnoreIndexError, find_coding
+from attnsearch.runs.readers.source import DataError
 from tests.runs.mask_sets import whole
 
 Pixels = NDArray[Any]

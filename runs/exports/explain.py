@@ -142,19 +142,19 @@ class Truths:
         return self._known[side]
 
     def _read(self, mask: Path) -> NDArray[np.uint8]:
-        file = attempt_all(decode_mask, [mask])[0]
-        if isinstance(file, str):
-            raise DataError(file)
+        decoded, faults = attempt_all(decode_mask, {mask.name: mask})
+        if faults:
+            raise DataError(faults[mask.name])
         # Two classes may have any two values; which, one mask says as well as all of them.
         classes = self._data.get("classes") if len(self._class_names) == 2 else self._class_names
         given = (self._data.get("ignore_index"), self._data.get("mask_values"))
-        coding, _ = find_coding({mask.name: file}, classes, *given)
+        coding, _ = find_coding(decoded, classes, *given)
         if len(coding.values) != len(self._class_names):
             raise DataError(
                 f"has the classes {listing([str(value) for value in coding.values])}, the network "
                 f"has {listing(self._class_names)}"
             )
-        return coding.index(file, mask.name)
+        return coding.index(decoded[mask.name], mask.name)
 
 
 def _cases(network: nn.Module, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case, ImageFile]]:

@@ -112,34 +112,25 @@ def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inpu
     step = EVALUATION_BATCH if overlap is None else TILED_AT_ONCE
     for start in range(0, len(files), step):
         part = files[start : start + step]
-        results = attempt_all(
+        read, unread = attempt_all(
             lambda path: _shallow(path, size if overlap is None else None),
-            [file.path for file in part],
+            {file: file.path for file in part},
         )
-        faults = [
-            f"{file.path} ({result})"
-            for file, result in zip(part, results, strict=True)
-            if isinstance(result, str)
-        ]
-        read = [
-            (file, result)
-            for file, result in zip(part, results, strict=True)
-            if not isinstance(result, str)
-        ]
+        faults = [f"{file.path} ({reason})" for file, reason in unread.items()]
         if not read:
             yield Inputs([], torch.zeros(0), _places([])), faults
             continue
         pixels = [
             to_channels(image.pixels.reshape(*image.pixels.shape[:2], -1), interface.channels)
-            for _, image in read
+            for image in read.values()
         ]
-        shapes = [image.shape for _, image in read]
+        shapes = [image.shape for image in read.values()]
         if overlap is None:
             images, masks = np.stack(pixels), _places(shapes)
         else:
             blank = [np.zeros(shape, dtype=np.uint8) for shape in shapes]
             images, masks = tile(pixels, blank, size, overlap)
-        yield Inputs([file for file, _ in read], torch.from_numpy(images), masks), faults
+        yield Inputs(list(read), torch.from_numpy(images), masks), faults
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         resize,
         to_channels,
     )
+    from attnsearch.runs.readers.mask_files import decode_mask
     from attnsearch.runs.readers.mask_folder import tile
     from attnsearch.runs.readers.mask_pairs import (
         IMAGE_FOLDERS,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         is_mask_folder,
         masks_beside,
     )
-    from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, decode_mask, find_coding
+    from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, find_coding
     from attnsearch.runs.readers.source import (
         NO_PART,
         PARTS,

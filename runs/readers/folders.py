@@ -21,7 +21,6 @@ from PIL import Image
 
 from attnsearch.runs.readers.images import (
     SUFFIXES,
-    Decoded,
     attempt_all,
     decode,
     note_conversions,
@@ -75,26 +74,21 @@ def read_folder(
     wanted = None if isinstance(classes, int) else classes
     names = _class_names(folder, roots, wanted, notes)
     files = _files(folder, roots, names, notes)
-    results = attempt_all(lambda path: decode(path, image_size), [file.path for file in files])
-    decoded = [result for result in results if isinstance(result, Decoded)]
-    unreadable = {
-        file.name: result
-        for file, result in zip(files, results, strict=True)
-        if isinstance(result, str)
-    }
+    decoded, unreadable = attempt_all(
+        lambda path: decode(path, image_size), {file.name: file.path for file in files}
+    )
     if unreadable:
         _judge_unreadable(unreadable, len(files), notes)
-        files = [file for file in files if file.name not in unreadable]
-    readable = [file.name for file in files]
-    note_conversions(decoded, readable, notes)
+        files = [file for file in files if file.name in decoded]
+    note_conversions(decoded, notes)
     return Source(
         name=folder.name,
-        images=np.stack(to_common(decoded, readable, channels, notes)),
+        images=np.stack(to_common(decoded, channels, notes)),
         labels=np.array([file.label for file in files], dtype=np.int64),
-        names=readable,
+        names=list(decoded),
         parts=np.array([file.part for file in files], dtype=np.int64),
         class_names=names,
-        digests=[image.digest for image in decoded],
+        digests=[image.digest for image in decoded.values()],
         notes=notes,
     )
 
@@ -118,7 +112,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 def folder_side(folder: Path) -> int | None:
     """Return the median of the shorter sides of a folder's images, in pixels; of some of many."""
-    files = sorted(_images_in(folder))
+    files = sorted(images_in(folder))
     sides = [_short_side(file) for file in files[:: max(1, len(files) // LOOKED_AT)]]
     readable = [side for side in sides if side is not None]
     return round(median(readable)) if readable else None
@@ -138,8 +132,16 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted((p for p in children if p.is_dir()), key=lambda p: p.name)
 
 
-def _images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
-    """Return image files in `folder` at any depth; the endings of others are counted."""
+def images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
+    """Return the image files in a folder at any depth.
+
+    Args:
+        folder: Where to look.
+        others: Gets the count of each ending that is no image's.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
     found = []
     for place, _, files in walk(folder):
         for file in files:
@@ -151,22 +153,27 @@ def _images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
     return found
 
 
+def part_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders inside one that are called like a part of a split, by that part.
+
+    Raises:
+        DataError: If two are called like the same part.
+    """
+    parts: dict[str, Path] = {}
+    for child in _subfolders(folder):
+        part = PART_NAMES.get(child.name.lower())
+        if part is not None and parts.setdefault(part, child) != child:
+            raise DataError(
+                f"{folder}: both {parts[part].name}/ and {child.name}/ look like the {part} part; "
+                f"keep one of them"
+            )
+    return parts
+
+
 def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
     """Return the folders that hold the class folders, by part."""
-    children = _subfolders(folder)
-    roots: dict[str, Path] = {}
-    others = []
-    for child in children:
-        part = PART_NAMES.get(child.name.lower())
-        if part is None:
-            others.append(child.name)
-        elif part in roots:
-            raise DataError(
-                f"{folder}: both {roots[part].name}/ and {child.name}/ look like the {part} "
-                f"part; keep one of them"
-            )
-        else:
-            roots[part] = child
+    roots = part_folders(folder)
+    others = [child.name for child in _subfolders(folder) if child not in roots.values()]
     # A class may be called `train` beside `bus` and `car`: then its siblings are no parts.
     if not roots or (others and len(roots) == 1 and not _subfolders(*roots.values())):
         return {NO_PART: folder}
@@ -212,7 +219,7 @@ def _files(
     for part, root in roots.items():
         for label, name in enumerate(names):
             # A part may lack a class.
-            paths = _images_in(root / name, others) if (root / name).is_dir() else []
+            paths = images_in(root / name, others) if (root / name).is_dir() else []
             files += [_File(p, p.relative_to(folder).as_posix(), label, part) for p in paths]
     if not files:
         raise DataError(_no_images(folder, others))
@@ -239,7 +246,7 @@ def _files(
 
 def _no_images(folder: Path, others: Counter[str] | None = None) -> str:
     others = Counter() if others is None else others
-    if outside := _images_in(folder, others):
+    if outside := images_in(folder, others):
         example = min(path.relative_to(folder).as_posix() for path in outside)
         return (
             f"{folder}: {len(outside)} images, but none in a class folder (such as {example}); "

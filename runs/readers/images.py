@@ -15,7 +15,7 @@
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.readers.source import DataError
 
 Result = TypeVar("Result")
+Key = TypeVar("Key")
 
 PHOTOGRAPHS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
 BITMAPS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -175,97 +176,97 @@ def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     return (luma >> 16).astype(np.uint8)[..., None]
 
 
-def attempt_all(function: Callable[[Path], Result], paths: Sequence[Path]) -> list[Result | str]:
-    """Call a function on every file, in parallel; where it fails, the reason stands instead.
+def attempt_all(
+    function: Callable[[Path], Result], files: Mapping[Key, Path]
+) -> tuple[dict[Key, Result], dict[Key, str]]:
+    """Call a function on every file, in parallel.
 
     Pillow frees the interpreter while it decodes and resizes.
+
+    Returns:
+        What it returned, by the files' keys and in their order, and the reason where it failed.
     """
-
-    def attempt(path: Path) -> Result | str:
-        try:
-            return function(path)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-            return str(error).split(" <_io")[0] or type(error).__name__
-
+    results: dict[Key, Result] = {}
+    faults: dict[Key, str] = {}
     with warnings.catch_warnings(), ThreadPoolExecutor(available_cpus()) as pool:
         # Pillow warns of damaged metadata, which says nothing about the pixels.
         warnings.simplefilter("ignore")
-        return list(pool.map(attempt, paths))
+        futures = {key: pool.submit(function, path) for key, path in files.items()}
+        for key, future in futures.items():
+            try:
+                results[key] = future.result()
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+                faults[key] = str(error).split(" <_io")[0] or type(error).__name__
+    return results, faults
+
+
+def some(words: str, names: Sequence[str], total: int, what: str = "images") -> str:
+    """Return a note on some of all files: how many, and the first one's name."""
+    return f"{words}: {len(names)} of {total} {what}, such as {names[0]}"
 
 
 def note_conversions(
-    decoded: Sequence[Decoded], names: Sequence[str], notes: list[str], *, resized: bool = True
+    decoded: Mapping[str, Decoded], notes: list[str], *, resized: bool = True
 ) -> None:
     """Note what happened to images that are not plain.
 
     Args:
-        decoded: The images.
-        names: One per image.
+        decoded: The images, by name.
         notes: Added to.
         resized: Whether they were resized to a square.
     """
-    several = [n for i, n in zip(decoded, names, strict=True) if i.frames > 1]
-    transparent = [n for i, n in zip(decoded, names, strict=True) if i.transparent]
-    stretched = [
-        n for i, n in zip(decoded, names, strict=True) if resized and i.shape[0] != i.shape[1]
-    ]
-    for found, words in (
-        (several, "several frames, the first was taken"),
-        (transparent, "transparent, laid over black"),
-        (stretched, "not square, the aspect ratio is not kept"),
-    ):
-        if found:
-            notes.append(f"{words}: {len(found)} of {len(names)} images, such as {found[0]}")
+    kinds: dict[str, Callable[[Decoded], bool]] = {
+        "several frames, the first was taken": lambda image: image.frames > 1,
+        "transparent, laid over black": lambda image: image.transparent,
+        "not square, the aspect ratio is not kept": lambda image: (
+            resized and image.shape[0] != image.shape[1]
+        ),
+    }
+    for words, is_so in kinds.items():
+        if names := [name for name, image in decoded.items() if is_so(image)]:
+            notes.append(some(words, names, len(decoded)))
 
 
 def to_common(
-    decoded: Sequence[Decoded], names: Sequence[str], channels: int | None, notes: list[str]
+    decoded: Mapping[str, Decoded], channels: int | None, notes: list[str]
 ) -> list[NDArray[np.uint8]]:
     """Return all images as arrays (h, w, C) of uint8, with one rule for depth and colour.
 
     Args:
-        decoded: The images.
-        names: One per image, for messages.
+        decoded: The images, by name.
         channels: 1 or 3; None takes 1 if all are grey, else 3.
         notes: Added to.
 
     Raises:
         DataError: If the pixels' range is one that no rule fits.
     """
-    factor = {integer: _factor(decoded, names, integer, notes) for integer in (True, False)}
-    grey = sum(image.pixels.ndim == 2 for image in decoded)
-    if channels is None:
-        channels = 1 if grey == len(decoded) else 3
+    factor = {integer: _factor(decoded, integer, notes) for integer in (True, False)}
+    grey = sum(image.pixels.ndim == 2 for image in decoded.values())
+    colour = len(decoded) - grey
+    channels = channels or (3 if colour else 1)
     if channels == 3 and grey:
         notes.append(f"grey, repeated to 3 channels: {grey} of {len(decoded)} images")
-    if channels == 1 and grey < len(decoded):
-        colour = len(decoded) - grey
+    if channels == 1 and colour:
         notes.append(f"colour, converted to grey: {colour} of {len(decoded)} images")
     images = []
-    for image in decoded:
+    for image in decoded.values():
         pixels = to_uint8(image.pixels, factor[image.integer]) if image.deep else image.pixels
         images.append(to_channels(pixels.reshape(*pixels.shape[:2], -1), channels))
     return images
 
 
-def _factor(
-    decoded: Sequence[Decoded], names: Sequence[str], integer: bool, notes: list[str]
-) -> float:
+def _factor(decoded: Mapping[str, Decoded], integer: bool, notes: list[str]) -> float:
     """Give what brings images of more than 8 bits, those of integers or of floats, to 0..255."""
-    deep = [
-        (image, name)
-        for image, name in zip(decoded, names, strict=True)
-        if image.deep and image.integer == integer
-    ]
+    deep = {n: image for n, image in decoded.items() if image.deep and image.integer == integer}
     if not deep:
         return 1.0
-    lowest, low_name = min(deep, key=lambda pair: pair[0].low)
-    highest, high_name = max(deep, key=lambda pair: pair[0].peak)
+    lowest = min(deep, key=lambda name: deep[name].low)
+    highest = max(deep, key=lambda name: deep[name].peak)
     try:
-        factor, words = depth_factor(lowest.low, highest.peak, integer)
+        factor, words = depth_factor(deep[lowest].low, deep[highest].peak, integer)
     except DataError as error:
-        raise DataError(f"{low_name}, {high_name}: {error}") from None
+        raise DataError(f"{lowest}, {highest}: {error}") from None
     notes.append(f"more than 8 bits: {len(deep)} of {len(decoded)} images, {words}")
     return factor

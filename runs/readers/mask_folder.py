@@ -4,7 +4,7 @@ Every image counts: one that cannot be read, has no mask, or a mask of another s
 unknown value is an error that names it. In a set of a hundred images a skipped one shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from attnsearch.runs.readers.images import (
     attempt_all,
     decode,
     note_conversions,
+    some,
     to_common,
 )
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
@@ -31,6 +32,7 @@ from attnsearch.runs.readers.source import (
 )
 
 Result = TypeVar("Result")
+Both = tuple[tuple[str, Decoded], tuple[str, MaskFile]]  # an image and its mask, with their names
 
 
 def read_mask_folder(
@@ -59,32 +61,30 @@ def read_mask_folder(
         DataError: If anything is missing, damaged, or does not fit; it names the file.
     """
     pairs, notes = find_pairs(folder, mask_name)
-    names = [pair.name for pair in pairs]
+    mask_names = [pair.mask.relative_to(folder).as_posix() for pair in pairs]
     whole = tile_overlap is None
     decoded = _readable(
-        attempt_all(
-            lambda path: decode(path, image_size if whole else None),
-            [pair.image for pair in pairs],
-        ),
-        names,
+        lambda path: decode(path, image_size if whole else None),
+        {pair.name: pair.image for pair in pairs},
         "images",
     )
-    mask_names = [pair.mask.relative_to(folder).as_posix() for pair in pairs]
-    files = _readable(attempt_all(decode_mask, [pair.mask for pair in pairs]), mask_names, "masks")
-    _check_sizes(decoded, files, names, mask_names)
-    note_conversions(decoded, names, notes, resized=whole)
-    _note_masks(decoded, files, names, mask_names, notes)
-    named = dict(zip(mask_names, files, strict=True))
-    coding, said = find_coding(named, classes, ignore_index, mask_values)
-    check_found(named, coding)
-    notes += [*said, _scored(coding.class_names, given=isinstance(classes, list | tuple))]
-    originals = [coding.index(file, name) for file, name in zip(files, mask_names, strict=True)]
-    pixels = to_common(decoded, names, channels, notes)
-    if whole:
+    files = _readable(
+        decode_mask, {n: pair.mask for n, pair in zip(mask_names, pairs, strict=True)}, "masks"
+    )
+    both = list(zip(decoded.items(), files.items(), strict=True))
+    _check_sizes(both)
+    note_conversions(decoded, notes, resized=whole)
+    _note_masks(both, notes)
+    coding, conclusions = find_coding(files, classes, ignore_index, mask_values)
+    check_found(files, coding)
+    notes += [*conclusions, _scored(coding.class_names, given=isinstance(classes, list | tuple))]
+    originals = [coding.index(file, name) for name, file in files.items()]
+    pixels = to_common(decoded, channels, notes)
+    if tile_overlap is None:
         images = np.stack(pixels)
         masks = whole_masks(originals, image_size)
     else:
-        images, masks = tile(pixels, originals, image_size, tile_overlap or 0.0)
+        images, masks = tile(pixels, originals, image_size, tile_overlap)
         notes.append(
             f"cut into {len(images)} tiles of {image_size} pixels, from {len(pixels)} images"
         )
@@ -92,10 +92,10 @@ def read_mask_folder(
         name=folder.name,
         images=images,
         labels=np.zeros(len(pairs), dtype=np.int64),
-        names=names,
+        names=list(decoded),
         parts=np.array([pair.part for pair in pairs], dtype=np.int64),
         class_names=list(coding.class_names),
-        digests=[image.digest + mask.digest for image, mask in zip(decoded, files, strict=True)],
+        digests=[image.digest + mask.digest for (_, image), (_, mask) in both],
         notes=notes,
         masks=masks,
     )
@@ -167,45 +167,38 @@ def _masks(
     )
 
 
-def _readable(results: Sequence[Result | str], names: Sequence[str], what: str) -> list[Result]:
-    """Return the results, if there is no reason for a failure among them."""
-    faults = [
-        f"{name} ({result})"
-        for name, result in zip(names, results, strict=True)
-        if isinstance(result, str)
-    ]
+def _readable(
+    decoder: Callable[[Path], Result], files: Mapping[str, Path], what: str
+) -> dict[str, Result]:
+    """Return all files decoded, by name.
+
+    Raises:
+        DataError: If one cannot be.
+    """
+    results, faults = attempt_all(decoder, files)
     if faults:
+        shown = listing([f"{name} ({reason})" for name, reason in faults.items()])
         raise DataError(
-            f"{len(faults)} of {len(names)} {what} cannot be used: {listing(faults)}; repair or "
-            f"remove them"
+            f"{len(faults)} of {len(files)} {what} cannot be used: {shown}; repair or remove them"
         )
-    return [result for result in results if not isinstance(result, str)]
+    return results
 
 
-def _check_sizes(
-    decoded: Sequence[Decoded],
-    files: Sequence[MaskFile],
-    names: Sequence[str],
-    mask_names: Sequence[str],
-) -> None:
-    pairs = [
-        (image, file, name, mask_name)
-        for image, file, name, mask_name in zip(decoded, files, names, mask_names, strict=True)
-        if image.shape != file.levels.shape
-    ]
-    if not pairs:
+def _check_sizes(both: Sequence[Both]) -> None:
+    unlike = [pair for pair in both if pair[0][1].shape != pair[1][1].levels.shape]
+    if not unlike:
         return
     faults = [
-        f"{mask_name} is {file.levels.shape[1]}x{file.levels.shape[0]}, {name} is "
+        f"{mask_name} is {mask.levels.shape[1]}x{mask.levels.shape[0]}, {name} is "
         f"{image.shape[1]}x{image.shape[0]}"
-        for image, file, name, mask_name in pairs
+        for (name, image), (mask_name, mask) in unlike
     ]
     turned = sum(
-        image.orientation != file.orientation and image.shape == file.levels.shape[::-1]
-        for image, file, *_ in pairs
+        image.orientation != mask.orientation and image.shape == mask.levels.shape[::-1]
+        for (_, image), (_, mask) in unlike
     )
     raise DataError(
-        f"{len(faults)} of {len(names)} masks do not have the size of their image (width x "
+        f"{len(faults)} of {len(both)} masks do not have the size of their image (width x "
         f"height): {listing(faults)}; "
         + (
             f"{turned} of these images are turned by their EXIF orientation and the masks are "
@@ -216,30 +209,14 @@ def _check_sizes(
     )
 
 
-def _note_masks(
-    decoded: Sequence[Decoded],
-    files: Sequence[MaskFile],
-    names: Sequence[str],
-    mask_names: Sequence[str],
-    notes: list[str],
-) -> None:
+def _note_masks(both: Sequence[Both], notes: list[str]) -> None:
     """Note what a person may not expect of mask files."""
-    if several := [n for file, n in zip(files, mask_names, strict=True) if file.frames > 1]:
-        notes.append(
-            f"several frames, the first was taken: {len(several)} of {len(files)} masks, such as "
-            f"{several[0]}"
-        )
-    turned = [
-        name
-        for image, file, name in zip(decoded, files, names, strict=True)
-        if image.orientation != file.orientation
-    ]
+    if several := [name for _, (name, mask) in both if mask.frames > 1]:
+        notes.append(some("several frames, the first was taken", several, len(both), "masks"))
+    turned = [name for (name, i), (_, mask) in both if i.orientation != mask.orientation]
     if turned:
-        notes.append(
-            f"turned or mirrored by the EXIF orientation, which their masks do not have: "
-            f"{len(turned)} of {len(names)} images, such as {turned[0]}; see whether these masks "
-            f"fit"
-        )
+        words = "turned or mirrored by the EXIF orientation, which their masks do not have"
+        notes.append(f"{some(words, turned, len(both))}; see whether these masks fit")
 
 
 def _scored(class_names: Sequence[str], *, given: bool) -> str:

@@ -12,10 +12,10 @@ user's, by `data.mask_name: "{}_1stHO"`.
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from os.path import commonprefix
 from pathlib import Path
 
-from attnsearch.runs.readers.folders import PART_NAMES, walk
+from attnsearch.runs.readers.folders import images_in, part_folders, walk
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, listing
 
@@ -44,7 +44,7 @@ class MaskPair:
 
 def is_mask_folder(folder: Path) -> bool:
     """Return whether a folder holds images/ and masks/, itself or in its parts."""
-    return any(_sides(root) is not None for root in (folder, *_part_folders(folder).values()))
+    return any(_sides(root) is not None for root in (folder, *part_folders(folder).values()))
 
 
 def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[MaskPair], list[str]]:
@@ -61,7 +61,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[MaskPai
         DataError: If the layout is not understood, a folder is empty, or an image has no mask or
             more than one.
     """
-    parts = _part_folders(folder)
+    parts = part_folders(folder)
     roots = {name: root for name, root in parts.items() if _sides(root) is not None}
     notes = _left_out(folder, parts, roots)
     if not roots:
@@ -86,7 +86,7 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[MaskPai
                     f"{side}: no images; expected files that end in {' '.join(sorted(SUFFIXES))}"
                 )
         matched, said = match_masks(images, masks, root, mask_name)
-        part = PARTS.index(PART_NAMES[root.name.lower()]) if name else NO_PART
+        part = PARTS.index(name) if name else NO_PART
         pairs += [
             MaskPair(image.relative_to(folder).as_posix(), image, mask, part)
             for image, mask in matched
@@ -227,24 +227,13 @@ def _rule(before: str, after: str, left: str, right: str) -> str:
 def _image_affixes(stems: Sequence[str]) -> list[tuple[str, str]]:
     """Return what all images' stems begin and end with, letters and separators only."""
     lowered = [stem.lower() for stem in stems]
-    before = _common_start(lowered)
-    after = _common_start([stem[::-1] for stem in lowered])[::-1]
-    if len(lowered) == 1:
-        return [("", "")]
-    before = before.rstrip("0123456789")
-    after = after.lstrip("0123456789")
-    whole = min(map(len, lowered))
-    if len(before) + len(after) >= whole:
+    backwards = [stem[::-1] for stem in lowered]
+    # RUF071 warns of paths cut within a name; these are names.
+    before = commonprefix(lowered).rstrip("0123456789")  # noqa: RUF071
+    after = commonprefix(backwards)[::-1].lstrip("0123456789")  # noqa: RUF071
+    if len(lowered) == 1 or len(before) + len(after) >= min(map(len, lowered)):
         return [("", "")]
     return list(dict.fromkeys([("", ""), ("", after), (before, ""), (before, after)]))
-
-
-def _common_start(texts: Sequence[str]) -> str:
-    first, last = min(texts), max(texts)
-    same = sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    )
-    return first[:same]
 
 
 def _mask_key(key: str, rule: str) -> str:
@@ -260,21 +249,6 @@ def _shown(rule: str) -> str:
     return rule.replace(SAME, "<name>")
 
 
-def _part_folders(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for child in sorted(p for p in folder.iterdir() if p.is_dir()):
-        part = PART_NAMES.get(child.name.lower())
-        if part is None:
-            continue
-        if part in found:
-            raise DataError(
-                f"{folder}: both {found[part].name}/ and {child.name}/ look like the {part} part; "
-                f"keep one of them"
-            )
-        found[part] = child
-    return found
-
-
 def _left_out(folder: Path, parts: Mapping[str, Path], roots: Mapping[str, Path]) -> list[str]:
     """Note on images that are in no pair.
 
@@ -283,7 +257,7 @@ def _left_out(folder: Path, parts: Mapping[str, Path], roots: Mapping[str, Path]
     """
     notes = []
     for name, part in parts.items():
-        count = 0 if name in roots else _count(part)
+        count = 0 if name in roots else len(images_in(part))
         if not count:
             continue
         inside = next(walk(part))[1]
@@ -298,19 +272,13 @@ def _left_out(folder: Path, parts: Mapping[str, Path], roots: Mapping[str, Path]
             )
         notes.append(f"{part.name}/ has no masks and was left out ({count} images)")
     beside = {
-        name: _count(folder / name)
+        name: len(images_in(folder / name))
         for name in (next(walk(folder))[1] if roots else ())
         if folder / name not in parts.values()
     }
     if shown := [f"{name}/ ({count} images)" for name, count in beside.items() if count]:
         notes.append(f"left out beside the parts: {listing(shown)}")
     return notes
-
-
-def _count(folder: Path) -> int:
-    return sum(
-        Path(file).suffix.lower() in SUFFIXES for _, _, files in walk(folder) for file in files
-    )
 
 
 def _sides(root: Path) -> tuple[Path, Path] | None:
@@ -337,8 +305,6 @@ def _single(side: Path) -> dict[str, Path]:
 def _files(side: Path) -> dict[str, list[Path]]:
     """Return image files at any depth, by their paths below `side` without the ending."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for place, _, files in walk(side):
-        for path in (place / file for file in files):
-            if path.suffix.lower() in SUFFIXES:
-                found[path.relative_to(side).with_suffix("").as_posix()].append(path)
+    for path in images_in(side):
+        found[path.relative_to(side).with_suffix("").as_posix()].append(path)
     return found

@@ -19,19 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
+from attnsearch.runs.readers.mask_files import MaskFile
 from attnsearch.runs.readers.source import DataError, listing
-
-__all__ = [
-    "IGNORED",
-    "Coding",
-    "IgnoreIndexError",
-    "MaskFile",
-    "check_found",
-    "decode_mask",
-    "find_coding",
-    "shrink",
-]
 
 IGNORED = 255
 """What an ignored pixel holds in every mask that this package keeps."""

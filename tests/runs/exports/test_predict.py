@@ -306,7 +306,7 @@ def test_each_run_has_a_panel_of_worst_and_median_images(
 ) -> None:
     for one in (training, tiled[0]):
         before = {name: value.clone() for name, value in one.network.state_dict().items()}
-        content = one.panel(one.predictions("val"))
+        content = one.panel(one.evaluate("val")[1])
         assert len(content) < PANEL_BYTES
         assert Image.open(io.BytesIO(content)).width == 6 * (160 + 6) + 6
         after = one.network.state_dict()

@@ -34,13 +34,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Generator, Tensor
 from torch.nn import functional
-
-from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.runs.readers import DataError
-from attnsearch.spaces.file import Augment
 
 GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
 ELASTIC_POINTS = 4
@@ -53,23 +48,10 @@ class Augmenter:
     Args:
         spec: `data.augment`: values by name. What is missing, 0 or false is off.
         image_size: (H, W) of the images.
-
-    Raises:
-        DataError: For an unknown name, or a value that a space file may not have.
     """
 
     def __init__(self, spec: Mapping[str, Any], image_size: tuple[int, int]) -> None:
-        try:
-            Augment.model_validate(dict(spec))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            name = str(fault["loc"][0])
-            near = "" if name in Augment.model_fields else did_you_mean(name, Augment.model_fields)
-            raise DataError(
-                f"data.augment.{name}: {fault['input']!r}: {fault['msg']}{near} (there are "
-                f"{', '.join(Augment.model_fields)})"
-            ) from None
-        self.spec = {name: spec[name] for name in Augment.model_fields if spec.get(name)}
+        self.spec = {name: value for name, value in spec.items() if value}
         self.image_size = image_size
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:

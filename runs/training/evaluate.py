@@ -1,6 +1,6 @@
 """From stored images to a network's logits: the one path that validation and exports share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,18 +43,30 @@ class Normalisation:
 def predict(network: nn.Module, images: Tensor, normalisation: Normalisation) -> Tensor:
     """Return logits (N, K), on the CPU, in evaluation mode and in fp32.
 
-    Always fp32, in the order given and in batches of `EVALUATION_BATCH`: whatever precision it
-    was trained in, a network scores the same when it is loaded again later.
-
     Args:
         network: Left in the mode it was in.
         images: (N, H, W, C) of uint8, N > 0, on the network's device.
         normalisation: As in training.
     """
+    batches = in_batches(network, images, normalisation, EVALUATION_BATCH)
+    return torch.cat([logits for _, logits in batches]).cpu()
+
+
+def in_batches(
+    network: nn.Module, images: Tensor, normalisation: Normalisation, size: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield which images (N, H, W, C) a batch holds, and their logits.
+
+    Always in evaluation mode, in fp32, in the order given and in batches of one size: whatever
+    precision it was trained in, a network scores the same when it is loaded again later.
+    """
     training = network.training
     network.eval()
-    # Not inference_mode: what a block caches here must still be usable in training.
-    with torch.no_grad():
-        parts = [network(normalisation(part)) for part in torch.split(images, EVALUATION_BATCH)]
-    network.train(training)
-    return torch.cat(parts).float().cpu()
+    try:
+        for start in range(0, len(images), size):
+            rows = slice(start, min(start + size, len(images)))
+            # Not inference_mode: what a block caches here must still be usable in training.
+            with torch.no_grad():
+                yield rows, network(normalisation(images[rows])).float()
+    finally:
+        network.train(training)

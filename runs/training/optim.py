@@ -46,25 +46,18 @@ def make_optimizer(network: nn.Module, train: Mapping[str, Any]) -> torch.optim.
         network: Its trainable parameters are optimized.
         train: The config's `train` section: `optimizer` ("sgd" or "adamw"), `lr`,
             `weight_decay`, and for SGD `momentum` and `nesterov`.
-
-    Raises:
-        TrainError: For an unknown optimizer.
     """
     groups = parameter_groups(network, train["weight_decay"])
-    match train["optimizer"]:
-        case "sgd":
-            return torch.optim.SGD(
-                groups,
-                lr=train["lr"],
-                momentum=train["momentum"],
-                # Nesterov's step looks ahead along the momentum; without momentum it is plain SGD.
-                nesterov=train["nesterov"] and train["momentum"] > 0,
-                fused=True,
-            )
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=train["lr"], fused=True)
-        case other:
-            raise TrainError(f"train.optimizer: {other!r} is not one of sgd, adamw")
+    if train["optimizer"] == "adamw":
+        return torch.optim.AdamW(groups, lr=train["lr"], fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=train["lr"],
+        momentum=train["momentum"],
+        # Nesterov's step looks ahead along the momentum; without momentum it is plain SGD.
+        nesterov=train["nesterov"] and train["momentum"] > 0,
+        fused=True,
+    )
 
 
 def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[int], float]:
@@ -84,31 +77,28 @@ def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[i
         steps_per_epoch: Optimizer steps in one epoch.
 
     Raises:
-        TrainError: For an unknown schedule, or a warm-up as long as the training.
+        TrainError: For a warm-up as long as the training.
     """
-    epochs, warmup_epochs = train["epochs"], train["warmup_epochs"]
-    if train["schedule"] != "onecycle" and warmup_epochs > 0 and warmup_epochs >= epochs:
+    epochs, warmup_epochs, schedule = train["epochs"], train["warmup_epochs"], train["schedule"]
+    if schedule != "onecycle" and warmup_epochs > 0 and warmup_epochs >= epochs:
         raise TrainError(
             f"train.warmup_epochs: {warmup_epochs} must be smaller than train.epochs: {epochs}"
         )
     total = epochs * steps_per_epoch
-    warmup = round(warmup_epochs * steps_per_epoch)
-    match train["schedule"]:
-        case "cosine":
-            factor = _after_warmup(
-                lambda t: _cosine(1, 0, (t - warmup) / (total - warmup)), warmup
-            )
-        case "step":
-            every = train["step_epochs"] * steps_per_epoch
-            factor = _after_warmup(lambda t: train["step_factor"] ** (t // every), warmup)
-        case "constant":
-            factor = _after_warmup(lambda t: 1.0, warmup)
-        case "onecycle":
-            factor = _onecycle(total)
-        case other:
-            raise TrainError(
-                f"train.schedule: {other!r} is not one of cosine, onecycle, step, constant"
-            )
+    warmup: int = round(warmup_epochs * steps_per_epoch)
+
+    def factor(t: int) -> float:
+        if schedule == "onecycle":
+            return _onecycle(t, total)
+        if t < warmup:
+            return (t + 1) / warmup
+        if schedule == "cosine":
+            return _cosine(1, 0, (t - warmup) / (total - warmup))
+        if schedule == "step":
+            factor: float = train["step_factor"] ** (t // (train["step_epochs"] * steps_per_epoch))
+            return factor
+        return 1.0
+
     return lambda step: train["lr"] * factor(step)
 
 
@@ -159,21 +149,13 @@ def quicken_statistics(network: nn.Module, steps_per_epoch: int) -> None:
             module.momentum = max(module.momentum, least)
 
 
-def _after_warmup(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
-    return lambda t: (t + 1) / warmup if t < warmup else factor(t)
-
-
 def _cosine(start: float, end: float, share: float) -> float:
     """Return from `start` to `end` along half a cosine, `share` of the way."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _onecycle(total: int) -> Callable[[int], float]:
+def _onecycle(t: int, total: int) -> float:
     peak = ONECYCLE_RISE * total
-
-    def factor(t: int) -> float:
-        if t < peak:
-            return _cosine(ONECYCLE_START, 1, t / peak)
-        return _cosine(1, ONECYCLE_END, (t - peak) / max(total - 1 - peak, 1))
-
-    return factor
+    if t < peak:
+        return _cosine(ONECYCLE_START, 1, t / peak)
+    return _cosine(1, ONECYCLE_END, (t - peak) / max(total - 1 - peak, 1))

@@ -13,7 +13,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import Masks
 from attnsearch.runs.training.evaluate import Normalisation
 from attnsearch.runs.training.pictures import Case, Map, panel_bytes
-from attnsearch.runs.training.segment import predicted_masks
+from attnsearch.runs.training.segment import classes_of, enlarged_logits
 
 WORST, MEDIAN = 3, 3
 TILES_AT_ONCE = 16
@@ -44,7 +44,7 @@ def validation_panel(
         rows = np.flatnonzero(masks.image == image)
         alone = masks.take(np.array([image]), keep_original=True)
         tiles = images[torch.from_numpy(rows).to(images.device)]
-        ((_, predicted),) = predicted_masks(network, alone, tiles, normalisation)
+        ((_, logits),) = enlarged_logits(network, alone, tiles, normalisation)
         kind = "worst" if image in worst else "median"
         told = f"{data.val.names[image]}   Dice {dice[image]:.3f}   {kind}, "
         cases.append(
@@ -52,7 +52,7 @@ def validation_panel(
                 told + f"rank {rank[image]} of {len(rank)} from the worst",
                 whole_image(tiles.cpu().numpy(), alone),
                 alone.original(0),
-                predicted,
+                classes_of(logits),
                 whole_maps(network, alone, tiles, normalisation),
             )
         )

@@ -19,12 +19,8 @@ from attnsearch.runs.readers import IGNORED, scored_classes
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
-SIDES = (
-    160,
-    128,
-    104,
-    84,
-)  # pixels of one picture; the largest with which a panel is small enough
+# Pixels of one picture: the largest with which a panel is small enough.
+SIDES = (160, 128, 104, 84)
 PANEL_BYTES = 300_000
 GAP, LINE = 6, 15  # pixels between pictures, and of a line of text
 TEXT = 11
@@ -75,10 +71,9 @@ def mask_palette(classes: int = 256) -> list[int]:
 
 def mask_image(mask: Pixels) -> Image.Image:
     """Return a mask (h, w) as a palette image whose pixels are the classes."""
-    image = Image.fromarray(np.ascontiguousarray(mask)).convert("L")
-    indexed = Image.frombytes("P", image.size, image.tobytes())
-    indexed.putpalette(mask_palette())
-    return indexed
+    image = Image.fromarray(np.ascontiguousarray(mask))
+    image.putpalette(mask_palette())
+    return image
 
 
 def overlay(image: Pixels, mask: Pixels, class_names: Sequence[str]) -> Image.Image:

@@ -15,51 +15,28 @@ from attnsearch.blocks.hosts import HEADS, enlarge
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.metrics import OF_MASK, confusion, per_image, shares, summary
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
-from attnsearch.runs.training.augment import Augmenter
-from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation
+from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, in_batches
 from attnsearch.runs.training.mask_losses import mask_loss
+from attnsearch.runs.training.task import Evaluation, Task
 
 EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit
 
 
-class Segmentation:
-    """One class for each pixel.
-
-    Args:
-        config: A resolved config.
-        data: Its data set, with masks.
-        device: Where it is trained.
-
-    Raises:
-        TrainError, DataError: If the config asks for what cannot be done with this data.
-    """
+class Segmentation(Task):
+    """One class for each pixel; the data set has masks."""
 
     chosen_by = "val_dice"
 
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
+        super().__init__(config, data, device)
         train = config["train"]
-        assert data.train.masks is not None
-        self._masks = torch.from_numpy(np.array(data.train.masks.resized)).to(device)
-        self._augment = Augmenter(config["data"]["augment"] or {}, data.image_size)
-        self._loss = mask_loss(train, data, device)
+        self.loss = mask_loss(train, data, device)
         # Class weights are the network's classes', which a side output need not have.
         self._side_loss = mask_loss({**train, "class_weights": None}, data, device)
-        self._aux_weight = train["aux_weight"]
-        self._class_names = data.class_names
-        self._device = device
-        self.start()
-
-    def targets(self, index: Tensor) -> Tensor:
-        """Return masks (B, H, W) of int64."""
-        return self._masks[index].long()
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         """Return images and masks changed alike."""
-        return self._augment.both(images, targets, draws, outside=IGNORED)
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return what `train.loss` asks for, of logits (B, K, H, W) and masks (B, H, W)."""
-        return self._loss(logits, targets)
+        return self._augmenter.both(images, targets, draws, outside=IGNORED)
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
         """Return losses of side outputs that are masks: of blocks, and of the network's own heads.
@@ -86,7 +63,7 @@ class Segmentation:
         for logits in getattr(network, "head_logits", {}).values():
             if weight:
                 terms.append(
-                    weight * self._loss(enlarge(logits.float(), targets.shape[1:]), targets)
+                    weight * self.loss(enlarge(logits.float(), targets.shape[1:]), targets)
                 )
         return torch.stack(terms).sum() if terms else None
 
@@ -105,38 +82,25 @@ class Segmentation:
             logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
         return self._side_loss(logits, targets)
 
-    def start(self) -> None:
-        """Forget the counts: a new epoch begins."""
-        classes = len(self._class_names)
-        self._seen = torch.zeros(3, classes, device=self._device, dtype=torch.float64)
-
-    def see(self, logits: Tensor, targets: Tensor) -> None:
+    def count(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Count the pixels of each class in both masks, in the truth, and in the prediction."""
         classes = logits.shape[1]
         counted = (targets != IGNORED)[..., None]
         truth = F.one_hot(torch.where(counted[..., 0], targets, 0), classes) * counted
         predicted = F.one_hot(_largest(logits, 1), classes) * counted
-        self._seen += torch.stack(
-            [part.sum((0, 1, 2)) for part in (truth * predicted, truth, predicted)]
-        )
+        return torch.stack([part.sum((0, 1, 2)) for part in (truth * predicted, truth, predicted)])
 
-    def seen(self) -> dict[str, float]:
+    def rates(self, counts: Tensor) -> dict[str, float]:
         """Return `dice_pooled` of the epoch's batches, as augmented."""
-        both, true, predicted = self._seen.cpu().numpy()[:, scored_classes(self._class_names)]
+        both, true, predicted = counts.cpu().numpy()[:, scored_classes(self._class_names)]
         present = true + predicted > 0
         if not present.any():
             return {"dice_pooled": 1.0}
         return {"dice_pooled": float((2 * both / (true + predicted).clip(1))[present].mean())}
 
     def evaluate(
-        self,
-        network: nn.Module,
-        part: Split,
-        images: Tensor,
-        normalisation: Normalisation,
-        *,
-        every: bool = False,
-    ) -> tuple[dict[str, float], dict[str, Any]]:
+        self, network: nn.Module, part: Split, images: Tensor, *, every: bool = False
+    ) -> Evaluation:
         """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
 
         Returns:
@@ -149,24 +113,24 @@ class Segmentation:
         loss = _PixelLoss()
         counts = []
         slow: dict[str, list[float]] = {name: [] for name in OF_MASK if every}
-        for image, predicted in predicted_masks(network, masks, images, normalisation, loss):
-            truth = masks.original(image)
+        for image, logits in enlarged_logits(network, masks, images, self.normalisation, loss):
+            predicted, truth = classes_of(logits), masks.original(image)
             counts.append(confusion(predicted, truth, len(self._class_names)))
             for name, values in slow.items():
                 values.append(OF_MASK[name](predicted, truth, self._class_names))
         confusions = np.stack(counts)
         metrics = {"loss": loss.mean, **summary(confusions, self._class_names)}
-        said: dict[str, Any] = {"names": list(part.names)}
-        said |= per_image(confusions, self._class_names)
+        kept: dict[str, Any] = {"names": list(part.names)}
+        kept |= per_image(confusions, self._class_names)
         if len(self._class_names) > 2:
-            said["dice_classes"] = shares(confusions)["dice"]
+            kept["dice_classes"] = shares(confusions)["dice"]
         for name, values in slow.items():
-            said[name] = np.array(values)
-            defined = said[name][~np.isnan(said[name])]
+            kept[name] = np.array(values)
+            defined = kept[name][~np.isnan(kept[name])]
             metrics[name] = float(defined.mean()) if len(defined) else float("nan")
         if part.groups is not None:
-            said["groups"] = list(part.groups)
-        return metrics, said
+            kept["groups"] = list(part.groups)
+        return metrics, kept
 
 
 class _PixelLoss:
@@ -184,24 +148,6 @@ class _PixelLoss:
     @property
     def mean(self) -> float:
         return self._total / max(1, self._pixels)
-
-
-def predicted_masks(
-    network: nn.Module,
-    masks: Masks,
-    images: Tensor,
-    normalisation: Normalisation,
-    loss: _PixelLoss | None = None,
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield the predicted mask of each image, at its own size, in order.
-
-    Takes what `enlarged_logits` takes.
-
-    Yields:
-        The image's number and its mask (h, w), the class of each pixel.
-    """
-    for image, logits in enlarged_logits(network, masks, images, normalisation, loss):
-        yield image, classes_of(logits)
 
 
 def enlarged_logits(
@@ -226,9 +172,10 @@ def enlarged_logits(
     Yields:
         The image's number and its logits (K, h, w).
     """
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (images.shape[1] * images.shape[2])))
+    last_of_image = np.diff(masks.image, append=-1) != 0
     canvas: Tensor | None = None
-    current = -1
-    for rows, logits in _batches(network, images, normalisation):
+    for rows, logits in in_batches(network, images, normalisation, size):
         if loss is not None:
             loss.add(logits, masks.resized[rows])
         for row, scores in zip(range(rows.start, rows.stop), logits, strict=True):
@@ -237,12 +184,9 @@ def enlarged_logits(
             if masks.corners is None:
                 yield image, enlarge(scores[None], (height, width))[0]
                 continue
-            if image != current:
-                if canvas is not None:
-                    yield current, canvas
-                canvas, current = scores.new_zeros(len(scores), height, width), image
+            if canvas is None:
+                canvas = scores.new_zeros(len(scores), height, width)
                 seen = scores.new_zeros(height, width)
-            assert canvas is not None
             top, left = masks.corners[row].tolist()
             window = (slice(top, top + scores.shape[1]), slice(left, left + scores.shape[2]))
             there = canvas[:, *window]
@@ -250,30 +194,15 @@ def enlarged_logits(
             # A running mean, so that the canvas is right whichever tile was the last.
             seen[window] += 1
             there += (cut - there) / seen[window]
-    if canvas is not None:
-        yield current, canvas
-
-
-def _batches(
-    network: nn.Module, images: Tensor, normalisation: Normalisation
-) -> Iterator[tuple[slice, Tensor]]:
-    pixels = images.shape[1] * images.shape[2]
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels))
-    training = network.training
-    network.eval()
-    try:
-        for start in range(0, len(images), size):
-            rows = slice(start, min(start + size, len(images)))
-            with torch.no_grad():
-                yield rows, network(normalisation(images[rows])).float()
-    finally:
-        network.train(training)
+            if last_of_image[row]:
+                yield image, canvas
+                canvas = None
 
 
 def classes_of(logits: Tensor) -> NDArray[np.uint8]:
     """Return the class of each pixel (h, w), from logits (K, h, w)."""
-    found: NDArray[np.uint8] = _largest(logits, 0).to(torch.uint8).cpu().numpy()
-    return found
+    mask: NDArray[np.uint8] = _largest(logits, 0).to(torch.uint8).cpu().numpy()
+    return mask
 
 
 def _largest(logits: Tensor, dim: int) -> Tensor:

@@ -22,7 +22,6 @@ from attnsearch.blocks.build import build_network
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.measure import costs
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.training.evaluate import Normalisation
 from attnsearch.runs.training.optim import (
     TrainError,
     batch_sizes,
@@ -88,7 +87,6 @@ class Training:
         self.seed: int = train["seed"]
         self.epochs: int = train["epochs"]
         self._autocast = _autocast_type(train["precision"], self.device)
-        self.normalisation = Normalisation(data.mean, data.std, train["channels_last"])
         self.network: nn.Module = build_network(
             config, data.channels, data.classes, data.image_size, seed=self.seed
         )
@@ -104,6 +102,7 @@ class Training:
         self._scaler = torch.amp.GradScaler("cuda", enabled=train["precision"] == "fp16")
         learns = Segmentation if config["task"] == "segmentation" else Classification
         self._task: Task = learns(config, data, self.device)
+        self.normalisation = self._task.normalisation
 
     @property
     def epoch(self) -> int:
@@ -148,7 +147,9 @@ class Training:
         ):
             metrics = self._train_epoch()
             train_s = time.perf_counter() - start
-            validation = self._validate()
+            images = self._images["val"]
+            validation, _ = self._task.evaluate(self.network, self.data.val, images)
+        self._check_finite(validation["loss"], "validation loss")
         metrics |= {f"val_{name}": value for name, value in validation.items()}
         metrics["images_per_s"] = self._examples / train_s
         metrics["epoch_s"] = time.perf_counter() - start
@@ -183,7 +184,7 @@ class Training:
         part = self._split(split)
         images = self._images[split] if split in self._images else self._upload(part.images)
         with self._result_weights(), deterministic(self.device):
-            return self._task.evaluate(self.network, part, images, self.normalisation, every=True)
+            return self._task.evaluate(self.network, part, images, every=True)
 
     def panel(self, said: Mapping[str, Any]) -> bytes:
         """Return a picture of the worst and median validation images of a segmentation.
@@ -271,7 +272,7 @@ class Training:
         draws = generator(self.seed, "augment", self.epoch)
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         aux_sum = torch.zeros_like(loss_sum)
-        self._task.start()
+        counts = torch.zeros((), device=self.device, dtype=torch.int64)
         step = self.epoch * len(self._batches)
         look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
         has_auxiliary = False
@@ -286,13 +287,13 @@ class Training:
                 self._check_finite(float(total.detach()), "training loss")
             self._step(total)
             loss_sum += loss.detach() * len(index)
-            self._task.see(logits.detach(), targets)
+            counts = counts + self._task.count(logits.detach(), targets)
             if auxiliary is not None:
                 has_auxiliary = True
                 aux_sum += auxiliary.detach() * len(index)
             step += 1
         metrics = {"train_loss": float(loss_sum) / self._examples}
-        metrics |= {f"train_{name}": value for name, value in self._task.seen().items()}
+        metrics |= {f"train_{name}": value for name, value in self._task.rates(counts).items()}
         metrics["lr"] = rate
         if has_auxiliary:
             metrics["train_aux_loss"] = float(aux_sum) / self._examples
@@ -316,13 +317,6 @@ class Training:
             nn.utils.clip_grad_norm_(self.network.parameters(), self._train["grad_clip"])
         self._scaler.step(self._optimizer)
         self._scaler.update()
-
-    def _validate(self) -> dict[str, float]:
-        found, _ = self._task.evaluate(
-            self.network, self.data.val, self._images["val"], self.normalisation
-        )
-        self._check_finite(found["loss"], "validation loss")
-        return found
 
     def _check_finite(self, value: float, what: str) -> None:
         if not np.isfinite(value):
@@ -365,8 +359,6 @@ class Training:
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    if precision not in AUTOCAST:
-        raise TrainError(f"train.precision: {precision!r} is not one of {', '.join(AUTOCAST)}")
     if precision == "fp16" and device.type != "cuda":
         raise TrainError(
             f"train.precision: fp16 needs CUDA, and this training is on {device.type}; use bf16, "

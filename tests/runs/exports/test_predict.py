@@ -30,7 +30,7 @@ from attnsearch.runs.training.pictures import (
     panel,
     panel_bytes,
 )
-from attnsearch.runs.training.segment import predicted_masks
+from attnsearch.runs.training.segment import classes_of, enlarged_logits
 from attnsearch.runs.training.train import Training
 from attnsearch.search.terminal.apply import explain_text, predict_text
 from attnsearch.spaces import load_space
@@ -108,8 +108,10 @@ def dice(network: Any, training: Training) -> float:
     part = training.data.val
     assert part.masks is not None
     images = torch.from_numpy(np.array(part.images))
-    found = predicted_masks(network, part.masks, images, normalisation_of(network))
-    counts = [confusion(mask, part.masks.original(image), 2) for image, mask in found]
+    found = enlarged_logits(network, part.masks, images, normalisation_of(network))
+    counts = [
+        confusion(classes_of(scores), part.masks.original(image), 2) for image, scores in found
+    ]
     return summary(np.stack(counts), training.data.class_names)["dice"]
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnsearch.runs.readers.source import DataError
 from attnsearch.runs.training.augment import Augmenter
 from attnsearch.spaces.file.keys_data import Augment
 
@@ -232,23 +231,6 @@ def test_the_global_generator_is_left_alone() -> None:
     torch.manual_seed(1)
     augment(ALL, images())
     assert torch.equal(torch.rand(1), expected)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ({"flop": True}, r"data\.augment\.flop: .*not permitted; did you mean '(crop|flip)'"),
-        ({"flip": 1}, r"data\.augment\.flip: 1: .*bool"),
-        ({"crop": 1.5}, r"crop: 1\.5"),
-        ({"crop": -1}, "crop: -1: .*greater than or equal to 0"),
-        ({"rotate": 200}, "rotate: 200: .*less than or equal to 180"),
-        ({"noise": "a lot"}, "noise: 'a lot'"),
-        ({"erase": float("nan")}, "erase: nan"),
-    ],
-)
-def test_wrong_specs_are_named(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        Augmenter(spec, (8, 8))
 
 
 def test_odd_shapes_and_half_precision() -> None:

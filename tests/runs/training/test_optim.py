@@ -96,14 +96,6 @@ def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
         make_schedule(train(warmup_epochs=6), STEPS)
 
 
-@pytest.mark.parametrize("key", ["optimizer", "schedule"])
-def test_unknown_names_are_refused_with_what_there_is(key: str) -> None:
-    broken = train(**{key: "lion"})
-    with pytest.raises(TrainError, match=rf"train.{key}: 'lion' is not one of"):
-        make_optimizer(nn.Linear(2, 2), broken)
-        make_schedule(broken, STEPS)
-
-
 def test_only_tensors_of_two_and_more_dimensions_decay() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     network.gate = nn.Parameter(torch.zeros(()))

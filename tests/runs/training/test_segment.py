@@ -14,7 +14,7 @@ from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import Normalisation
-from attnsearch.runs.training.segment import predicted_masks
+from attnsearch.runs.training.segment import classes_of, enlarged_logits
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
 
@@ -116,7 +116,8 @@ def test_predictions_come_back_at_the_images_size(discs: Path, tiled: bool) -> N
     assert masks is not None
     images = torch.from_numpy(np.array(data.val.images))
     normalisation = Normalisation((0.55,) * 3, (1.0,) * 3)
-    found = dict(predicted_masks(Reader(), masks, images, normalisation))
+    logits = enlarged_logits(Reader(), masks, images, normalisation)
+    found = {image: classes_of(scores) for image, scores in logits}
     assert sorted(found) == list(range(len(data.val)))
     for image, mask in found.items():
         truth = masks.original(image)

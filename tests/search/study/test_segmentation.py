@@ -14,7 +14,7 @@ from attnsearch.runs.exports.predict import normalisation_of
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.metrics.masks import confusion, summary
-from attnsearch.runs.training.segment import predicted_masks
+from attnsearch.runs.training.segment import classes_of, enlarged_logits
 from attnsearch.search.cli import DONE, FAILED, WRONG_INPUT, call
 from attnsearch.search.study.session import run_study
 from attnsearch.search.workers.job import Job
@@ -83,8 +83,10 @@ def test_a_study_of_masks_from_end_to_end(
     assert data.val.masks is not None
     network: Any = load_export(tmp_path / "best")
     images = torch.from_numpy(np.array(data.val.images))
-    found = predicted_masks(network, data.val.masks, images, normalisation_of(network))
-    counts = [confusion(mask, data.val.masks.original(image), 2) for image, mask in found]
+    found = enlarged_logits(network, data.val.masks, images, normalisation_of(network))
+    counts = [
+        confusion(classes_of(scores), data.val.masks.original(image), 2) for image, scores in found
+    ]
     dice = summary(np.stack(counts), data.class_names)["dice"]
     assert dice == recorded.metrics["val_dice"]
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.hosts.decoders import enlarge
     from attnsearch.blocks.hosts.host import Host
     from attnsearch.blocks.hosts.patches import PatchBatchNorm
-    from attnsearch.blocks.hosts.pyramid import DECODERS, HEADS, decoder_steps, encoder_maps
+    from attnsearch.blocks.hosts.pyramid import HEADS, decoder_steps, encoder_maps
     from attnsearch.blocks.hosts.scnet import SCBottleneck
     from attnsearch.blocks.hosts.weights import (
         PlainNetwork,

@@ -90,7 +90,7 @@ def test_a_block_is_a_class_and_one_line_in_the_table(
     monkeypatch.setitem(BLOCKS, "scale", Scale)  # the line
 
     assert check_block(BLOCKS["scale"]) == []
-    listed = block_text("scale")
+    listed, _ = block_text("scale")
     assert "start" in listed and "Scales every channel" in listed
     assert schema()["properties"]["blocks"]["properties"]["scale"]["properties"] == {
         "start": {"description": "What the numbers are at first.", "default": 1.0}

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from attnsearch.runs.statistics.comparison import Comparison, Measured, compare
+from attnsearch.runs.statistics.comparison import Comparison, compare
 from attnsearch.runs.statistics.families import holm
 from attnsearch.runs.statistics.fold_variance import nadeau_bengio_factor
+from attnsearch.runs.statistics.measured import Measured
 from attnsearch.runs.statistics.paired import paired_t, sign_flip_p
 from attnsearch.runs.statistics.patients import case_values, new_patients_interval
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, Arm, Contrast, Plan

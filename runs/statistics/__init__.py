@@ -22,15 +22,8 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.statistics.claim import judge_claim
-    from attnsearch.runs.statistics.comparison import (
-        INTERACTION,
-        ArmSummary,
-        Comparison,
-        Interval,
-        Measured,
-        compare,
-        summarise,
-    )
+    from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
+    from attnsearch.runs.statistics.measured import ArmSummary, Interval, Measured, summarise
     from attnsearch.runs.statistics.patients import case_values, mean_case_values
     from attnsearch.runs.statistics.plan import (
         AGAINST_BASELINE,

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 
 from attnsearch.runs.statistics.comparison import Comparison
 from attnsearch.runs.statistics.verdicts import BETTER, NEGLIGIBLE, NO_VERDICT, SUGGESTIVE
+from attnsearch.runs.words import listed
 
 HELPS = "it helps"
 HELPS_NEGLIGIBLY = "it helps, but negligibly"
 NOT_SHOWN = "not shown"
 CLAIMS = (HELPS, HELPS_NEGLIGIBLY, SUGGESTIVE, NOT_SHOWN, NO_VERDICT)
 
-NEEDED = ("baseline", "tuned_baseline", "capacity")
+NEEDED = {
+    "baseline": "the baseline",
+    "tuned_baseline": "the tuned baseline",
+    "capacity": "the baseline of equal capacity",
+}
+"""Kinds of controls that a winner must beat, and what sentences call them."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,19 @@ def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Conclusion:
     beaten = tuple(c for c in own if c.verdict in (BETTER, NEGLIGIBLE))
     still = tuple(c for c in own if c not in beaten)
     state = _state(own, still, missing)
-    return Conclusion(
-        winner, state, beaten, still, missing, _sentence(winner, state, own, still, missing)
-    )
+    if state in (HELPS, HELPS_NEGLIGIBLY):
+        how = "helps" if state == HELPS else "helps, but by a negligible difference"
+        sentence = f"{winner} {how}: better than {_controls(own)}, each after Holm's adjustment."
+    elif state == SUGGESTIVE:
+        sentence = (
+            f"{winner} may help: against {_controls(own)} the differences are suggestive "
+            f"({listed(sorted({c.reason for c in still}))})."
+        )
+    else:
+        claimed = f"on {winner}" if state == NO_VERDICT else f"that {winner} helps"
+        refused = "No verdict" if state == NO_VERDICT else "It is not shown"
+        sentence = f"{refused} {claimed}: {'; '.join(_obstacles(still, missing))}."
+    return Conclusion(winner, state, beaten, still, missing, sentence)
 
 
 def _state(own: Sequence[Comparison], still: Sequence[Comparison], missing: Sequence[str]) -> str:
@@ -67,46 +83,15 @@ def _state(own: Sequence[Comparison], still: Sequence[Comparison], missing: Sequ
     return SUGGESTIVE if suggested else NOT_SHOWN
 
 
-def _sentence(
-    winner: str,
-    state: str,
-    own: Sequence[Comparison],
-    still: Sequence[Comparison],
-    missing: Sequence[str],
-) -> str:
-    controls = _listed([_named(c.against) for c in own])
-    if state in (HELPS, HELPS_NEGLIGIBLY):
-        how = "helps" if state == HELPS else "helps, but by a negligible difference"
-        return f"{winner} {how}: better than {controls}, each after Holm's adjustment."
-    if state == SUGGESTIVE:
-        return (
-            f"{winner} may help: against {controls} the differences are suggestive "
-            f"({_listed(sorted({c.reason for c in still}))})."
-        )
-    # Controls with the same outcome share a phrase.
-    outcomes = dict.fromkeys((c.verdict, c.reason) for c in still)
-    reasons = []
-    for verdict, reason in outcomes:
-        alike = [c for c in still if (c.verdict, c.reason) == (verdict, reason)]
-        reasons.append(
-            f"against {_listed([_named(c.against) for c in alike])}: {verdict} ({reason})"
-        )
-    reasons += [f"never compared with {_named(kind)}" for kind in missing]
-    said = "No verdict on" if state == NO_VERDICT else "It is not shown that"
-    rest = "" if state == NO_VERDICT else " helps"
-    return f"{said} {winner}{rest}: {'; '.join(reasons)}."
+def _controls(comparisons: Sequence[Comparison]) -> str:
+    return listed([NEEDED[c.against] for c in comparisons])
 
 
-def _named(kind: str) -> str:
-    names = {
-        "baseline": "the baseline",
-        "tuned_baseline": "the tuned baseline",
-        "capacity": "the baseline of equal capacity",
-    }
-    return names[kind]
-
-
-def _listed(phrases: Sequence[str]) -> str:
-    if len(phrases) < 2:
-        return "".join(phrases)
-    return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+def _obstacles(still: Sequence[Comparison], missing: Sequence[str]) -> list[str]:
+    """Return why a claim is not shown, in words; controls with the same outcome share a phrase."""
+    outcomes: dict[str, list[Comparison]] = {}
+    for comparison in still:
+        outcome = f"{comparison.verdict} ({comparison.reason})"
+        outcomes.setdefault(outcome, []).append(comparison)
+    reasons = [f"against {_controls(alike)}: {outcome}" for outcome, alike in outcomes.items()]
+    return reasons + [f"never compared with {NEEDED[kind]}" for kind in missing]

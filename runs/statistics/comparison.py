@@ -9,29 +9,15 @@ from dataclasses import dataclass
 from attnsearch.runs.statistics.differences import Differences
 from attnsearch.runs.statistics.families import holm
 from attnsearch.runs.statistics.measured import (
-    ArmSummary,
     Interval,
     Measured,
-    VarianceFactor,
     is_folded,
     side_of,
-    summarise,
+    variance_factor,
 )
 from attnsearch.runs.statistics.plan import Plan
 from attnsearch.runs.statistics.power import detectable
 from attnsearch.runs.statistics.verdicts import LEAST_TESTED, Evidence, decide
-
-__all__ = [
-    "INTERACTION",
-    "NEW_DATA",
-    "THIS_TEST_SET",
-    "ArmSummary",
-    "Comparison",
-    "Interval",
-    "Measured",
-    "compare",
-    "summarise",
-]
 
 THIS_TEST_SET = "this test set"
 NEW_DATA = "new data of this size"
@@ -139,7 +125,7 @@ def compare(
         ValueError: The data is folded and `test_to_train` is missing, or two runs have different
             numbers of cases.
     """
-    factor = VarianceFactor.of(plan, test_to_train)
+    factor = variance_factor(plan, test_to_train)
     void = _void(plan, added_seeds)
     sides = {arm.label: side_of(plan, _runs(plan, scores, arm.label)) for arm in plan.arms}
     pairs = [Differences(plan, contrast, sides, factor, void) for contrast in plan.contrasts]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from attnsearch.runs.statistics.measured import (
     Interval,
     Side,
+    Unit,
     VarianceFactor,
     is_folded,
     t_interval,
@@ -50,12 +52,12 @@ class Differences:
     @cached_property
     def plus(self) -> Floats:
         """(n,), the added arms' scores."""
-        return self._sum(self.contrast.plus)
+        return self._sum(self.contrast.plus, self._scores)
 
     @cached_property
     def minus(self) -> Floats:
         """(n,), the subtracted arms' scores."""
-        return self._sum(self.contrast.minus)
+        return self._sum(self.contrast.minus, self._scores)
 
     @cached_property
     def values(self) -> Floats:
@@ -126,20 +128,15 @@ class Differences:
         cases = {label: self.sides[label].cases for label in self._labels}
         if not all(unit in mine for mine in cases.values() for unit in self._units):
             return None
-        found = {len(mine[unit]) for mine in cases.values() for unit in self._units}
-        if len(found) > 1:
+        sizes = {len(mine[unit]) for mine in cases.values() for unit in self._units}
+        if len(sizes) > 1:
             raise ValueError(
-                f"cases of {', '.join(self._labels)}: {sorted(found)} of them; runs that are "
+                f"cases of {', '.join(self._labels)}: {sorted(sizes)} of them; runs that are "
                 f"compared need values of the same patients, in the same order"
             )
-
-        def added(labels: Sequence[str]) -> Floats:
-            rows = [[cases[label][unit] for unit in self._units] for label in labels]
-            return np.asarray(np.sum(np.array(rows, dtype=np.float64), axis=0))
-
-        difference = added(self.contrast.plus) - added(self.contrast.minus)
+        difference = self._sum(self.contrast.plus, cases) - self._sum(self.contrast.minus, cases)
         value, low, high, df = new_patients_interval(difference, 1 - self.plan.alpha)
-        return Interval(float(value), float(low), float(high), float(df), found.pop())
+        return Interval(float(value), float(low), float(high), float(df), sizes.pop())
 
     def secondary(self) -> dict[str, Interval]:
         """Return differences of the metrics that every arm has."""
@@ -159,16 +156,21 @@ class Differences:
         return self.contrast.plus + self.contrast.minus
 
     @cached_property
-    def _units(self) -> list[int | None]:
+    def _units(self) -> list[Unit]:
         """Seeds, or folds, that every arm has a score of."""
-        first, *others = (self.sides[label].scores for label in self._labels)
+        first, *others = self._scores.values()
         return [unit for unit in first if all(unit in other for other in others)]
 
     @cached_property
     def _scale(self) -> float:
-        scores = (self.sides[label].scores for label in self._labels)
-        return max((abs(mine[unit]) for mine in scores for unit in self._units), default=0.0)
+        scores = self._scores.values()
+        return max((abs(own[unit]) for own in scores for unit in self._units), default=0.0)
 
-    def _sum(self, labels: Sequence[str]) -> Floats:
-        rows = [[self.sides[label].scores[unit] for unit in self._units] for label in labels]
+    @cached_property
+    def _scores(self) -> dict[str, Mapping[Unit, float]]:
+        return {label: self.sides[label].scores for label in self._labels}
+
+    def _sum(self, labels: Sequence[str], values: Mapping[str, Mapping[Unit, Any]]) -> Floats:
+        """Return the sum over arms of what each has in every unit, (n,) or (n, P)."""
+        rows = [[values[label][unit] for unit in self._units] for label in labels]
         return np.asarray(np.sum(np.array(rows, dtype=np.float64), axis=0))

@@ -1,7 +1,7 @@
 """What runs of an arm scored, seed by seed or fold by fold, and an arm's own summary."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from attnsearch.runs.statistics.verdicts import LEAST_TESTED
 Floats = NDArray[np.float64]
 Place = tuple[int | None, int]  # fold and seed of a run
 Unit = int | None  # what is paired: a seed, or a fold
+VarianceFactor = Callable[[int], float]  # see `variance_factor`
 
 
 @dataclass(frozen=True)
@@ -97,38 +98,24 @@ class Side:
     failed: int
 
 
-@dataclass(frozen=True)
-class VarianceFactor:
-    """Variance of a mean over n pairs, in units of the pairs' variance.
+def variance_factor(plan: Plan, test_to_train: float | None) -> VarianceFactor:
+    """Return the variance of a mean over n pairs, in units of the pairs' variance, by n.
 
-    Attributes:
-        test_to_train: n_test / n_train of folds, for Nadeau's and Bengio's factor; None for
-            independent pairs.
+    Args:
+        plan: Whose pairs are seeds, independent of each other, or folds.
+        test_to_train: n_test / n_train of folds, for Nadeau's and Bengio's factor.
+
+    Raises:
+        ValueError: The data is folded and `test_to_train` is missing.
     """
-
-    test_to_train: float | None
-
-    @classmethod
-    def of(cls, plan: Plan, test_to_train: float | None) -> "VarianceFactor":
-        """Return the factor for a plan.
-
-        Raises:
-            ValueError: The data is folded and `test_to_train` is missing.
-        """
-        if not is_folded(plan):
-            return cls(None)
-        if test_to_train is None:
-            raise ValueError(
-                f"test_to_train: None, but plan {plan.name} has {len(plan.folds)} folds; the "
-                f"variance over folds needs n_test / n_train"
-            )
-        return cls(test_to_train)
-
-    def __call__(self, n: int) -> float:
-        """Return the factor of n pairs."""
-        if self.test_to_train is None:
-            return 1 / n
-        return nadeau_bengio_factor(n, self.test_to_train)
+    if not is_folded(plan):
+        return lambda n: 1 / n
+    if test_to_train is None:
+        raise ValueError(
+            f"test_to_train: None, but plan {plan.name} has {len(plan.folds)} folds; the "
+            f"variance over folds needs n_test / n_train"
+        )
+    return lambda n: nadeau_bengio_factor(n, test_to_train)
 
 
 def is_folded(plan: Plan) -> bool:
@@ -139,17 +126,15 @@ def is_folded(plan: Plan) -> bool:
 def side_of(plan: Plan, measured: Sequence[Measured]) -> Side:
     """Return an arm's runs as scores of seeds or folds."""
     runs = {(m.fold, m.seed): m for m in measured if m.score is not None}
-    names = dict.fromkeys(name for run in runs.values() for name in run.secondary)
-    other = {
-        name: {place: run.secondary.get(name, math.nan) for place, run in runs.items()}
-        for name in names
-    }
+    secondary: dict[str, dict[Place, float]] = {}
+    for place, run in runs.items():
+        for name, value in run.secondary.items():
+            units = secondary.setdefault(name, {})
+            if math.isfinite(value):
+                units[place] = value
     return Side(
         scores=_by_unit(plan, {p: m.score for p, m in runs.items() if m.score is not None}),
-        secondary={
-            name: _by_unit(plan, {p: v for p, v in values.items() if math.isfinite(v)})
-            for name, values in other.items()
-        },
+        secondary={name: _by_unit(plan, values) for name, values in secondary.items()},
         cases={}
         if is_folded(plan)
         else {seed: m.cases for (_, seed), m in runs.items() if m.cases is not None},
@@ -181,7 +166,7 @@ def summarise(
     Raises:
         ValueError: The data is folded and `test_to_train` is missing.
     """
-    factor = VarianceFactor.of(plan, test_to_train)
+    factor = variance_factor(plan, test_to_train)
     side = side_of(plan, measured)
     values = np.array(list(side.scores.values()))
     return ArmSummary(

@@ -22,14 +22,7 @@ def pair_sd(spread: float, correlation: float = 0.0, arms: int = 2) -> float:
     return spread * math.sqrt(arms * (1 - correlation))
 
 
-def achieved_power(
-    n: int,
-    effect: float,
-    sd: float,
-    m: int = 1,
-    alpha: float = 0.05,
-    variance_factor: float | None = None,
-) -> float:
+def achieved_power(n: int, effect: float, sd: float, m: int = 1, alpha: float = 0.05) -> float:
     """Return probability that the two-sided paired t finds a true difference at alpha / m.
 
     alpha / m is the level that Holm asks of the smallest p in a family of m, so this is the power
@@ -42,10 +35,8 @@ def achieved_power(
         sd: Standard deviation of the pairs' differences, above 0, in metric units.
         m: Tests in the family.
         alpha: Level of the family.
-        variance_factor: As in `paired.paired_t`: None for 1 / n.
     """
-    factor = 1 / n if variance_factor is None else variance_factor
-    return _power(abs(effect) / (sd * math.sqrt(factor)), n - 1, alpha / m)
+    return _power(abs(effect) / (sd * math.sqrt(1 / n)), n - 1, alpha / m)
 
 
 def detectable(

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from attnsearch.runs.statistics.claim import Conclusion, judge_claim
-from attnsearch.runs.statistics.comparison import Measured, compare
+from attnsearch.runs.statistics.comparison import compare
+from attnsearch.runs.statistics.measured import Measured
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 pytestmark = pytest.mark.usefixtures("frozen")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnsearch.runs.statistics.comparison import Comparison, Measured, compare, summarise
+from attnsearch.runs.statistics.comparison import Comparison, compare
+from attnsearch.runs.statistics.measured import Measured, summarise
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.runs.statistics.power import detectable
 from attnsearch.runs.statistics.verdicts import VERDICTS, verdict_text

@@ -7,7 +7,8 @@ where few studies are drawn they leave room for chance.
 import numpy as np
 import pytest
 
-from attnsearch.runs.statistics.comparison import Measured, compare
+from attnsearch.runs.statistics.comparison import compare
+from attnsearch.runs.statistics.measured import Measured
 from attnsearch.runs.statistics.paired import paired_t
 from benchmarks import simulated_studies as simulated
 

@@ -74,11 +74,8 @@ def find_duplicates(splits: Mapping[str, Split]) -> list[Duplicate]:
     """
     parts = [part for part in PARTS if part in splits and len(splits[part])]
     hashes = {part: _hashes(splits[part]) for part in parts}
-    found = []
-    for index, second in enumerate(parts):
-        for first in parts[:index]:
-            found += _pairs(first, second, splits, hashes)
-    return found
+    couples = [(first, second) for i, second in enumerate(parts) for first in parts[:i]]
+    return [pair for couple in couples for pair in _pairs(*couple, splits, hashes)]
 
 
 def _hashes(split: Split) -> Floats:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.runs.metrics.classification import confusion_matrix
 from attnsearch.runs.readers import IGNORED, class_key, scored_classes
 from attnsearch.spaces.file import METRICS
 
@@ -45,8 +46,7 @@ OF_MASKS: dict[str, Callable[[Floats, Counts, Counts], Floats]] = {
 def confusion(predicted: NDArray[np.integer], truth: NDArray[np.integer], classes: int) -> Counts:
     """Count pixels (K, K) by true class (row) and predicted class (column), ignored ones not."""
     counted = truth != IGNORED
-    cells = truth[counted].astype(np.int64) * classes + predicted[counted]
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+    return confusion_matrix(predicted[counted], truth[counted], classes)
 
 
 def shares(counts: Counts) -> dict[str, Floats]:

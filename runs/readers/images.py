@@ -125,12 +125,14 @@ def _grey_palette(image: Image.Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def resize(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+def resize(
+    pixels: NDArray[Any], size: int, how: Image.Resampling = Image.Resampling.BILINEAR
+) -> NDArray[Any]:
     """Return pixels (H, W) or (H, W, 3), uint8 or float32, resized to (size, size)."""
     if pixels.shape[:2] == (size, size):
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((size, size), how))
 
 
 def to_uint8(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attnsearch.runs.readers.images import resize
 from attnsearch.runs.readers.mask_files import MaskFile
 from attnsearch.runs.readers.source import DataError, listing
 
@@ -176,10 +177,7 @@ def check_found(masks: Mapping[str, MaskFile], coding: Coding) -> None:
 
 def shrink(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Return a mask (h, w) at (size, size): each pixel takes the nearest one's class."""
-    if mask.shape == (size, size):
-        return mask
-    image = Image.fromarray(np.ascontiguousarray(mask))
-    return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
+    return resize(mask, size, Image.Resampling.NEAREST)
 
 
 def _check_count(

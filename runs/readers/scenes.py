@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnsearch.runs.readers.digits import FULL, load_pixels, shipped_files
-from attnsearch.runs.readers.images import to_channels
+from attnsearch.runs.readers.images import resize, to_channels
 from attnsearch.runs.readers.mask_folder import whole_masks
 from attnsearch.runs.readers.source import PARTS, Source
 from attnsearch.spaces.file import BUILT_IN
@@ -52,10 +52,7 @@ def read_scenes(image_size: int, seed: int = 0, channels: int | None = None) -> 
             pictures.append(picture)
             masks.append(mask)
             parts.append(number)
-    resized = [
-        np.asarray(Image.fromarray(p).resize((image_size, image_size), Image.Resampling.BILINEAR))
-        for p in pictures
-    ]
+    resized = [resize(picture, image_size) for picture in pictures]
     return Source(
         name=BUILT_IN["scenes"].title,
         images=to_channels(np.stack(resized), channels or 3),
@@ -104,11 +101,7 @@ def _scene(
     for _ in range(draws.randint(1, DIGITS_MAX + 1)):
         side = draws.randint(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1)
         digit = digits[draws.randint(len(digits))]
-        ink = np.asarray(
-            Image.fromarray(digit.astype(np.float32)).resize(
-                (side, side), Image.Resampling.BICUBIC
-            )
-        ).clip(0, 1)
+        ink = resize(digit.astype(np.float32), side, Image.Resampling.BICUBIC).clip(0, 1)
         layer = np.zeros((SIDE, SIDE))
         y, x = draws.randint(SIDE - side + 1, size=2)
         layer[y : y + side, x : x + side] = ink

@@ -60,7 +60,7 @@ class Comparison:
         secondary: Differences of the other metrics: intervals at 1 - alpha, no p.
         confirmatory: Whether it was planned before the test data was first opened.
         look: Which opening of the test data it belongs to; None on validation data.
-        verdict: One of `verdicts.VERDICTS`.
+        verdict: One of the words of `verdicts`, from `better` to `no verdict`.
         favours: `better` or `worse` where the adjusted p is at most alpha, whatever the
             verdict makes of it; None otherwise.
         reason: A phrase that says why this verdict, for a reader.

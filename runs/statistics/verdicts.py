@@ -11,17 +11,6 @@ IDENTICAL = "identical"
 SUGGESTIVE = "suggestive"
 DESCRIPTIVE = "descriptive"
 NO_VERDICT = "no verdict"
-VERDICTS = (
-    BETTER,
-    WORSE,
-    EQUIVALENT,
-    NEGLIGIBLE,
-    NOT_DISTINGUISHABLE,
-    IDENTICAL,
-    SUGGESTIVE,
-    DESCRIPTIVE,
-    NO_VERDICT,
-)
 
 LEAST_TESTED = 3  # pairs: below, no p and no interval
 LEAST_DECIDED = 5  # pairs: below, a difference is at most suggestive
@@ -77,7 +66,7 @@ class Evidence:
 
 
 def decide(evidence: Evidence) -> tuple[str, str]:
-    """Return one of `VERDICTS`, and a phrase that says why.
+    """Return a verdict, one of the words above, and a phrase that says why.
 
     Nothing is said of an arm with a failed run, of folds that exploring has seen, of seeds added
     after looking and of one pair; two are described; three and four are at most suggestive, and so

@@ -26,7 +26,6 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import IGNORED
 from attnsearch.runs.training.losses import class_weights
 
-LOSSES = ("ce", "dice", "ce_dice", "focal")
 WINDOW = 31 / 352  # of the side
 FOCUS = 2
 

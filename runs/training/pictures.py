@@ -18,6 +18,7 @@ from attnsearch.runs.readers import IGNORED, scored_classes
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
+Entry = tuple[Any, str, int]  # of a legend: a colour, its name, and the name's pixels
 
 # Pixels of one picture: the largest with which a panel is small enough.
 SIDES = (160, 128, 104, 84)
@@ -27,6 +28,7 @@ TEXT = 11
 MAPS_MAX = 6  # attention maps in a row
 CLASSES_MAX = 16  # that the legend names
 
+COLUMNS = ("image", "truth", "prediction", "error")
 ERRORS = {
     "right": (205, 205, 205),
     "found, not there": (235, 110, 30),
@@ -129,13 +131,12 @@ def panel(
         title: One line.
         side: Pixels of the square that each picture fits into.
     """
-    truth = any(case.truth is not None for case in cases)
-    predicted = any(case.predicted is not None for case in cases)
     sites = _sites(cases)
-    columns = ["image"]
-    columns += ["truth"] * truth + ["prediction"] * predicted + ["error"] * (truth and predicted)
-    names = [*columns, *sites]
-    legend = _legend(cases, class_names, errors="error" in columns) if predicted else []
+    pictures = [_pictures(case, sites, class_names) for case in cases]
+    names = [name for name in COLUMNS if any(name in shown for shown in pictures)] + sites
+    legend = []
+    if "prediction" in names:
+        legend = _legend(cases, class_names, errors="error" in names)
     least = 3 * (side + GAP) + GAP
     width = max(least, len(names) * (side + GAP) + GAP)
     rows = [row for part in legend for row in _wrapped(part, width - 2 * GAP)]
@@ -148,15 +149,14 @@ def panel(
     for number, name in enumerate(names):
         _write(draw, (GAP + number * (side + GAP), GAP + LINE), name, side)
     top = GAP + 2 * LINE
-    for case, size in zip(cases, sizes, strict=True):
+    for case, shown, size in zip(cases, pictures, sizes, strict=True):
         _write(draw, (GAP, top), case.caption, width - 2 * GAP)
         for number, name in enumerate(names):
-            picture = _picture(case, name, number < len(columns), class_names)
-            if picture is not None:
-                left = GAP + number * (side + GAP)
-                canvas.paste(_fitted(picture, size), (left, top + LINE))
-                if number >= len(columns):
-                    _stamp(draw, (left, top + LINE), case.maps[name])
+            if name in shown:
+                place = (GAP + number * (side + GAP), top + LINE)
+                canvas.paste(_fitted(shown[name], size), place)
+                if name in sites:
+                    _stamp(draw, place, case.maps[name])
         top += size[1] + LINE + GAP
     for row in rows:
         left = GAP
@@ -191,21 +191,20 @@ def _sites(cases: Sequence[Case]) -> list[str]:
     return list(sites)[-MAPS_MAX:]
 
 
-def _picture(
-    case: Case, name: str, column: bool, class_names: Sequence[str]
-) -> Image.Image | None:
-    """Return one picture of a case; None where it has none."""
-    if not column:
-        return heat(case.image, case.maps[name]) if name in case.maps else None
-    if name == "image":
-        return _colour(case.image)
-    if name == "truth" and case.truth is not None:
-        return mask_image(case.truth)
-    if name == "prediction" and case.predicted is not None:
-        return mask_image(case.predicted)
-    if name == "error" and case.truth is not None and case.predicted is not None:
-        return Image.fromarray(error_map(case.predicted, case.truth, class_names))
-    return None
+def _pictures(
+    case: Case, sites: Sequence[str], class_names: Sequence[str]
+) -> dict[str, Image.Image]:
+    """Return the pictures that a case has, by the names of their columns."""
+    pictures = {"image": _colour(case.image)}
+    if case.truth is not None:
+        pictures["truth"] = mask_image(case.truth)
+    if case.predicted is not None:
+        pictures["prediction"] = mask_image(case.predicted)
+    if case.truth is not None and case.predicted is not None:
+        pictures["error"] = Image.fromarray(error_map(case.predicted, case.truth, class_names))
+    return pictures | {
+        site: heat(case.image, case.maps[site]) for site in sites if site in case.maps
+    }
 
 
 def _size(case: Case, side: int) -> tuple[int, int]:
@@ -239,10 +238,10 @@ def _stamp(draw: ImageDraw.ImageDraw, place: tuple[int, int], attention: Map) ->
 
 def _legend(
     cases: Sequence[Case], class_names: Sequence[str], *, errors: bool
-) -> list[list[tuple[Any, str, int]]]:
+) -> list[list[Entry]]:
     """Return colours and their names: of the classes, then of the error map."""
     palette = mask_palette(len(class_names))
-    classes: list[tuple[Any, str, int]] = [
+    classes: list[Entry] = [
         (tuple(palette[3 * k : 3 * k + 3]), name, _length(name))
         for k, name in enumerate(class_names[:CLASSES_MAX])
     ]
@@ -255,16 +254,12 @@ def _legend(
         del names["found, not there"], names["missed"]
     if not any(case.truth is not None and (case.truth == IGNORED).any() for case in cases):
         del names["ignored"]
-    told = [
-        (colour, f"error: {name}", _length(f"error: {name}")) for name, colour in names.items()
-    ]
-    return [classes, told]
+    errors_named = {f"error: {name}": colour for name, colour in names.items()}
+    return [classes, [(colour, name, _length(name)) for name, colour in errors_named.items()]]
 
 
-def _wrapped(
-    entries: Sequence[tuple[Any, str, int]], width: int
-) -> list[list[tuple[Any, str, int]]]:
-    rows: list[list[tuple[Any, str, int]]] = []
+def _wrapped(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
+    rows: list[list[Entry]] = []
     used = width + 1
     for entry in entries:
         length = 14 + entry[2] + 2 * GAP

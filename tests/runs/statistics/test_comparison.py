@@ -10,7 +10,7 @@ from attnsearch.runs.statistics.comparison import Comparison, compare
 from attnsearch.runs.statistics.measured import Measured, summarise
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.runs.statistics.power import detectable
-from attnsearch.runs.statistics.verdicts import VERDICTS, verdict_text
+from attnsearch.runs.statistics.verdicts import verdict_text
 
 pytestmark = pytest.mark.usefixtures("frozen")
 
@@ -108,7 +108,6 @@ def test_a_comparison_says_what_scipy_says() -> None:
 def test_verdicts(n: int, gain: float, settings: dict[str, Any], verdict: str) -> None:
     found = one(n, gain, **settings)
     assert found.verdict == verdict
-    assert found.verdict in VERDICTS
     assert found.reason
 
 

@@ -6,14 +6,14 @@ studies   Opening, continuing and finding studies, and noting how they stand
 claims    Claiming runs, training them, and what came of them
 places    The places of runs in studies: trials, and the seeds of arms
 plans     Plans and looks: what was to be compared, and when test data was opened
-records   What the ledger is given and returns: frozen records, detached from the database
+records   What the ledger is given and returns: frozen records; they state the columns
 states    State, Role, PlanState: the words for how something stands and what a run is for
 reading   Reading the ledger's tables into records, within a transaction
-schema    The ledger's tables (SQLAlchemy 2 models)
+schema    The ledger's tables (SQLAlchemy 2 models), made of those records
 database  Opening the ledger's database, and saying in words what is wrong with it
 lease     Leases: which process holds a run or a study, and whether that process still lives
 key       The run key: a hash of what determines a run's result, and of nothing else
-arrays    Arrays as the ledger keeps them: a compressed ``.npz``, text and numbers only
+encoding  How JSON, times, words and arrays are kept
 files     Where a ledger's trained weights and pictures lie. This module needs no torch
 """
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.key import run_key
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger
-    from attnsearch.runs.ledger.plans import PlanRow
     from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import (
         Claim,
         Ending,
         Place,
+        PlanRow,
         Request,
         RunRow,
         StudyRow,

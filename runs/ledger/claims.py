@@ -17,8 +17,8 @@ import numpy as np
 from sqlalchemy import Connection, delete, insert, select, update
 
 from attnsearch.runs.ledger.access import Access, add, change, touch
-from attnsearch.runs.ledger.arrays import pack, unpack
 from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.encoding import pack, unpack
 from attnsearch.runs.ledger.lease import held, release
 from attnsearch.runs.ledger.reading import read_run
 from attnsearch.runs.ledger.records import Claim, Ending, Request, RunRow

@@ -19,7 +19,6 @@ from pathlib import Path
 import psutil
 from sqlalchemy import Connection, delete, insert, select, update
 
-from attnsearch.runs.ledger.records import build
 from attnsearch.runs.ledger.schema import Lease
 
 LEASE_SECONDS = 120.0
@@ -117,10 +116,11 @@ def held(connection: Connection, *resources: str) -> dict[str, Held]:
     query = select(*Lease.__table__.columns)
     if resources:
         query = query.where(Lease.resource.in_(resources))
-    return {
-        row.resource: build(Held, row._mapping, holder=build(Holder, row._mapping))
-        for row in connection.execute(query)
-    }
+    leases = {}
+    for row in connection.execute(query):
+        holder = Holder(row.host, row.machine, row.pid, row.process_started)
+        leases[row.resource] = Held(row.token, holder, row.heartbeat)
+    return leases
 
 
 def acquire(

@@ -9,8 +9,6 @@ confirmatory where its plan had been stored before the first look.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from time import time
 from typing import Any
 
@@ -19,64 +17,10 @@ from sqlalchemy import Connection, func, select, update
 from attnsearch.runs.ledger.access import Access, add, change
 from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.reading import read_places
-from attnsearch.runs.ledger.records import TrialRow, build
+from attnsearch.runs.ledger.records import Look, PlanRow, TrialRow
 from attnsearch.runs.ledger.schema import LookRecord, PlanRecord, StudyRun
 from attnsearch.runs.ledger.states import PlanState
 from attnsearch.runs.statistics import Plan
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """A plan as the ledger has it.
-
-    Args:
-        id: Its number in the ledger.
-        study_id: The study it belongs to.
-        plan: What it says.
-        hash: Of all that it says.
-        created: When it was stored.
-        state: How far it has come.
-        winner: The label of the arm that was frozen as the winner, if one was.
-        ranking: The candidates with their validation means, the best first; None stands for a
-            mean that a failed run left undefined.
-        frozen: When the winner was.
-        superseded: When another plan of the same act and name took its place, if one did.
-    """
-
-    id: int
-    study_id: int
-    plan: Plan
-    hash: str
-    created: datetime
-    state: PlanState
-    winner: str | None
-    ranking: tuple[tuple[str, float | None], ...]
-    frozen: datetime | None
-    superseded: datetime | None
-
-    @property
-    def current(self) -> bool:
-        """Whether no other plan has taken its place."""
-        return self.superseded is None
-
-
-@dataclass(frozen=True)
-class Look:
-    """An opening of a test part.
-
-    Args:
-        number: 1 for the first of this test part, in whatever study.
-        fingerprint: Of the test examples and their labels.
-        study_id: The study that opened it.
-        plan_id: The plan that asked for it.
-        opened: When.
-    """
-
-    number: int
-    fingerprint: str
-    study_id: int
-    plan_id: int
-    opened: datetime
 
 
 def store_plan(ledger: Access, study_id: int, plan: Plan) -> PlanRow:
@@ -351,8 +295,7 @@ def _matching(
 def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
     query = select(*PlanRecord.__table__.columns).where(*conditions).order_by(PlanRecord.id)
     return [
-        build(
-            PlanRow,
+        PlanRow(
             row._mapping,
             plan=Plan.from_document(row.document),
             ranking=tuple((label, mean) for label, mean in row.ranking or ()),
@@ -363,4 +306,4 @@ def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
 
 def _read_looks(connection: Connection, *conditions: Any) -> list[Look]:
     query = select(*LookRecord.__table__.columns).where(*conditions).order_by(LookRecord.id)
-    return [build(Look, row._mapping) for row in connection.execute(query)]
+    return [Look(row._mapping) for row in connection.execute(query)]

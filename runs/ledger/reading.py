@@ -4,28 +4,63 @@ A row that says it runs is only believed while the lease of the process behind i
 """
 
 from collections.abc import Collection, Mapping
-from time import time
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, String, cast, select
 
-from attnsearch.runs.ledger.lease import Held, held
-from attnsearch.runs.ledger.records import Record, RunRow, StudyRow, TrialRow, build
+from attnsearch.runs.ledger.lease import held
+from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import ARM_ROLES, State
 from attnsearch.spaces.file import excess
 
 
+class Drivers:
+    """The processes behind what runs, as a transaction finds their leases.
+
+    Args:
+        connection: The transaction.
+        *resources: Whose leases to read; all, if none is named.
+    """
+
+    def __init__(self, connection: Connection, *resources: str) -> None:
+        self.leases = held(connection, *resources)
+        self.now = datetime.now(UTC)
+
+    def dead(self, resource: str) -> bool:
+        """Return whether no living process stands behind a row that says it runs."""
+        lease = self.leases.get(resource)
+        return lease is None or lease.void(self.now.timestamp())
+
+    def state_of(self, kind: str, row: Any) -> State:
+        """Tell the state of a run or a study, given that the process behind it may be dead."""
+        dead = row.state == State.RUNNING and self.dead(f"{kind}:{row.id}")
+        return State.INTERRUPTED if dead else State(row.state)
+
+    def last_sign(self, resource: str) -> datetime | None:
+        """Tell when a process last renewed its lease."""
+        lease = self.leases.get(resource)
+        return datetime.fromtimestamp(lease.heartbeat, UTC) if lease else None
+
+
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
     """Read the rows of ``study_run`` that meet the conditions, with all that a place shows."""
     origin, origin_study = StudyRun.__table__.alias(), Study.__table__.alias()
+    trained_at = origin_study.c.name + "/" + cast(origin_study.c.number, String)
     rows = connection.execute(
         select(
-            *Run.__table__.columns,
-            *(column.label(f"place_{column.name}") for column in StudyRun.__table__.columns),
-            origin.c.name.label("origin_name"),
-            origin_study.c.name.label("origin_study"),
-            origin_study.c.number.label("origin_number"),
+            *(column for column in Run.__table__.columns if column.name != "study_id"),
+            StudyRun.id.label("place_id"),
+            StudyRun.study_id,
+            StudyRun.role,
+            StudyRun.arm,
+            StudyRun.number,
+            StudyRun.name,
+            StudyRun.decisions.label("values"),
+            StudyRun.proposal,
+            (trained_at + ": " + origin.c.name).label("reused_from"),
+            StudyRun.mlflow_run_id,
         )
         .join(StudyRun, StudyRun.run_id == Run.id)
         .outerjoin(origin, origin.c.id == StudyRun.reused_from)
@@ -34,32 +69,21 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         .order_by(StudyRun.arm, StudyRun.number, StudyRun.id)
     ).all()
     epochs = _read_epochs(connection, Run.id.in_(select(StudyRun.run_id).where(*conditions)))
-    leases, now = held(connection), time()
-    limits = _limits(connection, {row.place_study_id for row in rows})
-    places = []
-    for row in rows:
-        place = {
-            name.removeprefix("place_"): value
-            for name, value in row._mapping.items()
-            if name.startswith("place_")
-        }
-        origin_label = f"{row.origin_study}/{row.origin_number}: {row.origin_name}"
-        changed = {
-            "id": row.id,
-            "place_id": row.place_id,
-            "arm": row.place_arm or None,
-            "violations": row.violations or _above(row, limits[row.place_study_id]),
-            "values": row.place_decisions,
-            "reused_from": origin_label if row.origin_name else None,
-        }
-        others = {**place, **changed}
-        places.append(_build_run(TrialRow, row, epochs.get(row.id, []), leases, now, **others))
-    return places
+    drivers, limits = Drivers(connection), _limits(connection, {row.study_id for row in rows})
+    return [
+        TrialRow(
+            row._mapping,
+            **_standing(row, epochs, drivers),
+            arm=row.arm or None,
+            violations=row.violations or _above(row, limits[row.study_id]),
+        )
+        for row in rows
+    ]
 
 
 def _above(row: Any, limits: Mapping[str, float]) -> dict[str, float]:
     """Return which limits a trial's costs are above; those of arms are not limited."""
-    amounts = {} if row.place_role in ARM_ROLES else excess(row.costs, limits)
+    amounts = {} if row.role in ARM_ROLES else excess(row.costs, limits)
     return {limit: amount for limit, amount in amounts.items() if amount > 0}
 
 
@@ -79,36 +103,22 @@ def _limits(connection: Connection, studies: Collection[int]) -> dict[int, dict[
 def read_run(connection: Connection, run_id: int) -> RunRow:
     """Read one run."""
     row = connection.execute(select(*Run.__table__.columns).where(Run.id == run_id)).one()
-    epochs = _read_epochs(connection, Run.id == run_id).get(run_id, [])
-    return _build_run(RunRow, row, epochs, held(connection, f"run:{run_id}"), time())
+    epochs = _read_epochs(connection, Run.id == run_id)
+    return RunRow(row._mapping, **_standing(row, epochs, Drivers(connection, f"run:{run_id}")))
 
 
 def read_studies(connection: Connection, *conditions: Any) -> list[StudyRow]:
     """Read the studies that meet the conditions, oldest first."""
-    leases, now = held(connection), time()
+    drivers = Drivers(connection)
     query = select(*Study.__table__.columns).where(*conditions).order_by(Study.id)
     return [
-        build(
-            StudyRow,
+        StudyRow(
             row._mapping,
-            state=true_state("study", row.id, row.state, leases, now),
+            state=drivers.state_of("study", row),
             provenance=tuple(row.provenance),
         )
         for row in connection.execute(query)
     ]
-
-
-def is_dead(lease: Held | None, now: float) -> bool:
-    """Return whether no living process stands behind a row that says it runs."""
-    return lease is None or lease.void(now)
-
-
-def true_state(
-    kind: str, row_id: int, state: State, leases: Mapping[str, Held], now: float
-) -> State:
-    """Tell the state of a row, given that the process behind a running one may be dead."""
-    dead = state == State.RUNNING and is_dead(leases.get(f"{kind}:{row_id}"), now)
-    return State.INTERRUPTED if dead else state
 
 
 def _read_epochs(connection: Connection, condition: Any) -> dict[int, list[dict[str, Any]]]:
@@ -125,27 +135,17 @@ def _read_epochs(connection: Connection, condition: Any) -> dict[int, list[dict[
     return epochs
 
 
-def _build_run(
-    record: type[Record],
-    row: Any,
-    epochs: list[dict[str, Any]],
-    leases: Mapping[str, Held],
-    now: float,
-    **others: Any,
-) -> Record:
-    """Build a run's record, with the state and the end that a dead driver left."""
-    state = true_state("run", row.id, row.state, leases, now)
-    ended = row.ended
+def _standing(
+    row: Any, epochs: Mapping[int, list[dict[str, Any]]], drivers: Drivers
+) -> dict[str, Any]:
+    """Tell how a run stands beside its columns, with the end that a dead driver left."""
+    state, ended = drivers.state_of("run", row), row.ended
     if state == State.INTERRUPTED and ended is None:
-        lease = leases.get(f"run:{row.id}")
-        ended = lease.heartbeat if lease else row.started
-    return build(
-        record,
-        row._mapping,
-        state=state,
-        schedule_epochs=row.epochs,
-        epochs=tuple(epochs),
-        ended=ended,
-        seconds=(now if ended is None else ended) - row.started,
-        **others,
-    )
+        ended = drivers.last_sign(f"run:{row.id}") or row.started
+    return {
+        "state": state,
+        "epochs": tuple(epochs.get(row.id, ())),
+        "ended": ended,
+        "seconds": ((ended or drivers.now) - row.started).total_seconds(),
+        "schedule_epochs": row.epochs,
+    }

@@ -1,29 +1,56 @@
-"""What the ledger returns: frozen records, detached from the database."""
+"""What the ledger is given and returns: frozen records, detached from the database.
+
+The columns of a study, a run, a plan and a look are stated here, once, with what they mean; the
+tables of `schema` are made of these records, and a record holds a row of its table.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import FrozenInstanceError, dataclass, field
+from datetime import datetime
+from typing import Any
 
-from attnsearch.runs.ledger.states import Role, State
+from sqlalchemy import BigInteger, ForeignKey, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from attnsearch.runs.ledger.encoding import JSONText
+from attnsearch.runs.ledger.states import PlanState, Role, State
+from attnsearch.runs.statistics import Plan
 from attnsearch.spaces.file import CLASSIFICATION, default_objective
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Record = TypeVar("Record", bound="DataclassInstance")
-
-
-@dataclass(frozen=True)
-class StudyRow:
-    """A study.
+class Record:
+    """A frozen record: a row's columns, and what else a reader needs to know beside them.
 
     Args:
+        columns: The row, column -> value.
+        **others: What is no column, or is told otherwise than it is stored.
+    """
+
+    __allow_unmapped__ = True  # what is no column may stand among the columns
+
+    def __init__(self, columns: Mapping[Any, Any], **others: Any) -> None:
+        vars(self).update({**columns, **others})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({vars(self)})"
+
+
+class StudyRow(Record):
+    """A study.
+
+    Attributes:
         id: Its number in the ledger.
         uid: Names it outside of the ledger, in MLflow.
         name: The space file's ``name``.
         number: 1 for the first study of that name, 2 for the next, whose space or data differ.
         state: How it stands; interrupted where its driver died.
+        digest: Of what exploring depends on.
         fingerprint: Of the data.
         fresh: Whether it ignores what other studies finished (``--fresh``).
         space_text: The space file as given, comments included.
@@ -35,24 +62,27 @@ class StudyRow:
         mlflow_uri: The MLflow store that shows it.
         mlflow_experiment_id: Its experiment there.
         mlflow_run_id: Its parent run there.
+        mirrored: A digest of what that run shows.
     """
 
-    id: int
-    uid: str
-    name: str
-    number: int
-    state: State
-    fingerprint: str
-    fresh: bool
-    space_text: str
-    document: dict[str, Any]
-    provenance: tuple[dict[str, Any], ...]
-    importances: dict[str, dict[str, float]] | None
-    created: datetime
-    ended: datetime | None
-    mlflow_uri: str | None
-    mlflow_experiment_id: str | None
-    mlflow_run_id: str | None
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True)
+    name: Mapped[str] = mapped_column(String(250))
+    number: Mapped[int]
+    state: Mapped[State]
+    digest: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[str] = mapped_column(String(128))
+    fresh: Mapped[bool]
+    space_text: Mapped[str] = mapped_column(Text, default="")
+    document: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
+    provenance: Mapped[tuple[dict[str, Any], ...]] = mapped_column(JSONText, default=list)
+    importances: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSONText)
+    created: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    mlflow_uri: Mapped[str | None] = mapped_column(Text)
+    mlflow_experiment_id: Mapped[str | None] = mapped_column(String(64))
+    mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
+    mirrored: Mapped[str | None] = mapped_column(String(64))
 
     @property
     def label(self) -> str:
@@ -68,11 +98,12 @@ class StudyRow:
         return default_objective(self.document.get("task") or CLASSIFICATION)
 
 
-@dataclass(frozen=True)
-class RunRow:
+class RunRow(Record):
     """A training: what was asked for, and what came out.
 
-    Args:
+    A key completes once per generation.
+
+    Attributes:
         id: Its number in the ledger.
         key: What determines its result (`attnsearch.runs.ledger.key.run_key`).
         generation: 1, or more where the key was trained anew.
@@ -83,37 +114,41 @@ class RunRow:
         seed: Of initialisation, order, augmentation and dropout.
         fold: The fold left out, if the data is folded.
         schedule_epochs: The length of the full schedule.
-        epochs: The metrics of each epoch trained, oldest first, with its number as ``epoch``.
         metrics: The scores: the last epoch's, or the chosen checkpoint's.
         costs: ``params``, ``macs``, ``latency_ms``, ``memory_mb`` and the like.
         violations: Limit -> amount; positive means violated.
         error: Why it failed, in a sentence.
         traceback: Where, if it was an exception.
         weights_path: The trained weights, if they were kept.
+        host: The host that trains or trained it.
         started: When the latest attempt began.
         ended: When it ended, if it did.
+        revision: Counts the changes; a mirror compares it with what it has shown.
+        epochs: The metrics of each epoch trained, oldest first, with its number as ``epoch``.
         seconds: How long it ran, so far if it still runs.
     """
 
-    id: int
-    key: str
-    generation: int
-    attempt: int
-    study_id: int | None
-    state: State
-    config: dict[str, Any]
-    seed: int
-    fold: int | None
-    schedule_epochs: int
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(64))
+    generation: Mapped[int]
+    attempt: Mapped[int] = mapped_column(default=0)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"))
+    state: Mapped[State] = mapped_column(index=True)
+    config: Mapped[dict[str, Any]] = mapped_column(JSONText)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    fold: Mapped[int | None]
+    schedule_epochs: Mapped[int] = mapped_column("epochs")
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
+    costs: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
+    violations: Mapped[dict[str, float]] = mapped_column(JSONText, default=dict)
+    error: Mapped[str | None] = mapped_column(Text)
+    traceback: Mapped[str | None] = mapped_column(Text)
+    weights_path: Mapped[str | None] = mapped_column(Text)
+    host: Mapped[str | None] = mapped_column(String(255))
+    started: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(default=0)
     epochs: tuple[dict[str, Any], ...]
-    metrics: dict[str, Any]
-    costs: dict[str, Any]
-    violations: dict[str, float]
-    error: str | None
-    traceback: str | None
-    weights_path: str | None
-    started: datetime
-    ended: datetime | None
     seconds: float
 
     @property
@@ -128,14 +163,13 @@ class RunRow:
         return self.id
 
 
-@dataclass(frozen=True)
 class TrialRow(RunRow):
     """A run in its place in a study.
 
     ``study_id`` is the study that it stands in here, whoever trained it, and ``violations`` are
     of that study's limits, also where its costs were measured only after it had been trained.
 
-    Args:
+    Attributes:
         place_id: Number of this place in the ledger.
         role: What it is in the study for.
         arm: The arm's label; None for a trial.
@@ -161,6 +195,66 @@ class TrialRow(RunRow):
     def place(self) -> tuple[str, str | None, int]:
         """Role, arm and number, which name its place in the study."""
         return self.role, self.arm, self.number
+
+
+class PlanRow(Record):
+    """A plan of an act as it was stored; what it says never changes.
+
+    Attributes:
+        id: Its number in the ledger.
+        study_id: The study it belongs to.
+        act: What it was made by: ``confirm`` or ``ablation``.
+        name: Its name among the plans of the act.
+        hash: Of all that it says.
+        document: The plan as JSON.
+        created: When it was stored.
+        state: How far it has come.
+        winner: The label of the arm that was frozen as the winner, if one was.
+        ranking: The candidates with their validation means, the best first; None stands for a
+            mean that a failed run left undefined.
+        frozen: When the winner was.
+        superseded: When another plan of the same act and name took its place, if one did.
+        plan: What it says.
+    """
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    act: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+    document: Mapped[dict[str, Any]] = mapped_column(JSONText)
+    created: Mapped[datetime]
+    state: Mapped[PlanState]
+    winner: Mapped[str | None] = mapped_column(Text)
+    ranking: Mapped[tuple[tuple[str, float | None], ...]] = mapped_column(JSONText, nullable=True)
+    frozen: Mapped[datetime | None]
+    superseded: Mapped[datetime | None]
+    plan: Plan
+
+    @property
+    def current(self) -> bool:
+        """Whether no other plan has taken its place."""
+        return self.superseded is None
+
+
+class Look(Record):
+    """An opening of a test part.
+
+    Attributes:
+        id: Its number in the ledger.
+        fingerprint: Of the test examples and their labels.
+        number: 1 for the first of this test part, in whatever study.
+        study_id: The study that opened it.
+        plan_id: The plan that asked for it.
+        opened: When.
+    """
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(128))
+    number: Mapped[int]
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
+    opened: Mapped[datetime]
 
 
 @dataclass(frozen=True)
@@ -248,24 +342,3 @@ class Claim:
     def run_id(self) -> int:
         """The run's number in the ledger."""
         return self.run.id
-
-
-def when(seconds: float) -> datetime:
-    """Return seconds since 1970 as a time with its zone (UTC)."""
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def build(record: type[Record], columns: Mapping[Any, Any], **others: Any) -> Record:
-    """Build a record from the columns that have its fields' names; times get their zone.
-
-    Args:
-        record: A frozen dataclass of this room.
-        columns: A row.
-        others: What does not stand in the row as it is.
-    """
-    values = {**columns, **others}
-    names = {item.name: item.type for item in fields(record)}
-    for name, kind in names.items():
-        if kind in (datetime, datetime | None) and values[name] is not None:
-            values[name] = when(values[name])
-    return record(**{name: values[name] for name in names})

@@ -5,33 +5,20 @@ of a run in a study: a trial, or one seed of an arm. A run belongs to its key, s
 can point at one run; what a study calls it, and its MLflow run, stand in `study_run`. `plan` is
 what an act was going to compare, `look` an opening of a test part.
 
+The columns of `study`, `run`, `plan` and `look` stand in `records`, with what they mean.
+
 A table that a later version adds needs no change to these: arms are grouped by
 ``study_run.role`` and ``study_run.arm``, seeds and folds stand in ``run``.
-
-Times are seconds since 1970 (UTC) as double precision, JSON is kept as text: both are the same on
-SQLite and PostgreSQL, and text can hold NaN, which PostgreSQL's JSON type refuses.
 """
 
-import json
-from collections.abc import Mapping
-from enum import StrEnum
-from pathlib import Path
+from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import (
-    BigInteger,
-    Double,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    String,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Double, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from attnsearch.runs.ledger.encoding import JSONText, Moment, word
+from attnsearch.runs.ledger.records import Look, PlanRow, RunRow, StudyRow
 from attnsearch.runs.ledger.states import PlanState, Role, State
 
 SCHEMA_VERSION = 2
@@ -42,55 +29,16 @@ brought up to date when it is opened.
 """
 
 
-def plain(value: Any) -> Any:
-    """Turn what JSON cannot hold (NumPy scalars and arrays, mappings, paths) into what it can."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be stored in the ledger")
-
-
-class JSONText(TypeDecorator[Any]):
-    """A JSON value kept as text; NaN and the infinities survive the round trip."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Encode for the database."""
-        return None if value is None else json.dumps(value, default=plain)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """Decode from the database."""
-        return None if value is None else json.loads(value)
-
-
-class Word(TypeDecorator[Any]):
-    """A member of an enum of words, kept as text of a limited length."""
-
-    impl = String
-    cache_ok = True
-
-    def __init__(self, words: type[StrEnum], length: int) -> None:
-        super().__init__(length)
-        self.words = words
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Encode for the database."""
-        return None if value is None else self.words(value).value
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
-        """Decode from the database."""
-        return None if value is None else self.words(value)
-
-
 class Base(DeclarativeBase):
     """Base of the ledger's tables."""
 
-    type_annotation_map: ClassVar = {float: Double}
+    type_annotation_map: ClassVar = {
+        float: Double,
+        datetime: Moment,
+        State: word(State, 16),
+        Role: word(Role, 32),
+        PlanState: word(PlanState, 16),
+    }
 
 
 class Schema(Base):
@@ -102,64 +50,18 @@ class Schema(Base):
     created: Mapped[float]
 
 
-class Study(Base):
-    """One space file's work."""
+class Study(StudyRow, Base):
+    """The table of studies."""
 
     __tablename__ = "study"
     __table_args__ = (UniqueConstraint("name", "number"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(String(32), unique=True)  # names the study outside, in MLflow
-    name: Mapped[str] = mapped_column(String(250))
-    number: Mapped[int]
-    state: Mapped[State] = mapped_column(Word(State, 16))
-    digest: Mapped[str] = mapped_column(String(64))  # of what exploring depends on
-    fingerprint: Mapped[str] = mapped_column(String(128))  # of the data
-    fresh: Mapped[bool]
-    space_text: Mapped[str] = mapped_column(Text, default="")
-    document: Mapped[Any] = mapped_column(JSONText, default=dict)
-    provenance: Mapped[Any] = mapped_column(
-        JSONText, default=list
-    )  # one entry per start, oldest first
-    importances: Mapped[Any | None] = mapped_column(JSONText)
-    created: Mapped[float]
-    ended: Mapped[float | None]
-    mlflow_uri: Mapped[str | None] = mapped_column(Text)
-    mlflow_experiment_id: Mapped[str | None] = mapped_column(String(64))
-    mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
-    mirrored: Mapped[str | None] = mapped_column(String(64))  # what the parent run shows
 
-
-class Run(Base):
-    """One training. ``(key, generation)`` is unique; a key completes once per generation."""
+class Run(RunRow, Base):
+    """The table of trainings."""
 
     __tablename__ = "run"
     __table_args__ = (UniqueConstraint("key", "generation"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(String(64))
-    generation: Mapped[int]
-    attempt: Mapped[int] = mapped_column(default=0)  # counts the starts of this generation
-    study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"))  # it was trained for
-    state: Mapped[State] = mapped_column(Word(State, 16), index=True)
-    config: Mapped[Any] = mapped_column(JSONText)
-    seed: Mapped[int] = mapped_column(BigInteger)
-    fold: Mapped[int | None]
-    epochs: Mapped[int]  # of the full schedule
-    metrics: Mapped[Any] = mapped_column(JSONText, default=dict)  # the run's scores
-    costs: Mapped[Any] = mapped_column(JSONText, default=dict)
-    violations: Mapped[Any] = mapped_column(
-        JSONText, default=dict
-    )  # limit -> amount, positive = violated
-    error: Mapped[str | None] = mapped_column(Text)
-    traceback: Mapped[str | None] = mapped_column(Text)
-    weights_path: Mapped[str | None] = mapped_column(Text)
-    host: Mapped[str | None] = mapped_column(String(255))
-    started: Mapped[float]
-    ended: Mapped[float | None]
-    revision: Mapped[int] = mapped_column(
-        default=0
-    )  # counts the changes; a mirror compares it with what it has shown
 
 
 class Epoch(Base):
@@ -197,7 +99,7 @@ class StudyRun(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id"))
-    role: Mapped[Role] = mapped_column(Word(Role, 32))
+    role: Mapped[Role]
     arm: Mapped[str] = mapped_column(Text)  # "" for a trial: NULLs would not be unique
     number: Mapped[int]
     name: Mapped[str] = mapped_column(String(250))
@@ -211,41 +113,21 @@ class StudyRun(Base):
     mirrored_epoch: Mapped[int] = mapped_column(default=-1)
 
 
-class PlanRecord(Base):
-    """A plan of an act as it was stored; what it says never changes."""
+class PlanRecord(PlanRow, Base):
+    """The table of plans."""
 
     __tablename__ = "plan"
     __table_args__ = (UniqueConstraint("study_id", "hash"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
-    act: Mapped[str] = mapped_column(String(16))
-    name: Mapped[str] = mapped_column(String(64))
-    hash: Mapped[str] = mapped_column(String(64))
-    document: Mapped[Any] = mapped_column(JSONText)
-    created: Mapped[float]
-    state: Mapped[PlanState] = mapped_column(Word(PlanState, 16))
-    winner: Mapped[str | None] = mapped_column(Text)
-    ranking: Mapped[Any | None] = mapped_column(JSONText)  # [label, validation mean], best first
-    frozen: Mapped[float | None]  # when the winner was
-    superseded: Mapped[float | None]  # when another plan of the act took its place
 
-
-class LookRecord(Base):
-    """An opening of a test part; ``number`` counts those of one fingerprint in all studies."""
+class LookRecord(Look, Base):
+    """The table of looks; ``number`` counts those of one fingerprint in all studies."""
 
     __tablename__ = "look"
     __table_args__ = (
         UniqueConstraint("fingerprint", "number"),
         UniqueConstraint("fingerprint", "plan_id"),
     )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(String(128))  # of the test examples and labels
-    number: Mapped[int]
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
-    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"))
-    opened: Mapped[float]
 
 
 class Lease(Base):

@@ -14,10 +14,11 @@ from sqlalchemy.exc import IntegrityError
 
 from attnsearch.runs.ledger.access import Access, add, change, touch
 from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.encoding import plain
 from attnsearch.runs.ledger.lease import held, release
-from attnsearch.runs.ledger.reading import is_dead, read_studies, true_state
+from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
-from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun, plain
+from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import STUDY_STATES, State
 from attnsearch.spaces.file import Data, Search, keys_of
 
@@ -180,13 +181,13 @@ def set_importances(
 def counts(ledger: Access, study_id: int) -> dict[State, int]:
     """Count a study's runs by state."""
     with ledger.database.read() as connection:
-        leases, now = held(connection), time()
+        drivers = Drivers(connection)
         rows = connection.execute(
             select(Run.id, Run.state)
             .join(StudyRun, StudyRun.run_id == Run.id)
             .where(StudyRun.study_id == study_id)
         )
-        return dict(Counter(true_state("run", row.id, row.state, leases, now) for row in rows))
+        return dict(Counter(drivers.state_of("run", row) for row in rows))
 
 
 def hold(ledger: Access, resource: str) -> str | None:
@@ -215,12 +216,12 @@ def reconcile(ledger: Access) -> int:
     """
     count = 0
     with ledger.database.read() as connection:
-        leases, now = held(connection), time()
+        drivers = Drivers(connection)
         dead = [
             (table, kind, row.id)
             for table, kind in ((Run, "run"), (Study, "study"))
             for row in connection.execute(select(table.id).where(table.state == State.RUNNING))
-            if is_dead(leases.get(f"{kind}:{row.id}"), now)
+            if drivers.dead(f"{kind}:{row.id}")
         ]
     for table, kind, row_id in dead:
         with ledger.database.write() as connection:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.plans import PlanRow
-from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
+from attnsearch.runs.ledger.records import Ending, Place, PlanRow, Request, StudyRow
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 CLASSES = 4

@@ -3,7 +3,7 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from attnsearch.runs.figures import COLOURS
-from attnsearch.runs.reports.pages import Document
+from attnsearch.runs.reports.pages import ReportText
 from attnsearch.runs.reports.tables import Cell
 
 TEMPLATE = "report.html.jinja"
@@ -12,7 +12,7 @@ _LONG = 40  # characters from which on a cell may wrap
 _TONES = {"better": "good", "worse": "bad"}
 
 
-def html_report(report: Document) -> str:
+def html_report(report: ReportText) -> str:
     """Write a report as a page: sortable tables, figures with text alternatives.
 
     Everything is escaped: names come from users' files.

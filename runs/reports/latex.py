@@ -2,7 +2,7 @@ r"""A report as LaTeX: tables with booktabs, for ``\input`` or to be compiled by
 
 import re
 
-from attnsearch.runs.reports.pages import Document
+from attnsearch.runs.reports.pages import ReportText
 from attnsearch.runs.reports.tables import Cell, Table
 from attnsearch.runs.results import MINUS
 
@@ -63,7 +63,7 @@ _LATIN = re.compile(
 )
 
 
-def latex_report(report: Document) -> str:
+def latex_report(report: ReportText) -> str:
     r"""Write a report as LaTeX that compiles by itself and within a paper by ``\input``."""
     parts = [_HEAD, r"\begingroup\sloppy", rf"\paragraph{{{escape(report.title)}.}}"]
     parts += [escape(sentence) for sentence in (report.facts, *report.verdicts)]

@@ -2,13 +2,13 @@
 
 import re
 
-from attnsearch.runs.reports.pages import Document
+from attnsearch.runs.reports.pages import ReportText
 from attnsearch.runs.reports.tables import Cell, Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#&])")
 
 
-def markdown_report(report: Document) -> str:
+def markdown_report(report: ReportText) -> str:
     """Write a report as Markdown: findings, tables, protocol."""
     parts = [f"# {escape(report.title)}", escape(report.facts)]
     parts.append("\n".join(f"- {escape(sentence)}" for sentence in report.verdicts))

@@ -56,7 +56,7 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Document:
+class ReportText:
     """A report, ready to be written.
 
     Attributes:
@@ -74,7 +74,7 @@ class Document:
     protocol: tuple[str, ...]
 
 
-def make_report(result: MeasuredStudy) -> Document:
+def make_report(result: MeasuredStudy) -> ReportText:
     """Return everything that a report says, in its order."""
     study = result.study
     sections = [_act(act) for act in result.acts]
@@ -93,7 +93,7 @@ def make_report(result: MeasuredStudy) -> Document:
         f"Study {study.label}, {study.state}, started {study.created:%Y-%m-%d}. "
         f"Primary metric: {metric_name(metric)}."
     )
-    return Document(
+    return ReportText(
         study.label,
         facts,
         tuple(verdict_sentences(result)),

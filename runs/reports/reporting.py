@@ -16,7 +16,7 @@ from attnsearch.runs.ledger import Ledger, StudyRow
 from attnsearch.runs.reports.html import html_report
 from attnsearch.runs.reports.latex import latex_report
 from attnsearch.runs.reports.markdown import markdown_report
-from attnsearch.runs.reports.pages import Document, make_report
+from attnsearch.runs.reports.pages import ReportText, make_report
 from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.results import MeasuredStudy, collect_study, study_frames
 
@@ -133,7 +133,7 @@ def report_folder(ledger: Ledger, study: StudyRow) -> Path:
     return ledger.folder.absolute() / FOLDER / f"{name}-{study.number}"
 
 
-def _write(name: str, result: MeasuredStudy, pages: Document, folder: Path) -> list[Path]:
+def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) -> list[Path]:
     if name == "csv":
         tables = study_frames(result)
         names = {"runs": "report.csv", "arms": "report-arms.csv"}

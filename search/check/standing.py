@@ -11,7 +11,7 @@ from attnsearch.search.check.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import Problems
-from attnsearch.spaces.space import NONE, Group, Host, Option, decision, read_settings
+from attnsearch.spaces.space import NONE, Group, HostChoice, Option, decision, read_settings
 
 _MOST_SITES = 6  # named in one line
 
@@ -99,7 +99,7 @@ def _cell(fit: Fit) -> str:
 
 
 def _entry(
-    space: Space, host: Host, entry: int, at: str, groups: Sequence[Group]
+    space: Space, host: HostChoice, entry: int, at: str, groups: Sequence[Group]
 ) -> Iterator[Barred]:
     sites = [site for group in groups for site in group.sites]
     reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}

@@ -13,7 +13,7 @@ from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans import baseline_config
 from attnsearch.search.propose import Proposal, Proposals, Told
-from attnsearch.search.study.records import Records, Training
+from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import should_stop
 from attnsearch.spaces import Space
@@ -94,10 +94,10 @@ class Explorer:
         self._budget = trial_budget(space)
         limits = space.document.get("limits") or {}
         self._limits = {name: float(limit) for name, limit in limits.items() if limit is not None}
-        self._entries: dict[str, Training] = {}  # by key: the configs so far
+        self._entries: dict[str, QueuedRun] = {}  # by key: the configs so far
         self._same: dict[str, list[int]] = defaultdict(list)  # proposals that wait for a key
-        self._left: list[Training] = []  # from earlier sessions
-        self._baseline: Training | None = None  # beside the search
+        self._left: list[QueuedRun] = []  # from earlier sessions
+        self._baseline: QueuedRun | None = None  # beside the search
         self.workers = 1
         self.ended_before = 0
         self.ended_early: str | None = None
@@ -108,7 +108,7 @@ class Explorer:
         """Whether nothing more will be proposed."""
         return len(self._entries) >= self._budget or self.ended_early is not None
 
-    def entries(self) -> Iterator[Training]:
+    def entries(self) -> Iterator[QueuedRun]:
         """Yield the trials to train: those left over from earlier sessions, then new ones."""
         yield from self._left
         while not self.spent and (entry := self._propose()) is not None:
@@ -163,12 +163,12 @@ class Explorer:
 
     def _entry(
         self, number: int, role: Role, values: dict[str, Any], config: dict[str, Any], key: str
-    ) -> Training:
+    ) -> QueuedRun:
         label = None
         if self._arm is not None:
             settings = " ".join(f"{name}={value_text(value)}" for name, value in values.items())
             label = f"tuning {self._arm} {number:03d} {settings}"[:LABEL_MAX]
-        return Training(
+        return QueuedRun(
             number,
             role,
             values,
@@ -184,7 +184,7 @@ class Explorer:
             act=self._act,
         )
 
-    def _settled(self, entry: Training) -> None:
+    def _settled(self, entry: QueuedRun) -> None:
         """Tell Optuna what became of an entry, and of those that waited for the same config."""
         if entry.role == Role.BASELINE:
             return
@@ -192,7 +192,7 @@ class Explorer:
         for number in (entry.asked, *self._same.pop(entry.key, ())):
             self._proposals.tell(number, entry.told)
 
-    def _is_weak(self, entry: Training) -> bool:
+    def _is_weak(self, entry: QueuedRun) -> bool:
         """Return whether a trial is to be stopped early, by the curves of all so far."""
         objectives, document = self._stage.objectives, self._space.document
         protected = entry.role not in (Role.TRIAL, Role.TUNING)
@@ -209,7 +209,7 @@ class Explorer:
             epochs=document["train"]["epochs"],
         )
 
-    def _propose(self) -> Training | None:
+    def _propose(self) -> QueuedRun | None:
         """Return the next config that is new; None once there is none left."""
         before: list[dict[str, Any]] = []
         while True:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from attnsearch.runs.ledger import PLAN_ROLES, PlanRow, Role, State, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.plans import run_config
-from attnsearch.search.study.records import Records, Training
+from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage, act_name, usable
 
 LABEL_MAX = 200  # characters of an arm's name in that of its runs
@@ -35,7 +35,7 @@ class PlanRuns:
         self.plan = row.plan
         self.act = act_name(row.plan)
         self.done = 0
-        self.left: list[Training] = []
+        self.left: list[QueuedRun] = []
         self._stage = stage
         self._records = Records(stage, "all" if row.plan.part == "test" else "none")
         self._twins = _twins(row.plan)
@@ -60,7 +60,7 @@ class PlanRuns:
         """How many runs the plan has, those that several arms share counted once."""
         return self.done + len(self.left)
 
-    def entries(self) -> Iterator[Training]:
+    def entries(self) -> Iterator[QueuedRun]:
         """Yield the runs to train; one whose like has failed takes that result."""
         for entry in self.left:
             if entry.key in self._failed:
@@ -69,14 +69,14 @@ class PlanRuns:
             else:
                 yield entry
 
-    def _all(self) -> Iterator[Training]:
+    def _all(self) -> Iterator[QueuedRun]:
         """Yield all runs, seed by seed: what is there when a study is stopped can be compared."""
         arms = [arm for arm in self.plan.arms if arm.equals is None]
         for number, (fold, seed) in enumerate(self.plan.repeats()):
             for place, arm in enumerate(arms):
                 role, name = self.plan.place(arm.label)
                 config = run_config(self._stage.space, arm, seed, fold)
-                yield Training(
+                yield QueuedRun(
                     number,
                     Role(role),
                     dict(arm.changed),
@@ -97,7 +97,7 @@ class PlanRuns:
         """Return whether nothing is left to do for a run of an earlier session."""
         return old.state.ended and (old.state != State.FINISHED or usable(self.plan, old))
 
-    def _attach_twins(self, entry: Training) -> None:
+    def _attach_twins(self, entry: QueuedRun) -> None:
         """Give the arms that equal an entry's their rows, unless they have them."""
         for label in self._twins.get(entry.arm or "", ()):
             role, name = self.plan.place(label)

@@ -29,7 +29,7 @@ class Fate(Enum):
 
 
 @dataclass
-class Entry(ABC):
+class Queued(ABC):
     """Something that an act wants a worker to do.
 
     Attributes:
@@ -59,7 +59,7 @@ ALL_ENDED = None
 """What an act yields to go on only when all entries before have ended."""
 
 _Result = TypeVar("_Result")
-Entries = Generator[Entry | None, None, _Result]
+Entries = Generator[Queued | None, None, _Result]
 """What an act yields, and what comes of it."""
 
 
@@ -70,11 +70,11 @@ class Queue:
         entries: Of all acts, in order; an entry is asked for when a worker has room for it.
     """
 
-    def __init__(self, entries: Iterator[Entry | None]) -> None:
+    def __init__(self, entries: Iterator[Queued | None]) -> None:
         self._entries = entries
-        self._again: deque[Entry] = deque()
-        self._elsewhere: deque[Entry] = deque()
-        self._running: dict[int, Entry] = {}
+        self._again: deque[Queued] = deque()
+        self._elsewhere: deque[Queued] = deque()
+        self._running: dict[int, Queued] = {}
         self._ready: Job | None = None
         self._held = False  # until all have ended
         self._over = False
@@ -126,13 +126,13 @@ class Queue:
             outcome = replace(outcome, state=State.INTERRUPTED if again else State.FAILED)
         self._keep(entry, entry.ended(outcome))
 
-    def _keep(self, entry: Entry, fate: Fate) -> None:
+    def _keep(self, entry: Queued, fate: Fate) -> None:
         if fate is Fate.AGAIN:
             self._again.append(entry)
         elif fate is Fate.ELSEWHERE:
             self._elsewhere.append(entry)
 
-    def _next_entry(self) -> Entry | None:
+    def _next_entry(self) -> Queued | None:
         """Return the next entry to begin: one to be begun anew, one waited for, or a new one."""
         if self._again:
             return self._again.popleft()

@@ -32,7 +32,7 @@ from attnsearch.runs.ledger import (
 )
 from attnsearch.search.propose import Told
 from attnsearch.search.study.events import TrialEnd, TrialInfo
-from attnsearch.search.study.queue import Entry, Fate
+from attnsearch.search.study.queue import Fate, Queued
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import Job, Outcome, Report
 from attnsearch.spaces.file import excess
@@ -41,7 +41,7 @@ WEIGHTS_KEPT = 3  # of a study with one objective; with several, those of the Pa
 
 
 @dataclass
-class Training(Entry):
+class QueuedRun(Queued):
     """A run in its place in a study, from its proposal to its end.
 
     Attributes:
@@ -76,12 +76,12 @@ class Training(Entry):
     config: dict[str, Any]
     key: str
     records: "Records"
-    settled: Callable[["Training"], None]
+    settled: Callable[["QueuedRun"], None]
     begun: Callable[[], None] = lambda: None
     proposal: dict[str, Any] = field(default_factory=dict)
     asked: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
-    weak: Callable[["Training"], bool] = lambda entry: False
+    weak: Callable[["QueuedRun"], bool] = lambda entry: False
     usable: Callable[[RunRow], bool] = lambda run: True
     dataset: str = "data"
     predictions: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ class Records:
         self._finished: dict[int, tuple[float, ...]] = {}
         self._ours: dict[int, tuple[int, Path]] = {}
 
-    def claim(self, entry: Training, unusable: Collection[int] = ()) -> Claim:
+    def claim(self, entry: QueuedRun, unusable: Collection[int] = ()) -> Claim:
         """Ask the ledger for an entry's run, and give the run its place where there is one.
 
         Args:
@@ -185,7 +185,7 @@ class Records:
             self.attach(entry, claim.run_id)
         return claim
 
-    def attach(self, entry: Training, run_id: int) -> None:
+    def attach(self, entry: QueuedRun, run_id: int) -> None:
         """Give a run the place of an entry."""
         entry.run_id = run_id
         self._stage.ledger.attach(
@@ -202,26 +202,26 @@ class Records:
         )
         self._stage.mirror.wake()
 
-    def known(self, entry: Training, run: RunRow) -> None:
+    def known(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that the run of an entry is over; nothing is written."""
         entry.curve = self._stage.objectives.curve(run.epochs)
         entry.told = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
 
-    def took_over(self, entry: Training, run: RunRow) -> None:
+    def took_over(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that an entry needs no training: its run was finished before."""
         self.known(entry, run)
         assert entry.told is not None
         end = TrialEnd(State.FINISHED, run.metrics, run.costs, entry.told.scores, reused=True)
         self._say_end(entry, replace(end, reason=_why(entry.told)))
 
-    def started(self, entry: Training) -> None:
+    def started(self, entry: QueuedRun) -> None:
         """Hear that a worker begins with an entry; watchers are told once."""
         self._stage.mirror.prepare()
         if not entry.trained and entry.role != Role.BASELINE:
             self._stage.progress.trial_started(entry.info)
         entry.trained = True
 
-    def epoch(self, entry: Training, report: Report) -> None:
+    def epoch(self, entry: QueuedRun, report: Report) -> None:
         """Record an epoch."""
         entry.curve |= self._stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
         self._stage.ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
@@ -230,7 +230,7 @@ class Records:
         if entry.role != Role.BASELINE:
             self._stage.progress.epoch(entry.info, report.epoch, report.metrics)
 
-    def ended(self, entry: Training, outcome: Outcome) -> bool:
+    def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:
         """Record how the training of an entry ended.
 
         Returns:
@@ -301,7 +301,7 @@ class Records:
 
     def _judge(
         self,
-        entry: Training,
+        entry: QueuedRun,
         state: State,
         metrics: Mapping[str, float],
         costs: Mapping[str, float],
@@ -322,7 +322,7 @@ class Records:
             self._finished[entry.number] = told.scores
         return told
 
-    def _say_end(self, entry: Training, end: TrialEnd) -> None:
+    def _say_end(self, entry: QueuedRun, end: TrialEnd) -> None:
         names, progress = self._stage.objectives.names, self._stage.progress
         if entry.role == Role.BASELINE:
             parts = [f"the baseline, trained beside the search: {end.state}"]
@@ -333,7 +333,7 @@ class Records:
         best = entry.number in self._finished and entry.number in self.best()
         progress.trial_ended(entry.info, replace(end, best=best))
 
-    def _write_weights(self, entry: Training, report: Report) -> tuple[Path | None, bool]:
+    def _write_weights(self, entry: QueuedRun, report: Report) -> tuple[Path | None, bool]:
         """Keep the weights of the baseline, of a trial that is among the best so far, or of all.
 
         Returns:

@@ -6,12 +6,12 @@ from typing import Any
 
 from attnsearch.runs.ledger import State
 from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
-from attnsearch.search.study.queue import Entry, Fate
+from attnsearch.search.study.queue import Fate, Queued
 from attnsearch.search.workers import Evaluation, Job, Outcome, Report
 
 
 @dataclass
-class TestRuns(Entry):
+class TestRuns(Queued):
     """Networks that one job applies to the test part, one a step.
 
     What a job leaves is tried again in another one, but for the network at which it failed.

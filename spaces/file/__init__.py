@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from attnsearch.spaces.file.errors import (
         DecisionError,
         KeyPath,
-        Place,
+        Position,
         Problem,
         Problems,
         SpaceError,

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from attnsearch.spaces.file.errors import KeyPath, Place, Problems, SpaceError, shown
+from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, shown
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32
@@ -101,7 +101,7 @@ def read_text(path: Path, file: str) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start]
         column = len(before.rsplit(b"\n", 1)[-1].decode("utf-8", "replace")) + 1
-        place = Place(file, before.count(b"\n") + 1, column)
+        place = Position(file, before.count(b"\n") + 1, column)
         message = f"byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
         raise _failure_at(place, message) from None
 
@@ -147,16 +147,16 @@ def _compose(text: str, file: str) -> yaml.Node | None:
             loader.dispose()
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        place = Place(file, before.count("\n") + 1, len(before.rsplit("\n", 1)[-1]) + 1)
+        place = Position(file, before.count("\n") + 1, len(before.rsplit("\n", 1)[-1]) + 1)
         code = error.character if isinstance(error.character, int) else ord(error.character)
         message = f"the character U+{code:04X} cannot stand in YAML; remove it"
         raise _failure_at(place, message) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+        place = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1, 1)
         raise _failure_at(place, _explain(error)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _failure_at(Place(file, 1, 1), f"not YAML: {error}") from None
+        raise _failure_at(Position(file, 1, 1), f"not YAML: {error}") from None
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
@@ -253,7 +253,9 @@ class _Construction:
             self.count = base.count
             for problem in inner:
                 self.problems.add_at(
-                    Place(problem.file, problem.line, problem.column), problem.key, problem.message
+                    Position(problem.file, problem.line, problem.column),
+                    problem.key,
+                    problem.message,
                 )
             for key in values if isinstance(values, dict) else ():
                 if key in result:
@@ -287,9 +289,9 @@ class _Construction:
             self.problems.add(path, str(error))
             return None
 
-    def place(self, node: yaml.Node) -> Place:
+    def place(self, node: yaml.Node) -> Position:
         mark = node.start_mark
-        return Place(self.problems.file, mark.line + 1, mark.column + 1)
+        return Position(self.problems.file, mark.line + 1, mark.column + 1)
 
 
 def _convert(kind: str, text: str) -> Any:
@@ -325,10 +327,10 @@ def _convert(kind: str, text: str) -> Any:
 
 
 def _failure(file: str, message: str) -> SpaceError:
-    return _failure_at(Place(file), message)
+    return _failure_at(Position(file), message)
 
 
-def _failure_at(place: Place, message: str) -> SpaceError:
+def _failure_at(place: Position, message: str) -> SpaceError:
     problems = Problems(place.file)
     problems.add_at(place, "", message)
     return SpaceError(problems)

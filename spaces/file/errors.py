@@ -11,7 +11,7 @@ KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where something stands: a file with line and column from 1, or an override without them."""
 
     file: str
@@ -43,7 +43,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = Place(self.file, self.line, self.column)
+        place = Position(self.file, self.line, self.column)
         return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 
@@ -77,8 +77,8 @@ class Problems:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.keys: dict[KeyPath, Place] = {}
-        self.values: dict[KeyPath, Place] = {}
+        self.keys: dict[KeyPath, Position] = {}
+        self.values: dict[KeyPath, Position] = {}
         self._found: dict[Problem, None] = {}
         self._wrong: set[KeyPath] = set()
 
@@ -90,18 +90,18 @@ class Problems:
         self._wrong.add(where)
         self.add_at(self.place(where, at_key=at_key), dotted(where), message)
 
-    def add_at(self, place: Place, key: str, message: str) -> None:
+    def add_at(self, place: Position, key: str, message: str) -> None:
         """Record a problem at a known place."""
         self._found[Problem(place.file, place.line, place.column, key, message)] = None
 
-    def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Place:
+    def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Position:
         """Return the place of a path, or of the nearest thing around it that stands somewhere."""
         where = tuple(path)
         tables = (self.keys, self.values) if at_key else (self.values, self.keys)
         while where and not any(where in table for table in tables):
             where, tables = where[:-1], (self.keys, self.values)
         found = next((table[where] for table in tables if where in table), None)
-        return found or Place(self.file, 1, 1)
+        return found or Position(self.file, 1, 1)
 
     def wrong(self, path: Sequence[str | int]) -> bool:
         """Return whether a problem was found at this path, below it, or with what it stands in."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnsearch.spaces.file.document import Document, parse_value
-from attnsearch.spaces.file.errors import KeyPath, Place, Problems, SpaceError, shown
+from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, shown
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
@@ -18,7 +18,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         overrides: Texts `KEY=VALUE`.
     """
     for override in overrides:
-        place = Place(f"--set {override}")
+        place = Position(f"--set {override}")
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             document.problems.add_at(
@@ -36,7 +36,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         _set(document, key.strip().split("."), value, place)
 
 
-def _set(document: Document, parts: list[str], value: Any, place: Place) -> None:
+def _set(document: Document, parts: list[str], value: Any, place: Position) -> None:
     problems = document.problems
     if document.value is None:
         document.value = {}
@@ -89,7 +89,7 @@ def _index(node: list[Any], part: str) -> int | None:
     return int(part) if part.isascii() and part.isdigit() and int(part) < len(node) else None
 
 
-def _mark(problems: Problems, path: KeyPath, value: Any, place: Place) -> None:
+def _mark(problems: Problems, path: KeyPath, value: Any, place: Position) -> None:
     """Make the override the place of all it brings, and forgets what was there before."""
     for table in (problems.keys, problems.values):
         for known in [known for known in table if known[: len(path)] == path]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         decision,
         parameter_decision,
     )
-    from attnsearch.spaces.space.fits import Host
+    from attnsearch.spaces.space.fits import HostChoice
     from attnsearch.spaces.space.insertions import NONE, Group, Option, inserted_values
     from attnsearch.spaces.space.load import load_space
     from attnsearch.spaces.space.parameters import read_settings, side_loss

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attnsearch.spaces.space.decisions import Decision
-from attnsearch.spaces.space.fits import Fits, Host
+from attnsearch.spaces.space.fits import Fits, HostChoice
 from attnsearch.spaces.space.insertions import Group
 from attnsearch.spaces.space.rules import Rule
 
@@ -18,7 +18,7 @@ def count_architectures(
     groups: Sequence[Group],
     rules: Sequence[Rule],
     hosts: Sequence[Decision],
-    host: Callable[[Mapping[str, Any]], Host],
+    host: Callable[[Mapping[str, Any]], HostChoice],
     fits: Fits,
 ) -> int:
     """Count the networks of a space; see `Space.architecture_count`.
@@ -42,7 +42,7 @@ def _count_under(
     chosen: Mapping[str, Any],
     groups: Sequence[Group],
     every_rule: Sequence[Rule],
-    host: Host,
+    host: HostChoice,
     fits: Fits,
 ) -> int:
     """Count the networks of one host, which its chosen values name."""
@@ -70,7 +70,7 @@ def _count_under(
 
 
 def _group_options(
-    group: Group, host: Host, fits: Fits
+    group: Group, host: HostChoice, fits: Fits
 ) -> tuple[int, list[dict[str, Any]] | None]:
     """Count the ways to fill a group, and list them where they are few."""
     listed: list[dict[str, Any]] = []

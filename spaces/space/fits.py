@@ -28,7 +28,7 @@ _MAX_BUILT = 1500
 
 
 @dataclass(frozen=True)
-class Host:
+class HostChoice:
     """The network that blocks are inserted into, and how it is trained.
 
     Attributes:
@@ -91,7 +91,7 @@ class Fits:
         return len(self._known)
 
     def fault(
-        self, host: Host, group: Group, block: str, params: Mapping[str, Any]
+        self, host: HostChoice, group: Group, block: str, params: Mapping[str, Any]
     ) -> tuple[str, str] | None:
         """Return the first site of a group where a block cannot stand, and why; None if all fit.
 
@@ -106,14 +106,14 @@ class Fits:
         return next(iter(self._faults(host, group.sites, block, params)), None)
 
     def standing(
-        self, host: Host, group: Group, block: str, params: Mapping[str, Any]
+        self, host: HostChoice, group: Group, block: str, params: Mapping[str, Any]
     ) -> list[str]:
         """Return the sites of a group where a block can stand."""
         faulty = {site for site, _ in self._faults(host, group.sites, block, params)}
         return [site.name for site in group.sites if site.name not in faulty]
 
     def _faults(
-        self, host: Host, group_sites: Sequence[Site], block: str, params: Mapping[str, Any]
+        self, host: HostChoice, group_sites: Sequence[Site], block: str, params: Mapping[str, Any]
     ) -> Iterable[tuple[str, str]]:
         places = _places(host)
         written = label(dict(params))
@@ -127,7 +127,9 @@ class Fits:
             if fault is not None:
                 yield site.name, fault
 
-    def _try(self, host: Host, site: Site, block: str, params: Mapping[str, Any]) -> str | None:
+    def _try(
+        self, host: HostChoice, site: Site, block: str, params: Mapping[str, Any]
+    ) -> str | None:
         config = {
             "network": {
                 "backbone": host.backbone,
@@ -150,7 +152,7 @@ class Fits:
 
 
 @lru_cache(maxsize=32)
-def _places(host: Host) -> dict[str, Site]:
+def _places(host: HostChoice) -> dict[str, Site]:
     return {site.name: site for site in host.sites()}
 
 
@@ -167,7 +169,7 @@ class Survey:
     """Tries everything that a file may insert, and records what cannot stand."""
 
     fits: Fits
-    hosts: Sequence[tuple[Mapping[str, Any], Host]]
+    hosts: Sequence[tuple[Mapping[str, Any], HostChoice]]
     problems: Problems
     infeasible: list[Infeasible] = field(default_factory=list)
 

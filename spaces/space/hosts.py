@@ -7,10 +7,10 @@ from attnsearch.blocks.hosts import BACKBONES, as_width
 from attnsearch.spaces.file import KeyPath, Problems, SpaceFile
 from attnsearch.spaces.space.checks import members, warn
 from attnsearch.spaces.space.decisions import decision, is_spec
-from attnsearch.spaces.space.fits import Host
+from attnsearch.spaces.space.fits import HostChoice
 from attnsearch.spaces.space.insertions import NONE, Group
 
-Hosts = Sequence[tuple[Mapping[str, Any], Host]]
+Hosts = Sequence[tuple[Mapping[str, Any], HostChoice]]
 
 
 def decoder_of(file: SpaceFile) -> str | None:
@@ -21,7 +21,7 @@ def decoder_of(file: SpaceFile) -> str | None:
     return file.network.decoder or "unet"
 
 
-def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], Host]]:
+def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], HostChoice]]:
     """Return the networks to try blocks in, each with the decision values that make it.
 
     Of a range of widths the ends and the default stand for all.
@@ -43,7 +43,7 @@ def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], Host]]:
                     chosen["network.width"] = width
                 if is_spec(batch_size) and batch == 1:
                     chosen["train.batch_size"] = 1
-                host = Host(
+                host = HostChoice(
                     network.backbone,
                     stem,
                     width,

@@ -17,7 +17,7 @@ from attnsearch.spaces.file import (
     GroupsPattern,
     GroupsTable,
     KeyPath,
-    Place,
+    Position,
     Problems,
     SpaceError,
     SpaceFile,
@@ -335,7 +335,7 @@ class _Loading:
         forbid = copy.deepcopy(self.file.forbid)
         return [*read_rules(forbid, known, constants, together, self.problems), *rules]
 
-    def _places(self, groups: Sequence[Group], settings: Sequence[Setting]) -> dict[str, Place]:
+    def _places(self, groups: Sequence[Group], settings: Sequence[Setting]) -> dict[str, Position]:
         places = {s.decision.name: self.problems.place(s.path) for s in settings}
         for group in groups:
             for option in group.options.values():

@@ -13,7 +13,7 @@ from attnsearch.spaces.file import (
     DECIDING,
     DecisionError,
     KeyPath,
-    Place,
+    Position,
     Problem,
     SpaceError,
     Train,
@@ -22,7 +22,7 @@ from attnsearch.spaces.file import (
 )
 from attnsearch.spaces.space.counting import count_architectures
 from attnsearch.spaces.space.decisions import Decision
-from attnsearch.spaces.space.fits import Fits, Host, Infeasible
+from attnsearch.spaces.space.fits import Fits, HostChoice, Infeasible
 from attnsearch.spaces.space.insertions import NONE, Group
 from attnsearch.spaces.space.parameters import complete_parameters, side_loss
 from attnsearch.spaces.space.rules import Rule
@@ -73,7 +73,7 @@ class Space:
     infeasible: tuple[Infeasible, ...] = ()
     warnings: list[str] = field(default_factory=list)
     fits: Fits = field(default_factory=Fits, repr=False)
-    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
+    places: Mapping[str, Position] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -202,10 +202,10 @@ class Space:
                 return fault[1]
         return None
 
-    def host(self, chosen: Mapping[str, Any]) -> Host:
+    def host(self, chosen: Mapping[str, Any]) -> HostChoice:
         """Return the network that blocks are inserted into, under values of the decisions."""
         network = self.document["network"]
-        return Host(
+        return HostChoice(
             network["backbone"],
             chosen.get("network.stem", network["stem"]),
             as_width(chosen.get("network.width", network["width"])),
@@ -240,7 +240,7 @@ class Space:
         return (values for values in _combine(self.decisions) if not self.forbidden(values))
 
     def _problem(self, key: str, message: str) -> Problem:
-        place = self.places.get(key, Place(str(self.path), 1, 1))
+        place = self.places.get(key, Position(str(self.path), 1, 1))
         return Problem(place.file, place.line, place.column, key, message)
 
 

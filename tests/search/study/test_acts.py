@@ -23,7 +23,7 @@ from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.propose.proposals import Proposals, Told
 from attnsearch.search.study.outcome import SessionResult
-from attnsearch.search.study.records import Records, Training
+from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.session import StudyError, run_study
 from attnsearch.search.terminal.arms import act_of, arms_text
 from attnsearch.search.workers.cluster import Need
@@ -444,7 +444,7 @@ def test_weights_that_could_not_be_kept_cost_a_run_not_the_study(
 ) -> None:
     keep, lost = Records._write_weights, []
 
-    def full_disk(self: Records, entry: Training, *others: Any) -> Any:
+    def full_disk(self: Records, entry: QueuedRun, *others: Any) -> Any:
         if entry.role == "confirm" and not lost:
             lost.append(entry.config["train"]["seed"])
             return None, False

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from attnsearch.search.study import queue as module
-from attnsearch.search.study.queue import ALL_ENDED, Entry, Fate, Queue
+from attnsearch.search.study.queue import ALL_ENDED, Fate, Queue, Queued
 from attnsearch.search.workers.job import Job, Outcome, Report
 
 
 @dataclass
-class Step(Entry):
+class Step(Queued):
     """An entry that remembers what it heard."""
 
     number: int
@@ -45,7 +45,7 @@ def end(queue: Queue, job: Job | None, state: str = "finished") -> None:
 def test_an_act_begins_when_all_of_the_one_before_has_ended() -> None:
     planned = []
 
-    def acts() -> Iterator[Entry | None]:
+    def acts() -> Iterator[Queued | None]:
         yield Step(1)
         yield Step(2, known=True)
         yield Step(3)

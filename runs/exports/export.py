@@ -7,7 +7,6 @@ takes and tells (see `weights`), `metrics.json` holds what was recorded of the r
 import copy
 import inspect
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State
-from attnsearch.runs.results import rank, ranked
+from attnsearch.runs.results import finite, rank, ranked
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import keys_of, parse, read_text
 
@@ -142,7 +141,7 @@ def save_export(
             folder = Path(temporary)
             (folder / CONFIG).write_text(dump(dict(config)), encoding="utf-8")
             (folder / WEIGHTS).write_bytes(pack_weights(state, interface))
-            text = json.dumps(_plain(record), indent=2)
+            text = json.dumps(finite(record), indent=2)
             (folder / METRICS).write_text(text + "\n", encoding="utf-8")
             packages = _copy_blocks(config, folder)
             if onnx:
@@ -321,17 +320,6 @@ def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:
         else:
             shutil.copy(source, folder)
     return packages
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN and the infinities become None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _readme(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         cost_text,
         difference_text,
         factor,
+        finite,
         interval_text,
         is_number,
         metric_text,

@@ -1,5 +1,6 @@
 """How a report writes numbers: shares in percent, their differences in points, p-values, costs."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -77,11 +78,10 @@ def cost_text(cost: str, value: Any) -> str:
     return quantity(value) if cost in COUNTED else f"{value:.3g}"
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as dotted keys."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    flattened: dict[str, Any] = {}
-    for key, inner in value.items():
-        flattened |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return flattened
+def finite(value: Any) -> Any:
+    """Return nested values with None for NaN and infinity: JSON has no words for them."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,13 +1,15 @@
 """What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study is."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
+from attnsearch.runs.results import value_of
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.text import score, table
+
+_OF_RUN = ("seed", "fold", "state", "error", "mlflow_run_id", "metrics")  # as JSON shows a run
 
 
 def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
@@ -19,7 +21,8 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
     """
     for plan in plans:
         runs = arm_rows(plan.plan, rows)
-        every = [run for label in runs for run in runs[label] if _own(plan.plan, label)]
+        own = [arm.label for arm in plan.plan.arms if arm.equals is None]
+        every = [run for label in own for run in runs[label]]
         ended = sum(run is not None and run.state.ended for run in every)
         if ended < len(every):
             return f"{_act(plan.plan)} {ended}/{len(every)}"
@@ -55,18 +58,16 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
     out = []
     for arm in plan.plan.arms:
         runs = runs_of[arm.label]
-        cells: list[Any] = [arm.label]
-        for name in columns:
-            mean, sd, _ = _moments(runs, name)
-            cells += [score(mean), score(sd)]
+        moments = [_moments(runs, name) for name in columns]
+        cells = [arm.label, *(score(value) for mean, sd, _ in moments for value in (mean, sd))]
         notes = ["winner"] if arm.label == plan.winner else []
         failed = sum(
             run is not None and run.state in (State.FAILED, State.INFEASIBLE) for run in runs
         )
         notes += [f"{failed} failed"] if failed else []
         notes += [f"= {arm.equals}"] if arm.equals else []
-        count = _moments(runs, columns[0])[2]
-        cells += [f"{count}/{len(runs)}" if count < len(runs) else count, ", ".join(notes)]
+        count = moments[0][2]
+        cells += [f"{count}/{len(runs)}" if count < len(runs) else str(count), ", ".join(notes)]
         out.append(cells)
     head = f"{_act(plan.plan)} ({'seed means' if plan.plan.folds == (None,) else 'all folds'}):"
     right = {"val_" + metric, "test_" + metric, "sd", "n"}
@@ -79,7 +80,7 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
     arms = []
     for arm in plan.plan.arms:
         runs = [run for run in runs_of[arm.label] if run is not None]
-        names = sorted({name for run in runs for name in run.metrics if _is_score(name)})
+        names = {name for run in runs for name in run.metrics}
         arms.append(
             {
                 "label": arm.label,
@@ -88,18 +89,11 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
                 "notes": list(arm.notes),
                 "scores": {
                     name: dict(zip(("mean", "sd", "n"), _moments(runs, name), strict=True))
-                    for name in names
+                    for name in sorted(names)
+                    if name.startswith(("val_", "test_"))
                 },
                 "runs": [
-                    {
-                        "run_id": run.id,
-                        "seed": run.seed,
-                        "fold": run.fold,
-                        "state": run.state,
-                        "error": run.error,
-                        "mlflow_run_id": run.mlflow_run_id,
-                        "metrics": run.metrics,
-                    }
+                    {"run_id": run.id, **{name: getattr(run, name) for name in _OF_RUN}}
                     for run in runs
                 ],
             }
@@ -118,23 +112,11 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
 
 def _moments(runs: Sequence[TrialRow | None], name: str) -> tuple[float | None, float | None, int]:
     """Return mean, standard deviation and number of the finished runs' scores."""
-    values = [
-        float(run.metrics[name])
-        for run in runs
-        if run is not None and run.state == State.FINISHED and name in run.metrics
-    ]
-    values = [value for value in values if math.isfinite(value)]
+    finished = [run for run in runs if run is not None and run.state == State.FINISHED]
+    values = [value for run in finished if (value := value_of(run, name)) is not None]
     mean = statistics.fmean(values) if values else None
     sd = statistics.stdev(values) if len(values) > 1 else None
     return mean, sd, len(values)
-
-
-def _is_score(name: str) -> bool:
-    return name.startswith(("val_", "test_"))
-
-
-def _own(plan: Plan, label: str) -> bool:
-    return plan.arm(label).equals is None
 
 
 def _act(plan: Plan) -> str:

@@ -27,21 +27,19 @@ _STYLES = {
 _NARROW = 72  # below it, bars and costs make room for the names
 
 
-class PlainProgress:
-    """One line when a trial starts and one when it ends, for logs and pipes.
+class _Telling:
+    """What every way of showing a study shares: which study and act it is, and what is said.
 
     The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
     terminal that is gone) they stop and the search goes on.
-
-    Args:
-        stream: Where the lines go; standard error by default.
 
     Attributes:
         study: The study, once it has started.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
+    def __init__(self) -> None:
+        # A table is drawn by a thread of its own, several times a second.
+        self._lock = threading.Lock()
         self.study: StudyInfo | None = None
         self._act: ActInfo | None = None
         self._done = 0
@@ -53,14 +51,44 @@ class PlainProgress:
         return None
 
     def study_started(self, study: StudyInfo) -> None:
-        """Say what is going to happen."""
-        self.study, self._done = study, study.done
+        """Say what is going to happen, and begin to count."""
+        with self._lock:
+            self.study = study
+            self._count_from(study.done)
         self._say(describe_study(study))
 
     def act_started(self, act: ActInfo) -> None:
-        """Say what the act is going to do, and what it costs."""
-        self._act, self._done = act, act.done
+        """Say what the act is going to do and what it costs, and count anew."""
+        with self._lock:
+            self._act = act
+            self._count_from(act.done)
         self._say(act.text)
+
+    def note(self, text: str) -> None:
+        """Repeat the note."""
+        self._say(text, "yellow")
+
+    def study_ended(self, end: StudyEnd) -> None:
+        """Say why the session is over."""
+        self._say(f"{end.message} ({duration(end.seconds)})", "bold")
+
+    def _count_from(self, done: int) -> None:
+        self._done = done
+
+    def _say(self, line: str, style: str = "") -> None:
+        raise NotImplementedError
+
+
+class PlainProgress(_Telling):
+    """One line when a trial starts and one when it ends, for logs and pipes.
+
+    Args:
+        stream: Where the lines go; standard error by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = sys.stderr if stream is None else stream
 
     def trial_started(self, trial: TrialInfo) -> None:
         """Say which trial starts; the runs of an act are announced by its plan."""
@@ -82,41 +110,23 @@ class PlainProgress:
         of = f" of {self.study.trials}" if self.study else ""
         self._say(f"trial {trial.number:03d} {end.state}: {outcome} ({self._done}{of})")
 
-    def note(self, text: str) -> None:
-        """Repeat the note."""
-        self._say(text)
-
-    def study_ended(self, end: StudyEnd) -> None:
-        """Say why the session is over."""
-        self._say(f"{end.message} ({duration(end.seconds)})")
-
-    def _say(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
+    def _say(self, line: str, style: str = "") -> None:
+        with _terminal_may_go():
             print(line, file=self._stream, flush=True)
 
 
-class LiveProgress:
+class LiveProgress(_Telling):
     """A table of the running trials under the lines of those that ended.
 
     Args:
         console: Where it is drawn; a console on standard error by default.
-
-    Attributes:
-        study: The study, once it has started.
     """
 
     def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
         self._console = console or Console(stderr=True, highlight=False)
-        # The table is drawn by a thread of its own, several times a second.
-        self._lock = threading.Lock()
-        self.study: StudyInfo | None = None
-        self._act: ActInfo | None = None
-        self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
-        self._counts = dict.fromkeys(_STYLES, 0)
-        self._before = 0
-        self._trained = 0
         self._best: str | None = None
-        self._begin = time.monotonic()
+        self._count_from(0)
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
@@ -133,21 +143,6 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         with _terminal_may_go():
             self._live.stop()
-
-    def study_started(self, study: StudyInfo) -> None:
-        """Say what is going to happen, and begin to count."""
-        with self._lock:
-            self.study, self._before, self._begin = study, study.done, time.monotonic()
-        self._say(Text(describe_study(study)))
-
-    def act_started(self, act: ActInfo) -> None:
-        """Say what the act is going to do, and count anew."""
-        with self._lock:
-            self._act, self._before, self._begin = act, act.done, time.monotonic()
-            self._counts = dict.fromkeys(_STYLES, 0)
-            self._trained = 0
-            self._running.clear()
-        self._say(Text(act.text))
 
     def trial_started(self, trial: TrialInfo) -> None:
         """Add a row."""
@@ -174,21 +169,26 @@ class LiveProgress:
         line.add_column(min_width=max(map(len, _STYLES)), style=_STYLES.get(end.state, ""))
         line.add_column(style="bold" if end.best else "", overflow="fold")
         line.add_row(f"{trial.number:03d}", end.state, outcome)
-        self._say(line)
-
-    def note(self, text: str) -> None:
-        """Put the note above the table."""
-        self._say(Text(text, style="yellow"))
+        self._print(line)
 
     def study_ended(self, end: StudyEnd) -> None:
         """Take the table away and say why the session is over."""
         with self._lock:
             self._running.clear()
-        with _terminal_may_go():
-            self._live.stop()
-        self._say(Text(f"{end.message} ({duration(end.seconds)})", style="bold"))
+        self.__exit__()
+        super().study_ended(end)
 
-    def _say(self, line: RenderableType) -> None:
+    def _count_from(self, done: int) -> None:
+        super()._count_from(done)
+        self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
+        self._counts = dict.fromkeys(_STYLES, 0)
+        self._trained = 0
+        self._begin = time.monotonic()
+
+    def _say(self, line: str, style: str = "") -> None:
+        self._print(Text(line, style=style))
+
+    def _print(self, line: RenderableType) -> None:
         with _terminal_may_go():
             self._console.print(line)
 
@@ -214,7 +214,7 @@ class LiveProgress:
             return Group(*parts)
 
     def _header(self, study: StudyInfo, narrow: bool) -> RenderableType:
-        done = self._before + sum(self._counts.values())
+        done = self._done + sum(self._counts.values())
         elapsed = time.monotonic() - self._begin
         total = self._act.runs if self._act else study.trials
         what = f"{self._act.name} runs" if self._act else "trials"

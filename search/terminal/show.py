@@ -1,10 +1,10 @@
 """What was found: `attnsearch list` and `show`, read from the ledger."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -19,6 +19,7 @@ from attnsearch.runs.ledger import (
 )
 from attnsearch.runs.results import (
     counting,
+    finite,
     listed,
     pareto_front,
     ranked,
@@ -28,6 +29,18 @@ from attnsearch.runs.words import duration, value_text
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.text import paragraph, plural, quantity, score, table
 from attnsearch.spaces.file import COUNTED
+
+
+# What JSON shows of a study and of a trial: attributes of their rows, in this order.
+_OF_STUDY = (
+    *("name", "number", "state", "objectives", "created", "ended", "importances"),
+    *("mlflow_uri", "mlflow_run_id", "document"),
+)
+_OF_TRIAL = (
+    *("number", "name", "role", "state", "values", "metrics", "costs", "violations", "error"),
+    *("epochs", "schedule_epochs", "seconds", "seed", "key", "reused_from", "mlflow_run_id"),
+    *("weights_path", "config"),
+)
 
 
 class NoSuchTrial(AttnsearchError):
@@ -92,7 +105,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     if as_json:
         return _json(
             {
-                "study": _study_fields(study),
+                "study": {name: getattr(study, name) for name in _OF_STUDY},
                 "best": leaders[0].number if leaders else None,
                 "leaderboard": [trial.number for trial in leaders],
                 "trials": [trial_fields(trial) for trial in trials],
@@ -215,26 +228,7 @@ def inserted(trial: TrialRow) -> str:
 
 def trial_fields(trial: TrialRow) -> dict[str, Any]:
     """Return a trial as plain values, for JSON."""
-    return {
-        "number": trial.number,
-        "name": trial.name,
-        "role": trial.role,
-        "state": trial.state,
-        "values": trial.values,
-        "metrics": trial.metrics,
-        "costs": trial.costs,
-        "violations": trial.violations,
-        "error": trial.error,
-        "epochs": list(trial.epochs),
-        "schedule_epochs": trial.schedule_epochs,
-        "seconds": trial.seconds,
-        "seed": trial.seed,
-        "key": trial.key,
-        "reused_from": trial.reused_from,
-        "mlflow_run_id": trial.mlflow_run_id,
-        "weights_path": trial.weights_path,
-        "config": trial.config,
-    }
+    return {name: getattr(trial, name) for name in _OF_TRIAL}
 
 
 def states_text(trials: Sequence[TrialRow]) -> str:
@@ -303,21 +297,6 @@ def _epochs_text(epochs: Sequence[Mapping[str, Any]]) -> str:
     return table(headers, rows, right=set(headers))
 
 
-def _study_fields(study: StudyRow) -> dict[str, Any]:
-    return {
-        "name": study.name,
-        "number": study.number,
-        "state": study.state,
-        "objectives": study.objectives,
-        "created": study.created.isoformat(),
-        "ended": study.ended.isoformat() if study.ended else None,
-        "importances": study.importances,
-        "mlflow_uri": study.mlflow_uri,
-        "mlflow_run_id": study.mlflow_run_id,
-        "document": study.document,
-    }
-
-
 def _scores(trial: TrialRow, objectives: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {_number(value_of(trial, name))}" for name in objectives)
 
@@ -331,15 +310,5 @@ def _number(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    """Return NaN and infinity as null: JSON has no words for them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    # Times are the only values here that JSON does not know.
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, default=datetime.isoformat)

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Container, Sequence
 
+from attnsearch.runs.words import duration
 from attnsearch.runs.words import plural as plural
 from attnsearch.runs.words import quantity as quantity
 
@@ -64,6 +65,29 @@ def table(
         out.append((indent + _GAP.join([*head, tail[0]])).rstrip())
         out.extend(" " * start + part for part in tail[1:])
     return "\n".join(out)
+
+
+def render(room: str, name: str, **values: object) -> str:
+    """Fill a template of words: `NAME.txt.jinja` in a room of this folder.
+
+    In it `table`, `paragraph`, `plural`, `quantity` and `duration` write as they do here.
+
+    Args:
+        room: The room, such as `terminal`.
+        name: The template's.
+        values: What it names; a name without a value is an error.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(f"attnsearch.search.{room}", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = (paragraph, plural, quantity, duration)
+    environment.filters |= {word.__name__: word for word in words}
+    return environment.get_template(f"{name}.txt.jinja").render(table=table, **values)
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:

@@ -1,12 +1,11 @@
 """What follows exploring, as `check` foresees it: runs, time, and what their number can find."""
 
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import PLAN_ROLES, Ledger, LedgerError, State
@@ -33,7 +32,6 @@ from attnsearch.spaces.file import is_share
 from attnsearch.spaces.space import NONE
 
 _WANTED_POWER = 0.8
-_CONTROLS = 2  # the family of the other controls has two tests a candidate: capacity and tuned
 
 
 @dataclass(frozen=True)
@@ -175,48 +173,35 @@ def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
         fingerprint: Of the data.
         metric: Without its part.
     """
-    acts: dict[tuple[int, str], dict[str, dict[tuple[Any, int], float]]] = {}
-    for study in ledger.studies():
-        if study.fingerprint != fingerprint:
-            continue
-        for row in ledger.trials(study.id):
-            score = row.metrics.get(f"val_{metric}") if row.metrics else None
-            if row.role not in PLAN_ROLES or row.state != State.FINISHED or score is None:
-                continue
-            arms = acts.setdefault((study.id, row.role), defaultdict(dict))
-            arms[row.arm or ""][row.fold, row.seed] = float(score)
-    squares = freedom = runs = used = 0.0
-    products = together = 0.0
-    for arms in acts.values():
-        centred = [_centred(scores) for scores in arms.values()]
-        for index, one in enumerate(centred):
-            if len(one) < 2:
-                continue
-            squares += sum(value**2 for value in one.values())
-            freedom += len(one) - len({fold for fold, _ in one})
-            runs, used = runs + len(one), used + 1
-            for other in centred[:index]:
-                common = one.keys() & other.keys()
-                if len(common) == len(one) == len(other):
-                    products += sum(one[key] * other[key] for key in common)
-                    together += math.sqrt(
-                        sum(one[key] ** 2 for key in common)
-                        * sum(other[key] ** 2 for key in common)
-                    )
+    place = ["act", "arm", "fold", "seed"]
+    scores = pd.DataFrame(
+        [
+            ((study.id, row.role), row.arm or "", str(row.fold), row.seed, row.metrics[name])
+            for study in ledger.studies()
+            if study.fingerprint == fingerprint
+            for row in ledger.trials(study.id)
+            if row.role in PLAN_ROLES
+            and row.state == State.FINISHED
+            and row.metrics.get(name := f"val_{metric}") is not None
+        ],
+        columns=[*place, "score"],
+    ).drop_duplicates(place, keep="last")
+    scores = scores[scores.groupby(["act", "arm"])["seed"].transform("size") > 1]
+    folds = scores.groupby(["act", "arm", "fold"])["score"]
+    freedom = len(scores) - folds.ngroups
     if freedom < 1:
         return None
+    scores = scores.assign(score=scores["score"] - folds.transform("mean"))
+    products = together = 0.0
+    for _, act in scores.groupby("act"):
+        arms = act.pivot(index=["fold", "seed"], columns="arm", values="score")
+        for one, other in itertools.combinations((arms[name].dropna() for name in arms), 2):
+            if one.index.equals(other.index):
+                products += one @ other
+                together += math.sqrt((one @ one) * (other @ other))
     correlation = min(max(products / together, 0.0), 0.95) if together else 0.0
-    return Pilot(math.sqrt(squares / freedom), correlation, int(used), int(runs))
-
-
-def _centred(scores: Mapping[tuple[Any, int], float]) -> dict[tuple[Any, int], float]:
-    """Return the scores of an arm less their mean in each fold."""
-    folds = {fold for fold, _ in scores}
-    means = {
-        fold: float(np.mean([score for key, score in scores.items() if key[0] == fold]))
-        for fold in folds
-    }
-    return {key: score - means[key[0]] for key, score in scores.items()}
+    spread = math.sqrt(scores["score"] @ scores["score"] / freedom)
+    return Pilot(spread, correlation, scores.groupby(["act", "arm"]).ngroups, len(scores))
 
 
 def _confirm_arms(space: Space) -> int:
@@ -235,29 +220,22 @@ def _full(space: Space) -> dict[str, Any]:
     Raises:
         PlanError: No place has a block that can stand there.
     """
-    names = {group.decision.name for group in space.groups if group.decision is not None}
+    searched = {group.decision.name: group for group in space.groups if group.decision is not None}
     chosen: dict[str, Any] = {}
 
-    def values() -> dict[str, Any]:
-        def choose(decision: Any) -> Any:
-            if decision.name in chosen:
-                return chosen[decision.name]
-            empty = decision.name in names and NONE in decision.choices
-            return NONE if empty else decision.default()
+    def choose(decision: Any) -> Any:
+        empty = NONE if decision.name in searched and NONE in decision.choices else None
+        return chosen.get(decision.name, empty or decision.default())
 
-        return space.ask(choose)
-
-    for group in space.groups:
-        if group.decision is None:
-            continue
+    for name, group in searched.items():
         for block in group.options:
             if block == NONE:
                 continue
-            chosen[group.decision.name] = block
-            if space.forbidden(values()) is None:
+            chosen[name] = block
+            if space.forbidden(space.ask(choose)) is None:
                 break
-            del chosen[group.decision.name]
-    fullest = values()
+            del chosen[name]
+    fullest = space.ask(choose)
     if space.forbidden(fullest) is not None:
         raise PlanError("what it does depends on the winner")
     return space.resolve(fullest)
@@ -268,30 +246,29 @@ def _power(space: Space, pilot: Pilot | None) -> list[str]:
     confirm, document = space.document["confirm"], space.document
     metric, alpha = document["primary_metric"], document["alpha"]
     seeds = confirm["seeds"]
-    families = set(confirm["controls"])
-    tests = confirm["top"] * max(len(families - {"baseline"}), 1)
+    tests = confirm["top"] * max(len(set(confirm["controls"]) - {"baseline"}), 1)
     tests *= 1 if document["margin"] is None else 2  # equivalence is tested in the same family
     if statistics_of(document)["folds"] != (None,):
         return ["power: with folds it depends on how the folds differ, which is not known"]
     if seeds < 2:
         return ["power: one seed tests nothing; confirm.seeds: 5 gives verdicts"]
     scale, unit = (100.0, "points") if is_share(metric) else (1.0, "units")
-    counts = sorted({max(seeds, 2), 8} if seeds != 8 else {5, 8})
+    counts = sorted({seeds, 8} if seeds != 8 else {5, 8})
+    family = f"80 % power, {plural(tests, 'test')} in the family"
     if pilot is None:
-        sizes = [detectable(count, pair_sd(1.0), tests, alpha) for count in counts]
         listed = ", ".join(
-            f"with {count} seeds {size:.1f} times"
-            for count, size in zip(counts, sizes, strict=True)
+            f"with {count} seeds {detectable(count, pair_sd(1.0), tests, alpha):.1f} times"
+            for count in counts
         )
         return [
             f"power: you detect differences of so many times the spread between seeds: {listed} "
-            f"(80 % power, {plural(tests, 'test')} in the family, pairs taken as uncorrelated); "
+            f"({family}, pairs taken as uncorrelated); "
             "the spread is not known, since the ledger has no confirmed runs on this data"
         ]
     spread = pilot.spread
     sentences = [
         f"power: {power_sentence(spread, counts, pilot.correlation, tests, alpha, scale, unit)} "
-        f"({metric}, 80 % power, {plural(tests, 'test')} in the family; spread and correlation "
+        f"({metric}, {family}; spread and correlation "
         f"{pilot.correlation:.2f} from {pilot.runs} confirmed runs of {pilot.arms} arms)"
     ]
     wanted = document["smallest_effect"]

@@ -3,7 +3,6 @@
 import inspect
 import re
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -18,7 +17,7 @@ from attnsearch.blocks.build import (
 )
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.search.check import broken_rules
-from attnsearch.search.text import paragraph, plural, table
+from attnsearch.search.text import render
 
 
 def blocks_text() -> str:
@@ -28,25 +27,7 @@ def blocks_text() -> str:
         block = find_block(name)
         replaces = "any" if can_replace(block) else "same shape"
         rows.append((name, replaces, paper(block) or "-", summary(block)))
-    return "\n".join(
-        [
-            table(["block", "replaces", "paper", "what it does"], rows),
-            "",
-            paragraph(
-                "Every block can be added at any site. `replaces` says which convolutions it can "
-                "stand in place of: any, or only those that keep the shape of their input. The "
-                "word `none` in a choice of blocks means that nothing is inserted."
-            ),
-            paragraph(
-                "Your own block is named `module:Class` (a module beside the space file), or "
-                "comes by the entry-point group `attnsearch.blocks`."
-            ),
-            "",
-            "One block and its hyperparameters:  attnsearch blocks psa",
-            "Where blocks can stand:             attnsearch sites resnet18",
-            "Whole published networks:           attnsearch blocks --published",
-        ]
-    )
+    return render("terminal", "blocks", rows=rows)
 
 
 def block_text(name: str) -> tuple[str, bool]:
@@ -68,40 +49,31 @@ def block_text(name: str) -> tuple[str, bool]:
         (key, _yaml_default(parameter), " ".join(docs.get(key, "").split()))
         for key, parameter in parameters.items()
     ]
-    out = [f"{name}: {summary(block)}", ""]
-    header = inspect.getdoc(sys.modules[block.__module__])
-    for doc in (header, _without_arguments(block)):
-        if doc:
-            out += [*("  " + line if line else "" for line in doc.splitlines()), ""]
-    if rows:
-        out += ["Hyperparameters:", table(["name", "default", "meaning"], rows, indent="  "), ""]
-    else:
-        out += ["It has no hyperparameters.", ""]
-    out += ["Where it can stand:", *(f"  {line}" for line in _places(block)), ""]
-    out += ["In a space file:", *(f"  {line}" for line in _snippet(name, block)), ""]
-    broken: dict[str, str] = {}
+    required, broken = [], {}
     if name not in BLOCKS:
         required = [key for key, value in parameters.items() if value.default is value.empty]
         broken = {} if required else broken_rules(block, {})
-        out += [_rules_text(broken, required), ""]
-    out.append("Then `attnsearch check SPACE` tries it at every site that the file names.")
-    return "\n".join(out), not broken
-
-
-def _rules_text(broken: Mapping[str, str], required: Sequence[str]) -> str:
-    """Return what came out when a user's block was tried."""
-    if required:
-        return paragraph(
-            f"It was not tried: {', '.join(required)} has no default. `attnsearch check SPACE` "
-            "tries it with the values of a file."
-        )
-    if not broken:
-        return "It keeps the rules of every block, such as shapes, gradients and saved state."
-    lines = [
-        paragraph(f"{rule}: {fault}", indent="  * ", hanging="    ")
-        for rule, fault in broken.items()
+    settings = [
+        (f"{key}: {_yaml_default(parameter)}", _searched(parameter.default))
+        for key, parameter in parameters.items()
+        if parameter.default is not None  # null lets the block decide; not worth a line
     ]
-    return "\n".join([f"It breaks {plural(len(broken), 'rule')} that every block keeps:", *lines])
+    text = render(
+        "terminal",
+        "block",
+        name=name,
+        quoted=f'"{name}"' if ":" in name else name,
+        summary=summary(block),
+        docs=[inspect.getdoc(sys.modules[block.__module__]), _without_arguments(block)],
+        rows=rows,
+        replaces_any=can_replace(block),
+        settings=settings,
+        width=max((len(setting) for setting, _ in settings), default=0),
+        own=name not in BLOCKS,
+        required=required,
+        broken=broken,
+    )
+    return text, not broken
 
 
 def paper(block: type[nn.Module]) -> str | None:
@@ -109,37 +81,6 @@ def paper(block: type[nn.Module]) -> str | None:
     header = inspect.getdoc(sys.modules[block.__module__]) or ""
     link = re.search(r"https?://([^\s,;)]+)", header)
     return link[1].rstrip(".") if link else None
-
-
-def _places(block: type[nn.Module]) -> list[str]:
-    lines = ["added at every site: stem, layerN, layerN.K, .residual, .after_convM"]
-    if can_replace(block):
-        lines.append("in place of any convolution: layerN.K.convM")
-    else:
-        lines.append(
-            "in place of a convolution that keeps the shape of its input, such as layer1.0.conv2"
-        )
-    return lines
-
-
-def _snippet(name: str, block: type[nn.Module]) -> list[str]:
-    parameters = {
-        key: parameter
-        for key, parameter in hyperparameters(block).items()
-        if parameter.default is not None  # null lets the block decide; not worth a line
-    }
-    at = "layer[2-3].*.conv2" if can_replace(block) else "layer4"
-    lines = ["insert:", f"  - at: {at}", f"    block: {{choice: [none, {_quoted(name)}]}}"]
-    if parameters:
-        lines += ["blocks:", f"  {_quoted(name)}:"]
-        width = max(len(key) + len(_yaml_default(value)) for key, value in parameters.items()) + 2
-        for key, parameter in parameters.items():
-            text = f"{key}: {_yaml_default(parameter)}"
-            searched = _searched(parameter.default)
-            lines.append(
-                f"    {text:{width}}  # searched: {searched}" if searched else f"    {text}"
-            )
-    return lines
 
 
 def _searched(default: object) -> str | None:
@@ -168,10 +109,6 @@ def yaml_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(yaml_text(item) for item in value) + "]"
     return repr(value) if isinstance(value, float) else str(value)
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if ":" in name else name
 
 
 def _without_arguments(block: type[nn.Module]) -> str:

@@ -1,7 +1,7 @@
 """`attnsearch run` and `ablate`: one session of a study, and what is said when it is over."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +19,7 @@ from attnsearch.search.terminal.show import (
     leaderboard_text,
     states_text,
 )
-from attnsearch.search.text import paragraph, run_command, table
+from attnsearch.search.text import render, run_command
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
@@ -117,39 +117,20 @@ def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
     trials = [row for row in result.trials if row.arm is None]
     beside = [row for row in result.trials if row.role == Role.BASELINE]
     leaders = ranked(trials, study.objectives)
-    out = ["", f"Study {result.study.label}: {result.state}; {states_text(trials)}"]
-    if result.verdicts:
-        out += ["", *(paragraph(line, hanging="  ") for line in result.verdicts)]
-    if leaders:
-        best = leaders[0]
-        out += ["", leaderboard_text(leaders, study.objectives, top=_TOP)]
-        if beside:
-            out.append(beside_text(beside, study.objectives))
-        out += ["", f"Best: trial {best.number:03d}, {inserted(best)}", _values_text(best.values)]
-    elif failed := [trial for trial in trials if trial.error]:
-        out += ["", f"Trial {failed[0].number:03d}: {failed[0].error}"]
-    for plan in result.plans:
-        out += ["", arms_text(plan, result.trials)]
-    if result.winner:
-        out += ["", f"Winner of confirm, by its seeds' validation mean: {result.winner}"]
-    if result.notes:
-        out.append("")
-        out += [paragraph(note, indent="* ", hanging="  ") for note in result.notes]
-    out += ["", f"Records:  {study.ledger}", f"MLflow:   {study.tracking_uri}", ""]
-    if result.state == State.INTERRUPTED:
-        out.append(f"Continue: {again}")
-    out.append(f"Look:     attnsearch show {name}")
-    if result.plans:
-        written = f"{result.report}/report.html" if result.report else None
-        out.append(f"Report:   {written or f'attnsearch report {name} --to report'}")
-    if leaders:
-        out.append(f"Take:     attnsearch export {name} --to best")
-    out.append("Browse:   attnsearch ui")
-    return "\n".join(out)
-
-
-def _values_text(values: Mapping[str, object]) -> str:
-    if not values:
-        return "  (no decisions: the file describes one network)"
-    rows = [(name, value_text(value)) for name, value in values.items()]
-    return table([], rows, indent="  ")
+    best = leaders[0] if leaders else None
+    return render(
+        "terminal",
+        "summary",
+        result=result,
+        study=study,
+        name=name,
+        again=again,
+        states=states_text(trials),
+        leaderboard=leaderboard_text(leaders, study.objectives, top=_TOP),
+        beside=beside and beside_text(beside, study.objectives),
+        best=best,
+        inserted=best and inserted(best),
+        decisions=best and [(name, value_text(value)) for name, value in best.values.items()],
+        failed=[trial for trial in trials if trial.error],
+        plans=[arms_text(plan, result.trials) for plan in result.plans],
+    )

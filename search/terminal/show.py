@@ -27,9 +27,8 @@ from attnsearch.runs.results import (
 )
 from attnsearch.runs.words import duration, value_text
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
-from attnsearch.search.text import paragraph, plural, quantity, score, table
+from attnsearch.search.text import paragraph, plural, quantity, render, score, table
 from attnsearch.spaces.file import COUNTED
-
 
 # What JSON shows of a study and of a trial: attributes of their rows, in this order.
 _OF_STUDY = (
@@ -115,25 +114,22 @@ def study_text(address: str, *, as_json: bool = False) -> str:
             }
         )
     name = study.name if study.number == 1 else study.label
-    out = [_headline(study, trials), ""]
-    if leaders:
-        out += [leaderboard_text(leaders, study.objectives), ""]
-    if beside:
-        out += [beside_text(beside, study.objectives), ""]
-    for plan in plans:
-        out += [arms_text(plan, rows), ""]
     rest = [trial for trial in trials if trial not in leaders]
-    if rest:
-        out += [_rest_text(rest, study.objectives), ""]
-    if study.importances:
-        out += [_importances_text(study.importances), ""]
-    out.append(f"One trial:    attnsearch show {name} NUMBER")
-    if leaders:
-        out.append(f"The winner:   attnsearch export {name} --to DIR")
-    out.append("All curves:   attnsearch ui")
-    if lag:
-        out += ["", paragraph(lag)]
-    return "\n".join(out)
+    return render(
+        "terminal",
+        "study",
+        name=name,
+        headline=_headline(study, trials),
+        parts=[
+            leaders and leaderboard_text(leaders, study.objectives),
+            beside and beside_text(beside, study.objectives),
+            *(arms_text(plan, rows) for plan in plans),
+            rest and _rest_text(rest, study.objectives),
+            study.importances and _importances_text(study.importances),
+        ],
+        leaders=leaders,
+        lag=lag,
+    )
 
 
 def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
@@ -153,31 +149,21 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
         raise NoSuchTrial(f"study {study.label} has no trial {number}; it has: {have}")
     if as_json:
         return _json({"study": study.label, **trial_fields(trial)})
-    took = f"{plural(len(trial.epochs), 'epoch')} of {trial.schedule_epochs} in"
-    out = [f"{study.label}, trial {trial.name}: {trial.state}, {took} {duration(trial.seconds)}"]
-    if trial.reused_from:
-        out.append(f"Taken over from {trial.reused_from}.")
-    if trial.error:
-        out += ["", f"Why: {trial.error}"]
-    out += [trial.over.capitalize()] if trial.over else []
-    for title, cells in (
-        ("Decisions", {key: value_text(value) for key, value in trial.values.items()}),
-        ("Scores", {key: _number(value) for key, value in trial.metrics.items()}),
-        ("Costs", {key: _number(value) for key, value in trial.costs.items()}),
-    ):
-        if cells:
-            out += ["", f"{title}:", table([], list(cells.items()), indent="  ")]
-    if trial.epochs:
-        out += ["", _epochs_text(trial.epochs)]
-    if trial.traceback:
-        out += ["", trial.traceback.rstrip()]
-    out += ["", f"MLflow run:  {trial.mlflow_run_id or 'not yet'}"]
-    if trial.weights_path:
-        out.append(f"Weights:     {trial.weights_path}")
-    if (panel := panel_file(folder, trial.key)).is_file():
-        out.append(f"Picture:     {panel}")
-    out.append(f"Its config:  attnsearch show {study.label} {number} --json")
-    return "\n".join(out)
+    panel = panel_file(folder, trial.key)
+    decisions = [(key, value_text(value)) for key, value in trial.values.items()]
+    return render(
+        "terminal",
+        "trial",
+        study=study,
+        trial=trial,
+        tables={
+            "Decisions": decisions,
+            "Scores": [(key, _number(value)) for key, value in trial.metrics.items()],
+            "Costs": [(key, _number(value)) for key, value in trial.costs.items()],
+        },
+        epochs=trial.epochs and _epochs_text(trial.epochs),
+        panel=panel if panel.is_file() else None,
+    )
 
 
 def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:

@@ -3,28 +3,32 @@
 from attnsearch.blocks.build import Site, backbone_sites, match
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, find_backbone
-from attnsearch.search.text import paragraph, table
+from attnsearch.search.text import plural, render
 
+# Kind of site -> its name, and what stands there.
 _KINDS = {
-    "stem": "added after the stem, before stage 1",
-    "stage": "added after the last block of stage N",
-    "block": "added after block K of stage N: after its addition and activation",
-    "residual": "added on the branch of block K, after its last normalisation, before the "
-    "addition; where SE and GC stand in their papers",
-    "after_conv": "added after convolution M of the block with its normalisation and, where "
-    "there is one, its activation",
-    "conv": "in place of convolution M of the block; where PSA, SCConv and axial attention stand "
-    "in their papers",
-    "decoder": "added after step N of the decoder, counted from the smallest map",
-}
-_FORMS = {
-    "stem": "stem",
-    "stage": "layerN",
-    "block": "layerN.K",
-    "residual": "layerN.K.residual",
-    "after_conv": "layerN.K.after_convM",
-    "conv": "layerN.K.convM",
-    "decoder": "decoderN",
+    "stem": ("stem", "added after the stem, before stage 1"),
+    "stage": ("layerN", "added after the last block of stage N"),
+    "block": ("layerN.K", "added after block K of stage N: after its addition and activation"),
+    "residual": (
+        "layerN.K.residual",
+        "added on the branch of block K, after its last normalisation, before the addition; where "
+        "SE and GC stand in their papers",
+    ),
+    "after_conv": (
+        "layerN.K.after_convM",
+        "added after convolution M of the block with its normalisation and, where there is one, "
+        "its activation",
+    ),
+    "conv": (
+        "layerN.K.convM",
+        "in place of convolution M of the block; where PSA, SCConv and axial attention stand in "
+        "their papers",
+    ),
+    "decoder": (
+        "decoderN",
+        "added after step N of the decoder, counted from the smallest map",
+    ),
 }
 
 
@@ -55,29 +59,22 @@ def sites_text(
     stem = stem or host.stems[0]
     host.check_size((image_size, image_size), stem)
     places = backbone_sites(backbone, stem, width, image_size, decoder)
-    title = (
-        f"{backbone}: {len(places)} sites in {len(host.depths)} stages of "
-        f"{', '.join(map(str, host.depths))} {host.block.name} blocks; "
-        f"stem {stem}, width {width:g}, image size {image_size}"
-        + (f", decoder {decoder}" if decoder else "")
-    )
-    out = [title, "", table(["site", "input", "output", "what stands there"], _site_rows(places))]
     kinds = dict.fromkeys(place.kind for place in places)
-    out += ["", "What the names mean (N a stage from 1, K a block from 0):"]
-    out.append(table([], [(_FORMS[kind], _KINDS[kind]) for kind in kinds], indent="  "))
-    out += ["", "Patterns, as `at:` takes them:"]
-    out.append(table([], _pattern_rows(places, len(host.depths)), indent="  "))
-    out += [
-        "",
-        paragraph(
-            "With several matches, `decide:` says how many decisions there are: `together` (one "
-            "for all, the default), `stage` (one for each stage) or `each`."
-        ),
-        "",
-        "Which blocks there are:  attnsearch blocks",
-        "Other networks:          " + " ".join(name for name in BACKBONES if name != backbone),
-    ]
-    return "\n".join(out)
+    return render(
+        "terminal",
+        "sites",
+        backbone=backbone,
+        host=host,
+        stem=stem,
+        width=f"{width:g}",
+        image_size=image_size,
+        decoder=decoder,
+        places=places,
+        sites=_site_rows(places),
+        kinds=[_KINDS[kind] for kind in kinds],
+        patterns=_pattern_rows(places, len(host.depths)),
+        others=[name for name in BACKBONES if name != backbone],
+    )
 
 
 def _site_rows(places: list[Site]) -> list[tuple[str, str, str, str]]:
@@ -110,7 +107,7 @@ def _pattern_rows(places: list[Site], stages: int) -> list[tuple[str, str]]:
             count = len(match(pattern, places))
         except SiteError:  # not every network has convolutions that a block can replace
             continue
-        rows.append((pattern, f"{meaning} ({count} {'site' if count == 1 else 'sites'})"))
+        rows.append((pattern, f"{meaning} ({plural(count, 'site')})"))
     return rows
 
 

@@ -67,14 +67,14 @@ def table(
     return "\n".join(out)
 
 
-def render(room: str, name: str, **values: object) -> str:
-    """Fill a template of words: `NAME.txt.jinja` in a room of this folder.
+def render(room: str, template: str, /, **values: object) -> str:
+    """Fill a template of words, `NAME.txt.jinja` in a room of this folder.
 
     In it `table`, `paragraph`, `plural`, `quantity` and `duration` write as they do here.
 
     Args:
         room: The room, such as `terminal`.
-        name: The template's.
+        template: Its name, without `.txt.jinja`.
         values: What it names; a name without a value is an error.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -87,7 +87,7 @@ def render(room: str, name: str, **values: object) -> str:
     )
     words = (paragraph, plural, quantity, duration)
     environment.filters |= {word.__name__: word for word in words}
-    return environment.get_template(f"{name}.txt.jinja").render(table=table, **values)
+    return environment.get_template(f"{template}.txt.jinja").render(table=table, **values)
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:

@@ -17,7 +17,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.exports.explain import explain_images
     from attnsearch.runs.exports.export import CONFIG, export_study, load_export
-    from attnsearch.runs.exports.predict import predict_images
+    from attnsearch.runs.exports.predict import Predicted, predict_images
     from attnsearch.runs.exports.weights import (
         Interface,
         pack_weights,

@@ -8,26 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 
 from attnsearch.runs.ledger import Epoch, Ledger, Run, Study, StudyRun, TrialRow, read_places
-
-
-@dataclass(frozen=True)
-class EpochPoint:
-    """One epoch of one attempt.
-
-    Args:
-        attempt: Of the run.
-        epoch: Its number.
-        metrics: Name -> value.
-        recorded: When, in seconds since 1970.
-    """
-
-    attempt: int
-    epoch: int
-    metrics: dict[str, Any]
-    recorded: float
 
 
 @dataclass(frozen=True)
@@ -39,7 +22,7 @@ class Pending:
         revision: Of the run, as read here.
         new: Whether nothing of it was shown yet.
         shown_epoch: The last epoch of this attempt that was shown; -1 for none.
-        points: Its epochs, those of earlier attempts included.
+        points: Its rows of the table of epochs, those of earlier attempts included.
         origin_run_id: The MLflow run of the place that trained it, if the result is reused.
     """
 
@@ -47,7 +30,7 @@ class Pending:
     revision: int
     new: bool
     shown_epoch: int
-    points: tuple[EpochPoint, ...]
+    points: tuple[Row[Any], ...]
     origin_run_id: str | None
 
 
@@ -119,7 +102,7 @@ class Positions:
                 .where(*late)
             )
             marked = {row.id: row for row in marks}
-            points: dict[int, list[EpochPoint]] = {}
+            points: dict[int, list[Row[Any]]] = {}
             rows = connection.execute(
                 select(*Epoch.__table__.columns)
                 .where(
@@ -130,8 +113,7 @@ class Positions:
                 .order_by(Epoch.attempt, Epoch.epoch)
             )
             for row in rows:
-                point = EpochPoint(row.attempt, row.epoch, row.metrics, row.recorded)
-                points.setdefault(row.run_id, []).append(point)
+                points.setdefault(row.run_id, []).append(row)
         return [
             Pending(
                 trial,

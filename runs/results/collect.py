@@ -34,6 +34,12 @@ from attnsearch.spaces.file import COSTS
 
 _FAILED = (State.FAILED, State.INFEASIBLE, State.STOPPED)
 _NOT_COMPARED = ("source", "fold", "folds", "development")
+# What a comparison has not where an arm is excluded.
+_NUMBERS = (
+    *("difference", "sd", "low", "high", "simultaneous_low", "simultaneous_high", "df", "p"),
+    *("p_adjusted", "equivalence_p", "equivalence_p_adjusted", "permutation_p", "correlation"),
+    *("detectable", "new_patients", "favours"),
+)
 
 
 def collect_study(ledger: Ledger, study_id: int) -> MeasuredStudy:
@@ -219,27 +225,8 @@ def _emptied(comparison: Comparison, excluded: Mapping[str, str]) -> Comparison:
     ]
     if not reasons:
         return comparison
-    nothing = dict.fromkeys(
-        (
-            "difference",
-            "sd",
-            "low",
-            "high",
-            "simultaneous_low",
-            "simultaneous_high",
-            "df",
-            "p",
-            "p_adjusted",
-            "equivalence_p",
-            "equivalence_p_adjusted",
-            "permutation_p",
-            "correlation",
-            "detectable",
-            "new_patients",
-            "favours",
-        )
-    )
-    empty: dict[str, Any] = {**nothing, "n": 0, "differences": (), "secondary": {}}
+    empty: dict[str, Any] = dict.fromkeys(_NUMBERS)
+    empty |= {"n": 0, "differences": (), "secondary": {}}
     return replace(comparison, **empty, verdict=NO_VERDICT, reason="; ".join(reasons))
 
 

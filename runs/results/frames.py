@@ -8,12 +8,16 @@ from attnsearch.runs.ledger import EXPLORING_ROLES, TrialRow
 from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
 from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.trials import leaderboard
+from attnsearch.runs.statistics import Interval
 from attnsearch.spaces.file import COSTS
 
 _OF_COMPARISON = (
     *("difference", "low", "high", "simultaneous_low", "simultaneous_high"),
     *("p", "p_adjusted", "verdict"),
 )
+# What a frame takes as it stands: of a planned run, and of one in the ledger.
+_OF_RUN = ("fold", "seed", "state", "score", "reason")
+_OF_ROW = ("name", "key", "mlflow_run_id", "reused_from")
 
 
 def study_frames(result: MeasuredStudy) -> dict[str, pd.DataFrame]:
@@ -105,19 +109,14 @@ def runs_frame(result: MeasuredStudy) -> pd.DataFrame:
     for act in result.acts:
         for arm in act.arms:
             for run in arm.runs:
-                counts = run.score is not None and not arm.excluded
                 own = {
                     "act": act.plan.act,
                     "plan": act.name,
                     "arm": arm.label,
-                    "fold": run.fold,
-                    "seed": run.seed,
-                    "state": run.state,
-                    "counts": counts,
+                    **{name: getattr(run, name) for name in _OF_RUN},
+                    "counts": run.score is not None and not arm.excluded,
                     "metric": act.metric,
-                    "score": run.score,
                     **{f"{act.plan.part}_{k}": v for k, v in run.secondary.items()},
-                    "reason": run.reason,
                 }
                 rows.append({**_run_columns(run.row, own), **own})
                 if run.row is not None:
@@ -141,9 +140,7 @@ def _left_over(row: TrialRow, result: MeasuredStudy) -> dict[str, Any]:
         "act": act,
         "plan": "",
         "arm": row.arm or row.name,
-        "fold": row.fold,
-        "seed": row.seed,
-        "state": row.state,
+        **{name: getattr(row, name) for name in ("fold", "seed", "state")},
         "counts": False,
         "metric": metric,
         "score": row.metrics.get(metric),
@@ -161,10 +158,7 @@ def _run_columns(row: TrialRow | None, own: dict[str, Any]) -> dict[str, Any]:
     return {
         "epochs": len(row.epochs),
         "seconds": round(row.seconds, 1),
-        "name": row.name,
-        "key": row.key,
-        "mlflow_run_id": row.mlflow_run_id,
-        "reused_from": row.reused_from,
+        **{name: getattr(row, name) for name in _OF_ROW},
         **{cost: row.costs.get(cost) for cost in COSTS},
         **scores,
     }
@@ -185,16 +179,17 @@ def secondary_frame(result: MeasuredStudy) -> pd.DataFrame:
                         "plan": act.name,
                         "arm": arm.label,
                         "metric": f"{act.plan.part}_{metric}",
-                        "mean": mean.value,
-                        "mean_low": mean.low,
-                        "mean_high": mean.high,
-                        "difference": getattr(difference, "value", None),
-                        "low": getattr(difference, "low", None),
-                        "high": getattr(difference, "high", None),
+                        **_interval(mean, "mean", "mean_low", "mean_high"),
+                        **_interval(difference, "difference", "low", "high"),
                     }
                 )
     columns = ["act", "plan", "arm", "metric", "mean", "mean_low", "mean_high"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
+
+
+def _interval(interval: Interval | None, *names: str) -> dict[str, float | None]:
+    parts = ("value", "low", "high")
+    return {name: getattr(interval, part, None) for name, part in zip(names, parts, strict=True)}
 
 
 def families_frame(result: MeasuredStudy) -> pd.DataFrame:

@@ -1,8 +1,12 @@
 """`attnsearch predict` and `attnsearch explain`: a trained network on a user's images."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from attnsearch.search.text import plural
+
+if TYPE_CHECKING:
+    from attnsearch.runs.exports import Predicted
 
 
 def predict_text(
@@ -21,7 +25,7 @@ def predict_text(
     from attnsearch.runs.exports import predict_images
 
     done = predict_images(export, images, folder, probabilities=probabilities, overlays=overlays)
-    return _outcome(done.images, done.files, done.faults, done.notes, folder)
+    return _outcome(done, folder)
 
 
 def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, bool]:
@@ -33,15 +37,13 @@ def explain_text(export: str, images: Sequence[str], folder: str) -> tuple[str, 
     from attnsearch.runs.exports import explain_images
 
     done = explain_images(export, images, folder)
-    return _outcome(done.images, done.files, done.faults, done.notes, folder)
+    return _outcome(done, folder)
 
 
-def _outcome(
-    count: int, files: Sequence[str], faults: Sequence[str], notes: Sequence[str], folder: str
-) -> tuple[str, bool]:
-    out = [f"Wrote {', '.join(files)} of {plural(count, 'image')} to {folder}."] if files else []
-    out += [f"Note: {note}" for note in notes]
-    if faults:
-        out.append(f"Could not be read, and left out: {plural(len(faults), 'image')}")
-        out += [f"  {fault}" for fault in faults]
-    return "\n".join(out), not faults
+def _outcome(done: "Predicted", folder: str) -> tuple[str, bool]:
+    out = [f"Wrote {', '.join(done.files)} of {plural(done.images, 'image')} to {folder}."]
+    out = [*(out if done.files else []), *(f"Note: {note}" for note in done.notes)]
+    if done.faults:
+        out.append(f"Could not be read, and left out: {plural(len(done.faults), 'image')}")
+        out += [f"  {fault}" for fault in done.faults]
+    return "\n".join(out), not done.faults

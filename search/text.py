@@ -87,7 +87,8 @@ def render(room: str, template: str, /, **values: object) -> str:
     )
     words = (paragraph, plural, quantity, duration)
     environment.filters |= {word.__name__: word for word in words}
-    return environment.get_template(f"{template}.txt.jinja").render(table=table, **values)
+    text = environment.get_template(f"{template}.txt.jinja").render(table=table, **values)
+    return text.rstrip("\n")
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:

@@ -1,24 +1,17 @@
 """Access to a ledger: its database, the process that works on it, and its transactions."""
 
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from time import time
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, delete, insert, update
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
 
-from attnsearch.runs.ledger.database import Database, LedgerError
+from attnsearch.runs.ledger.database import Database
 from attnsearch.runs.ledger.lease import Held, Holder, acquire
 from attnsearch.runs.ledger.schema import Base, Run
-
-RACES = 20
-"""Attempts at a write that another process may win; the second all but always holds."""
-
-Result = TypeVar("Result")
 
 
 class Access:
@@ -46,21 +39,6 @@ class Access:
         """The folder of the ledger's file; the current folder where it is a server."""
         return self.database.path.parent if self.database.path else Path.cwd()
 
-    def settle(self, write: Callable[[Connection], Result], problem: str) -> Result:
-        """Write what another process may write in the same moment; who is slower tries again.
-
-        Args:
-            write: Reads and writes in one transaction.
-            problem: What could not be done, should it never succeed.
-
-        Raises:
-            LedgerError: It never succeeded.
-        """
-        for _ in range(RACES):
-            with suppress(IntegrityError), self.database.write() as connection:
-                return write(connection)
-        raise LedgerError(f"{problem}: too many processes ask at once")
-
     def lease(self, connection: Connection, resource: str) -> Held | None:
         """Take a lease or renew it; a living one that stands in the way is returned."""
         return acquire(connection, resource, self.token, self.holder, time())
@@ -85,3 +63,9 @@ def change(connection: Connection, table: Any, row_id: int, **values: Any) -> No
 def touch(connection: Connection, run_id: int, **values: Any) -> None:
     """Change a run, and count the change, so that a mirror sees it."""
     change(connection, Run, run_id, revision=Run.revision + 1, **values)
+
+
+def renew(connection: Connection, table: Any, place: Mapping[str, Any], **values: Any) -> None:
+    """Put a row in its place, whether or not one is there."""
+    connection.execute(delete(table).filter_by(**place))
+    connection.execute(insert(table).values(**place, **values))

@@ -5,7 +5,7 @@ needs it later is given the result. A run that was stopped early, failed or was 
 keeps its row, and a new need of the same key starts a new generation beside it, so that what one
 study recorded never changes under another. An interrupted run is taken up again in its row.
 
-Claims are exclusive between processes, by compare-and-set and a lease (`lease.py`).
+Claims are exclusive between processes, by a lease (`lease.py`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,13 +14,13 @@ from time import time
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from attnsearch.runs.ledger.access import Access, add, change, touch
+from attnsearch.runs.ledger.access import Access, add, change, renew, touch
 from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.encoding import pack, unpack
-from attnsearch.runs.ledger.lease import held, release
-from attnsearch.runs.ledger.reading import read_run
+from attnsearch.runs.ledger.lease import release
+from attnsearch.runs.ledger.reading import Drivers, read_run
 from attnsearch.runs.ledger.records import Claim, Ending, Request, RunRow
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run
 from attnsearch.runs.ledger.states import State
@@ -41,55 +41,31 @@ def claim(
         fresh: Ignore what was trained for other studies.
         unusable: Finished runs to ignore, because what is needed of them is gone.
     """
-    return ledger.settle(
-        lambda connection: _claim(ledger, connection, request, fresh, unusable),
-        f"the run {request.key[:12]} could not be claimed",
-    )
-
-
-def _claim(
-    ledger: Access,
-    connection: Connection,
-    request: Request,
-    fresh: bool,
-    unusable: Collection[int],
-) -> Claim:
     query = select(Run.id, Run.generation, Run.state, Run.study_id)
-    rows = connection.execute(query.where(Run.key == request.key).order_by(Run.generation)).all()
-    candidates = [row for row in rows if not fresh or row.study_id == request.study_id]
-    for row in reversed(candidates):
-        if row.state == State.FINISHED and row.id not in unusable:
-            return Claim("finished", read_run(connection, row.id))
-    resumable = None
-    for row in candidates:
-        if row.state == State.RUNNING:
-            lease = held(connection, f"run:{row.id}").get(f"run:{row.id}")
-            if lease and not lease.void(time()):
-                return Claim("busy", read_run(connection, row.id), str(lease.holder))
-        if not row.state.ended and row.study_id == request.study_id:
-            resumable = row.id
-    run_id = resumable or add(
-        connection,
-        Run,
-        **vars(request),
-        generation=rows[-1].generation + 1 if rows else 1,
-        state=State.RUNNING,
-        started=time(),
-    )
-    other = ledger.lease(connection, f"run:{run_id}")
-    if other:
-        return Claim("busy", read_run(connection, run_id), str(other.holder))
-    touch(
-        connection,
-        run_id,
-        attempt=Run.attempt + 1,
-        host=ledger.holder.host,
-        started=time(),
-        ended=None,
-        **vars(Ending(State.RUNNING)),
-    )
-    connection.execute(delete(Prediction).where(Prediction.run_id == run_id))
-    return Claim("claimed", read_run(connection, run_id))
+    query = query.where(Run.key == request.key).order_by(Run.generation)
+    with ledger.database.write() as connection:
+        rows = connection.execute(query).all()
+        candidates = [row for row in rows if not fresh or row.study_id == request.study_id]
+        for row in reversed(candidates):
+            if row.state == State.FINISHED and row.id not in unusable:
+                return Claim("finished", read_run(connection, row.id))
+        drivers, resumable = Drivers(connection), None
+        for row in candidates:
+            if drivers.state_of("run", row) == State.RUNNING:
+                holder = drivers.leases[f"run:{row.id}"].holder
+                return Claim("busy", read_run(connection, row.id), str(holder))
+            if not row.state.ended and row.study_id == request.study_id:
+                resumable = row.id
+        generation = rows[-1].generation + 1 if rows else 1
+        begun = {"state": State.RUNNING, "started": time()}
+        run_id = resumable or add(connection, Run, **vars(request), generation=generation, **begun)
+        other = ledger.lease(connection, f"run:{run_id}")
+        if other:
+            return Claim("busy", read_run(connection, run_id), str(other.holder))
+        anew = {"attempt": Run.attempt + 1, "host": ledger.holder.host, "ended": None}
+        touch(connection, run_id, **vars(Ending(State.RUNNING)) | begun | anew)
+        connection.execute(delete(Prediction).where(Prediction.run_id == run_id))
+        return Claim("claimed", read_run(connection, run_id))
 
 
 def heartbeat(ledger: Access, run_ids: Iterable[int] = ()) -> list[int]:
@@ -125,13 +101,8 @@ def record_epoch(ledger: Access, run_id: int, epoch: int, metrics: Mapping[str, 
         if attempt is None:
             raise LeaseLost(f"run {run_id} is not held by this process any more")
         place = {"run_id": run_id, "attempt": attempt, "epoch": epoch}
-        values = {
-            "metrics": {name: value for name, value in metrics.items() if name != "epoch"},
-            "recorded": time(),
-        }
-        again = update(Epoch).filter_by(**place).values(**values)
-        if not connection.execute(again).rowcount:
-            connection.execute(insert(Epoch).values(**place, **values))
+        kept = {name: value for name, value in metrics.items() if name != "epoch"}
+        renew(connection, Epoch, place, metrics=kept, recorded=time())
         touch(connection, run_id)
 
 
@@ -190,9 +161,7 @@ def add_test(
         stored = connection.execute(select(Run.metrics).where(Run.id == run_id)).scalar_one()
         scores = {name: float(value) for name, value in metrics.items()}
         touch(connection, run_id, metrics={**stored, **scores})
-        place = {"run_id": run_id, "split": "test"}
-        connection.execute(delete(Prediction).filter_by(**place))
-        connection.execute(insert(Prediction).values(**place, data=data))
+        renew(connection, Prediction, {"run_id": run_id, "split": "test"}, data=data)
 
 
 def set_weights_path(ledger: Access, run_id: int, path: str | Path | None) -> None:

@@ -3,9 +3,11 @@
 SQLite keeps its rollback journal rather than a write-ahead log. A log needs memory shared by all
 readers, so it breaks on the network folders that clusters keep home directories on; the journal
 works wherever file locks do, leaves one file to copy, and a commit takes about a millisecond, of
-which a trial needs a handful. Writers queue for up to `BUSY_SECONDS`; every write transaction
-takes the lock at its start, since one that only asks for it after reading would be refused at once
-when another writer was quicker.
+which a trial needs a handful.
+
+Writers queue, on SQLite and on PostgreSQL, for up to `BUSY_SECONDS`: every write transaction takes
+one lock at its start, so what it reads stays true until it has written, and nobody has to try
+again. Where it asked only after reading, another writer could have been quicker.
 """
 
 import importlib.util
@@ -41,7 +43,7 @@ LEDGER_VARIABLE = "ATTNSEARCH_LEDGER"
 LEDGER_FILE = "attnsearch.db"
 
 _POSTGRES_DRIVERS = ("psycopg", "psycopg2", "pg8000")
-_CREATION_LOCK = 0x61747473  # an arbitrary number that names the creation of our tables
+_WRITE_LOCK = 0x61747473  # an arbitrary number that names our writers on a server
 
 _SERVER_PROBLEM = "does not answer as it should; check the address and that the server runs"
 _PROBLEMS = (
@@ -62,7 +64,7 @@ _PROBLEMS = (
     ),
     (("unable to open",), "cannot be opened; check that its folder exists and may be written"),
     (
-        ("locked",),
+        ("locked", "lock timeout"),
         f"was locked by another process for {BUSY_SECONDS:.0f} s; end that process, or if the "
         "folder is on a network disk without file locks, put the ledger elsewhere",
     ),
@@ -91,10 +93,8 @@ def ledger_url(url: str | Path | URL | None = None) -> URL:
     if isinstance(url, URL):
         return url
     given = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
-    if "://" not in given:
-        return URL.create("sqlite", database=str(Path(given).expanduser().absolute()))
     try:
-        parsed = make_url(given)
+        parsed = make_url(given) if "://" in given else URL.create("sqlite", database=given)
     except (ArgumentError, ValueError) as error:
         raise LedgerError(
             f"{given!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
@@ -171,10 +171,12 @@ class Database:
         """Open a transaction that writes; committed at the end, undone by an exception.
 
         Raises:
-            IntegrityError: Another process wrote the same row first; the caller decides.
             LedgerError: It could not be written.
         """
         with self.explained(), self._writing.begin() as connection:
+            if not self.sqlite:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS:.0f}s'")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
             yield connection
 
     @contextmanager
@@ -182,7 +184,7 @@ class Database:
         """Turn the database's errors into a `LedgerError` that says what to do."""
         try:
             yield
-        except IntegrityError:
+        except IntegrityError:  # no fault of the database
             raise
         except (DBAPIError, PoolTimeout) as error:
             raise LedgerError(self._explain(error)) from error
@@ -225,9 +227,6 @@ class Database:
             if self._version(connection) == SCHEMA_VERSION:
                 return
         with self.write() as connection:
-            if not self.sqlite:
-                # Creating tables is not exclusive on PostgreSQL; this lock ends with the commit.
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
             version = self._version(connection)
             if version == SCHEMA_VERSION:
                 return

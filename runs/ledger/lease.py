@@ -137,9 +137,6 @@ def acquire(
 
     Returns:
         None if the lease is now held by `token`, else the living lease that stands in the way.
-
-    Raises:
-        IntegrityError: Another process took the free lease in the same moment (PostgreSQL).
     """
     present = held(connection, resource).get(resource)
     values = {**vars(holder), "token": token, "heartbeat": now}

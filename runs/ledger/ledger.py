@@ -35,7 +35,6 @@ class Ledger(Access):
     find_study = _studies.find_study
     set_study_state = _studies.set_study_state
     set_importances = _studies.set_importances
-    counts = _studies.counts
     hold = _studies.hold
     free = _studies.free
     reconcile = _studies.reconcile

@@ -8,7 +8,7 @@ look, and every look at the same examples counts, whichever study takes it. A co
 confirmatory where its plan had been stored before the first look.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import time
 from typing import Any
 
@@ -35,21 +35,14 @@ def store_plan(ledger: Access, study_id: int, plan: Plan) -> PlanRow:
         study_id: The study.
         plan: The plan.
     """
-
-    def write(connection: Connection) -> PlanRow:
-        here = [PlanRecord.study_id == study_id]
-        same = select(PlanRecord.id).where(*here, PlanRecord.hash == plan.hash)
-        plan_id = connection.execute(same).scalar_one_or_none()
-        rivals = [
-            *here,
-            PlanRecord.act == plan.act,
-            PlanRecord.name == plan.name,
-            PlanRecord.hash != plan.hash,
-            PlanRecord.superseded.is_(None),
-        ]
-        for row in _read_plans(connection, *rivals):
-            _set_aside(connection, row, plan)
-            change(connection, PlanRecord, row.id, superseded=time())
+    with ledger.database.write() as connection:
+        plan_id = None
+        for row in _versions(connection, study_id, plan):
+            if row.hash == plan.hash:
+                plan_id = row.id
+            elif row.current:
+                _set_aside(connection, row, plan)
+                change(connection, PlanRecord, row.id, superseded=time())
         if plan_id is None:
             plan_id = add(
                 connection,
@@ -64,8 +57,6 @@ def store_plan(ledger: Access, study_id: int, plan: Plan) -> PlanRow:
             )
         change(connection, PlanRecord, plan_id, superseded=None)
         return _read_plans(connection, PlanRecord.id == plan_id)[0]
-
-    return ledger.settle(write, f"the plan {plan.name} could not be stored")
 
 
 def plans(ledger: Access, study_id: int, *, superseded: bool = True) -> list[PlanRow]:
@@ -85,9 +76,8 @@ def plans(ledger: Access, study_id: int, *, superseded: bool = True) -> list[Pla
 
 def set_plan_state(ledger: Access, plan_id: int, state: PlanState) -> None:
     """Note how far a plan has come."""
-    state = PlanState(state)
     with ledger.database.write() as connection:
-        change(connection, PlanRecord, plan_id, state=state)
+        change(connection, PlanRecord, plan_id, state=PlanState(state))
 
 
 def freeze_winner(
@@ -105,12 +95,8 @@ def freeze_winner(
         LedgerError: Another winner was frozen before.
     """
     with ledger.database.write() as connection:
-        chosen = {"winner": label, "ranking": [list(r) for r in ranking], "frozen": time()}
-        connection.execute(
-            update(PlanRecord)
-            .where(PlanRecord.id == plan_id, PlanRecord.winner.is_(None))
-            .values(**chosen)
-        )
+        undecided = update(PlanRecord).filter_by(id=plan_id, winner=None)
+        connection.execute(undecided.values(winner=label, ranking=ranking, frozen=time()))
         row = _read_plans(connection, PlanRecord.id == plan_id)[0]
     if row.winner != label:
         raise LedgerError(
@@ -128,26 +114,22 @@ def open_test(ledger: Access, fingerprint: str, plan_id: int) -> Look:
         fingerprint: `DataSet.test_fingerprint`.
         plan_id: The plan.
     """
-
-    def write(connection: Connection) -> Look:
-        here = [LookRecord.fingerprint == fingerprint]
-        earlier = _read_looks(connection, *here, LookRecord.plan_id == plan_id)
-        if earlier:
-            return earlier[0]
-        last = connection.execute(select(func.max(LookRecord.number)).where(*here)).scalar()
+    with ledger.database.write() as connection:
+        here = _read_looks(connection, LookRecord.fingerprint == fingerprint)
+        for look in here:
+            if look.plan_id == plan_id:
+                return look
         study = select(PlanRecord.study_id).where(PlanRecord.id == plan_id)
         look_id = add(
             connection,
             LookRecord,
             fingerprint=fingerprint,
-            number=(last or 0) + 1,
+            number=max((look.number for look in here), default=0) + 1,
             study_id=connection.execute(study).scalar_one(),
             plan_id=plan_id,
             opened=time(),
         )
         return _read_looks(connection, LookRecord.id == look_id)[0]
-
-    return ledger.settle(write, "a look at the test part could not be noted")
 
 
 def looks(ledger: Access, fingerprint: str | None = None) -> list[Look]:
@@ -184,13 +166,15 @@ def added_seeds(ledger: Access, row: PlanRow) -> tuple[int, ...]:
     """
     opened = {look.plan_id for look in looks(ledger)}
     configs = [arm.config for arm in row.plan.arms]
-    before: set[int] = set()
-    for other in plans(ledger, row.study_id):
-        alike = (other.plan.act, other.plan.name) == (row.plan.act, row.plan.name)
-        seen = other.id in opened or other.state == PlanState.FINISHED
-        if alike and seen and other.id < row.id:
-            common = any(arm.config in configs for arm in other.plan.arms)
-            before |= set(other.plan.seeds) if common else set()
+    with ledger.database.read() as connection:
+        versions = _versions(connection, row.study_id, row.plan)
+    before = {
+        seed
+        for other in versions
+        if other.id < row.id and (other.id in opened or other.state == PlanState.FINISHED)
+        if any(arm.config in configs for arm in other.plan.arms)
+        for seed in other.plan.seeds
+    }
     return tuple(seed for seed in row.plan.seeds if before and seed not in before)
 
 
@@ -204,8 +188,7 @@ def arm_runs(ledger: Access, row: PlanRow) -> dict[str, list[TrialRow | None]]:
     with ledger.database.read() as connection:
         rows = read_places(connection, StudyRun.study_id == row.study_id)
         aside = _asides(connection, row)
-    places = {found.place: found for found in rows}
-    repeats = list(enumerate(row.plan.repeats()))
+    places = {(*run.place, run.fold, run.seed): run for run in rows}
     runs: dict[str, list[TrialRow | None]] = {}
     for arm in row.plan.arms:
         if arm.equals is not None:
@@ -213,8 +196,12 @@ def arm_runs(ledger: Access, row: PlanRow) -> dict[str, list[TrialRow | None]]:
             continue
         role, name = row.plan.place(arm.label)
         names = [*(aside_name(name, plan_id) for plan_id in aside), name]
+        wanted = [
+            [(role, name, number, *repeat) for name in names]
+            for number, repeat in enumerate(row.plan.repeats())
+        ]
         runs[arm.label] = [
-            _matching(places, role, names, number, fold, seed) for number, (fold, seed) in repeats
+            next((places[place] for place in either if place in places), None) for either in wanted
         ]
     return runs
 
@@ -227,30 +214,26 @@ def aside_name(arm: str, plan_id: int) -> str:
 def _set_aside(connection: Connection, old: PlanRow, new: Plan) -> None:
     """Move the runs of a plan whose places the plan that follows it needs for other runs."""
     repeats = new.repeats()
-    arms = {arm.label: arm.config for arm in new.arms if arm.equals is None}
+    configs = {arm.label: arm.config for arm in new.arms if arm.equals is None}
     for arm in old.plan.arms:
-        if arm.label not in arms:
+        if arm.label not in configs:
             continue
         role, name = old.plan.place(arm.label)
-        for number, repeat in enumerate(old.plan.repeats()):
-            if arms[arm.label] == arm.config and repeats[number : number + 1] == [repeat]:
-                continue
-            here = [
-                StudyRun.study_id == old.study_id,
-                StudyRun.role == role,
-                StudyRun.arm == name,
-                StudyRun.number == number,
-            ]
-            known = connection.execute(select(StudyRun.id, StudyRun.name).where(*here)).first()
-            if known is not None:
-                change(
-                    connection,
-                    StudyRun,
-                    known.id,
-                    arm=aside_name(name, old.id),
-                    name=f"{known.name[:230]} (plan {old.id})",
-                    mirrored_revision=-1,
-                )
+        moved = [
+            number
+            for number, repeat in enumerate(old.plan.repeats())
+            if configs[arm.label] != arm.config or repeats[number : number + 1] != [repeat]
+        ]
+        connection.execute(
+            update(StudyRun)
+            .filter_by(study_id=old.study_id, role=role, arm=name)
+            .where(StudyRun.number.in_(moved))
+            .values(
+                arm=aside_name(name, old.id),
+                name=func.substr(StudyRun.name, 1, 230) + f" (plan {old.id})",
+                mirrored_revision=-1,
+            )
+        )
 
 
 def _asides(connection: Connection, row: PlanRow) -> list[int]:
@@ -258,38 +241,25 @@ def _asides(connection: Connection, row: PlanRow) -> list[int]:
 
     A run that it shared with the plan after it moved when that plan was superseded in turn.
     """
-    if row.superseded is None:
+    since = row.superseded
+    if since is None:
         return []
-    alike = _read_plans(
-        connection,
-        PlanRecord.study_id == row.study_id,
-        PlanRecord.act == row.plan.act,
-        PlanRecord.name == row.plan.name,
-    )
     later = [
         (other.superseded, other.id)
-        for other in alike
-        if other.superseded is not None
-        and other.superseded >= row.superseded
-        and other.id != row.id
+        for other in _versions(connection, row.study_id, row.plan)
+        if other.superseded is not None and other.superseded >= since and other.id != row.id
     ]
     return [row.id, *(plan_id for _, plan_id in sorted(later))]
 
 
-def _matching(
-    places: Mapping[tuple[str, str | None, int], TrialRow],
-    role: str,
-    names: Sequence[str],
-    number: int,
-    fold: int | None,
-    seed: int,
-) -> TrialRow | None:
-    """Find the run at the first of some places that has this fold and seed."""
-    for name in names:
-        found = places.get((role, name, number))
-        if found is not None and (found.fold, found.seed) == (fold, seed):
-            return found
-    return None
+def _versions(connection: Connection, study_id: int, plan: Plan) -> list[PlanRow]:
+    """Read what a study has of a plan's act and name, oldest first."""
+    return _read_plans(
+        connection,
+        PlanRecord.study_id == study_id,
+        PlanRecord.act == plan.act,
+        PlanRecord.name == plan.name,
+    )
 
 
 def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:

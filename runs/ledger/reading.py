@@ -3,7 +3,7 @@
 A row that says it runs is only believed while the lease of the process behind it holds.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,35 +69,31 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         .order_by(StudyRun.arm, StudyRun.number, StudyRun.id)
     ).all()
     epochs = _read_epochs(connection, Run.id.in_(select(StudyRun.run_id).where(*conditions)))
-    drivers, limits = Drivers(connection), _limits(connection, {row.study_id for row in rows})
+    drivers, studies = Drivers(connection), {row.study_id for row in rows}
+    query = select(Study.id, Study.document).where(Study.id.in_(studies))
+    documents = {study.id: study.document for study in connection.execute(query)}
     return [
         TrialRow(
             row._mapping,
             **_standing(row, epochs, drivers),
             arm=row.arm or None,
-            violations=row.violations or _above(row, limits[row.study_id]),
+            violations=row.violations or _above(row, documents[row.study_id]),
         )
         for row in rows
     ]
 
 
-def _above(row: Any, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return which limits a trial's costs are above; those of arms are not limited."""
-    amounts = {} if row.role in ARM_ROLES else excess(row.costs, limits)
-    return {limit: amount for limit, amount in amounts.items() if amount > 0}
+def _above(row: Any, document: Mapping[str, Any]) -> dict[str, float]:
+    """Return which limits of its study a trial's costs are above; those of arms are not limited.
 
-
-def _limits(connection: Connection, studies: Collection[int]) -> dict[int, dict[str, float]]:
-    """Read the limits of some studies."""
-    rows = connection.execute(select(Study.id, Study.document).where(Study.id.in_(studies)))
-    return {
-        row.id: {
-            name: float(limit)
-            for name, limit in (row.document.get("limits") or {}).items()
-            if limit is not None
-        }
-        for row in rows
-    }
+    Args:
+        row: The trial.
+        document: The study's space file.
+    """
+    if row.role in ARM_ROLES:
+        return {}
+    limits = {k: v for k, v in (document.get("limits") or {}).items() if v is not None}
+    return {limit: above for limit, above in excess(row.costs, limits).items() if above > 0}
 
 
 def read_run(connection: Connection, run_id: int) -> RunRow:

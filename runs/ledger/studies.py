@@ -3,22 +3,20 @@
 import hashlib
 import json
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from time import time
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, delete, func, select
 
 from attnsearch.runs.ledger.access import Access, add, change, touch
 from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.encoding import plain
-from attnsearch.runs.ledger.lease import held, release
+from attnsearch.runs.ledger.lease import Held, release
 from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
-from attnsearch.runs.ledger.schema import Lease, Run, Study, StudyRun
+from attnsearch.runs.ledger.schema import Lease, Run, Study
 from attnsearch.runs.ledger.states import STUDY_STATES, State
 from attnsearch.spaces.file import Data, Search, keys_of
 
@@ -91,13 +89,13 @@ def open_study(
     reconcile(ledger)
     digest = study_digest(document, fingerprint)
 
-    def write(connection: Connection) -> StudyRow:
-        query = select(Study.id).where(Study.name == name, Study.digest == digest)
-        if number is not None:
-            query = query.where(Study.number == number)
-        study_id = connection.execute(query.order_by(Study.number.desc())).scalar()
+    alike = select(Study.id).where(Study.name == name, Study.digest == digest)
+    if number is not None:
+        alike = alike.where(Study.number == number)
+    last = select(func.max(Study.number)).where(Study.name == name)
+    with ledger.database.write() as connection:
+        study_id = connection.execute(alike.order_by(Study.number.desc())).scalar()
         if study_id is None or fresh:
-            last = select(func.max(Study.number)).where(Study.name == name)
             study_id = add(
                 connection,
                 Study,
@@ -128,8 +126,6 @@ def open_study(
             provenance=[*connection.execute(starts).scalar_one(), dict(provenance)],
         )
         return read_studies(connection, Study.id == study_id)[0]
-
-    return ledger.settle(write, f"the study {name!r} could not be opened")
 
 
 def studies(ledger: Access) -> list[StudyRow]:
@@ -174,20 +170,7 @@ def set_importances(
 ) -> None:
     """Keep the parameter importances: objective -> decision -> importance in 0..1."""
     with ledger.database.write() as connection:
-        values = {objective: dict(shares) for objective, shares in importances.items()}
-        change(connection, Study, study_id, importances=values)
-
-
-def counts(ledger: Access, study_id: int) -> dict[State, int]:
-    """Count a study's runs by state."""
-    with ledger.database.read() as connection:
-        drivers = Drivers(connection)
-        rows = connection.execute(
-            select(Run.id, Run.state)
-            .join(StudyRun, StudyRun.run_id == Run.id)
-            .where(StudyRun.study_id == study_id)
-        )
-        return dict(Counter(drivers.state_of("run", row) for row in rows))
+        change(connection, Study, study_id, importances=importances)
 
 
 def hold(ledger: Access, resource: str) -> str | None:
@@ -196,10 +179,9 @@ def hold(ledger: Access, resource: str) -> str | None:
     Returns:
         None if it is held now, else who holds it.
     """
-    with suppress(IntegrityError), ledger.database.write() as connection:
+    with ledger.database.write() as connection:
         other = ledger.lease(connection, resource)
         return None if other is None else str(other.holder)
-    return "another process"  # it was quicker by a moment
 
 
 def free(ledger: Access, resource: str) -> None:
@@ -214,27 +196,28 @@ def reconcile(ledger: Access) -> int:
     Returns:
         How many runs and studies that were.
     """
-    count = 0
     with ledger.database.read() as connection:
-        drivers = Drivers(connection)
-        dead = [
-            (table, kind, row.id)
-            for table, kind in ((Run, "run"), (Study, "study"))
-            for row in connection.execute(select(table.id).where(table.state == State.RUNNING))
-            if drivers.dead(f"{kind}:{row.id}")
-        ]
-    for table, kind, row_id in dead:
-        with ledger.database.write() as connection:
-            resource = f"{kind}:{row_id}"
-            lease, now = held(connection, resource).get(resource), time()
-            if lease and not (lease.void(now) and release(connection, resource, lease.token)):
-                continue  # claimed in between
-            changed = connection.execute(
-                update(table)
-                .where(table.id == row_id, table.state == State.RUNNING)
-                .values(state=State.INTERRUPTED, ended=lease.heartbeat if lease else now)
-            ).rowcount
-            if changed and table is Run:
+        if not _dead(connection):
+            return 0
+    with ledger.database.write() as connection:
+        dead = _dead(connection)  # some may have been taken up since
+        for table, row_id, resource, lease in dead:
+            ended = lease.heartbeat if lease else time()
+            change(connection, table, row_id, state=State.INTERRUPTED, ended=ended)
+            if table is Run:
                 touch(connection, row_id)
-            count += changed
-    return count
+            connection.execute(delete(Lease).where(Lease.resource == resource))
+    return len(dead)
+
+
+def _dead(connection: Connection) -> list[tuple[Any, int, str, Held | None]]:
+    """Find running rows without a living lease: table, row, resource, and the lease it had."""
+    drivers = Drivers(connection)
+    return [
+        (table, row_id, resource, drivers.leases.get(resource))
+        for table, kind in ((Run, "run"), (Study, "study"))
+        for row_id in connection.execute(
+            select(table.id).where(table.state == State.RUNNING)
+        ).scalars()
+        if drivers.dead(resource := f"{kind}:{row_id}")
+    ]

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def test_each_fault_is_one_failed_trial_and_the_search_goes_on(
             row.values["layer3.block"].rpartition(":")[2]: (row.state, row.error or "")
             for row in result.trials
         }
-        states = ledger.counts(result.study.id)
+        states = Counter(run.state for run in ledger.trials(result.study.id))
     assert result.state == "finished"
     assert states == {"finished": 1, "failed": 4}
     assert ended["none"][0] == "finished"
@@ -305,7 +306,8 @@ def test_ctrl_c_stops_within_seconds_and_the_study_goes_on_from_there(
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         study = ledger.find_study("faulty")
         assert study.state == "interrupted"
-        assert set(ledger.counts(study.id)) <= {"interrupted", "finished"}
+        states = {run.state for run in ledger.trials(study.id)}
+        assert states <= {"interrupted", "finished"}
         assert "RUNNING" not in _mlflow_states(mlflow_store, study.uid)
         result = run_study(load_space(slow_study), ledger=ledger)  # type: ignore[arg-type]
     assert (result.state, result.study.id) == ("finished", study.id)
@@ -331,7 +333,7 @@ def test_killed_a_study_completes_without_loss_or_repetition(
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         study = ledger.find_study("faulty")
         assert study.state == "interrupted"
-        assert "running" not in ledger.counts(study.id)
+        assert "running" not in {run.state for run in ledger.trials(study.id)}
         before = {row.id: row for row in ledger.trials(study.id) if row.state == "finished"}
     assert before
 

@@ -33,6 +33,20 @@ def integer(block: str, name: str, value: object, low: int = 1) -> int:
     return value
 
 
+def counts(block: str, **values: object) -> None:
+    """Refuse arguments that are no integers of at least 1.
+
+    Args:
+        block: Name of the block, for the message.
+        values: What was given, by the arguments' names.
+
+    Raises:
+        BlockError: One of them breaks the rule.
+    """
+    for name, value in values.items():
+        integer(block, name, value)
+
+
 def integers(block: str, name: str, values: object, low: int = 1) -> tuple[int, ...]:
     """Return `values` as a tuple if they are a list or tuple of integers of at least `low`.
 

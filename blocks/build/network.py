@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -166,14 +166,6 @@ def _insert(network: Host, site: Site, insertion: Insertion, classes: int, seed:
     return [path, f"inserted.{key}.gate_{index}", f"auxiliary.{key}.{index}"]
 
 
-@runtime_checkable
-class StartsAsConvolution(Protocol):
-    """A block whose weights start otherwise in place of a convolution than by itself."""
-
-    def start_as_convolution(self) -> None:
-        """Draw the weights anew."""
-
-
 def has_gate(insertion: Insertion, site: Site) -> bool:
     """Return whether a block stands behind a gate that starts at 0; see `blocks.chain`.
 
@@ -214,8 +206,9 @@ def _constructor(
 
     def construct() -> nn.Module:
         built = block(site.channels, **supplied, **given)
-        if site.replaces and isinstance(built, StartsAsConvolution):
-            built.start_as_convolution()
+        # Some blocks start otherwise in place of a convolution than by themselves.
+        if site.replaces and hasattr(built, "start_as_convolution"):
+            built.start_as_convolution()  # type: ignore[operator]
         return built
 
     return construct

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.evaluating import evaluating
-from attnsearch.blocks.hosts.host import Inserted
+from attnsearch.blocks.hosts.host import NOTHING, HostBlock, Inserted
 from attnsearch.blocks.hosts.patches import Folding, PatchAxialAttention, PatchBatchNorm, join
 from attnsearch.blocks.mechanisms import AxialAttention, received_along_both
 
 NEVER_RUN = "is in published checkpoints, but the published forward pass never runs it"
 
 
-class AxialBlock(nn.Module):
+class AxialBlock(HostBlock):
     """A residual block with axial attention in place of its 3x3 convolution.
 
     Args:
@@ -105,25 +105,18 @@ class AxialBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
-    def forward(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
+    def forward(self, x: Tensor, inserted: Inserted = NOTHING) -> Tensor:
         """Return (B, channels, H, W) to (B, 2 planes, H / stride, W / stride), rounded up."""
         y = self.width_block(self.hight_block(self._narrow(x, inserted)))
         if self.stride > 1:
             y = F.avg_pool2d(y, self.stride, ceil_mode=True)
         y = self.relu(y)
-        if inserted is not None:
-            y = inserted.at(f"{self.site}_after_conv2", y)
-        y = self.bn2(self.conv_up(y))
-        if inserted is not None:
-            y = inserted.at(f"{self.site}_after_conv3", y)
-            y = inserted.at(f"{self.site}_residual", y)
-        passed = x if self.downsample is None else self.downsample(x)
-        # Not in place: an inserted block may need its output for the backward pass.
-        y = self.relu(y + passed)
-        return y if inserted is None else inserted.at(self.site, y)
+        y = inserted.at(f"{self.site}_after_conv2", y)
+        y = inserted.at(f"{self.site}_after_conv3", self.bn2(self.conv_up(y)))
+        return self.add_shortcut(y, x, inserted)
 
     @torch.no_grad()
-    def attention_map(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
+    def attention_map(self, x: Tensor, inserted: Inserted = NOTHING) -> Tensor:
         """Return how much attention each position receives, (B, H, W), 1 in sum.
 
         As of `attnsearch.blocks.Axial`. Of patches, the map of the whole image: every patch
@@ -138,10 +131,10 @@ class AxialBlock(nn.Module):
             gained = received_along_both(self.hight_block, self.width_block, y)
         return join(gained.unsqueeze(1), self.rows).squeeze(1) / self.rows**2
 
-    def _narrow(self, x: Tensor, inserted: Inserted | None) -> Tensor:
+    def _narrow(self, x: Tensor, inserted: Inserted) -> Tensor:
         """Return what the attention is given, (B, p, H, W)."""
-        y: Tensor = self.relu(self.bn1(self.conv_down(x)))
-        return y if inserted is None else inserted.at(f"{self.site}_after_conv1", y)
+        y = self.relu(self.bn1(self.conv_down(x)))
+        return inserted.at(f"{self.site}_after_conv1", y)
 
 
 def normalisation(channels: int, folding: Folding | None = None) -> nn.BatchNorm2d:

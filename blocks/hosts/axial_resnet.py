@@ -13,48 +13,23 @@ that every block starts as its shortcut.
 
 from torch import nn
 
+from attnsearch.blocks import checks
 from attnsearch.blocks.hosts.axial_block import AxialBlock
-from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size, Width
+from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size
 from attnsearch.blocks.hosts.resnet import ResNet, shortcut
 
 
 class AxialResNet(ResNet):
-    """A ResNet of axial blocks.
+    """A ResNet of axial blocks; arguments as of `ResNet`.
 
-    Args:
-        backbone: Depths and widths.
-        in_channels: Channels of the images.
-        classes: Outputs.
-        stem: A member of the backbone's stems; None for its default.
-        width: 1, 1.5 and 2 or ``s``, ``m`` and ``l`` are published; any multiple of 0.25 is valid.
-        size: Height and width of the images in pixels.
+    Widths 1, 1.5 and 2, or ``s``, ``m`` and ``l``, are published; any multiple of 0.25 is valid.
     """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        in_channels: int = 3,
-        classes: int = 1000,
-        stem: str | None = None,
-        width: Width = 1.0,
-        size: Size = (224, 224),
-    ) -> None:
-        super().__init__(backbone, in_channels, classes, stem, width, size)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, AxialBlock):
-                nn.init.zeros_(module.bn2.weight)
 
     def _block(
         self, backbone: Backbone, site: str, channels: int, planes: int, stride: int, size: Size
     ) -> nn.Module:
-        return AxialBlock(
-            channels,
-            planes,
-            stride,
-            shortcut(backbone, channels, planes * backbone.expansion, stride),
-            HEADS,
-            size,
-            site=site,
-        )
+        downsample = shortcut(backbone, channels, planes * backbone.expansion, stride)
+        block = AxialBlock(channels, planes, stride, downsample, HEADS, size, site=site)
+        checks.kaiming_convolutions(block)
+        nn.init.zeros_(block.bn2.weight)
+        return block

@@ -21,6 +21,37 @@ class Inserted(nn.ModuleDict):
         return y
 
 
+NOTHING = Inserted()
+"""For a part of a host that holds no added blocks."""
+
+
+class HostBlock(nn.Module):
+    """A residual block with sites.
+
+    Attributes:
+        site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
+        relu: The activation, in place.
+        downsample: Shortcut where the shape changes; None for the identity.
+    """
+
+    site: str
+    relu: nn.Module
+    downsample: nn.Module | None
+
+    def add_shortcut(self, residual: Tensor, x: Tensor, inserted: Inserted) -> Tensor:
+        """Return the activation of a residual plus the shortcut, with the blocks added there.
+
+        Args:
+            residual: What the block's convolutions make of its input.
+            x: The block's input.
+            inserted: The network's added blocks.
+        """
+        y = inserted.at(f"{self.site}_residual", residual)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        # Not in place: an inserted block may need its output for the backward pass.
+        return inserted.at(self.site, self.relu(y + shortcut))
+
+
 class Host(nn.Module):
     """A network with sites.
 

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from attnsearch.blocks.hosts import patches
 from attnsearch.blocks.hosts.axial_block import NEVER_RUN, AxialBlock, normalisation, projection
 from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size, Width, halved
-from attnsearch.blocks.hosts.host import Host
+from attnsearch.blocks.hosts.host import NOTHING, Host
 
 STEM_WIDTH = 128  # of the stem's middle convolution, whatever the width
 ROWS = 4  # patches along each side of an image
@@ -58,6 +58,24 @@ class _Encoding(Host):
     """
 
     segments = True
+
+    def __init__(
+        self, backbone: Backbone, in_channels: int, width: Width, size: Size, learn_gates: bool
+    ) -> None:
+        """Add the branch that sees the whole image; arguments as of the networks."""
+        super().__init__()
+        backbone.check_size(size)
+        self.widths = backbone.widths(width)
+        self.channels = self._add_branch(
+            "",
+            in_channels,
+            backbone.stem_width(width),
+            self.widths,
+            backbone.depths,
+            size,
+            gated=backbone.gated,
+            learn_gates=learn_gates,
+        )
 
     def _add_branch(
         self,
@@ -129,18 +147,16 @@ class _Encoding(Host):
 
     def _run_branch(self, x: Tensor, suffix: str, stages: int) -> Tensor:
         """Return images (N, C, H, W) to the map before the classes, (N, C', H, W)."""
-        inserted = None if suffix else self.inserted
+        inserted = NOTHING if suffix else self.inserted
         for number in (1, 2, 3):
             x = self.get_submodule(f"conv{number}{suffix}")(x)
             x = F.relu(self.get_submodule(f"bn{number}{suffix}")(x), inplace=True)
-        if inserted is not None:
-            x = inserted.at("stem", x)
+        x = inserted.at("stem", x)
         maps = []
         for stage in range(1, stages + 1):
             for block in getattr(self, f"layer{stage}{suffix}"):
                 x = block(x, inserted)
-            if inserted is not None:
-                x = inserted.at(f"layer{stage}", x)
+            x = inserted.at(f"layer{stage}", x)
             maps.append(x)
         if stages == len(LOCAL_DEPTHS):
             x = self._up(f"decoder1{suffix}", x) + x
@@ -189,24 +205,12 @@ class AxialUNet(_Encoding):
         size: Size = (128, 128),
         learn_gates: bool = False,
     ) -> None:
-        super().__init__()
-        backbone.check_size(size)
-        widths = backbone.widths(width)
-        self._add_branch(
-            "",
-            in_channels,
-            backbone.stem_width(width),
-            widths,
-            backbone.depths,
-            size,
-            gated=backbone.gated,
-            learn_gates=learn_gates,
-        )
-        self.adjust = nn.Conv2d(widths[0], classes, kernel_size=1)
+        super().__init__(backbone, in_channels, width, size, learn_gates)
+        self.adjust = nn.Conv2d(self.widths[0], classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images (B, in_channels, H, W) to logits (B, classes, H, W)."""
-        logits: Tensor = self.adjust(self._run_branch(x, "", len(LOCAL_DEPTHS)))
+        logits: Tensor = self.adjust(self._run_branch(x, "", len(self.widths)))
         return logits
 
 
@@ -242,25 +246,13 @@ class MedT(_Encoding):
         learn_gates: bool = False,
         joint_patches: bool = False,
     ) -> None:
-        super().__init__()
-        backbone.check_size(size)
-        widths = backbone.widths(width)
-        channels = self._add_branch(
-            "",
-            in_channels,
-            backbone.stem_width(width),
-            widths,
-            backbone.depths,
-            size,
-            gated=backbone.gated,
-            learn_gates=learn_gates,
-        )
-        self.stages = len(widths)
+        super().__init__(backbone, in_channels, width, size, learn_gates)
+        widths = self.widths
         self.folding = None if joint_patches else patches.Folding(ROWS**2)
         self._add_branch(
             "_p",
             in_channels,
-            channels,  # the published code keeps counting where the global branch ended
+            self.channels,  # the published code keeps counting where the global branch ended
             (*widths, 2 * widths[-1], 4 * widths[-1]),
             LOCAL_DEPTHS,
             (size[0] // ROWS, size[1] // ROWS),
@@ -274,7 +266,7 @@ class MedT(_Encoding):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images (B, in_channels, H, W) to logits (B, classes, H, W)."""
-        y = self._run_branch(x, "", self.stages)
+        y = self._run_branch(x, "", len(self.widths))
         if self.training and self.folding is not None:
             self.folding.start()
         local = self._run_branch(patches.split(x, ROWS), "_p", len(LOCAL_DEPTHS))

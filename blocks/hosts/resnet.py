@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.hosts.backbones import BASIC, Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved
 from attnsearch.blocks.hosts.decoders import Decoder
-from attnsearch.blocks.hosts.host import Host, Inserted
+from attnsearch.blocks.hosts.host import Host, HostBlock, Inserted
 
 
 class HostConv2d(nn.Conv2d):
@@ -62,88 +62,49 @@ class PaddedShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut.
+class ResidualBlock(HostBlock):
+    """Convolutions ``conv1``, ``conv2``, ..., each with its normalisation, and a shortcut.
+
+    Two 3x3 convolutions in a basic block; 1x1, 3x3 and 1x1 in a bottleneck.
 
     Args:
+        backbone: Its `block` says which convolutions.
         site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
         channels: Input channels.
-        planes: Channels of both convolutions.
-        stride: Of the first convolution.
+        planes: Width of the stage; a quarter of a bottleneck's output channels.
+        stride: Of the block.
         downsample: Shortcut where the shape changes; None for the identity.
-    """
-
-    def __init__(
-        self, site: str, channels: int, planes: int, stride: int, downsample: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.site = site
-        self.conv1: nn.Module = HostConv2d(channels, planes, 3, stride)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2: nn.Module = HostConv2d(planes, planes, 3)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor, inserted: Inserted) -> Tensor:
-        """Return (B, channels, H, W) to (B, planes, H / stride, W / stride), rounded up."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = inserted.at(f"{self.site}_after_conv1", y)
-        y = self.bn2(self.conv2(y))
-        y = inserted.at(f"{self.site}_after_conv2", y)
-        y = inserted.at(f"{self.site}_residual", y)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        # Not in place: an inserted block may need its output for the backward pass.
-        y = self.relu(y + shortcut)
-        return inserted.at(self.site, y)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut; it gives four times its planes.
-
-    Args:
-        site: Name of the block in the network, with ``_`` for dots: ``layer1_0``.
-        channels: Input channels.
-        planes: A quarter of the output channels.
-        stride: Of the 3x3 convolution.
-        downsample: Shortcut where the shape changes; None for the identity.
-        inner: Channels of the 3x3 convolution over the planes; 2 in wide ResNets.
     """
 
     def __init__(
         self,
+        backbone: Backbone,
         site: str,
         channels: int,
         planes: int,
         stride: int,
         downsample: nn.Module | None,
-        inner: int = 1,
     ) -> None:
         super().__init__()
         self.site = site
-        width = inner * planes
-        self.conv1: nn.Module = HostConv2d(channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2: nn.Module = HostConv2d(width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3: nn.Module = HostConv2d(width, 4 * planes, 1)
-        self.bn3 = nn.BatchNorm2d(4 * planes)
+        self.last = len(backbone.block.parts)
+        for part, out_channels, step in backbone.convolutions(planes, stride):
+            assert part.kernel is not None
+            conv = HostConv2d(channels, out_channels, part.kernel, step)
+            self.add_module(f"conv{part.number}", conv)
+            self.add_module(f"bn{part.number}", nn.BatchNorm2d(out_channels))
+            channels = out_channels
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
     def forward(self, x: Tensor, inserted: Inserted) -> Tensor:
-        """Return (B, channels, H, W) to (B, 4 planes, H / stride, W / stride), rounded up."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = inserted.at(f"{self.site}_after_conv1", y)
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = inserted.at(f"{self.site}_after_conv2", y)
-        y = self.bn3(self.conv3(y))
-        y = inserted.at(f"{self.site}_after_conv3", y)
-        y = inserted.at(f"{self.site}_residual", y)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        # Not in place: an inserted block may need its output for the backward pass.
-        y = self.relu(y + shortcut)
-        return inserted.at(self.site, y)
+        """Return (B, channels, H, W) to (B, C', H / stride, W / stride), rounded up."""
+        y = x
+        for number in range(1, self.last + 1):
+            y = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(y))
+            y = self.relu(y) if number < self.last else y
+            y = inserted.at(f"{self.site}_after_conv{number}", y)
+        return self.add_shortcut(y, x, inserted)
 
 
 class ResNet(Host):
@@ -239,11 +200,7 @@ class ResNet(Host):
     ) -> nn.Module:
         """Return a residual block; `size` is that of the map it gets."""
         downsample = shortcut(backbone, channels, planes * backbone.expansion, stride)
-        if backbone.block == BASIC:
-            return BasicBlock(site, channels, planes, stride, downsample)
-        return Bottleneck(
-            site, channels, planes, stride, downsample, backbone.block.parts[0].factor
-        )
+        return ResidualBlock(backbone, site, channels, planes, stride, downsample)
 
 
 def deep_stem(in_channels: int, channels: int) -> nn.Sequential:

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.hosts.backbones import Backbone, Size, Width
-from attnsearch.blocks.hosts.host import Inserted
+from attnsearch.blocks.hosts.backbones import Backbone, Size
+from attnsearch.blocks.hosts.host import NOTHING, HostBlock, Inserted
 from attnsearch.blocks.hosts.resnet import ResNet, shortcut
 from attnsearch.blocks.mechanisms import SCConv
 
 
-class SCBottleneck(nn.Module):
+class SCBottleneck(HostBlock):
     """A bottleneck with two paths, one of them self-calibrated.
 
     Args:
@@ -62,9 +62,9 @@ class SCBottleneck(nn.Module):
         site: str = "",
     ) -> None:
         super().__init__()
-        checks.integer("scnet", "planes", planes)
-        checks.integer("scnet", "cardinality", cardinality)
-        checks.integer("scnet", "bottleneck_width", bottleneck_width)
+        checks.counts(
+            "scnet", planes=planes, cardinality=cardinality, bottleneck_width=bottleneck_width
+        )
         width = int(planes * (bottleneck_width / 64)) * cardinality
         if not width:
             raise BlockError(
@@ -103,65 +103,26 @@ class SCBottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
-    def forward(self, x: Tensor, inserted: Inserted | None = None) -> Tensor:
+    def forward(self, x: Tensor, inserted: Inserted = NOTHING) -> Tensor:
         """Return (B, channels, H, W) to (B, 4 planes, H / stride, W / stride), rounded up."""
         a = self.k1(self.relu(self.bn1_a(self.conv1_a(x))))
         b = self.scconv(self.relu(self.bn1_b(self.conv1_b(x))))
         y = self.relu(torch.cat([a, b], dim=1))
         if self.avd:
             y = self.avd_layer(y)
-        if inserted is not None:
-            y = inserted.at(f"{self.site}_after_conv2", y)
-        y = self.bn3(self.conv3(y))
-        if inserted is not None:
-            y = inserted.at(f"{self.site}_after_conv3", y)
-            y = inserted.at(f"{self.site}_residual", y)
-        passed = x if self.downsample is None else self.downsample(x)
-        # Not in place: an inserted block may need its output for the backward pass.
-        y = self.relu(y + passed)
-        return y if inserted is None else inserted.at(self.site, y)
+        y = inserted.at(f"{self.site}_after_conv2", y)
+        y = inserted.at(f"{self.site}_after_conv3", self.bn3(self.conv3(y)))
+        return self.add_shortcut(y, x, inserted)
 
 
 class SCNet(ResNet):
-    """A ResNet of self-calibrated bottlenecks.
-
-    Args:
-        backbone: Depths, widths and the variant.
-        in_channels: Channels of the images.
-        classes: Outputs.
-        stem: A member of the backbone's stems; None for its default.
-        width: Multiplier of all widths.
-        size: Height and width of the images in pixels.
-        cardinality: Groups of the 3x3 convolutions.
-        bottleneck_width: As for `SCBottleneck`.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        in_channels: int = 3,
-        classes: int = 1000,
-        stem: str | None = None,
-        width: Width = 1.0,
-        size: Size = (224, 224),
-        cardinality: int = 1,
-        bottleneck_width: int = 32,
-    ) -> None:
-        self.paths = (cardinality, bottleneck_width)
-        super().__init__(backbone, in_channels, classes, stem, width, size)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    """A ResNet of self-calibrated bottlenecks; arguments as of `ResNet`."""
 
     def _block(
         self, backbone: Backbone, site: str, channels: int, planes: int, stride: int, size: Size
     ) -> nn.Module:
-        return SCBottleneck(
-            channels,
-            planes,
-            stride,
-            shortcut(backbone, channels, planes * backbone.expansion, stride),
-            *self.paths,
-            avd=backbone.shortcut == "averaged",
-            site=site,
-        )
+        downsample = shortcut(backbone, channels, planes * backbone.expansion, stride)
+        avd = backbone.shortcut == "averaged"
+        block = SCBottleneck(channels, planes, stride, downsample, avd=avd, site=site)
+        checks.kaiming_convolutions(block)
+        return block

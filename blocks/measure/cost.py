@@ -7,8 +7,8 @@ on a copy of it.
 import copy
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 import torch.nn.functional as F
@@ -46,19 +46,15 @@ def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
         network: Any module.
         input_shape: (channels, height, width) of an image.
     """
-    for device in ("meta", "cpu"):
+
+    def count(device: str) -> int:
         copied = _copy(network, device).eval()
         counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
-        try:
-            with isolated_rng(), torch.inference_mode(), _plain_attention(), counter:
-                copied(torch.zeros(1, *input_shape, device=device))
-        except Exception:
-            # Code that needs numbers cannot run on the meta device; a real error comes again.
-            if device == "cpu":
-                raise
-            continue
-        break
-    return counter.get_total_flops() // 2
+        with isolated_rng(), torch.inference_mode(), _plain_attention(), counter:
+            copied(torch.zeros(1, *input_shape, device=device))
+        return counter.get_total_flops() // 2
+
+    return _without_numbers(count)
 
 
 def latency_ms(
@@ -121,22 +117,19 @@ def memory_mb(
     device = torch.device(device)
     if device.type == "cuda":
         return _measured_memory(network, input_shape, batch_size, device, optimizer) / _MEGABYTE
-    for attempt in ("meta", "cpu"):
-        copied = _copy(network, attempt).train()
-        images = torch.zeros(batch_size, *input_shape, device=attempt)
-        trained = [tensor for tensor in copied.parameters() if tensor.requires_grad]
-        saved = _Saved([*copied.parameters(), *copied.buffers(), images])
-        try:
-            with isolated_rng(), torch.enable_grad(), saved:
-                copied(images)
-        except Exception:
-            # As in `count_macs`.
-            if attempt == "cpu":
-                raise
-            continue
-        break
+    trained = [tensor for tensor in network.parameters() if tensor.requires_grad]
     gradients = sum(tensor.numel() * tensor.element_size() for tensor in trained)
-    return (saved.bytes + gradients * (1 + OPTIMIZER_SLOTS[optimizer])) / _MEGABYTE
+
+    def held(device: str) -> int:
+        copied = _copy(network, device).train()
+        images = torch.zeros(batch_size, *input_shape, device=device)
+        saved = _Saved([*copied.parameters(), *copied.buffers(), images])
+        with isolated_rng(), torch.enable_grad(), saved:
+            copied(images)
+        return saved.bytes
+
+    slots = 1 + OPTIMIZER_SLOTS[optimizer]
+    return (_without_numbers(held) + gradients * slots) / _MEGABYTE
 
 
 def costs(
@@ -180,6 +173,16 @@ class _Saved(saved_tensors_hooks):
             self.kept[storage._cdata] = tensor.detach()
             self.bytes += storage.nbytes()
         return tensor
+
+
+def _without_numbers(measure: Callable[[str], int]) -> int:
+    """Return what a function gives on the meta device, or where that fails on the CPU.
+
+    Code that needs numbers cannot run on the meta device; a real error comes again.
+    """
+    with suppress(Exception):
+        return measure("meta")
+    return measure("cpu")
 
 
 def _measured_memory(

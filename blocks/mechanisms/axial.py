@@ -85,9 +85,7 @@ class AxialAttention(nn.Module):
         interpolate: bool = False,
     ) -> None:
         super().__init__()
-        checks.integer("axial", "channels", channels)
-        checks.integer("axial", "out_channels", out_channels)
-        checks.integer("axial", "heads", heads)
+        checks.counts("axial", channels=channels, out_channels=out_channels, heads=heads)
         _check_heads(out_channels, heads)
         if checks.boolean("axial", "gated", gated) and not position:
             raise BlockError(

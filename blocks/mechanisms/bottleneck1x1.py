@@ -26,8 +26,7 @@ class Bottleneck1x1(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 16) -> None:
         super().__init__()
-        checks.integer("bottleneck1x1", "channels", channels)
-        checks.integer("bottleneck1x1", "hidden", hidden)
+        checks.counts("bottleneck1x1", channels=channels, hidden=hidden)
         self.reduce = nn.Conv2d(channels, hidden, kernel_size=1, bias=False)
         self.expand = nn.Conv2d(hidden, channels, kernel_size=1, bias=False)
         self.reset_parameters()

@@ -24,10 +24,8 @@ class Conv1x1(nn.Module):
 
     def __init__(self, channels: int, out_channels: int | None = None, stride: int = 1) -> None:
         super().__init__()
-        checks.integer("conv1x1", "channels", channels)
         out = channels if out_channels is None else out_channels
-        checks.integer("conv1x1", "out_channels", out)
-        checks.integer("conv1x1", "stride", stride)
+        checks.counts("conv1x1", channels=channels, out_channels=out, stride=stride)
         self.conv = nn.Conv2d(channels, out, kernel_size=1, stride=stride, bias=False)
         self.reset_parameters()
 

@@ -65,10 +65,8 @@ class PSA(nn.Module):
         groups: Sequence[int] = (1, 4, 8, 16),
     ) -> None:
         super().__init__()
-        checks.integer("psa", "channels", channels)
         out = channels if out_channels is None else out_channels
-        checks.integer("psa", "out_channels", out)
-        checks.integer("psa", "stride", stride)
+        checks.counts("psa", channels=channels, out_channels=out, stride=stride)
         kernels = checks.integers("psa", "kernels", kernels)
         groups = checks.integers("psa", "groups", groups)
         self.branches = len(kernels)

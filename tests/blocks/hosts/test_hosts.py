@@ -26,7 +26,7 @@ from attnsearch.blocks.hosts.construct import host_constructor
 from attnsearch.blocks.hosts.host import Host
 from attnsearch.blocks.hosts.medt import ROWS, AxialUNet, MedT
 from attnsearch.blocks.hosts.patches import Folding, join, split
-from attnsearch.blocks.hosts.resnet import Bottleneck
+from attnsearch.blocks.hosts.resnet import ResidualBlock
 from attnsearch.blocks.hosts.scnet import SCBottleneck, SCNet
 from attnsearch.blocks.mechanisms.psa import PSA
 from attnsearch.spaces import load_space
@@ -167,7 +167,7 @@ def published_block(meta: Mapping[str, Any], names: list[str]) -> nn.Module:
         conv = nn.Conv2d(channels, out, 1, stride, bias=False)
         downsample = nn.Sequential(conv, nn.BatchNorm2d(out))
     if cls == "EPSABlock":
-        block = Bottleneck("", channels, planes, stride, downsample)
+        block = ResidualBlock(BACKBONES["resnet50"], "", channels, planes, stride, downsample)
         block.conv2 = PSA(planes, planes, stride)
         return block
     if cls == "SCBottleneck":

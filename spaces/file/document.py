@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, shown
+from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, dotted, shown
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32
@@ -89,13 +89,15 @@ def read_text(path: Path, file: str) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise _failure(file, f"there is no such file (looked for {path.absolute()})") from None
+        message = f"there is no such file (looked for {path.absolute()})"
+        raise _failure(Position(file), message) from None
     except IsADirectoryError:
-        raise _failure(file, "is a folder; name the .yaml file in it") from None
+        raise _failure(Position(file), "is a folder; name the .yaml file in it") from None
     except (OSError, ValueError) as error:
-        raise _failure(file, f"cannot be read: {error}") from None
+        raise _failure(Position(file), f"cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
-        raise _failure(file, f"has {len(data):,} bytes; a space file has at most {MAX_BYTES:,}")
+        message = f"has {len(data):,} bytes; a space file has at most {MAX_BYTES:,}"
+        raise _failure(Position(file), message)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -103,7 +105,7 @@ def read_text(path: Path, file: str) -> str:
         column = len(before.rsplit(b"\n", 1)[-1].decode("utf-8", "replace")) + 1
         place = Position(file, before.count(b"\n") + 1, column)
         message = f"byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
-        raise _failure_at(place, message) from None
+        raise _failure(place, message) from None
 
 
 def parse(text: str, file: str) -> Document:
@@ -150,13 +152,13 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         place = Position(file, before.count("\n") + 1, len(before.rsplit("\n", 1)[-1]) + 1)
         code = error.character if isinstance(error.character, int) else ord(error.character)
         message = f"the character U+{code:04X} cannot stand in YAML; remove it"
-        raise _failure_at(place, message) from None
+        raise _failure(place, message) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1, 1)
-        raise _failure_at(place, _explain(error)) from None
+        raise _failure(place, _explain(error)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _failure_at(Position(file, 1, 1), f"not YAML: {error}") from None
+        raise _failure(Position(file, 1, 1), f"not YAML: {error}") from None
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
@@ -185,14 +187,13 @@ class _Construction:
         self.open: set[int] = set()
         self.count = 0
 
-    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+    def value(self, node: yaml.Node, path: KeyPath, into: dict[str, Any] | None = None) -> Any:
         place = self.place(node)
         self.problems.values.setdefault(path, place)
         self.count += 1
         if self.count > MAX_VALUES:
-            raise _failure_at(
-                place, f"more than {MAX_VALUES:,} values once its aliases are written out"
-            )
+            message = f"more than {MAX_VALUES:,} values once its aliases are written out"
+            raise _failure(place, message)
         if id(node) in self.open:
             self.problems.add(path, "an alias that contains itself; write the value out")
             return None
@@ -205,32 +206,34 @@ class _Construction:
         self.open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
-                return self.mapping(node, path)
+                return self.mapping(node, path, {} if into is None else into)
             items = enumerate(node.value)
             return [self.value(item, (*path, index)) for index, item in items]
         finally:
             self.open.discard(id(node))
 
-    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        merged: list[tuple[yaml.Node, yaml.Node]] = []
+    def mapping(
+        self, node: yaml.MappingNode, path: KeyPath, result: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Add the keys of a mapping that are not there yet, then those of `<<: *base`."""
+        own: dict[str, Position] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
-                merged.append((key_node, value_node))
-                continue
-            key = self.key(key_node, path)
+            key = None if key_node.tag == _TAG + "merge" else self.key(key_node, path)
             if key is None:
                 continue
             place = self.place(key_node)
-            if key in result:
-                first = self.problems.keys[(*path, key)]
-                message = f"the key {shown(key)} stands here twice, first at {first}; remove one"
-                self.problems.add_at(place, ".".join(map(str, (*path, key))), message)
-                continue
-            self.problems.keys[(*path, key)] = place
-            result[key] = self.value(value_node, (*path, key))
-        for key_node, value_node in merged:
-            self.merge(key_node, value_node, path, result)
+            if key in own:
+                message = (
+                    f"the key {shown(key)} stands here twice, first at {own[key]}; remove one"
+                )
+                self.problems.add_at(place, dotted((*path, key)), message)
+            elif key not in result:
+                self.problems.keys[(*path, key)] = place
+                result[key] = self.value(value_node, (*path, key))
+            own.setdefault(key, place)
+        for key_node, value_node in node.value:
+            if key_node.tag == _TAG + "merge":
+                self.merge(key_node, value_node, path, result)
         return result
 
     def merge(
@@ -241,31 +244,9 @@ class _Construction:
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
                 message = "`<<` merges a mapping, or a list of mappings: write `<<: *name`"
-                self.problems.add_at(self.place(key_node), ".".join(map(str, path)), message)
+                self.problems.add_at(self.place(key_node), dotted(path), message)
                 return
-            inner = Problems(self.problems.file)
-            base = _Construction(inner)
-            base.open, base.count = self.open, self.count
-            if id(source) in self.open:
-                self.problems.add(path, "an alias that contains itself; write the value out")
-                return
-            values = base.value(source, ())
-            self.count = base.count
-            for problem in inner:
-                self.problems.add_at(
-                    Position(problem.file, problem.line, problem.column),
-                    problem.key,
-                    problem.message,
-                )
-            for key in values if isinstance(values, dict) else ():
-                if key in result:
-                    continue
-                result[key] = values[key]
-                for mine, its in (
-                    (self.problems.keys, inner.keys),
-                    (self.problems.values, inner.values),
-                ):
-                    mine.update({(*path, *p): at for p, at in its.items() if p[:1] == (key,)})
+            self.value(source, path, result)
 
     def key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "str":
@@ -274,7 +255,7 @@ class _Construction:
             message = f"the key {node.value} is not text; put it in quotes: '{node.value}'"
         else:
             message = "a list or mapping cannot be a key; write `key: value`"
-        self.problems.add_at(self.place(node), ".".join(map(str, path)), message)
+        self.problems.add_at(self.place(node), dotted(path), message)
         return None
 
     def scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
@@ -326,11 +307,5 @@ def _convert(kind: str, text: str) -> Any:
     return text
 
 
-def _failure(file: str, message: str) -> SpaceError:
-    return _failure_at(Position(file), message)
-
-
-def _failure_at(place: Position, message: str) -> SpaceError:
-    problems = Problems(place.file)
-    problems.add_at(place, "", message)
-    return SpaceError(problems)
+def _failure(place: Position, message: str) -> SpaceError:
+    return SpaceError([place.problem("", message)])

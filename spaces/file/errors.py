@@ -1,6 +1,7 @@
 """What is wrong with a space file: every problem with its place, all of them in one error."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ class Position:
         if self.line is None:
             return self.file
         return f"{self.file}:{self.line}:{self.column}"
+
+    def problem(self, key: str, message: str) -> "Problem":
+        """Return a mistake that stands here."""
+        return Problem(self.file, self.line, self.column, key, message)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,9 @@ class Problems:
     """Collects problems and turns paths into places.
 
     A value that is already known to be wrong is not reported again by a later check.
+
+    Attributes:
+        warnings: What is suspicious but not wrong, with its place.
     """
 
     def __init__(self, file: str) -> None:
@@ -81,6 +89,7 @@ class Problems:
         self.values: dict[KeyPath, Position] = {}
         self._found: dict[Problem, None] = {}
         self._wrong: set[KeyPath] = set()
+        self.warnings: list[str] = []
 
     def add(self, path: Sequence[str | int], message: str, *, at_key: bool = False) -> None:
         """Record a problem of the value at a path, or of the key itself."""
@@ -92,7 +101,19 @@ class Problems:
 
     def add_at(self, place: Position, key: str, message: str) -> None:
         """Record a problem at a known place."""
-        self._found[Problem(place.file, place.line, place.column, key, message)] = None
+        self._found[place.problem(key, message)] = None
+
+    def warn(self, path: KeyPath, message: str) -> None:
+        """Record a warning about the value at a path."""
+        self.warnings.append(f"{self.place(path)}: {dotted(path)}: {message}")
+
+    @contextmanager
+    def errors_at(self, path: KeyPath) -> Iterator[None]:
+        """Record an error of ours that is raised inside as a problem of the value at a path."""
+        try:
+            yield
+        except AttnsearchError as error:
+            self.add(path, str(error))
 
     def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Position:
         """Return the place of a path, or of the nearest thing around it that stands somewhere."""

@@ -8,7 +8,7 @@ of type T or a choice of such values; `SearchableInt` and `SearchableFloat` allo
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union
 
 from pydantic import (
     BaseModel,
@@ -191,6 +191,21 @@ class _Range(_Spec, Generic[T]):
     log: bool = Field(False, description="Propose on a logarithmic scale.")
     prior: T | None = Field(None, description="The value that is tried first.")
 
+    @model_validator(mode="after")
+    def _is_sound(self: Any) -> Any:  # the ends and the step are declared below
+        for number in [*self.ends, *([] if self.prior is None else [self.prior])]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise PydanticCustomError("range", "the ends of a range are numbers", {})
+            if isinstance(self, IntRange) and number != int(number):
+                raise PydanticCustomError(
+                    "range", "{number} in an int range is not a whole number", {"number": number}
+                )
+        low, high = self.ends
+        fault = range_fault(low, high, self.step, self.log, self.prior)
+        if fault:
+            raise PydanticCustomError("range", "{fault}", {"fault": fault})
+        return self
+
 
 class IntRange(_Range[T], Generic[T]):
     """A whole number in a range, both ends included."""
@@ -199,11 +214,6 @@ class IntRange(_Range[T], Generic[T]):
     step: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Only lowest, lowest + step, ...; 1 if not given."
     )
-
-    @model_validator(mode="after")
-    def _range_is_sound(self) -> "IntRange[T]":
-        _refuse_faults(self.ends, self.step, self.log, self.prior, whole=True)
-        return self
 
 
 class FloatRange(_Range[T], Generic[T]):
@@ -215,27 +225,6 @@ class FloatRange(_Range[T], Generic[T]):
     step: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Only lowest, lowest + step, ...; any value between if not given."
     )
-
-    @model_validator(mode="after")
-    def _range_is_sound(self) -> "FloatRange[T]":
-        _refuse_faults(self.ends, self.step, self.log, self.prior, whole=False)
-        return self
-
-
-def _refuse_faults(
-    ends: list[Any], step: float | None, log: bool, prior: Any, *, whole: bool
-) -> None:
-    numbers = [*ends, *([] if prior is None else [prior])]
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise PydanticCustomError("range", "the ends of a range are numbers", {})
-        if whole and number != int(number):
-            raise PydanticCustomError(
-                "range", "{number} in an int range is not a whole number", {"number": number}
-            )
-    fault = range_fault(ends[0], ends[1], step, log, prior)
-    if fault:
-        raise PydanticCustomError("range", "{fault}", {"fault": fault})
 
 
 def _tag(value: Any) -> str:
@@ -261,52 +250,28 @@ if TYPE_CHECKING:
     SearchableAny: TypeAlias = T | Choice[T] | IntRange[T] | FloatRange[T]
 else:
 
-    class Searchable:
-        """A value of type T, or a choice of such values."""
+    def _searchable(discriminator: Discriminator, *ranges: Any) -> type:
+        """Return what makes of a type T the union of its forms, annotated for pydantic."""
 
-        def __class_getitem__(cls, kind: Any) -> Any:
-            """Return the annotated union for pydantic."""
-            return Annotated[
-                Annotated[kind, Tag("<fixed>")] | Annotated[Choice[kind], Tag("<choice>")],
-                _only("a range", "{choice: [...]}"),
-            ]
+        class Form:
+            def __class_getitem__(cls, kind: Any) -> Any:
+                forms = [Annotated[kind, Tag("<fixed>")], Annotated[Choice[kind], Tag("<choice>")]]
+                forms += [Annotated[form[kind], Tag(tag)] for form, tag in ranges]
+                return Annotated[Union[tuple(forms)], discriminator]  # noqa: UP007
 
-    class SearchableInt:
-        """A whole number, a choice of such numbers, or a range."""
+        return Form
 
-        def __class_getitem__(cls, kind: Any) -> Any:
-            """Return the annotated union for pydantic."""
-            return Annotated[
-                Annotated[kind, Tag("<fixed>")]
-                | Annotated[Choice[kind], Tag("<choice>")]
-                | Annotated[IntRange[kind], Tag("<int>")],
-                _only("a range of fractions", "{int: [lowest, highest]}"),
-            ]
-
-    class SearchableFloat:
-        """A number, a choice of numbers, or a range."""
-
-        def __class_getitem__(cls, kind: Any) -> Any:
-            """Return the annotated union for pydantic."""
-            return Annotated[
-                Annotated[kind, Tag("<fixed>")]
-                | Annotated[Choice[kind], Tag("<choice>")]
-                | Annotated[FloatRange[kind], Tag("<float>")],
-                _only("a range of whole numbers", "{float: [lowest, highest], step: 1}"),
-            ]
-
-    class SearchableAny:
-        """A value of type T in any form; whether a range suits T is for the caller to judge."""
-
-        def __class_getitem__(cls, kind: Any) -> Any:
-            """Return the annotated union for pydantic."""
-            return Annotated[
-                Annotated[kind, Tag("<fixed>")]
-                | Annotated[Choice[kind], Tag("<choice>")]
-                | Annotated[IntRange[kind], Tag("<int>")]
-                | Annotated[FloatRange[kind], Tag("<float>")],
-                Discriminator(_tag),
-            ]
+    _INT, _FLOAT = (IntRange, "<int>"), (FloatRange, "<float>")
+    # A value, or a choice of values.
+    Searchable = _searchable(_only("a range", "{choice: [...]}"))
+    # A whole number, a choice of such numbers, or a range.
+    SearchableInt = _searchable(_only("a range of fractions", "{int: [lowest, highest]}"), _INT)
+    # A number, a choice of numbers, or a range.
+    SearchableFloat = _searchable(
+        _only("a range of whole numbers", "{float: [lowest, highest], step: 1}"), _FLOAT
+    )
+    # A value in any form; whether a range suits its type is for the caller to judge.
+    SearchableAny = _searchable(Discriminator(_tag), _INT, _FLOAT)
 
 
 def plain(value: Any) -> Any:

@@ -5,12 +5,11 @@ Each check looks at one section; what a type can say is said in `model`.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
@@ -32,18 +31,11 @@ from attnsearch.spaces.file import (
 )
 from attnsearch.spaces.space.decisions import is_spec
 
-Warnings = list[str]
 
-
-def check_sections(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def check_sections(file: SpaceFile, problems: Problems) -> None:
     """Record every contradiction between the keys of a file, except those of `insert`."""
     for check in (_network, _data, _train, _search, _plans, _statistics, _resources):
-        check(file, problems, warnings)
-
-
-def warn(problems: Problems, warnings: Warnings, path: KeyPath, message: str) -> None:
-    """Add a warning with its place."""
-    warnings.append(f"{problems.place(path)}: {'.'.join(map(str, path))}: {message}")
+        check(file, problems)
 
 
 def members(value: Any) -> list[Any]:
@@ -53,20 +45,11 @@ def members(value: Any) -> list[Any]:
     return list(value.choice) if hasattr(value, "choice") else list(value.ends)
 
 
-def _network(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _network(file: SpaceFile, problems: Problems) -> None:
     network = file.network
     if not problems.wrong(("network", "backbone")):
-        try:
-            backbone = find_backbone(network.backbone)
-        except SiteError as error:
-            problems.add(("network", "backbone"), str(error))
-        else:
-            for stem in members(network.stem):
-                try:
-                    find_stem(backbone, stem)
-                except SiteError as error:
-                    problems.add(("network", "stem"), str(error))
-            _host(file, backbone, problems)
+        with problems.errors_at(("network", "backbone")):
+            _host(file, find_backbone(network.backbone), problems)
     if file.task == "classification" and not problems.wrong(("task",)):
         for name in ("data", "network", "train"):
             section = getattr(file, name)
@@ -96,50 +79,39 @@ def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
 def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
     """Check what one network can be: its width, its images' size, its task."""
     network, size = file.network, file.data.image_size
+    for stem in members(network.stem):
+        with problems.errors_at(("network", "stem")):
+            find_stem(backbone, stem)
     if backbone.heads and is_spec(network.width) and not hasattr(network.width, "choice"):
         problems.add(
             ("network", "width"),
             f"the heads of {backbone.name} cannot share every width in a range; write "
             "{choice: [...]}",
         )
-    for width in members(network.width):
-        if problems.wrong(("network", "width")):
-            break
-        try:
-            backbone.widths(width)
-        except SiteError as error:
-            problems.add(("network", "width"), str(error))
-    for stem in members(network.stem):
-        if problems.wrong(("network", "stem")) or problems.wrong(("data", "image_size")):
-            break
-        try:
-            backbone.check_size((size, size), stem)
-        except SiteError as error:
-            problems.add(("data", "image_size"), str(error))
-    if network.learn_gates and not backbone.gated:
+    if not problems.wrong(("network", "width")):
+        for width in members(network.width):
+            with problems.errors_at(("network", "width")):
+                backbone.widths(width)
+    if not problems.wrong(("network", "stem")) and not problems.wrong(("data", "image_size")):
+        for stem in members(network.stem):
+            with problems.errors_at(("data", "image_size")):
+                backbone.check_size((size, size), stem)
+    for key, needless, why in (
+        ("learn_gates", not backbone.gated, "has no gates"),
+        ("joint_patches", not backbone.patches, "has no patches"),
+        ("decoder", backbone.segments, "has a decoder of its own"),
+    ):
+        if needless and getattr(network, key):
+            problems.add(("network", key), f"{backbone.name} {why}; remove it", at_key=True)
+    if backbone.segments and file.task != "segmentation" and not problems.wrong(("task",)):
         problems.add(
-            ("network", "learn_gates"), f"{backbone.name} has no gates; remove it", at_key=True
+            ("task",),
+            f"{backbone.name} gives a mask for each image; write task: segmentation, or "
+            "choose another backbone",
         )
-    if network.joint_patches and not backbone.patches:
-        problems.add(
-            ("network", "joint_patches"), f"{backbone.name} has no patches; remove it", at_key=True
-        )
-    if backbone.task == "segmentation":
-        if file.task != "segmentation" and not problems.wrong(("task",)):
-            problems.add(
-                ("task",),
-                f"{backbone.name} gives a mask for each image; write task: segmentation, or "
-                "choose another backbone",
-            )
-        if network.decoder:
-            problems.add(
-                ("network", "decoder"),
-                f"{backbone.name} has a decoder of its own; remove it",
-                at_key=True,
-            )
 
 
-def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _data(file: SpaceFile, problems: Problems) -> None:
     data, path = file.data, ("data",)
     if data.source is None and not problems.wrong((*path, "source")):
         missing = [key for key in ("channels", "classes") if getattr(data, key) is None]
@@ -152,23 +124,17 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
     if isinstance(data.classes, list) and len(set(data.classes)) < len(data.classes):
         twice = next(name for name in data.classes if data.classes.count(name) > 1)
         problems.add((*path, "classes"), f"the class {shown(twice)} stands twice")
-    if data.fold is not None and data.folds is None:
-        problems.add((*path, "fold"), "fold needs folds: the number of folds; add it", at_key=True)
-    elif data.fold is not None and data.folds is not None and data.fold >= data.folds:
+    for key in ("fold", "development"):
+        if getattr(data, key) is not None and data.folds is None:
+            message = f"{key} needs folds: the number of folds; add it"
+            problems.add((*path, key), message, at_key=True)
+    if data.fold is not None and data.folds is not None and data.fold >= data.folds:
         problems.add(
             (*path, "fold"),
             f"{data.fold} is none of {data.folds} folds; they count from 0 to {data.folds - 1}",
         )
-    if data.development is not None and data.folds is None:
-        problems.add(
-            (*path, "development"),
-            "development needs folds: the number of folds; add it",
-            at_key=True,
-        )
     if data.folds is not None and file.confirm and not (data.development or data.fold is not None):
-        warn(
-            problems,
-            warnings,
+        problems.warn(
             (*path, "folds"),
             'exploring sees test images of other folds, so that confirm gives no verdict ("not '
             'nested"); add development: 0.2, or run one file for each fold with fold: 0, 1, ...',
@@ -181,8 +147,7 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             "must add up to 1",
         )
     if data.mask_values is not None and not problems.wrong((*path, "mask_values")):
-        values, count = data.mask_values, data.classes
-        count = len(count) if isinstance(count, list) else count
+        values, count = data.mask_values, _class_count(file)
         if len(set(values)) < len(values):
             problems.add((*path, "mask_values"), "a value stands twice; each is one class's")
         if count is not None and count != len(values):
@@ -199,6 +164,11 @@ def _data(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
         if task != file.task:
             problems.add((*path, "source"), f"{data.source} are for task: {task}")
     _groups(file, problems)
+
+
+def _class_count(file: SpaceFile) -> int | None:
+    classes = file.data.classes
+    return len(classes) if isinstance(classes, list) else classes
 
 
 def _groups(file: SpaceFile, problems: Problems) -> None:
@@ -219,7 +189,7 @@ def _groups(file: SpaceFile, problems: Problems) -> None:
         )
 
 
-def _train(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _train(file: SpaceFile, problems: Problems) -> None:
     train = file.train
     schedules = members(train.schedule)
     warmup: Any = max(members(train.warmup_epochs))
@@ -235,17 +205,13 @@ def _train(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             ("train", "warmup_epochs"),
             f"{warmup}{searched} must be below train.epochs, which is {train.epochs}",
         )
-    if isinstance(train.class_weights, list) and file.data.classes is not None:
-        classes = file.data.classes
-        count = classes if isinstance(classes, int) else len(classes)
-        if len(train.class_weights) != count:
-            problems.add(
-                ("train", "class_weights"),
-                f"has {len(train.class_weights)} weights for {count} classes (data.classes)",
-            )
+    weights, count = train.class_weights, _class_count(file)
+    if isinstance(weights, list) and count is not None and len(weights) != count:
+        message = f"has {len(weights)} weights for {count} classes (data.classes)"
+        problems.add(("train", "class_weights"), message)
     for key, needed in inactive_settings(train):
         if _differs(train, key):
-            warn(problems, warnings, ("train", key), f"has no effect without {needed}")
+            problems.warn(("train", key), f"has no effect without {needed}")
 
 
 def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
@@ -263,7 +229,7 @@ def _differs(section: BaseModel, key: str) -> bool:
     return bool(getattr(section, key) != type(section).model_fields[key].default)
 
 
-def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _search(file: SpaceFile, problems: Problems) -> None:
     search, path = file.search, ("search",)
     metrics = objectives(file.task)
     known = {**metrics, **dict.fromkeys(COSTS, "min")}
@@ -272,12 +238,7 @@ def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
         if problems.wrong(("task",)):
             break
         if name not in known:
-            problems.add(
-                where,
-                f"{shown(name)} is no metric of {file.task}{did_you_mean(name, known)} "
-                f"(there are {', '.join(known)})",
-                at_key=True,
-            )
+            problems.add(where, _no_metric(name, name, known, file), at_key=True)
         elif known[name] != direction:
             better = "higher" if known[name] == "max" else "lower"
             problems.add(where, f"{name} is better when {better}; write {name}: {known[name]}")
@@ -294,12 +255,17 @@ def _search(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
             f"cmaes takes one objective, not {len(search.objectives)}; use tpe, gp or nsga2",
         )
     if isinstance(search.scheduler, Scheduler):
-        _scheduler(file, search.scheduler, problems, warnings)
+        _scheduler(file, search.scheduler, problems)
 
 
-def _scheduler(
-    file: SpaceFile, scheduler: Scheduler, problems: Problems, warnings: Warnings
-) -> None:
+def _no_metric(written: str, name: str, known: Mapping[str, Any], file: SpaceFile) -> str:
+    return (
+        f"{shown(written)} is no metric of {file.task}{did_you_mean(name, known)} "
+        f"(there are {', '.join(known)})"
+    )
+
+
+def _scheduler(file: SpaceFile, scheduler: Scheduler, problems: Problems) -> None:
     path: KeyPath = ("search", "scheduler")
     named = [key for key in type(scheduler).model_fields if getattr(scheduler, key) is not None]
     if problems.wrong(path):
@@ -322,10 +288,10 @@ def _scheduler(
             f"{grace} epochs are more than the whole run's: train.epochs is {file.train.epochs}",
         )
     elif grace == file.train.epochs:
-        warn(problems, warnings, where, "is train.epochs, so that no trial is ever stopped early")
+        problems.warn(where, "is train.epochs, so that no trial is ever stopped early")
 
 
-def _plans(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _plans(file: SpaceFile, problems: Problems) -> None:
     for section, key in (("confirm", "controls"), ("ablation", "plans")):
         names = getattr(getattr(file, section), key, [])
         for index, name in enumerate(names):
@@ -337,19 +303,15 @@ def _plans(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
         )
 
 
-def _statistics(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _statistics(file: SpaceFile, problems: Problems) -> None:
     known = primary_metrics(file.task)
     metric, path = file.primary_metric, ("primary_metric",)
     if metric is None:
         metric = next(iter(file.search.objectives or known)).removeprefix(MEASURED)
     if metric not in known and not problems.wrong(("task",)) and not problems.wrong(path):
         if file.primary_metric is not None:
-            problems.add(
-                path,
-                f"{shown(metric)} is no metric of {file.task}"
-                f"{did_you_mean(metric.removeprefix(MEASURED), known)} "
-                f"(there are {', '.join(known)})",
-            )
+            name = metric.removeprefix(MEASURED)
+            problems.add(path, _no_metric(metric, name, known, file))
         return
     effects = {"smallest_effect": file.smallest_effect, "margin": file.margin}
     for key, value in effects.items():
@@ -375,7 +337,7 @@ def _statistics(file: SpaceFile, problems: Problems, warnings: Warnings) -> None
             )
 
 
-def _resources(file: SpaceFile, problems: Problems, warnings: Warnings) -> None:
+def _resources(file: SpaceFile, problems: Problems) -> None:
     gpus = file.resources.gpus
     if gpus > 1 and gpus != int(gpus):
         problems.add(

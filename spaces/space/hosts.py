@@ -5,7 +5,7 @@ from typing import Any
 
 from attnsearch.blocks.hosts import BACKBONES, as_width
 from attnsearch.spaces.file import KeyPath, Problems, SpaceFile
-from attnsearch.spaces.space.checks import members, warn
+from attnsearch.spaces.space.checks import members
 from attnsearch.spaces.space.decisions import decision, is_spec
 from attnsearch.spaces.space.fits import HostChoice
 from attnsearch.spaces.space.insertions import NONE, Group
@@ -71,9 +71,7 @@ def check_single_images(hosts: Hosts, problems: Problems) -> None:
                 return
 
 
-def check_pretrained_safe(
-    groups: Sequence[Group], problems: Problems, warnings: list[str]
-) -> None:
+def check_pretrained_safe(groups: Sequence[Group], problems: Problems) -> None:
     """Warn where a block replaces a convolution, whose weights no gate can keep."""
     replaced: dict[KeyPath, list[str]] = {}
     for group in groups:
@@ -82,9 +80,7 @@ def check_pretrained_safe(
             replaced.setdefault(group.path, []).extend(names)
     for path, names in replaced.items():
         where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        warn(
-            problems,
-            warnings,
+        problems.warn(
             (*path, "pretrained_safe"),
             f"has no effect at {where}: a block in place of a convolution loses its pretrained "
             "weights; add it at after_conv or residual to keep them",

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnsearch.blocks.build import Site, match
-from attnsearch.blocks.errors import SiteError
 from attnsearch.spaces.file import Entry, KeyPath, Problems, SpaceFile, shown
 from attnsearch.spaces.space.decisions import (
     NAME_CHARACTERS,
@@ -136,12 +135,9 @@ def _general_settings(file: SpaceFile, blocks: Blocks, problems: Problems) -> di
     for name, raw in file.blocks.items():
         path: KeyPath = ("blocks", name)
         if name == NONE:
-            problems.add(
-                path, "none is no block and has no hyperparameters; remove it", at_key=True
-            )
-            continue
-        cls = blocks.find(name, path)
-        if cls is not None:
+            message = "none is no block and has no hyperparameters; remove it"
+            problems.add(path, message, at_key=True)
+        elif cls := blocks.find(name, path):
             general[name] = read_settings(name, cls, raw, path, problems)
     return general
 
@@ -161,9 +157,9 @@ def _options(
         members = [(name, (*where, "choice", index)) for index, name in enumerate(choice)]
     own = {}
     for name, raw in entry.params.items():
-        cls = blocks.find(name, (*path, "params", name)) if name != NONE else None
-        if cls is not None:
-            own[name] = read_settings(name, cls, raw, (*path, "params", name), problems)
+        place = (*path, "params", name)
+        if name != NONE and (cls := blocks.find(name, place)):
+            own[name] = read_settings(name, cls, raw, place, problems)
     found: list[tuple[str, KeyPath, Settings]] = []
     for name, place in members:
         if name == NONE:
@@ -194,11 +190,9 @@ def _match(entry: Entry, path: KeyPath, sites: list[Site], problems: Problems) -
     if entry.at.count("*") > _MAX_STARS:
         problems.add(where, f"{shown(entry.at)} has more than {_MAX_STARS} stars")
         return []
-    try:
+    with problems.errors_at(where):
         return match(entry.at, sites)
-    except SiteError as error:
-        problems.add(where, str(error))
-        return []
+    return []
 
 
 def _partition(entry: Entry, found: list[Site]) -> Iterator[tuple[str, str, tuple[Site, ...]]]:

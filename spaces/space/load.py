@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.build import Site, backbone_sites
-from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
@@ -30,7 +29,7 @@ from attnsearch.spaces.file import (
     read_text,
     validate,
 )
-from attnsearch.spaces.space.checks import check_sections, members, warn
+from attnsearch.spaces.space.checks import check_sections, members
 from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, decision, is_spec
 from attnsearch.spaces.space.fits import Fits, Survey
 from attnsearch.spaces.space.hosts import (
@@ -80,16 +79,15 @@ class _Loading:
     ) -> None:
         self.path, self.text, self.raw, self.file = path, text, raw, file
         self.problems = problems
-        self.warnings: list[str] = []
 
     def space(self) -> Space | None:
         """Return the space, or None where problems were found."""
         problems, file = self.problems, self.file
-        check_sections(file, problems, self.warnings)
+        check_sections(file, problems)
         document = self._document()
         self._make_importable()
         groups = read_groups(file, self._sites(), Blocks(problems), problems)
-        check_pretrained_safe(groups, problems, self.warnings)
+        check_pretrained_safe(groups, problems)
         sides = self._side_losses(groups)
         settings = list(self._settings(groups, sides))
         decisions = self._ordered(groups, settings)
@@ -113,7 +111,7 @@ class _Loading:
             settings=tuple(settings),
             rules=tuple(rules),
             infeasible=tuple(survey.infeasible),
-            warnings=[*self.warnings, *fits.warnings],
+            warnings=[*problems.warnings, *fits.warnings],
             fits=fits,
             places=self._places(groups, settings),
         )
@@ -208,13 +206,10 @@ class _Loading:
 
     def _sites(self) -> list[Site] | None:
         network = self.file.network
-        if self.problems.wrong(("network", "backbone")):
-            return None
-        try:
-            return backbone_sites(network.backbone, decoder=decoder_of(self.file))
-        except SiteError as error:
-            self.problems.add(("network", "backbone"), str(error))
-            return None
+        if not self.problems.wrong(("network", "backbone")):
+            with self.problems.errors_at(("network", "backbone")):
+                return backbone_sites(network.backbone, decoder=decoder_of(self.file))
+        return None
 
     def _side_losses(self, groups: Sequence[Group]) -> dict[str, list[tuple[str, str]] | None]:
         """Return by side loss which block decisions bring it; None where it is always there."""
@@ -288,7 +283,7 @@ class _Loading:
             self.problems.add(path, f"{key!r} cannot be part of a decision's name", at_key=True)
             return False
         if key not in sides and not self.problems.wrong(("insert",)):
-            warn(self.problems, self.warnings, path, f"has no effect: {key} is never inserted")
+            self.problems.warn(path, f"has no effect: {key} is never inserted")
         return True
 
     def _ordered(self, groups: Sequence[Group], settings: Sequence[Setting]) -> list[Decision]:
@@ -346,17 +341,13 @@ class _Loading:
         return places
 
     def _check_sampler(self, decisions: Sequence[Decision]) -> None:
-        sampler, path = self.file.search.sampler, ("search", "sampler")
-        if sampler == "cmaes":
-            others = [d.name for d in decisions if d.kind == "choice" or d.parents]
-            if others:
-                warn(
-                    self.problems,
-                    self.warnings,
-                    path,
-                    f"cmaes proposes only numbers that always matter; {len(others)} of "
-                    f"{len(decisions)} decisions, such as {others[0]}, are drawn at random",
-                )
+        others = [d.name for d in decisions if d.kind == "choice" or d.parents]
+        if self.file.search.sampler == "cmaes" and others:
+            self.problems.warn(
+                ("search", "sampler"),
+                f"cmaes proposes only numbers that always matter; {len(others)} of "
+                f"{len(decisions)} decisions, such as {others[0]}, are drawn at random",
+            )
 
 
 def _side_names() -> list[str]:

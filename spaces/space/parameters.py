@@ -12,8 +12,7 @@ from typing import Any, Union
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
-from attnsearch.blocks.build import complete, find_block, hyperparameters
-from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.build import find_block, hyperparameters
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     Choice,
@@ -83,13 +82,11 @@ class Blocks:
             return self._found[name]
         found = None
         try:
-            found = find_block(name)
-        except AttnsearchError as error:
-            self.problems.add(path, str(error))
+            with self.problems.errors_at(path):
+                found = find_block(name)
         except (Exception, SystemExit) as error:
-            self.problems.add(
-                path, f"{shown(name)} cannot be imported: {type(error).__name__}: {error}"
-            )
+            message = f"{shown(name)} cannot be imported: {type(error).__name__}: {error}"
+            self.problems.add(path, message)
         self._found[name] = found
         if found is not None:
             self._label(name, path)
@@ -124,109 +121,113 @@ def read_settings(
         path: Where it stands.
         problems: Where mistakes are recorded; what is wrong is left out.
     """
-    known = hyperparameters(cls)
+    reader = _Reader(block, hyperparameters(cls), _types(cls), problems)
     kind = kind_of(raw)
-    if kind is None or kind in known:
-        settings = Settings()
-        for name, value in raw.items():
-            where = (*path, name)
-            checked = _read_one(block, cls, known, name, value, where, problems)
-            if checked is _WRONG:
-                continue
-            if is_spec(checked) and not NAME_CHARACTERS.fullmatch(name):
-                problems.add(where, f"{name!r} cannot be part of a decision's name; fix its value")
-                continue
-            settings.places[name] = where
-            (settings.searched if is_spec(checked) else settings.fixed)[name] = (
-                checked if is_spec(checked) else plain(checked)
-            )
-        return settings
+    if kind is None or kind in reader.known:
+        return reader.each(raw, path)
     if kind != "choice":
         problems.add(path, f"a range is a value of one hyperparameter of {block}; name it")
         return Settings()
-    return Settings(joint=_read_joint(block, cls, known, raw, path, problems), places={"": path})
-
-
-def _read_joint(
-    block: str,
-    cls: type[nn.Module],
-    known: Mapping[str, inspect.Parameter],
-    raw: dict[str, Any],
-    path: KeyPath,
-    problems: Problems,
-) -> Any:
-    """Check `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
-    before = sum(1 for _ in problems)
-    try:
-        spec: Any = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
-    except ValidationError as error:
-        explain(error, raw, path, problems)
-        return None
-    members: list[tuple[KeyPath, dict[str, Any]]] = [
-        ((*path, "choice", index), member) for index, member in enumerate(spec.choice)
-    ]
-    members += [((*path, "prior"), spec.prior)] if spec.prior else []
-    read: list[dict[str, Any]] = []
-    for where, member in members:
-        values = {}
-        for name, value in member.items():
-            if kind_of(value):
-                problems.add((*where, name), "a member of a choice is fixed; write one value")
-                continue
-            values[name] = plain(
-                _read_one(block, cls, known, name, value, (*where, name), problems)
-            )
-        read.append(values)
-    if sum(1 for _ in problems) > before:
-        return None
-    checked: dict[str, Any] = {"choice": read[: len(spec.choice)]}
-    if spec.prior:
-        checked["prior"] = read[-1]
-    return Choice[dict[str, Any]].model_validate(checked)
+    return Settings(joint=reader.joint(raw, path), places={"": path})
 
 
 _WRONG = object()
 
 
-def _read_one(
-    block: str,
-    cls: type[nn.Module],
-    known: Mapping[str, inspect.Parameter],
-    name: str,
-    value: Any,
-    path: KeyPath,
-    problems: Problems,
-) -> Any:
-    if name not in known:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        problems.add(
-            path,
-            f"block {block} has no hyperparameter {name!r}{did_you_mean(name, known)} ({has})",
-            at_key=True,
-        )
-        return _WRONG
-    default = plain(known[name].default)
-    if same(default, value):
-        return default
-    kind = _types(cls).get(name, Any)
-    adapter = _adapter(kind)
-    if adapter is None:
-        kind, adapter = Any, _adapter(Any)
-        assert adapter is not None
-    try:
-        checked = adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        _explain(error, kind, value, path, problems)
-        return _WRONG
-    wrong_range = None
-    if isinstance(checked, IntRange) and isinstance(checked.ends[0], float):
-        wrong_range = "is a fraction: use {float: [lowest, highest]}"
-    if isinstance(checked, FloatRange) and kind is not Any and isinstance(checked.ends[0], int):
-        wrong_range = "is a whole number: use {int: [lowest, highest]}"
-    if wrong_range:
-        problems.add(path, f"{name} of {block} {wrong_range}")
-        return _WRONG
-    return checked
+@dataclass(frozen=True)
+class _Reader:
+    """Checks hyperparameters of one block.
+
+    Attributes:
+        block: Its name.
+        known: Its hyperparameters.
+        types: What the constructor declares them as.
+        problems: Where mistakes are recorded.
+    """
+
+    block: str
+    known: Mapping[str, inspect.Parameter]
+    types: Mapping[str, Any]
+    problems: Problems
+
+    def each(self, raw: Mapping[str, Any], path: KeyPath) -> Settings:
+        """Return hyperparameters that are fixed or searched one by one."""
+        settings = Settings()
+        for name, value in raw.items():
+            where = (*path, name)
+            checked = self.one(name, value, where)
+            if checked is _WRONG:
+                continue
+            if is_spec(checked):
+                if not NAME_CHARACTERS.fullmatch(name):
+                    message = f"{name!r} cannot be part of a decision's name; fix its value"
+                    self.problems.add(where, message)
+                    continue
+                settings.searched[name] = checked
+            else:
+                settings.fixed[name] = plain(checked)
+            settings.places[name] = where
+        return settings
+
+    def joint(self, raw: dict[str, Any], path: KeyPath) -> Any:
+        """Check `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
+        before = sum(1 for _ in self.problems)
+        try:
+            spec: Any = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
+        except ValidationError as error:
+            explain(error, raw, path, self.problems)
+            return None
+        checked: dict[str, Any] = {
+            "choice": [
+                self._member(member, (*path, "choice", index))
+                for index, member in enumerate(spec.choice)
+            ]
+        }
+        if spec.prior:
+            checked["prior"] = self._member(spec.prior, (*path, "prior"))
+        if sum(1 for _ in self.problems) > before:
+            return None
+        return Choice[dict[str, Any]].model_validate(checked)
+
+    def _member(self, member: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+        values = {}
+        for name, value in member.items():
+            if kind_of(value):
+                message = "a member of a choice is fixed; write one value"
+                self.problems.add((*path, name), message)
+            else:
+                values[name] = plain(self.one(name, value, (*path, name)))
+        return values
+
+    def one(self, name: str, value: Any, path: KeyPath) -> Any:
+        """Return a value in the form that the constructor declares, `_WRONG` if it has none."""
+        if name not in self.known:
+            has = f"it has {', '.join(self.known) or 'none'}"
+            hint = did_you_mean(name, self.known)
+            message = f"block {self.block} has no hyperparameter {name!r}{hint} ({has})"
+            self.problems.add(path, message, at_key=True)
+            return _WRONG
+        default = plain(self.known[name].default)
+        if same(default, value):
+            return default
+        kind = self.types.get(name, Any)
+        adapter = _adapter(kind)
+        if adapter is None:
+            kind, adapter = Any, TypeAdapter(SearchableAny[Any])
+        try:
+            checked = adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            _explain(error, kind, value, path, self.problems)
+            return _WRONG
+        wrong_range = None
+        if isinstance(checked, IntRange) and isinstance(checked.ends[0], float):
+            wrong_range = "is a fraction: use {float: [lowest, highest]}"
+        if isinstance(checked, FloatRange) and kind != Any and isinstance(checked.ends[0], int):
+            wrong_range = "is a whole number: use {int: [lowest, highest]}"
+        if wrong_range:
+            self.problems.add(path, f"{name} of {self.block} {wrong_range}")
+            return _WRONG
+        return checked
 
 
 def _explain(
@@ -298,11 +299,6 @@ def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> lis
         for name, parameter in hyperparameters(cls).items()
         if parameter.default is inspect.Parameter.empty and name not in given
     ]
-
-
-def complete_parameters(block: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all hyperparameters of a block: those given, and the constructor's defaults."""
-    return complete(block, given)
 
 
 def side_loss(block: str) -> str | None:

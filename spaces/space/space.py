@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT
+from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, complete
 from attnsearch.blocks.hosts import HEADS, as_width
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
@@ -24,7 +24,7 @@ from attnsearch.spaces.space.counting import count_architectures
 from attnsearch.spaces.space.decisions import Decision
 from attnsearch.spaces.space.fits import Fits, HostChoice, Infeasible
 from attnsearch.spaces.space.insertions import NONE, Group
-from attnsearch.spaces.space.parameters import complete_parameters, side_loss
+from attnsearch.spaces.space.parameters import side_loss
 from attnsearch.spaces.space.rules import Rule
 
 _SGD_LR, _ADAMW_LR = 0.1, 0.001
@@ -121,7 +121,7 @@ class Space:
             return {**entry, "params": {}}
         if group.pretrained_safe:
             entry["pretrained_safe"] = True
-        params = complete_parameters(option.block, option.params(chosen))
+        params = complete(option.block, option.params(chosen))
         return {**entry, "params": {option.block: copy.deepcopy(params)}}
 
     def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class Space:
 
     def _problem(self, key: str, message: str) -> Problem:
         place = self.places.get(key, Position(str(self.path), 1, 1))
-        return Problem(place.file, place.line, place.column, key, message)
+        return place.problem(key, message)
 
 
 def _combine(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:

@@ -237,12 +237,8 @@ def _without_backbone(tensors: dict[str, Tensor], ours: set[str]) -> dict[str, T
         name.startswith(prefix) for name in ours
     ):
         return tensors
-    stripped = [name.removeprefix(prefix) for name in tensors]
-    return dict(zip(stripped, tensors.values(), strict=True)) if _distinct(stripped) else tensors
-
-
-def _distinct(names: list[str]) -> bool:
-    return len(set(names)) == len(names)
+    stripped = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return stripped if len(stripped) == len(tensors) else tensors
 
 
 def _read(file: Path) -> Any:

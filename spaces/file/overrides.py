@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnsearch.spaces.file.document import Document, parse_value
-from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, shown
+from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, dotted, shown
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
@@ -21,17 +21,15 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         place = Position(f"--set {override}")
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            document.problems.add_at(
-                place, "", "write KEY=VALUE, for instance --set train.epochs=3"
-            )
+            message = "write KEY=VALUE, for instance --set train.epochs=3"
+            document.problems.add_at(place, "", message)
             continue
         try:
             value = parse_value(text)
         except SpaceError as error:
             for problem in error.problems:
-                document.problems.add_at(
-                    place, key, f"the value {shown(text)} is not YAML: {problem.message}"
-                )
+                message = f"the value {shown(text)} is not YAML: {problem.message}"
+                document.problems.add_at(place, key, message)
             continue
         _set(document, key.strip().split("."), value, place)
 
@@ -43,29 +41,22 @@ def _set(document: Document, parts: list[str], value: Any, place: Position) -> N
     node: Any = document.value
     path: KeyPath = ()
     while True:
-        where: KeyPath = path
         if isinstance(node, list):
             index = _index(node, parts[0])
             if index is None:
-                problems.add_at(
-                    place,
-                    ".".join(map(str, where)),
-                    f"is a list of {len(node)}; {shown(parts[0])} is no position in it"
-                    + (f" (0 to {len(node) - 1})" if node else ""),
-                )
+                message = f"is a list of {len(node)}; {shown(parts[0])} is no position in it"
+                hint = f" (0 to {len(node) - 1})" if node else ""
+                problems.add_at(place, dotted(path), message + hint)
                 return
             step: str | int = index
             parts = parts[1:]
         elif isinstance(node, dict):
             step, parts = _longest_key(node, parts)
         else:
-            problems.add_at(
-                place,
-                ".".join(map(str, where)),
-                f"is {shown(node)}, which has no key {shown('.'.join(parts))}",
-            )
+            message = f"is {shown(node)}, which has no key {shown('.'.join(parts))}"
+            problems.add_at(place, dotted(path), message)
             return
-        path = (*where, step)
+        path = (*path, step)
         if not parts:
             node[step] = value
             _mark(problems, path, value, place)

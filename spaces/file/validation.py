@@ -88,16 +88,11 @@ def locate(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     """Return the path in the document that pydantic's location names, without its union tags."""
     path: list[str | int] = []
     for part in loc:
-        inside = part in data if isinstance(data, dict) else isinstance(data, list)
-        if not inside or (isinstance(data, list) and not _is_index(part, data)):
-            continue
-        data = data[part]
-        path.append(part)
+        is_index = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if is_index or (isinstance(data, dict) and part in data):
+            data = data[part]
+            path.append(part)
     return tuple(path)
-
-
-def _is_index(part: str | int, data: list[Any]) -> bool:
-    return isinstance(part, int) and part < len(data)
 
 
 def _replace(data: dict[str, Any], path: KeyPath) -> None:
@@ -206,10 +201,9 @@ def _allowed_keys(path: KeyPath, data: Any) -> list[str]:
     for part in path:
         value = value[part]
     kind = kind_of(value)
-    models = [model for model in _models_at(path) if not kind]
     if kind:
         return [kind, "prior"] if kind == "choice" else [kind, "step", "log", "prior"]
-    return [key for model in models for key in model.model_fields]
+    return [key for model in _models_at(path) for key in model.model_fields]
 
 
 def _models_at(path: KeyPath) -> list[type[BaseModel]]:

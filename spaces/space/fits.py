@@ -7,10 +7,11 @@ lists and `Space.forbidden` tells the sampler.
 """
 
 import itertools
+import math
 import random
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -130,14 +131,8 @@ class Fits:
     def _try(
         self, host: HostChoice, site: Site, block: str, params: Mapping[str, Any]
     ) -> str | None:
-        config = {
-            "network": {
-                "backbone": host.backbone,
-                "stem": host.stem,
-                "width": host.width,
-                "decoder": host.decoder,
-            },
-        }
+        keys = ("backbone", "stem", "width", "decoder")
+        config = {"network": {key: getattr(host, key) for key in keys}}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -185,7 +180,7 @@ class Survey:
     def _entry(self, groups: list[Group], members: dict[KeyPath, _Tally]) -> None:
         whole: dict[str, _Tally] = {}
         options: dict[str, Option] = {}
-        seen: list[tuple[str, dict[KeyPath, bool], str]] = []
+        seen: list[tuple[str, KeyPath, str]] = []
         hopeless: list[tuple[Group, str]] = []
         for group in groups:
             alive = False
@@ -209,46 +204,39 @@ class Survey:
                     f"nothing that may stand at {group.name} can: {whole[block].fault}; "
                     "add none to the choice, or narrow the pattern",
                 )
-        for block, places, fault in seen:
-            for path, stands in places.items() if whole[block].stands else ():
-                tally = members.setdefault(path, _Tally(fault=fault))
-                tally.stands |= stands
+        for block, path, fault in seen:
+            if whole[block].stands:
+                tally = members.setdefault(path, _Tally())
+                tally.stands |= not fault
                 tally.fault = tally.fault or fault
 
     def _option(
-        self,
-        group: Group,
-        option: Option,
-        tally: _Tally,
-        seen: list[tuple[str, dict[KeyPath, bool], str]],
+        self, group: Group, option: Option, tally: _Tally, seen: list[tuple[str, KeyPath, str]]
     ) -> bool:
         """Try one block in one group with all its hyperparameters; whether any of them fits."""
         combinations, complete = _combinations(option)
         found: list[Infeasible] = []
         stands = False
         for chosen, host in self.hosts:
-            faults = []
+            faults: list[tuple[Mapping[str, Any], str, str]] = []
             for values in combinations:
                 if self.fits.built > _MAX_BUILT:
                     return True
-                params = option.params(values)
-                fault = self.fits.fault(host, group, option.block, params)
+                fault = self.fits.fault(host, group, option.block, option.params(values))
+                site, reason = fault or ("", "")
                 if fault:
-                    tally.fault = tally.fault or fault[1]
-                    faults.append(
-                        Infeasible(group.name, option.block, values, chosen, fault[0], fault[1])
-                    )
+                    tally.fault = tally.fault or reason
+                    faults.append((values, site, reason))
                 if complete:
-                    tried = _members(option, values, not fault)
-                    seen.append((option.block, tried, fault[1] if fault else ""))
+                    seen += [(option.block, path, reason) for path in _members(option, values)]
             if len(faults) == len(combinations):
-                first = faults[0]
-                faults = [
-                    Infeasible(group.name, option.block, {}, chosen, first.site, first.reason)
-                ]
+                faults = [({}, *faults[0][1:])]  # whatever the values
             else:
                 stands = True
-            found += faults
+            found += [
+                Infeasible(group.name, option.block, values, chosen, site, reason)
+                for values, site, reason in faults
+            ]
         if not complete and not stands:
             return True  # what was not tried may fit
         if stands or len(group.options) > 1:
@@ -273,17 +261,15 @@ class Survey:
         return ""
 
 
-def _members(option: Option, values: Mapping[str, Any], stands: bool) -> dict[KeyPath, bool]:
-    """Return the places in the file of the values that were tried."""
-    places: dict[KeyPath, bool] = {}
+def _members(option: Option, values: Mapping[str, Any]) -> Iterator[KeyPath]:
+    """Yield the places in the file of the values that were tried."""
     searched = [*option.searched.items(), *([("", option.joint)] if option.joint else [])]
     for key, choice in searched:
         path = option.places[key]
         if choice.kind == "choice":
             index = [label(member) for member in choice.choices].index(label(values[choice.name]))
             path = (*path, "choice", index)
-        places[path] = stands
-    return places
+        yield path
 
 
 def _blamed(option: Option, fault: str) -> KeyPath:
@@ -302,10 +288,7 @@ def _combinations(option: Option) -> tuple[list[dict[str, Any]], bool]:
         values, whole = _values(choice)
         complete &= whole
         axes.append([(choice.name, value) for value in values])
-    count = 1
-    for axis in axes:
-        count *= len(axis)
-    if count <= _MAX_COMBINATIONS:
+    if math.prod(map(len, axes)) <= _MAX_COMBINATIONS:
         return [dict(combination) for combination in itertools.product(*axes)], complete
     draw = random.Random(0)
     return [dict(draw.choice(axis) for axis in axes) for _ in range(_MAX_COMBINATIONS)], False

@@ -113,8 +113,8 @@ def read_groups(
         options = _options(entry, path, general, blocks, problems)
         if sites is None or not options:
             continue
-        found = _match(entry, path, sites, problems)
-        for name, at, members in _partition(entry, found):
+        parts = list(_partition(entry, _match(entry, path, sites, problems)))
+        for name, at, members in parts:
             if name in taken:
                 problems.add(
                     path,
@@ -123,9 +123,7 @@ def read_groups(
                 )
                 break
             groups.append(_group(entry, path, name, at, members, options))
-        taken |= {
-            name: f"the entry at {problems.place(path)}" for name, _, _ in _partition(entry, found)
-        }
+        taken |= {name: f"the entry at {problems.place(path)}" for name, _, _ in parts}
     return groups
 
 

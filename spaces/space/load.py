@@ -1,6 +1,5 @@
 """From a space file to a `Space`: read, override, check everything, name the decisions."""
 
-import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from attnsearch.spaces.file import (
     validate,
 )
 from attnsearch.spaces.space.checks import check_sections, members
-from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, decision, is_spec
+from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, Parents, decision, is_spec
 from attnsearch.spaces.space.fits import Fits, Survey
 from attnsearch.spaces.space.hosts import (
     check_pretrained_safe,
@@ -38,7 +37,7 @@ from attnsearch.spaces.space.hosts import (
     decoder_of,
     possible_hosts,
 )
-from attnsearch.spaces.space.insertions import NONE, Group, other_names, read_groups
+from attnsearch.spaces.space.insertions import Group, other_names, read_groups
 from attnsearch.spaces.space.parameters import Blocks, side_loss
 from attnsearch.spaces.space.paths import place_file, place_source
 from attnsearch.spaces.space.rules import Rule, double_replacements, fixed_names, read_rules
@@ -124,6 +123,10 @@ class _Loading:
         from_override = self.problems.place(path).line is None
         return Path.cwd() if from_override else self.path.absolute().parent
 
+    def _file(self, text: str, path: KeyPath) -> str:
+        """Return the absolute path of a file that must exist."""
+        return place_file(text, self._base(path), path, self.problems, exists=True)
+
     def _document(self) -> dict[str, Any]:
         """Return the file as a plain dict with defaults, choices still in."""
         file, problems = self.file, self.problems
@@ -155,8 +158,7 @@ class _Loading:
             document["ablation"]["seeds"] = confirm.seeds
         for index, text in enumerate((document["confirm"] or {}).get("configs") or ()):
             path = ("confirm", "configs", index)
-            found = place_file(text, self._base(path), path, problems, exists=True)
-            document["confirm"]["configs"][index] = found
+            document["confirm"]["configs"][index] = self._file(text, path)
         limits = document["limits"].items()
         document["limits"] = {key: value for key, value in limits if value is not None}
         gpus = document["resources"]["gpus"]
@@ -165,18 +167,15 @@ class _Loading:
 
     def _weights(self) -> str | dict[str, Any] | None:
         """Return the weights file, or the file and the key map, its path absolute."""
-        weights, problems = self.file.network.weights, self.problems
-        path: KeyPath = ("network", "weights")
+        weights, path = self.file.network.weights, ("network", "weights")
         if isinstance(weights, str):
-            return place_file(weights, self._base(path), path, problems, exists=True)
+            return self._file(weights, path)
         if weights is None:
             return None
         for pattern, target in weights.rename.items():
             if fault := rename_fault(pattern, target):
-                problems.add((*path, "rename", pattern), fault, at_key=True)
-        found, path = weights.path, (*path, "path")
-        if found is not None:
-            found = place_file(found, self._base(path), path, problems, exists=True)
+                self.problems.add((*path, "rename", pattern), fault, at_key=True)
+        found = weights.path and self._file(weights.path, (*path, "path"))
         return {"path": found, "rename": dict(weights.rename)}
 
     def _groups(self) -> dict[str, str] | None:
@@ -188,8 +187,7 @@ class _Loading:
         name = groups.csv if isinstance(groups, GroupsTable) else groups
         if isinstance(groups, str) and not name.endswith(".csv"):
             return {"pattern": name}
-        base = self._base(path)
-        return {"csv": place_file(name, base, path, self.problems, exists=True)}
+        return {"csv": self._file(name, path)}
 
     def _make_importable(self) -> None:
         names = [*self.file.blocks, *(n for entry in self.file.insert for n in entry.params)]
@@ -211,22 +209,24 @@ class _Loading:
                 return backbone_sites(network.backbone, decoder=decoder_of(self.file))
         return None
 
-    def _side_losses(self, groups: Sequence[Group]) -> dict[str, list[tuple[str, str]] | None]:
-        """Return by side loss which block decisions bring it; None where it is always there."""
-        sides: dict[str, list[tuple[str, str]] | None] = {}
+    def _side_losses(self, groups: Sequence[Group]) -> dict[str, Parents]:
+        """Return by side loss which block decisions bring it; none where it is always there."""
+        sides: dict[str, Parents] = {}
+        always: set[str] = set()
         for group in groups:
             for block in group.options:
-                side = side_loss(block) if block != NONE else None
+                side = side_loss(block)
                 if side is None:
                     continue
+                sides.setdefault(side, ())
                 if group.decision is None:
-                    sides[side] = None
-                elif (bringing := sides.setdefault(side, [])) is not None:
-                    bringing.append((group.decision.name, block))
-        return sides
+                    always.add(side)
+                else:
+                    sides[side] += ((group.decision.name, frozenset([block])),)
+        return sides | dict.fromkeys(always, ())
 
     def _settings(
-        self, groups: Sequence[Group], sides: Mapping[str, list[tuple[str, str]] | None]
+        self, groups: Sequence[Group], sides: Mapping[str, Parents]
     ) -> Iterator[Setting]:
         """Yield the searched keys outside `insert`."""
         file = self.file
@@ -248,12 +248,10 @@ class _Loading:
             path: KeyPath = ("train", "aux_weight", key)
             if not self._aux_weight_is_known(key, sides, path) or not is_spec(weight):
                 continue
-            bringing = sides.get(key)
-            parents = () if bringing is None else tuple((n, frozenset([b])) for n, b in bringing)
             if key in sides or key == HEADS:
-                yield Setting(path, decision(dotted(path), weight, parents))
+                yield Setting(path, decision(dotted(path), weight, sides.get(key, ())))
 
-    def _parents(self, key: str) -> tuple[tuple[str, frozenset[str]], ...] | None:
+    def _parents(self, key: str) -> Parents | None:
         """Return what makes a training setting matter; None where nothing can."""
         train = self.file.train
         parent = next((other for other in DECIDING if key in keys_under(other)), None)
@@ -294,18 +292,12 @@ class _Loading:
             found += [(order, choice) for choice in group.decisions]
         found += [(self._order(setting.path), setting.decision) for setting in settings]
         waiting = [choice for _, choice in sorted(found, key=lambda item: item[0])]
-        names = {choice.name for choice in waiting}
         ordered: list[Decision] = []
-        done: set[str] = set()
         while waiting:
-            ready = next(
-                choice
-                for choice in waiting
-                if all(name in done or name not in names for name, _ in choice.parents)
-            )
+            names = {choice.name for choice in waiting}
+            ready = next(c for c in waiting if names.isdisjoint(name for name, _ in c.parents))
             waiting.remove(ready)
             ordered.append(ready)
-            done.add(ready.name)
         return ordered
 
     def _order(self, path: KeyPath) -> tuple[int, ...]:
@@ -327,8 +319,8 @@ class _Loading:
                 if f"{section}.{key}" not in known:
                     constants[f"{section}.{key}"] = getattr(values, key)
         together = other_names(self.file, groups) if self.file.forbid else {}
-        forbid = copy.deepcopy(self.file.forbid)
-        return [*read_rules(forbid, known, constants, together, self.problems), *rules]
+        written = read_rules(self.file.forbid, known, constants, together, self.problems)
+        return [*written, *rules]
 
     def _places(self, groups: Sequence[Group], settings: Sequence[Setting]) -> dict[str, Position]:
         places = {s.decision.name: self.problems.place(s.path) for s in settings}

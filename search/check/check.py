@@ -7,16 +7,19 @@ from dataclasses import asdict
 from typing import Any
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.words import duration, value_text
+from attnsearch.runs.words import value_text
 from attnsearch.search.check.contract import check_own_blocks
 from attnsearch.search.check.data import data_text
 from attnsearch.search.check.forecast import Forecast, foresee
 from attnsearch.search.check.outlook import outlook_text
 from attnsearch.search.check.published import published_text
 from attnsearch.search.check.standing import barred_text, fits_text
-from attnsearch.search.check.survey import Example, values_text
-from attnsearch.search.text import paragraph, plural, quantity, run_command, table
+from attnsearch.search.check.survey import values_text
+from attnsearch.search.text import quantity, render, run_command, table
 from attnsearch.spaces import Space, load_space
+
+# What JSON shows of a decision as it stands.
+_OF_DECISION = ("name", "kind", "choices", "low", "high", "step", "log")
 
 
 def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -> str:
@@ -45,13 +48,7 @@ def forecast_json(forecast: Forecast) -> str:
             "data_note": forecast.data_note,
             "decisions": [
                 {
-                    "name": decision.name,
-                    "kind": decision.kind,
-                    "choices": list(decision.choices),
-                    "low": decision.low,
-                    "high": decision.high,
-                    "step": decision.step,
-                    "log": decision.log,
+                    **{name: getattr(decision, name) for name in _OF_DECISION},
                     "default": decision.default(),
                     "only_where": {name: sorted(values) for name, values in decision.parents},
                 }
@@ -85,26 +82,34 @@ def forecast_text(forecast: Forecast, path: str, overrides: Sequence[str] = ()) 
         overrides: Texts `KEY=VALUE`, for the same.
     """
     space = forecast.space
-    parts = [
-        f"{path} is sound: study {space.name}, {space.task}.",
-        _list("Warnings", space.warnings),
-        data_text(forecast.images, forecast.data, forecast.data_note, forecast.duplicates),
-        _decisions_text(space),
-        _networks_text(forecast),
-        published_text(space.document["published"], forecast.examples[0]),
-        _weights_text(forecast.examples[0]),
-        fits_text(forecast.fits),
-        barred_text(forecast.barred),
-        _list("Cannot be built, and is not proposed", [str(item) for item in space.infeasible]),
-        _list(
-            "Forbidden combinations", [_rule(rule) for rule in space.document.get("forbid", ())]
-        ),
-        _limits_text(space),
-        _runs_text(forecast),
-        outlook_text(forecast.outlook),
-        f"Next:  {run_command(path, [*overrides, *_data_to_name(forecast)])}",
-    ]
-    return "\n\n".join(part for part in parts if part)
+    refusal = None
+    if forecast.refusal is not None:
+        where = "on this machine"
+        if address := os.environ.get("RAY_ADDRESS"):
+            where = f"if the machines at RAY_ADDRESS={address} have no more than this one"
+        refusal = f"`run` refuses {where}: {forecast.refusal}"
+    limits = [f"{name} at most {quantity(value)}" for name, value in _limits(space).items()]
+    return render(
+        "check",
+        "forecast",
+        path=path,
+        space=space,
+        data=data_text(forecast.images, forecast.data, forecast.data_note, forecast.duplicates),
+        decisions=_decisions_text(space),
+        networks=_networks_text(forecast),
+        published=published_text(space.document["published"], forecast.examples[0]),
+        default=forecast.examples[0],
+        fits=fits_text(forecast.fits),
+        barred=barred_text(forecast.barred),
+        infeasible=[str(item) for item in space.infeasible],
+        forbidden=[_rule(rule) for rule in space.document.get("forbid", ())],
+        limits=", ".join(limits),
+        runs=forecast.runs,
+        refusal=refusal,
+        search=space.document["search"],
+        outlook=outlook_text(forecast.outlook),
+        again=run_command(path, [*overrides, *_data_to_name(forecast)]),
+    )
 
 
 def _data_to_name(forecast: Forecast) -> list[str]:
@@ -165,10 +170,6 @@ def _networks_text(forecast: Forecast) -> str:
     return title + "\n" + table(headers, rows, right={"params", "MACs"}, indent="  ")
 
 
-def _weights_text(example: Example) -> str:
-    return f"Weights ({example.which} network): {example.weights}" if example.weights else ""
-
-
 def _rule(rule: Mapping[str, Any]) -> str:
     return " with ".join(f"{name}: {value_text(value)}" for name, value in rule.items())
 
@@ -176,56 +177,3 @@ def _rule(rule: Mapping[str, Any]) -> str:
 def _limits(space: Space) -> dict[str, float]:
     limits = space.document.get("limits") or {}
     return {name: value for name, value in limits.items() if value is not None}
-
-
-def _limits_text(space: Space) -> str:
-    limits = _limits(space)
-    if not limits:
-        return ""
-    listed = ", ".join(f"{name} at most {quantity(value)}" for name, value in limits.items())
-    return paragraph(
-        f"Limits: {listed}. They are measured on the built network before it trains; what is over "
-        "a limit is recorded as infeasible and costs no training.",
-        hanging="  ",
-    )
-
-
-def _runs_text(forecast: Forecast) -> str:
-    runs, search = forecast.runs, forecast.space.document["search"]
-    begin = f"Runs to come: {plural(runs.trials, 'trial')} of up to {plural(runs.epochs, 'epoch')}"
-    out = [f"{begin}, {runs.workers} at a time"]
-    if forecast.refusal is not None:
-        where = "on this machine"
-        if address := os.environ.get("RAY_ADDRESS"):
-            where = f"if the machines at RAY_ADDRESS={address} have no more than this one"
-        refusal = f"`run` refuses {where}: {forecast.refusal}"
-        out = [begin, paragraph(refusal, indent="  ", hanging="    ")]
-    if forecast.space.decisions:
-        scheduler = search["scheduler"]
-        name = next(iter(scheduler)) if isinstance(scheduler, Mapping) else scheduler
-        out.append(f"  sampler {search['sampler']}, scheduler {name}")
-        if runs.trials < search["trials"]:
-            out.append(f"  the space has no more than these; search.trials: {search['trials']}")
-        if runs.baseline:
-            out.append("  and the baseline beside them, since the space does not contain it")
-        else:
-            out.append("  trial 0 is the baseline, which is never stopped early")
-    if runs.epoch_seconds is not None and runs.most_seconds and runs.likely_seconds:
-        out.append(
-            f"  estimated time: {duration(runs.epoch_seconds)} for an epoch of the default "
-            f"network; at most {duration(runs.most_seconds)} for the study"
-        )
-        if runs.likely_seconds < 0.9 * runs.most_seconds:
-            out.append(f"  with early stopping about {duration(runs.likely_seconds)}")
-        out.append("  (from a few steps measured now on this machine; other networks differ)")
-    return "\n".join(out)
-
-
-def _list(title: str, items: Sequence[str], most: int = 15) -> str:
-    if not items:
-        return ""
-    out = [f"{title}:"]
-    out += [paragraph(item, indent="  * ", hanging="    ") for item in items[:most]]
-    if len(items) > most:
-        out.append(f"  and {len(items) - most} more")
-    return "\n".join(out)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnsearch.search.check.survey import Example
-from attnsearch.search.text import paragraph, table
+from attnsearch.search.text import paragraph, render, table
 from attnsearch.spaces.file import COUNTED, published
 
 _ROUNDED = 5  # digits; a figure with more is exact
@@ -20,21 +20,7 @@ def networks_text() -> str:
         )
         for name, facts in published().items()
     ]
-    headers = ["file", "params", "MACs", "what it is, and the authors' code"]
-    return "\n".join(
-        [
-            table(headers, rows, right={"params", "MACs"}),
-            "",
-            paragraph(
-                "Parameters and multiply-accumulates are as published; an exact number was "
-                "counted on the authors' code, which states none. Each file says in its comments "
-                "what differs from the publication, and is a space file like any other: copy it, "
-                "name your data, add choices."
-            ),
-            "",
-            "Beside the counts of ours:  attnsearch check spaces/epsanet50.yaml",
-        ]
-    )
+    return render("check", "published", rows=rows)
 
 
 def published_text(facts: Mapping[str, Any] | None, example: Example) -> str:

@@ -1,0 +1,24 @@
+"""The tables: a ledger of today has those of one that a release wrote before."""
+
+import gzip
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from attnsearch.runs.ledger.ledger import Ledger
+
+KEPT = Path(__file__).parents[2] / "net" / "ledger-0.1.0.db.gz"
+
+
+def statements(path: Path) -> dict[str, str]:
+    """The SQL that made each table and index of a file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
+
+
+def test_tables_are_to_the_letter_those_of_a_ledger_written_before(tmp_path: Path) -> None:
+    before, now = tmp_path / "before.db", tmp_path / "now.db"
+    before.write_bytes(gzip.decompress(KEPT.read_bytes()))
+    Ledger(now).close()
+    assert "CREATE TABLE run (" in statements(before)["run"]
+    assert statements(now) == statements(before)

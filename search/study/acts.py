@@ -358,7 +358,7 @@ class StudyActs:
                     without.add(run.id)
                     continue
                 task = Evaluation(
-                    run.id, run.config, run.seed, self.stage.dataset(run.fold), run.weights_path
+                    run.id, run.config, self.stage.dataset(run.fold), run.weights_path
                 )
                 wanted.setdefault(run.id, (task, run.name))
         return list(wanted.values()), len(without)

@@ -119,8 +119,6 @@ class QueuedRun(Queued):
         return Job(
             id=claim.run_id,
             config=self.config,
-            seed=self.config["train"]["seed"],
-            epochs=int(self.config["train"]["epochs"]),
             dataset=self.dataset,
             limits=self.limits,
             predictions=self.predictions,

@@ -38,8 +38,6 @@ class TestRuns(Queued):
         return Job(
             id=-tasks[0].run_id,  # which no training has
             config=tasks[0].config,
-            seed=tasks[0].seed,
-            epochs=len(tasks),
             dataset=tasks[0].dataset,
             act=self.act,
             evaluations=tasks,

@@ -19,7 +19,6 @@ class Evaluation:
     Attributes:
         run_id: The run's number in the ledger.
         config: Its resolved config.
-        seed: Of the run.
         dataset: Which of the data sets given to `execute` it was trained on.
         weights: Its weights file.
         split: The part.
@@ -27,7 +26,6 @@ class Evaluation:
 
     run_id: int
     config: dict[str, Any]
-    seed: int
     dataset: str
     weights: str
     split: str = "test"
@@ -39,9 +37,7 @@ class Job:
 
     Attributes:
         id: Unique within one `execute`, for instance the run's number in the ledger.
-        config: The resolved config.
-        seed: Of initialisation, order, augmentation and dropout.
-        epochs: Epochs of the full schedule.
+        config: The resolved config, seed and epochs of the full schedule in its `train`.
         dataset: Which of the data sets given to `execute` it trains on.
         limits: Cost name to its upper limit, checked on the built network before it trains.
         predictions: The splits whose predictions come back when it has finished.
@@ -53,8 +49,6 @@ class Job:
 
     id: int
     config: dict[str, Any]
-    seed: int
-    epochs: int
     dataset: str = "data"
     limits: Mapping[str, float] = field(default_factory=dict)
     predictions: tuple[str, ...] = ()
@@ -75,7 +69,8 @@ class Report:
         result: The metrics that count; set when it has finished.
         error: Why it failed or is infeasible.
         traceback: Where it failed.
-        violations: Constraint name to relative excess, positive where it is violated.
+        violations: Constraint name to relative excess, positive where it is violated; of an
+            infeasible one.
         predictions: Split to arrays, see `Job.predictions`.
         weights: The bytes of the weights file, as an array: Ray hands arrays over without a copy,
             and their repr is short (Tune formats every result for its debug log).

@@ -188,7 +188,7 @@ class Worker(Trainable):  # type: ignore[misc]
             state, _ = read_weights(Path(task.weights))
         # The stored weights replace those that the training started from.
         network = {**task.config["network"], "weights": None}
-        alike = replace(self._job, config={**task.config, "network": network}, seed=task.seed)
+        alike = replace(self._job, config={**task.config, "network": network})
         trainee = self._make(alike, self._datasets[task.dataset], self._device, self._threads)
         trainee.network.load_state_dict(state)
         scores, predictions = trainee.evaluate(task.split)
@@ -222,7 +222,6 @@ class Worker(Trainable):  # type: ignore[misc]
     def _finish(self, training: Trainee, report: Report) -> None:
         self._costs = report.costs = training.costs()
         report.state = State.FINISHED
-        report.violations = excess(report.costs, self._job.limits)
         data = self._datasets[self._job.dataset]
         masked = data.task == SEGMENTATION
         evaluated = {

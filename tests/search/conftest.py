@@ -43,7 +43,7 @@ class FakeTraining:
 
     @property
     def done(self) -> bool:
-        return len(self.history) >= self.job.epochs
+        return len(self.history) >= self.job.config["train"]["epochs"]
 
     @property
     def result(self) -> dict[str, float]:
@@ -122,13 +122,14 @@ class JobList:
 
     def reported(self, job: Job, report: Report) -> bool:
         self.epochs[job.id].append(report)
+        if self.scheduler == "none" or job.id in self.protected:
+            return False
         curves = {
             number: {said.epoch: said.metrics.get("val_accuracy", np.nan) for said in reports}
             for number, reports in self.epochs.items()
         }
-        return job.id not in self.protected and should_stop(
-            self.scheduler, job.id, curves, goal="max", epochs=job.epochs
-        )
+        epochs = job.config["train"]["epochs"]
+        return should_stop(self.scheduler, job.id, curves, goal="max", epochs=epochs)
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         assert job.id not in self.outcomes, "a job ends once"

@@ -60,6 +60,10 @@ class Score(nn.Module):
         return images.mean((1, 2, 3)) * self.weight
 
 
+def seed(job: Job) -> int:
+    return int(job.config["train"]["seed"])
+
+
 class Cheap:
     """Trains nothing. Its score after training is in its only weight, and only there."""
 
@@ -72,14 +76,14 @@ class Cheap:
         self.history: list[dict[str, float]] = []
 
     def _score(self) -> float:
-        config, draws = self.job.config, np.random.default_rng(self.job.seed)
+        config, draws = self.job.config, np.random.default_rng(seed(self.job))
         said = describe(config)
         gain = sum(value for name, value in GAINS.items() if name in said)
         return float(0.5 + gain - 0.3 * abs(config["train"]["lr"] - 0.1) + 0.02 * draws.normal())
 
     @property
     def done(self) -> bool:
-        return len(self.history) >= self.job.epochs
+        return len(self.history) >= self.job.config["train"]["epochs"]
 
     @property
     def result(self) -> dict[str, float]:
@@ -89,7 +93,7 @@ class Cheap:
         type(self).before(self.job)
         if type(self).broken(self.job):
             raise ValueError("it broke")
-        part = (len(self.history) + 1) / self.job.epochs
+        part = (len(self.history) + 1) / self.job.config["train"]["epochs"]
         nn.init.constant_(self.network.weight, self._score() * part)
         self.history.append({"val_accuracy": self.network.weight.item(), "val_loss": 1 - part})
         return dict(self.history[-1])
@@ -218,7 +222,7 @@ def test_the_acts_follow_one_another(
         here = [row for row in result.trials if row.arm == arm.label]
         assert [row.id for row in here] == [row.id for row in runs[arm.label] if row]
     keys = [
-        (job.seed, str(job.config["insert"]), job.config["train"]["lr"])
+        (seed(job), str(job.config["insert"]), job.config["train"]["lr"])
         for job in trained(trainer)
     ]
     assert len(keys) == len(set(keys)), "something was trained twice"
@@ -334,7 +338,7 @@ def test_a_failed_seed_stays_failed(
 
     def broken(job: Job) -> bool:
         best = describe(job.config) == "gc@layer3 eca@layer2"
-        return job.act == "confirm" and best and job.seed == RANGES["confirm"] + 1
+        return job.act == "confirm" and best and seed(job) == RANGES["confirm"] + 1
 
     Cheap.broken = broken  # type: ignore[method-assign, assignment]
     result = run_study(space(), ledger=ledger)
@@ -370,7 +374,7 @@ def test_an_edited_plan_is_kept_beside_the_new_one(
     assert second.study.id == first.study.id
     assert not trained(trainer, "tuning") and {job.act for job in trained(trainer)} == {"confirm"}
     # Seeds that were there are not trained again.
-    assert {job.seed for job in trained(trainer)} == set(second.plans[0].plan.seeds[3:])
+    assert {seed(job) for job in trained(trainer)} == set(second.plans[0].plan.seeds[3:])
     before, now = ledger.plans(first.study.id)
     assert (before.id, before.current, now.current) == (old.id, False, True)
     assert before.plan == old.plan
@@ -434,7 +438,7 @@ def test_runs_whose_weights_are_gone_are_trained_again_for_the_test_part(
     trainer.jobs.clear()
     result = run_study(space("ablation=null"), ledger=ledger)
     assert result.state == "finished"
-    assert [(job.seed, job.config["insert"]) for job in trained(trainer)] == [
+    assert [(seed(job), job.config["insert"]) for job in trained(trainer)] == [
         (lost.seed, lost.config["insert"])
     ]
 
@@ -457,7 +461,7 @@ def test_weights_that_could_not_be_kept_cost_a_run_not_the_study(
     trainer.jobs.clear()
     again = run_study(space("ablation=null"), ledger=ledger)
     assert (again.state, again.winner) == ("finished", first.winner)
-    assert [(job.seed, job.act) for job in trained(trainer)] == [(lost[0], "confirm")]
+    assert [(seed(job), job.act) for job in trained(trainer)] == [(lost[0], "confirm")]
     assert len(ledger.looks()) == 1
 
 
@@ -571,18 +575,18 @@ def test_an_evaluation_says_what_the_training_said(
     data = load_data(config["data"])
     worker = Worker.__new__(Worker)
     parts = ("val", "test")
-    job = Job(1, config, 7, 1, predictions=parts)
+    job = Job(1, config, predictions=parts)
     config["train"]["epochs"] = 1
     worker.setup({"job": job}, datasets={"data": data}, need=Need())
     trained = worker.step()["report"]
     assert trained.state == "finished", trained.error
     path = tmp_path / "weights.safetensors"
     path.write_bytes(trained.weights.tobytes())
-    wanted = tuple(Evaluation(1, config, 7, "data", str(path), part) for part in parts)
+    wanted = tuple(Evaluation(1, config, "data", str(path), part) for part in parts)
     monkeypatch.setattr("attnsearch.search.workers.worker.ray.get", lambda data: data)
     # From the driver's disk, and as another machine gets them.
     for packed in ((), (path.read_bytes(),) * 2):
-        job = Job(-1, config, 7, 2, evaluations=wanted, packed=packed)
+        job = Job(-1, config, evaluations=wanted, packed=packed)
         worker.reset_config({"job": job})
         for part, state in zip(parts, (None, "finished"), strict=True):
             report = worker.step()["report"]

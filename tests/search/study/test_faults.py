@@ -152,7 +152,10 @@ def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
     ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
 ) -> None:
     faults = [None, "raise", "memory", None, "segfault", None]
-    jobs = [Job(n, {"fault": fault, "fault_at": 2}, 0, 3) for n, fault in enumerate(faults)]
+    jobs = [
+        Job(n, {"fault": fault, "fault_at": 2, "train": {"epochs": 3}})
+        for n, fault in enumerate(faults)
+    ]
     source = job_list(jobs)
     execute(source, ray_cluster, {"data": dots}, workers=1, make=fake_training)
     states = [source.outcomes[n].state for n in range(len(jobs))]
@@ -169,7 +172,7 @@ def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
 def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
     ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
 ) -> None:
-    source = job_list([Job(n, {"sleep": 0.2}, 0, 50) for n in range(2)])
+    source = job_list([Job(n, {"sleep": 0.2, "train": {"epochs": 50}}) for n in range(2)])
 
     def broken(*_: Any) -> None:
         raise OSError("the disk is full")
@@ -186,7 +189,7 @@ def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
 def test_workers_that_cannot_start_end_the_execution_instead_of_failing_every_job(
     ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
 ) -> None:
-    source = job_list([Job(n, {}, 0, 1) for n in range(5)])
+    source = job_list([Job(n, {"train": {"epochs": 1}}) for n in range(5)])
     with pytest.raises(ClusterError, match="cannot be started or kept"):
         execute(source, ray_cluster, {"data": Poison()}, workers=1, make=fake_training)  # type: ignore[dict-item]
     assert {outcome.state for outcome in source.outcomes.values()} <= {"lost", "interrupted"}

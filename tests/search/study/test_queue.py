@@ -23,7 +23,7 @@ class Step(Queued):
         if self.held:
             self.held -= 1
             return Fate.ELSEWHERE
-        return Fate.OVER if self.known else Job(self.number, {}, 0, 1)
+        return Fate.OVER if self.known else Job(self.number, {})
 
     def started(self) -> None:
         self.states.append("started")

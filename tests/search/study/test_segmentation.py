@@ -118,7 +118,7 @@ def test_a_picture_that_fails_fails_no_run(
     config["train"]["epochs"] = 1
     worker = Worker.__new__(Worker)
     datasets = {"data": load_data(config["data"], "segmentation")}
-    worker.setup({"job": Job(1, config, 0, 1)}, datasets=datasets)
+    worker.setup({"job": Job(1, config)}, datasets=datasets)
     with pytest.warns(UserWarning, match="no font"):
         report = worker.step()["report"]
     assert (report.state, report.panel) == ("finished", None)

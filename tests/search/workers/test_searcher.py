@@ -31,7 +31,7 @@ def result(job: Job, report: Report) -> dict[str, Any]:
 
 
 def test_no_more_jobs_are_handed_over_than_fit(job_list: Any) -> None:
-    jobs = [Job(n, {}, 0, 1) for n in range(3)]
+    jobs = [Job(n, {}) for n in range(3)]
     watcher = watch(job_list(jobs))
     feed = Feed(watcher, 2)
     watcher.on_step_begin(0, [trial(jobs[0])])
@@ -45,7 +45,7 @@ def test_no_more_jobs_are_handed_over_than_fit(job_list: Any) -> None:
 
 
 def test_nothing_is_handed_over_once_the_study_is_being_stopped(job_list: Any) -> None:
-    feed = Feed(watch(job_list([Job(0, {}, 0, 1)]), stop=True), 1)
+    feed = Feed(watch(job_list([Job(0, {})]), stop=True), 1)
     assert feed.suggest("a") == Searcher.FINISHED
 
 
@@ -66,7 +66,7 @@ def test_the_first_failure_of_a_source_ends_everything_and_is_kept() -> None:
 
 
 def test_weights_do_not_stay_in_what_tune_keeps(job_list: Any) -> None:
-    job = Job(0, {}, 0, 1)
+    job = Job(0, {})
     source = job_list([job])
     watcher = watch(source)
     weights = np.zeros(10, np.uint8)
@@ -80,7 +80,7 @@ def test_weights_do_not_stay_in_what_tune_keeps(job_list: Any) -> None:
 
 
 def test_a_job_is_stopped_where_its_source_says_so_unless_it_has_ended() -> None:
-    job, end = Job(0, {}, 0, 2), Report(2, {"a": 1.0}, state="finished")
+    job, end = Job(0, {}), Report(2, {"a": 1.0}, state="finished")
     watcher = watch(SimpleNamespace(reported=lambda job, report: True))
     assert watcher("t0", result(job, Report(1, {"a": 1.0})))
     assert not watcher("t0", result(job, end))
@@ -99,7 +99,7 @@ def test_a_job_is_stopped_where_its_source_says_so_unless_it_has_ended() -> None
 def test_an_outcome_is_what_the_worker_said_last(
     job_list: Any, report: Report, state: str
 ) -> None:
-    job = Job(0, {}, 0, 1)
+    job = Job(0, {})
     source = job_list([job])
     watcher = watch(source)
     watcher("t0", result(job, report))
@@ -109,7 +109,7 @@ def test_an_outcome_is_what_the_worker_said_last(
 
 
 def test_a_lost_worker_is_a_failed_job(job_list: Any) -> None:
-    job = Job(0, {}, 0, 1)
+    job = Job(0, {})
     source = job_list([job])
     left = "Fatal Python error: Segmentation fault\n\n  File x"
     watcher = watch(source, left=left)
@@ -122,7 +122,7 @@ def test_a_lost_worker_is_a_failed_job(job_list: Any) -> None:
 
 
 def test_a_worker_that_never_began_says_nothing_about_its_job(job_list: Any) -> None:
-    job = Job(0, {}, 0, 1)
+    job = Job(0, {})
     source = job_list([job])
     watch(source).on_trial_error(0, [], trial(job))
     assert source.outcomes[0].state == "lost"
@@ -134,7 +134,7 @@ def test_a_job_that_is_begun_anew_ends_once_more() -> None:
         reported=lambda job, report: False,
         ended=lambda job, outcome: outcomes.append(outcome.state),
     )
-    watcher, job = watch(source), Job(0, {}, 0, 1)
+    watcher, job = watch(source), Job(0, {})
     watcher.on_trial_error(0, [], trial(job))
     again = trial(job)
     again.trial_id = "again"
@@ -145,7 +145,7 @@ def test_a_job_that_is_begun_anew_ends_once_more() -> None:
 
 
 def test_a_machine_that_went_away_says_nothing_about_its_jobs(job_list: Any) -> None:
-    job = Job(0, {}, 0, 1)
+    job = Job(0, {})
     source = job_list([job])
     watcher = watch(source)
     gone = trial(job)
@@ -156,7 +156,7 @@ def test_a_machine_that_went_away_says_nothing_about_its_jobs(job_list: Any) -> 
 
 
 def test_what_ends_while_the_study_is_stopped_was_interrupted(job_list: Any) -> None:
-    jobs = [Job(n, {}, 0, 1) for n in range(2)]
+    jobs = [Job(n, {}) for n in range(2)]
     source = job_list(jobs)
     watcher = watch(source, stop=True)
     watcher.on_step_begin(0, [trial(job) for job in jobs])

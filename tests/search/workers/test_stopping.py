@@ -154,7 +154,7 @@ def test_stopped_jobs_end_and_others_train_every_epoch_once(
     """On Ray, one trial at a time; one crashes, and one is weak but protected."""
     scores = [0.01] + [0.9 - 0.05 * n for n in range(9)]
     jobs = [
-        Job(n, {"score": score, "fault": "raise" if n == 7 else None}, 0, 9)
+        Job(n, {"score": score, "fault": "raise" if n == 7 else None, "train": {"epochs": 9}})
         for n, score in enumerate(scores)
     ]
     source = job_list(jobs, scheduler="hyperband", protected={0})

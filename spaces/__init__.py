@@ -4,8 +4,8 @@
     space = load_space("spaces/resnet.yaml")
     config = space.resolve(space.defaults())
 
-`load` reads a file, `space` holds the result, `model` documents every key, `document` is the YAML
-reader, `canonical_form` says when two configs train alike, `writing` writes one.
+The rooms: `keys` says what each key may be, `file` reads and writes a file, `space` holds what
+may be searched and resolves it.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.file import DecisionError, Problem, SpaceError, dump, schema, shipped
+    from attnsearch.spaces.file import DecisionError, Problem, SpaceError, dump, shipped
+    from attnsearch.spaces.keys import schema
     from attnsearch.spaces.space import Decision, Space, canonical, canonical_text, load_space
 
 face(__name__)

@@ -24,7 +24,8 @@ from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import finite, rank, ranked
 from attnsearch.spaces import dump, load_space
-from attnsearch.spaces.file import keys_of, parse, read_text
+from attnsearch.spaces.file import parse, read_text
+from attnsearch.spaces.keys import keys_of
 
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow

@@ -25,7 +25,7 @@ from attnsearch.runs.results import (
     unit,
 )
 from attnsearch.runs.statistics import BETTER, INTERACTION, WORSE, Comparison
-from attnsearch.spaces.file import is_share, metric_name
+from attnsearch.spaces.keys import is_share, metric_name
 
 _LOOKS = {BETTER: ("good", "D"), WORSE: ("bad", "s")}
 _TIMES = {BETTER: "more than the sum", WORSE: "less than the sum"}

@@ -15,7 +15,7 @@ from attnsearch.runs.results import (
     pareto_front,
     unit,
 )
-from attnsearch.spaces.file import COSTS, metric_name
+from attnsearch.spaces.keys import COSTS, metric_name
 
 _MOST_NAMES = 10
 

@@ -14,7 +14,7 @@ from attnsearch.runs.results import (
     metric_text,
 )
 from attnsearch.runs.words import plural
-from attnsearch.spaces.file import metric_name
+from attnsearch.spaces.keys import metric_name
 
 Curve = dict[int, float]
 """Epoch -> value."""

@@ -22,7 +22,7 @@ from matplotlib.transforms import Affine2D
 
 from attnsearch.runs.figures.renderer import LIGHT, TEXT, SvgRenderer, number, text_width
 from attnsearch.runs.results import factor
-from attnsearch.spaces.file import is_share, metric_name
+from attnsearch.spaces.keys import is_share, metric_name
 
 SERIES = ("good", "bad", "green", "pink", "gold", "muted")
 """The colours of arms that are drawn over each other."""

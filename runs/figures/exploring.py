@@ -31,7 +31,7 @@ from attnsearch.runs.results import (
     unit,
 )
 from attnsearch.runs.words import plural
-from attnsearch.spaces.file import COUNTED, metric_name
+from attnsearch.spaces.keys import COUNTED, metric_name
 
 
 def study_plots(study: StudyRow, trials: Sequence[TrialRow]) -> dict[str, Figure]:

@@ -13,7 +13,7 @@ from attnsearch.runs.ledger.lease import held
 from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import ARM_ROLES, State
-from attnsearch.spaces.file import excess
+from attnsearch.spaces.keys import excess
 
 
 class Drivers:

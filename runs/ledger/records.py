@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from attnsearch.runs.ledger.encoding import JSONText
 from attnsearch.runs.ledger.states import PlanState, Role, State
 from attnsearch.runs.statistics import Plan
-from attnsearch.spaces.file import CLASSIFICATION, default_objective
+from attnsearch.spaces.keys import CLASSIFICATION, default_objective
 
 
 class Record:

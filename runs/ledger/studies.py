@@ -18,7 +18,7 @@ from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study
 from attnsearch.runs.ledger.states import STUDY_STATES, State
-from attnsearch.spaces.file import Data, Search, keys_of
+from attnsearch.spaces.keys import Data, Search, keys_of
 
 
 def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:

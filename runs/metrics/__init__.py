@@ -4,7 +4,7 @@ classification  Metrics of class predictions, equal to scikit-learn's and cheap 
                 epoch
 masks           Overlap and distance of predicted and true masks, per image and pooled
 
-What is true of a metric by its name (direction, share, words) stands in `spaces/file/measures`; a
+What is true of a metric by its name (direction, share, words) stands in `spaces/keys/measures`; a
 new one is an entry there and a function here, in `OF_CLASSES`, `OF_MASKS` or `OF_MASK`.
 """
 

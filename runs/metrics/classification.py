@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.spaces.file import CLASSIFICATION, primary_metrics
+from attnsearch.spaces.keys import CLASSIFICATION, primary_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor

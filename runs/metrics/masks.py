@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.metrics.classification import confusion_matrix
 from attnsearch.runs.readers import IGNORED, class_key, scored_classes
-from attnsearch.spaces.file import METRICS
+from attnsearch.spaces.keys import METRICS
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -24,7 +24,7 @@ from attnsearch.runs.results import (
     value_of,
 )
 from attnsearch.spaces import dump
-from attnsearch.spaces.file import keys_of
+from attnsearch.spaces.keys import keys_of
 from attnsearch.spaces.space import inserted_values
 
 STUDY_TAG = "attnsearch.study"

@@ -19,7 +19,7 @@ from attnsearch.runs.readers.digits import FULL, load_pixels, shipped_files
 from attnsearch.runs.readers.images import resize, to_channels
 from attnsearch.runs.readers.mask_folder import whole_masks
 from attnsearch.runs.readers.source import PARTS, Source
-from attnsearch.spaces.file import BUILT_IN
+from attnsearch.spaces.keys import BUILT_IN
 
 COUNTS = {"train": 160, "val": 80, "test": 120}
 STRIPS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}

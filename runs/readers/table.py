@@ -14,7 +14,7 @@ from attnsearch.runs.readers.mask_folder import read_mask_folder
 from attnsearch.runs.readers.npz import npz_side, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Source
-from attnsearch.spaces.file import BUILT_IN, CLASSIFICATION, SEGMENTATION
+from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.reports.tables import act_title, cases_name, scope_of
 from attnsearch.runs.results import ActResult, MeasuredStudy, metric_text, percent, points
 from attnsearch.runs.words import listed, plural
-from attnsearch.spaces.file import BUILT_IN, metric_name
+from attnsearch.spaces.keys import BUILT_IN, metric_name
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12

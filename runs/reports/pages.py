@@ -33,7 +33,7 @@ from attnsearch.runs.reports.tables import (
 )
 from attnsearch.runs.results import ActResult, MeasuredStudy
 from attnsearch.runs.words import plural
-from attnsearch.spaces.file import COSTS, COUNTED, metric_name
+from attnsearch.spaces.keys import COSTS, COUNTED, metric_name
 
 
 @dataclass(frozen=True)

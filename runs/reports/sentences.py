@@ -26,7 +26,7 @@ from attnsearch.runs.statistics import (
     judge_claim,
 )
 from attnsearch.runs.words import listed, plural
-from attnsearch.spaces.file import metric_name
+from attnsearch.spaces.keys import metric_name
 
 
 def verdict_sentences(result: MeasuredStudy) -> list[str]:

@@ -26,7 +26,7 @@ from attnsearch.runs.statistics import (
     Comparison,
     verdict_text,
 )
-from attnsearch.spaces.file import COSTS, is_share, metric_name
+from attnsearch.spaces.keys import COSTS, is_share, metric_name
 
 _MOST_TRIALS = 20
 

@@ -30,7 +30,7 @@ from attnsearch.runs.statistics import (
     compare,
     summarise,
 )
-from attnsearch.spaces.file import COSTS
+from attnsearch.spaces.keys import COSTS
 
 _FAILED = (State.FAILED, State.INFEASIBLE, State.STOPPED)
 _NOT_COMPARED = ("source", "fold", "folds", "development")

@@ -9,7 +9,7 @@ from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
 from attnsearch.runs.results.numbers import is_number
 from attnsearch.runs.results.trials import leaderboard
 from attnsearch.runs.statistics import Interval
-from attnsearch.spaces.file import COSTS
+from attnsearch.spaces.keys import COSTS
 
 _OF_COMPARISON = (
     *("difference", "low", "high", "simultaneous_low", "simultaneous_high"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from attnsearch.runs.words import quantity
-from attnsearch.spaces.file import COUNTED, is_share
+from attnsearch.spaces.keys import COUNTED, is_share
 
 MINUS = "\N{MINUS SIGN}"
 

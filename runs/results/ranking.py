@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeGuard, TypeVar
 
 from attnsearch.runs.ledger import SEARCH_ROLES, RunRow, State, TrialRow
-from attnsearch.spaces.file import COSTS
+from attnsearch.spaces.keys import COSTS
 
 _ORDER = list(State)
 

@@ -12,7 +12,7 @@ from attnsearch.runs.results.ranking import (
     ranked,
     value_of,
 )
-from attnsearch.spaces.file import COUNTED
+from attnsearch.spaces.keys import COUNTED
 
 _SUMMARY_ROWS = 10
 _BARS = str.maketrans({"|": r"\|", "\n": " "})

@@ -28,7 +28,7 @@ from attnsearch.search.plans import (
 )
 from attnsearch.search.text import paragraph, plural
 from attnsearch.spaces import Space
-from attnsearch.spaces.file import is_share
+from attnsearch.spaces.keys import is_share
 from attnsearch.spaces.space import NONE
 
 _WANTED_POWER = 0.8

@@ -5,7 +5,8 @@ from typing import Any
 
 from attnsearch.search.check.survey import Example
 from attnsearch.search.text import paragraph, render, table
-from attnsearch.spaces.file import COUNTED, published
+from attnsearch.spaces.file import published
+from attnsearch.spaces.keys import COUNTED
 
 _ROUNDED = 5  # digits; a figure with more is exact
 

@@ -11,7 +11,7 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.statistics import Arm
 from attnsearch.runs.words import value_text
 from attnsearch.spaces import Space, canonical_text
-from attnsearch.spaces.file import keys_of, primary_metrics
+from attnsearch.spaces.keys import keys_of, primary_metrics
 from attnsearch.spaces.space import NONE
 
 Config = dict[str, Any]

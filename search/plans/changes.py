@@ -33,7 +33,7 @@ from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans.arms import Config, entry_name, insertions, values_of
 from attnsearch.spaces import Decision, DecisionError, Space
-from attnsearch.spaces.file import same
+from attnsearch.spaces.keys import same
 from attnsearch.spaces.space import NONE, Group, block_label, complete_train, parameter_decision
 
 _MOST_VALUES = 5  # of a range: more, and its ends and what lies evenly between stand for it

@@ -24,7 +24,7 @@ from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.search.plans.arms import Config, insertions, values_of
 from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.spaces import Space
-from attnsearch.spaces.file import same
+from attnsearch.spaces.keys import same
 from attnsearch.spaces.space import Group, Option, Rule, side_loss
 
 TOLERANCE = 0.01

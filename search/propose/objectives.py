@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import objective_values, pareto_front, rank
 from attnsearch.search.propose.proposals import Told
-from attnsearch.spaces.file import COSTS
+from attnsearch.spaces.keys import COSTS
 
 
 class Objectives:

@@ -35,7 +35,7 @@ from attnsearch.search.study.events import TrialEnd, TrialInfo
 from attnsearch.search.study.queue import Fate, Queued
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import Job, Outcome, Report
-from attnsearch.spaces.file import excess
+from attnsearch.spaces.keys import excess
 
 WEIGHTS_KEPT = 3  # of a study with one objective; with several, those of the Pareto front
 

@@ -25,7 +25,7 @@ from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import LateMirror, Stage, dataset_name, device_kind
 from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
-from attnsearch.spaces.file import BUILT_IN
+from attnsearch.spaces.keys import BUILT_IN
 
 __all__ = ["Session", "SessionResult", "StudyError", "run_study"]
 

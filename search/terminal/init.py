@@ -21,7 +21,7 @@ from attnsearch.runs.readers import (
 )
 from attnsearch.search.text import plural
 from attnsearch.spaces import load_space
-from attnsearch.spaces.file import BUILT_IN, CLASSIFICATION, SEGMENTATION
+from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
 # On a CPU and on a GPU, by task.

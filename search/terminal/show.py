@@ -28,7 +28,7 @@ from attnsearch.runs.results import (
 from attnsearch.runs.words import duration, value_text
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.text import paragraph, plural, quantity, render, score, table
-from attnsearch.spaces.file import COUNTED
+from attnsearch.spaces.keys import COUNTED
 
 # What JSON shows of a study and of a trial: attributes of their rows, in this order.
 _OF_STUDY = (

@@ -5,7 +5,7 @@ far. Nothing is kept between two questions, so a study that was interrupted deci
 not been: its curves stand in the ledger.
 
 A new scheduler is its function here with a line in `SCHEDULERS`, and its settings in
-`spaces/file/keys_search.py`, under the names of the function's own keyword arguments.
+`spaces/keys/search.py`, under the names of the function's own keyword arguments.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.spaces.file import default_grace
+from attnsearch.spaces.keys import default_grace
 
 Curve = Mapping[int, float]
 """The values of one trial by epoch, oldest first."""

@@ -31,7 +31,7 @@ from attnsearch.runs.ledger import State
 from attnsearch.runs.training import Training
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
-from attnsearch.spaces.file import COUNTED, SEGMENTATION, excess
+from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
 
 
 class Trainee(Protocol):

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, dotted, shown
+from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, dotted
+from attnsearch.spaces.keys import shown
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 
@@ -151,13 +150,3 @@ class Problems:
 def dotted(path: Sequence[str | int]) -> str:
     """Write a path as `insert.0.block`, the form that `--set` takes."""
     return ".".join(str(part) for part in path)
-
-
-def shown(value: Any, limit: int = 60) -> str:
-    """Write a value for a message, shortened where it is long."""
-    text = (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or isinstance(value, bool)
-        else repr(value)
-    )
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnsearch.spaces.file.document import Document, parse_value
-from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, dotted, shown
+from attnsearch.spaces.file.errors import KeyPath, Position, Problems, SpaceError, dotted
+from attnsearch.spaces.keys import shown
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> None:

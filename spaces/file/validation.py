@@ -8,10 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file.errors import KeyPath, Problems, dotted, shown
-from attnsearch.spaces.file.facts import marks
-from attnsearch.spaces.file.keys import SpaceFile
-from attnsearch.spaces.file.values import Fixed, kind_of
+from attnsearch.spaces.file.errors import KeyPath, Problems, dotted
+from attnsearch.spaces.keys import Fixed, SpaceFile, kind_of, marks, shown
 
 #: What stands in for a required value that is wrong, so that the rest can still be checked.
 _STAND_INS: dict[KeyPath, Any] = {

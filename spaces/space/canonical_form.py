@@ -9,7 +9,7 @@ from typing import Any
 
 from attnsearch.blocks.build import canonical_architecture
 from attnsearch.blocks.hosts import HEADS, weights_file
-from attnsearch.spaces.file import DECIDING, Data, Train, idle, keys_of
+from attnsearch.spaces.keys import DECIDING, Data, Train, idle, keys_of
 from attnsearch.spaces.space.parameters import side_loss
 
 _REWRITTEN = ("classes", "groups", "augment")

@@ -12,14 +12,13 @@ from pydantic import BaseModel
 
 from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import (
+from attnsearch.spaces.file import KeyPath, Problems
+from attnsearch.spaces.keys import (
     BUILT_IN,
     COSTS,
     DECIDING,
     MEASURED,
     GroupsPattern,
-    KeyPath,
-    Problems,
     Scheduler,
     SpaceFile,
     Train,

@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import (
-    Choice,
-    DecisionError,
-    FloatRange,
-    IntRange,
-    label,
-    plain,
-    same,
-    shown,
-)
+from attnsearch.spaces.file import DecisionError
+from attnsearch.spaces.keys import Choice, FloatRange, IntRange, label, plain, same, shown
 
 #: What the name of a decision is made of, in Optuna, MLflow and reports alike.
 NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_.-]+")

@@ -18,7 +18,8 @@ from typing import Any
 
 from attnsearch.blocks.build import Site, backbone_sites, check_fit
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.spaces.file import KeyPath, Problems, label
+from attnsearch.spaces.file import KeyPath, Problems
+from attnsearch.spaces.keys import label
 from attnsearch.spaces.space.decisions import Decision
 from attnsearch.spaces.space.insertions import NONE, Group, Option
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnsearch.blocks.hosts import BACKBONES, as_width
-from attnsearch.spaces.file import KeyPath, Problems, SpaceFile
+from attnsearch.spaces.file import KeyPath, Problems
+from attnsearch.spaces.keys import SpaceFile
 from attnsearch.spaces.space.checks import members
 from attnsearch.spaces.space.decisions import decision, is_spec
 from attnsearch.spaces.space.fits import HostChoice

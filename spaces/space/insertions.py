@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnsearch.blocks.build import Site, match
-from attnsearch.spaces.file import Entry, KeyPath, Problems, SpaceFile, shown
+from attnsearch.spaces.file import KeyPath, Problems
+from attnsearch.spaces.keys import Entry, SpaceFile, shown
 from attnsearch.spaces.space.decisions import (
     NAME_CHARACTERS,
     Decision,

@@ -10,23 +10,25 @@ from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, 
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
-    DECIDING,
-    MEASURED,
-    GroupsPattern,
-    GroupsTable,
     KeyPath,
     Position,
     Problems,
     SpaceError,
-    SpaceFile,
     apply_overrides,
-    default_objective,
     dotted,
     find_space_file,
-    keys_under,
     parse,
     read_text,
     validate,
+)
+from attnsearch.spaces.keys import (
+    DECIDING,
+    MEASURED,
+    GroupsPattern,
+    GroupsTable,
+    SpaceFile,
+    default_objective,
+    keys_under,
 )
 from attnsearch.spaces.space.checks import check_sections, members
 from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, Parents, decision, is_spec

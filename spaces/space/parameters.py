@@ -14,16 +14,13 @@ from torch import nn
 
 from attnsearch.blocks.build import find_block, hyperparameters
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import (
+from attnsearch.spaces.file import KeyPath, Problems, explain, locate
+from attnsearch.spaces.keys import (
     Choice,
     FloatRange,
     IntRange,
-    KeyPath,
-    Problems,
     SearchableAny,
-    explain,
     kind_of,
-    locate,
     plain,
     same,
     shown,

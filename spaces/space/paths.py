@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import BUILT_IN, KeyPath, Problems, shown
+from attnsearch.spaces.file import KeyPath, Problems
+from attnsearch.spaces.keys import BUILT_IN, shown
 
 
 def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exists: bool) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import DecisionError, KeyPath, Problems, label, same
+from attnsearch.spaces.file import DecisionError, KeyPath, Problems
+from attnsearch.spaces.keys import label, same
 from attnsearch.spaces.space.decisions import Decision, block_decision, parameter_decision
 from attnsearch.spaces.space.insertions import NONE, Group
 

@@ -9,17 +9,8 @@ from typing import Any
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, complete
 from attnsearch.blocks.hosts import HEADS, as_width
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import (
-    DECIDING,
-    DecisionError,
-    KeyPath,
-    Position,
-    Problem,
-    SpaceError,
-    Train,
-    idle,
-    plain,
-)
+from attnsearch.spaces.file import DecisionError, KeyPath, Position, Problem, SpaceError
+from attnsearch.spaces.keys import DECIDING, Train, idle, plain
 from attnsearch.spaces.space.counting import count_architectures
 from attnsearch.spaces.space.decisions import Decision
 from attnsearch.spaces.space.fits import Fits, HostChoice, Infeasible

@@ -26,7 +26,7 @@ from attnsearch.runs.metrics.classification import (
 from attnsearch.runs.metrics.masks import OF_MASK, OF_MASKS, summary
 from attnsearch.runs.results.numbers import metric_text
 from attnsearch.spaces import load_space
-from attnsearch.spaces.file.measures import (
+from attnsearch.spaces.keys.measures import (
     CLASSIFICATION,
     METRICS,
     SEGMENTATION,

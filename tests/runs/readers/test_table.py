@@ -10,7 +10,7 @@ from attnsearch.runs.readers.source import NO_PART, Source
 from attnsearch.runs.readers.table import READERS, Reader, native_side
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
-from attnsearch.spaces.file.built_in import BUILT_IN
+from attnsearch.spaces.keys.built_in import BUILT_IN
 
 
 def read_toy(path: Path, image_size: int, classes: int | list[str] | None = None) -> Source:

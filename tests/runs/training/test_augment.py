@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnsearch.runs.training.augment import Augmenter
-from attnsearch.spaces.file.keys_data import Augment
+from attnsearch.spaces.keys.data import Augment
 
 ALL: dict[str, Any] = {
     "crop": 2,

@@ -20,7 +20,7 @@ from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.training.losses import class_weights, classification_loss
 from attnsearch.runs.training.optim import TrainError, batch_sizes
 from attnsearch.runs.training.train import Diverged, Training
-from attnsearch.spaces.file.measures import COSTS
+from attnsearch.spaces.keys.measures import COSTS
 
 SIZE, CLASSES = 8, 3
 TIMES = ("images_per_s", "epoch_s")

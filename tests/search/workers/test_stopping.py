@@ -12,7 +12,7 @@ from attnsearch.search.workers.cluster import Cluster
 from attnsearch.search.workers.executor import execute
 from attnsearch.search.workers.job import Job
 from attnsearch.search.workers.stopping import Curve, should_stop
-from attnsearch.spaces.file.keys_search import Asha, Hyperband, Median, Scheduler
+from attnsearch.spaces.keys.search import Asha, Hyperband, Median, Scheduler
 
 
 def curve(score: float, epochs: int = 6, end: int | None = None) -> dict[int, float]:

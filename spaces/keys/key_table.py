@@ -1,6 +1,6 @@
 """The table of all keys in `docs/space-file.md`, made of the model.
 
-python -m attnsearch.spaces.file.key_table docs/space-file.md     writes it between its marks.
+python -m attnsearch.spaces.keys.key_table docs/space-file.md     writes it between its marks.
 """
 
 import sys
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attnsearch.spaces.file.json_schema import schema
-from attnsearch.spaces.file.values import label
+from attnsearch.spaces.keys.json_schema import schema
+from attnsearch.spaces.keys.values import label
 
-BEGIN, END = "<!-- keys: made by attnsearch.spaces.file.key_table -->", "<!-- end of keys -->"
+BEGIN, END = "<!-- keys: made by attnsearch.spaces.keys.key_table -->", "<!-- end of keys -->"
 _BOUNDS = {
     "minimum": "at least",
     "exclusiveMinimum": "above",

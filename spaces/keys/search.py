@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Tag
 
-from attnsearch.spaces.file.measures import COSTS
-from attnsearch.spaces.file.values import Count, Of, Positive, Section, Seed, by_type
+from attnsearch.spaces.keys.measures import COSTS
+from attnsearch.spaces.keys.values import Count, Of, Positive, Section, Seed, by_type
 
 Repeats = Annotated[int, Field(ge=1, le=1000)]
 

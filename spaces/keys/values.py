@@ -22,8 +22,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from attnsearch.spaces.file.errors import shown
-
 T = TypeVar("T")
 
 KINDS = ("choice", "int", "float")
@@ -281,3 +279,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return value
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """Write a value for a message, shortened where it is long."""
+    text = (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or isinstance(value, bool)
+        else repr(value)
+    )
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,9 +1,10 @@
 """What the keys say about themselves."""
 
-from attnsearch.spaces.file.facts import idle, keys_of, keys_under
-from attnsearch.spaces.file.keys import SpaceFile, Train
-from attnsearch.spaces.file.keys_data import Data
-from attnsearch.spaces.file.keys_search import Search
+from attnsearch.spaces.keys.data import Data
+from attnsearch.spaces.keys.facts import idle, keys_of, keys_under
+from attnsearch.spaces.keys.search import Search
+from attnsearch.spaces.keys.space_file import SpaceFile
+from attnsearch.spaces.keys.train import Train
 
 
 def test_every_top_key_is_of_one_scope() -> None:

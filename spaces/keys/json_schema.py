@@ -11,8 +11,8 @@ from attnsearch.blocks.build import (
     summary,
 )
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.spaces.file.keys import SpaceFile
-from attnsearch.spaces.file.values import plain
+from attnsearch.spaces.keys.space_file import SpaceFile
+from attnsearch.spaces.keys.values import plain
 
 _SPECS = ("Choice", "IntRange", "FloatRange")
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from attnsearch.spaces.file.values import (
+from attnsearch.spaces.keys.values import (
     Of,
     Positive,
     Searchable,

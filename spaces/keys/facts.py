@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from attnsearch.spaces.file.keys import SpaceFile, Train
-from attnsearch.spaces.file.values import Fixed, Of, Scope, When
+from attnsearch.spaces.keys.space_file import SpaceFile
+from attnsearch.spaces.keys.train import Train
+from attnsearch.spaces.keys.values import Fixed, Of, Scope, When
 
 Mark = TypeVar("Mark", Of, When, Fixed)
 

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from attnsearch.spaces.file.key_table import key_table, with_table
-from attnsearch.spaces.file.keys import SpaceFile, Train
-from attnsearch.spaces.file.keys_data import Augment
+from attnsearch.spaces.keys.data import Augment
+from attnsearch.spaces.keys.key_table import key_table, with_table
+from attnsearch.spaces.keys.space_file import SpaceFile
+from attnsearch.spaces.keys.train import Train
 
 PAGE = Path(__file__).parents[3] / "docs" / "space-file.md"
 
 
 def test_the_page_holds_the_table_of_the_model() -> None:
     page = PAGE.read_text("utf-8")
-    remedy = "run python -m attnsearch.spaces.file.key_table docs/space-file.md"
+    remedy = "run python -m attnsearch.spaces.keys.key_table docs/space-file.md"
     assert with_table(page) == page, remedy
     assert key_table() in page
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from attnsearch.spaces.file.values import Positive, Section
+from attnsearch.spaces.keys.values import Positive, Section
 
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 

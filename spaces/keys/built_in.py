@@ -5,7 +5,7 @@ What reads them is found by their names, in `runs/readers`.
 
 from dataclasses import dataclass
 
-from attnsearch.spaces.file.measures import CLASSIFICATION, SEGMENTATION
+from attnsearch.spaces.keys.measures import CLASSIFICATION, SEGMENTATION
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-from attnsearch.spaces.file.keys_search import Limits
-from attnsearch.spaces.file.measures import (
+from attnsearch.spaces.keys.measures import (
     COSTS,
     default_objective,
     excess,
@@ -7,6 +6,7 @@ from attnsearch.spaces.file.measures import (
     metric_name,
     objectives,
 )
+from attnsearch.spaces.keys.search import Limits
 
 
 def test_each_cost_has_its_limit() -> None:

@@ -1,0 +1,58 @@
+"""The keys of a space file: what each may be, and what is true of it.
+
+values       The grammar of a value that may be searched: fixed, or a choice or a range
+space_file   The top-level keys, and the entries of `insert`
+data         The `data` section
+network      The `network` section
+train        The `train` section
+search       The sections that say what is done with the space: search, confirm, ablation
+published    The `published` section: what the authors of a network state
+facts        What the keys say about themselves: whose each is, when it matters
+measures     What a run is measured by: metrics of its predictions, costs of its network
+built_in     The data sets that come with attnsearch: what a space file must know of them
+json_schema  The JSON Schema of space files, for editors and for reading
+key_table    The table of all keys in `docs/space-file.md`, made of the model
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.spaces.keys.built_in import BUILT_IN
+    from attnsearch.spaces.keys.data import Augment, Data, GroupsPattern, GroupsTable
+    from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks
+    from attnsearch.spaces.keys.json_schema import schema
+    from attnsearch.spaces.keys.measures import (
+        CLASSIFICATION,
+        COSTS,
+        COUNTED,
+        MEASURED,
+        METRICS,
+        PARTS,
+        SEGMENTATION,
+        default_objective,
+        excess,
+        find_metric,
+        is_share,
+        metric_name,
+        objectives,
+        primary_metrics,
+    )
+    from attnsearch.spaces.keys.search import Scheduler, Search, default_grace
+    from attnsearch.spaces.keys.space_file import Entry, SpaceFile
+    from attnsearch.spaces.keys.train import Train
+    from attnsearch.spaces.keys.values import (
+        Choice,
+        Fixed,
+        FloatRange,
+        IntRange,
+        SearchableAny,
+        kind_of,
+        label,
+        plain,
+        same,
+        shown,
+    )
+
+face(__name__)

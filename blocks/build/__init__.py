@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         Insertion,
         canonical_architecture,
         complete,
-        describe,
         expand,
     )
     from attnsearch.blocks.build.catalog import (

@@ -9,6 +9,7 @@ from attnsearch.blocks.build.catalog import find_block, hyperparameters
 from attnsearch.blocks.build.sites import match, network_sites
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.hosts import find_backbone, find_stem
+from attnsearch.blocks.naming import insertions
 from attnsearch.blocks.spelling import nearest
 
 # A default of another type, such as a layer's class, cannot stand in a config and stays implicit.
@@ -44,10 +45,8 @@ def expand(config: Mapping[str, Any]) -> list[Insertion]:
     network = config["network"]
     places = network_sites(network)
     at: dict[str, list[Insertion]] = {site.name: [] for site in places}
-    for entry in config.get("insert", ()):
+    for entry in insertions(config):
         block = entry["block"]
-        if block == "none":
-            continue
         params = complete(block, entry.get("params", {}).get(block, {}))
         for site in match(entry["at"], places):
             if site.replaces and at[site.name]:
@@ -123,13 +122,3 @@ def canonical_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
             for insertion in expand(config)
         ],
     }
-
-
-def describe(config: Mapping[str, Any]) -> str:
-    """Return what is inserted where: ``ecrm@layer4 psa@layer3.conv2``, or ``plain``."""
-    words = [
-        f"{entry['block'].rpartition(':')[2]}@{entry.get('name', entry['at'])}"
-        for entry in config.get("insert", ())
-        if entry["block"] != "none"
-    ]
-    return " ".join(words) or "plain"

@@ -17,7 +17,8 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
-from attnsearch.blocks.build import build_network, describe, find_block
+from attnsearch.blocks.build import build_network, find_block
+from attnsearch.blocks.naming import describe
 from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from attnsearch.blocks.naming import block_label, entry_name, insertions
 from attnsearch.runs.figures.drawing import SMALL, Figure, Sheet, shortened
 from attnsearch.runs.figures.renderer import text_width
 from attnsearch.runs.ledger import State
@@ -10,7 +12,6 @@ from attnsearch.runs.results import (
     ActResult,
     MeasuredStudy,
     difference_text,
-    insertions,
     is_number,
     metric_text,
     points,
@@ -41,9 +42,9 @@ def heatmap_of_arms(act: ActResult) -> Figure | None:
     """Draw block by site, from the arms of a plan that differ in one insertion."""
     tiles: Tiles = {}
     sign = 1.0 if act.plan.direction == "max" else -1.0
-    own = set(insertions(act.find(act.reference).arm.config)) if act.reference else set()
+    own = set(_places(act.find(act.reference).arm.config)) if act.reference else set()
     for arm in act.arms:
-        c, every = arm.comparison, set(insertions(arm.arm.config))
+        c, every = arm.comparison, set(_places(arm.arm.config))
         places = every - own or every
         if arm.arm.kind != "variant" or c is None or c.difference is None or len(places) != 1:
             continue
@@ -67,7 +68,7 @@ def heatmap_of_trials(result: MeasuredStudy) -> Figure | None:
         value = trial.metrics.get(metric)
         if trial.state != State.FINISHED or not is_number(value):
             continue
-        places = insertions(trial.config)
+        places = _places(trial.config)
         for place in places:
             scores.setdefault(place, []).append(sign * value)
         if not places:
@@ -87,6 +88,11 @@ def heatmap_of_trials(result: MeasuredStudy) -> Figure | None:
         "the baseline, orange below. Selected maxima on one seed."
     )
     return _heatmap("Block by site in exploring", caption, tiles)
+
+
+def _places(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return block and site of everything that a config inserts."""
+    return [(block_label(e["block"]), entry_name(e)) for e in insertions(config)]
 
 
 def _heatmap(title: str, caption: str, tiles: Mapping[tuple[str, str], Tile]) -> Figure | None:

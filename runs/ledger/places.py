@@ -5,6 +5,7 @@ from time import time
 
 from sqlalchemy import Connection, select
 
+from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger.access import Access, add, change
 from attnsearch.runs.ledger.reading import read_places
 from attnsearch.runs.ledger.records import Place, TrialRow
@@ -56,9 +57,6 @@ def _name(connection: Connection, run_id: int, place: Place) -> str:
     """Name a place for a person, within the length that the column and MLflow's lists take."""
     run = connection.execute(select(Run.config, Run.seed, Run.fold).where(Run.id == run_id)).one()
     if place.arm is None:
-        # Imported here: it brings torch, which listing a ledger does not need.
-        from attnsearch.blocks.build import describe
-
         inserted = textwrap.shorten(describe(run.config), 200, placeholder=" ...")
         return f"{place.number:03d} {inserted}"
     fold = "" if run.fold is None else f" fold {run.fold}"

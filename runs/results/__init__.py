@@ -17,7 +17,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.results.collect import collect_study
     from attnsearch.runs.results.frames import study_frames
-    from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy, insertions
+    from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
     from attnsearch.runs.results.numbers import (
         MINUS,
         cost_text,

@@ -9,13 +9,13 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
+from attnsearch.blocks.naming import describe, insertions
 from attnsearch.runs.ledger import SEARCH_ROLES, Ledger, PlanRow, State, TrialRow
 from attnsearch.runs.results.model import (
     ActResult,
     ArmResult,
     ArmRun,
     MeasuredStudy,
-    insertions,
     row_comparison,
 )
 from attnsearch.runs.results.numbers import is_number
@@ -95,7 +95,7 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
         arms.append(
             ArmResult(
                 arm=arm,
-                inserted=" ".join(f"{b}@{s}" for b, s in insertions(arm.config)) or "plain",
+                inserted=describe(arm.config),
                 runs=tuple(own),
                 summary=summary if scored else None,
                 costs=_costs(own),
@@ -338,5 +338,4 @@ def _network(config: Mapping[str, Any]) -> Any:
         for key, value in (config.get("train") or {}).items()
         if key not in ("epochs", "seed")
     }
-    insert = [entry for entry in config.get("insert", ()) if entry["block"] != "none"]
-    return config.get("network"), insert, train
+    return config.get("network"), insertions(config), train

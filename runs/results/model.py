@@ -205,15 +205,6 @@ class MeasuredStudy:
         return value
 
 
-def insertions(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return block and site of everything that a config inserts, without loading any block."""
-    return [
-        (str(entry["block"]).rpartition(":")[2], str(entry.get("name", entry["at"])))
-        for entry in config.get("insert", ())
-        if entry["block"] != "none"
-    ]
-
-
 def row_comparison(plan: Plan, label: str, comparisons: list[Comparison]) -> Comparison | None:
     """Return the comparison that stands in an arm's row: with the baseline, or the full winner."""
     for comparison in comparisons:

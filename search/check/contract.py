@@ -8,11 +8,12 @@ from torch import nn
 from attnsearch.blocks.build import find_block
 from attnsearch.blocks.measure import check_block
 from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.blocks.naming import NONE
 from attnsearch.search.check.standing import first_params
 from attnsearch.search.text import plural
 from attnsearch.spaces import Space, SpaceError
 from attnsearch.spaces.file import apply_overrides, parse
-from attnsearch.spaces.space import NONE, Option
+from attnsearch.spaces.space import Option
 
 
 def check_own_blocks(space: Space, path: str, overrides: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from attnsearch.blocks.naming import NONE
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import PLAN_ROLES, Ledger, LedgerError, State
 from attnsearch.runs.statistics import (
@@ -29,7 +30,6 @@ from attnsearch.search.plans import (
 from attnsearch.search.text import paragraph, plural
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import is_share
-from attnsearch.spaces.space import NONE
 
 _WANTED_POWER = 0.8
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.blocks.naming import NONE
 from attnsearch.search.check.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import Problems
-from attnsearch.spaces.space import NONE, Group, HostChoice, Option, decision, read_settings
+from attnsearch.spaces.space import Group, HostChoice, Option, decision, read_settings
 
 _MOST_SITES = 6  # named in one line
 

@@ -17,15 +17,15 @@ from attnsearch.blocks.build import (
     Insertion,
     Site,
     complete,
-    describe,
     find_block,
     has_gate,
     network_sites,
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.measure import count_macs, count_params
+from attnsearch.blocks.naming import NONE, describe
 from attnsearch.spaces import Decision, Space
-from attnsearch.spaces.space import NONE, Group
+from attnsearch.spaces.space import Group
 
 _MAX_VALUES = 8  # of one hyperparameter: more, and the ends and the default stand for all
 _MAX_COMBINATIONS = 512  # of the hyperparameters of one block

@@ -21,15 +21,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnsearch.blocks.build import describe
+from attnsearch.blocks.naming import describe, entry_name, insertion_name, insertions
 from attnsearch.runs.statistics import Arm, Contrast, Plan
 from attnsearch.search.plans.arms import (
     Config,
     NothingToVary,
     PlanError,
     arm_config,
-    entry_name,
-    insertions,
     statistics_of,
     with_equals,
 )
@@ -44,7 +42,6 @@ from attnsearch.search.plans.changes import (
 )
 from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.spaces import Space
-from attnsearch.spaces.space import block_label
 
 ABLATIONS = ("loco", "positions", "blocks", "ofat", "pairwise", "factorial")
 MOST_ARMS = 64
@@ -172,12 +169,8 @@ def _changes(name: str, full: Config, space: Space, left_out: list[str]) -> Iter
 
 def _without_each(config: Config) -> Iterable[Change]:
     for entry in insertions(config):
-        label = f"without {_name(entry)}"
+        label = f"without {insertion_name(entry)}"
         yield Change(label, without(config, [entry]), {entry_name(entry): "none"})
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    return f"{block_label(entry['block'])}@{entry_name(entry)}"
 
 
 def _variants(
@@ -208,7 +201,7 @@ def _variants(
 def _subsets(name: str, full: Config) -> tuple[list[Arm], list[Contrast]]:
     """Return networks with some of the insertions, compared with none, and their interactions."""
     entries = insertions(full)
-    names = [_name(entry) for entry in entries]
+    names = [insertion_name(entry) for entry in entries]
     if len(entries) < 2:
         raise NothingToVary(
             f"{name} needs two insertions or more, and there is {names[0]} alone; take loco"

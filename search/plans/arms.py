@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from attnsearch.blocks.build import canonical_architecture, describe
+from attnsearch.blocks.build import canonical_architecture
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.naming import NONE, describe, entry_name, insertions
 from attnsearch.runs.statistics import Arm
 from attnsearch.runs.words import value_text
 from attnsearch.spaces import Space, canonical_text
 from attnsearch.spaces.keys import keys_of, primary_metrics
-from attnsearch.spaces.space import NONE
 
 Config = dict[str, Any]
 
@@ -92,16 +92,6 @@ def statistics_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "margin": document["margin"],
         "checkpoint": document["checkpoint"],
     }
-
-
-def insertions(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the entries of a config with a block, in its order."""
-    return [entry for entry in config["insert"] if entry["block"] != NONE]
-
-
-def entry_name(entry: Mapping[str, Any]) -> str:
-    """Return what an entry's place is called: the name of its decision, or its pattern."""
-    return str(entry.get("name") or entry["at"])
 
 
 def same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -30,11 +30,12 @@ from attnsearch.blocks.build import (
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import find_backbone
 from attnsearch.blocks.mechanisms import BLOCKS
+from attnsearch.blocks.naming import NONE, block_label, entry_name, insertion_name, insertions
 from attnsearch.runs.words import value_text
-from attnsearch.search.plans.arms import Config, entry_name, insertions, values_of
+from attnsearch.search.plans.arms import Config, values_of
 from attnsearch.spaces import Decision, DecisionError, Space
 from attnsearch.spaces.keys import same
-from attnsearch.spaces.space import NONE, Group, block_label, complete_train, parameter_decision
+from attnsearch.spaces.space import Group, complete_train, parameter_decision
 
 _MOST_VALUES = 5  # of a range: more, and its ends and what lies evenly between stand for it
 
@@ -106,14 +107,14 @@ def place_changes(config: Config, space: Space, left_out: list[str]) -> Iterator
             taken = next((e for e in others if _overlap(config, e["at"], at)), None)
             if taken is not None:
                 left_out.append(
-                    f"positions: {block_label(block)}@{name} is left out: "
+                    f"positions: {insertion_name(moved)} is left out: "
                     f"{block_label(taken['block'])} stands there"
                 )
                 continue
             inserted = [moved if e == entry else e for e in config["insert"]]
-            label = f"{block_label(block)}@{name}"
+            label = insertion_name(moved)
             if len(others) > 0:
-                label = f"{block_label(entry['block'])}@{entry_name(entry)} at {name}"
+                label = f"{insertion_name(entry)} at {name}"
             changed = {"block": block_label(block), "site": name, "from": entry_name(entry)}
             yield Change(label, {**copy.deepcopy(config), "insert": inserted}, changed)
 
@@ -133,7 +134,7 @@ def block_changes(config: Config, space: Space) -> Iterator[Change]:
             inserted = [other if e == entry else e for e in config["insert"]]
             changed = {"block": block_label(block), "site": entry_name(entry)}
             changed["in place of"] = block_label(entry["block"])
-            label = f"{block_label(block)}@{entry_name(entry)}"
+            label = insertion_name(other)
             if len(insertions(config)) > 1:
                 label = f"{label} for {block_label(entry['block'])}"
             yield Change(label, _completed({**copy.deepcopy(config), "insert": inserted}), changed)

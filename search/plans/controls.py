@@ -21,7 +21,8 @@ from attnsearch.blocks.hosts import (
     weights_file,
 )
 from attnsearch.blocks.measure import count_macs, count_params
-from attnsearch.search.plans.arms import Config, insertions, values_of
+from attnsearch.blocks.naming import entry_name, insertions
+from attnsearch.search.plans.arms import Config, values_of
 from attnsearch.search.plans.seeds import fresh_seeds
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import same
@@ -155,7 +156,7 @@ def _fixed_group(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
     places = network_sites(network)
     option = Option(entry["block"], dict(entry["params"].get(entry["block"], {})))
     return Group(
-        entry.get("name") or entry["at"],
+        entry_name(entry),
         entry["at"],
         tuple(match(entry["at"], places)),
         None,

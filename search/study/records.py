@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.blocks.build import describe
+from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger import (
     HEARTBEAT_SECONDS,
     SEARCH_ROLES,

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from attnsearch.spaces.space.canonical_form import canonical, canonical_text
     from attnsearch.spaces.space.decisions import (
         Decision,
-        block_label,
         decision,
         parameter_decision,
     )
     from attnsearch.spaces.space.fits import HostChoice
-    from attnsearch.spaces.space.insertions import NONE, Group, Option, inserted_values
+    from attnsearch.spaces.space.insertions import Group, Option, inserted_values
     from attnsearch.spaces.space.load import load_space
     from attnsearch.spaces.space.parameters import read_settings, side_loss
     from attnsearch.spaces.space.rules import Rule

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from attnsearch.blocks.naming import block_label
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import DecisionError
 from attnsearch.spaces.keys import Choice, FloatRange, IntRange, label, plain, same, shown
@@ -204,8 +205,3 @@ def block_decision(group: str) -> str:
 def parameter_decision(group: str, block: str, parameter: str) -> str:
     """Return the name of the decision on a block's hyperparameter: `layer4.ecrm.bank_size`."""
     return f"{group}.{block_label(block)}.{parameter}"
-
-
-def block_label(block: str) -> str:
-    """Return what stands for a block in names: `Class` for `package.module:Class`."""
-    return block.rpartition(":")[2].rpartition(".")[2] if ":" in block else block

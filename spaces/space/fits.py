@@ -18,10 +18,11 @@ from typing import Any
 
 from attnsearch.blocks.build import Site, backbone_sites, check_fit
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import label
 from attnsearch.spaces.space.decisions import Decision
-from attnsearch.spaces.space.insertions import NONE, Group, Option
+from attnsearch.spaces.space.insertions import Group, Option
 
 #: Values tried of one searched hyperparameter, combinations of them, and blocks built in all.
 _MAX_VALUES = 16

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnsearch.blocks.hosts import BACKBONES, as_width
+from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import SpaceFile
 from attnsearch.spaces.space.checks import members
 from attnsearch.spaces.space.decisions import decision, is_spec
 from attnsearch.spaces.space.fits import HostChoice
-from attnsearch.spaces.space.insertions import NONE, Group
+from attnsearch.spaces.space.insertions import Group
 
 Hosts = Sequence[tuple[Mapping[str, Any], HostChoice]]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attnsearch.blocks.build import Site, match
+from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import Entry, SpaceFile, shown
 from attnsearch.spaces.space.decisions import (
@@ -18,7 +19,6 @@ from attnsearch.spaces.space.decisions import (
 )
 from attnsearch.spaces.space.parameters import Blocks, Settings, missing_parameters, read_settings
 
-NONE = "none"
 _MAX_STARS = 6
 
 

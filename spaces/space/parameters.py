@@ -13,6 +13,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from torch import nn
 
 from attnsearch.blocks.build import find_block, hyperparameters
+from attnsearch.blocks.naming import NONE, block_label
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import KeyPath, Problems, explain, locate
 from attnsearch.spaces.keys import (
@@ -25,7 +26,7 @@ from attnsearch.spaces.keys import (
     same,
     shown,
 )
-from attnsearch.spaces.space.decisions import NAME_CHARACTERS, block_label, is_spec
+from attnsearch.spaces.space.decisions import NAME_CHARACTERS, is_spec
 
 
 @dataclass
@@ -300,6 +301,6 @@ def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> lis
 
 def side_loss(block: str) -> str | None:
     """Return the key of a block's side output in `train.aux_weight`, None if it has none."""
-    if block == "none":
+    if block == NONE:
         return None
     return getattr(find_block(block), "side_loss", None)

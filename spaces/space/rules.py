@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attnsearch.blocks.naming import NONE
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import DecisionError, KeyPath, Problems
 from attnsearch.spaces.keys import label, same
 from attnsearch.spaces.space.decisions import Decision, block_decision, parameter_decision
-from attnsearch.spaces.space.insertions import NONE, Group
+from attnsearch.spaces.space.insertions import Group
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, complete
 from attnsearch.blocks.hosts import HEADS, as_width
+from attnsearch.blocks.naming import NONE
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import DecisionError, KeyPath, Position, Problem, SpaceError
 from attnsearch.spaces.keys import DECIDING, Train, idle, plain
 from attnsearch.spaces.space.counting import count_architectures
 from attnsearch.spaces.space.decisions import Decision
 from attnsearch.spaces.space.fits import Fits, HostChoice, Infeasible
-from attnsearch.spaces.space.insertions import NONE, Group
+from attnsearch.spaces.space.insertions import Group
 from attnsearch.spaces.space.parameters import side_loss
 from attnsearch.spaces.space.rules import Rule
 

@@ -8,7 +8,6 @@ from attnsearch.blocks.build.architecture import (
     Insertion,
     canonical_architecture,
     complete,
-    describe,
     expand,
 )
 from attnsearch.blocks.errors import BlockError, SiteError
@@ -152,18 +151,3 @@ def test_order_at_one_site_matters() -> None:
     one = config(entry("layer4", "gc"), entry("layer4", "se"))
     other = config(entry("layer4", "se"), entry("layer4", "gc"))
     assert canonical_architecture(one) != canonical_architecture(other)
-
-
-def test_describe() -> None:
-    assert describe(config()) == "plain"
-    assert describe(config(entry("layer4", "none"))) == "plain"
-    assert (
-        describe(
-            config(
-                entry("layer4", "ecrm", name="layer4"),
-                entry("layer[2-3].*.conv2", "psa", name="mid"),
-                entry("stem", "my.module:Mine"),
-            )
-        )
-        == "ecrm@layer4 psa@mid Mine@stem"
-    )

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.build.architecture import describe
+from attnsearch.blocks.naming import describe
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger

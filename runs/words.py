@@ -1,4 +1,4 @@
-"""Numbers, spans of time and lists, as a person writes them."""
+"""Numbers, spans of time and lists, as a person writes them, and templates filled with them."""
 
 
 def quantity(number: float | None) -> str:
@@ -53,3 +53,30 @@ def value_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(value_text(item) for item in value) + "]"
     return str(value)
+
+
+def render(package: str, template: str, /, **values: object) -> str:
+    """Fill a jinja template that lies beside the code of a package.
+
+    In it `duration`, `listed`, `plural` and `quantity` are filters. Tags that stand alone on a
+    line leave no line. What fills ``*.html.jinja`` is escaped.
+
+    Args:
+        package: Such as `attnsearch.runs.reports`.
+        template: The file's name.
+        values: What it names; functions among it are filters too. A name without a value is an
+            error.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(package, ""),
+        autoescape=template.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words = {word.__name__: word for word in (duration, listed, plural, quantity)}
+    environment.filters |= words | {name: v for name, v in values.items() if callable(v)}
+    return environment.get_template(template).render(values)

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Container, Sequence
 
-from attnsearch.runs.words import duration
+from attnsearch.runs import words
 from attnsearch.runs.words import plural as plural
 from attnsearch.runs.words import quantity as quantity
 
@@ -16,8 +16,8 @@ _NARROWEST_LAST_COLUMN = 24
 
 def run_command(path: str, overrides: Sequence[str]) -> str:
     """Return the command that runs a space file with `KEY=VALUE` overrides, ready to paste."""
-    words = [word for override in overrides for word in ("--set", override)]
-    return shlex.join(["attnsearch", "run", path, *words])
+    options = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["attnsearch", "run", path, *options])
 
 
 def table(
@@ -70,25 +70,16 @@ def table(
 def render(room: str, template: str, /, **values: object) -> str:
     """Fill a template of words, `NAME.txt.jinja` in a room of this folder.
 
-    In it `table`, `paragraph`, `plural`, `quantity` and `duration` write as they do here.
+    In it `table` and `paragraph` write as they do here; the rest is as in `words.render`.
 
     Args:
         room: The room, such as `terminal`.
         template: Its name, without `.txt.jinja`.
         values: What it names; a name without a value is an error.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(f"attnsearch.search.{room}", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    words = (paragraph, plural, quantity, duration)
-    environment.filters |= {word.__name__: word for word in words}
-    text = environment.get_template(f"{template}.txt.jinja").render(table=table, **values)
-    return text.rstrip("\n")
+    values |= {"paragraph": paragraph, "table": table}
+    package = f"attnsearch.search.{room}"
+    return words.render(package, f"{template}.txt.jinja", **values).rstrip("\n")
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:

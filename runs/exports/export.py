@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
 from attnsearch.blocks.build import build_network, find_block
@@ -24,6 +23,7 @@ from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import finite, rank, ranked
+from attnsearch.runs.words import render
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
 from attnsearch.spaces.keys import keys_of
@@ -331,15 +331,10 @@ def _readme(
     packages: Sequence[str],
     onnx: bool,
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("attnsearch.runs.exports", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["numbers"] = lambda values: ", ".join(f"{value:.6g}" for value in values)
     scores = {**record.get("metrics", {}), **record.get("costs", {})}
-    return environment.get_template("README.md.jinja").render(
+    return render(
+        "attnsearch.runs.exports",
+        "README.md.jinja",
         config=config,
         inserted=describe(config),
         interface=interface,
@@ -347,5 +342,6 @@ def _readme(
         confirm=record.get("confirm"),
         packages=packages,
         onnx=onnx,
+        numbers=lambda values: ", ".join(f"{value:.6g}" for value in values),
         scores={name: value for name, value in scores.items() if isinstance(value, int | float)},
     )

@@ -1,12 +1,9 @@
 """A report as one HTML file that asks for nothing else: styles, script and figures stand in it."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from attnsearch.runs.figures import COLOURS
 from attnsearch.runs.reports.pages import ReportText
 from attnsearch.runs.reports.tables import Cell
-
-TEMPLATE = "report.html.jinja"
+from attnsearch.runs.words import render
 
 _LONG = 40  # characters from which on a cell may wrap
 _TONES = {"better": "good", "worse": "bad"}
@@ -17,25 +14,13 @@ def html_report(report: ReportText) -> str:
 
     Everything is escaped: names come from users' files.
     """
-    environment = Environment(
-        loader=PackageLoader("attnsearch.runs.reports", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    sections = [
-        {
-            "key": section.key,
-            "title": section.title,
-            "tables": section.tables,
-            "notes": section.notes,
-            "figures": section.draw(),
-        }
-        for section in report.sections
-    ]
-    template = environment.get_template(TEMPLATE)
-    return template.render(
-        report=report, sections=sections, colours=COLOURS, cell_class=_cell_class
+    return render(
+        "attnsearch.runs.reports",
+        "report.html.jinja",
+        report=report,
+        figures={section.key: section.draw() for section in report.sections},
+        colours=COLOURS,
+        cell_class=_cell_class,
     )
 
 

@@ -16,7 +16,7 @@ from attnsearch.runs.results import (
     metric_text,
     p_text,
     percent,
-    points,
+    size_text,
 )
 from attnsearch.runs.statistics import (
     BETTER,
@@ -175,9 +175,7 @@ def _difference_cells(act: ActResult, arm: ArmResult) -> list[Cell]:
 def shown_verdict(act: ActResult, c: Comparison) -> str:
     """Return a verdict as tables and sentences write it."""
     margin = act.plan.margin
-    edge = None
-    if margin is not None:
-        edge = f"{metric_text(act.metric, margin)}{points(act.metric)}"
+    edge = None if margin is None else size_text(act.metric, margin)
     words = verdict_text(c.verdict, edge)
     if c.against == INTERACTION:
         words = {BETTER: "more than the sum", WORSE: "less than the sum"}.get(c.verdict, words)
@@ -266,7 +264,6 @@ def contrast_table(act: ActResult, members: Sequence[Comparison], family: str) -
                 Cell(metric_text(metric, c.detectable), c.detectable),
             ]
         )
-    scopes = sorted({scope_of(act, c) for c in members})
     m = members[0].tests
     beyond_note = ""
     if any(c.new_patients is not None for c in members):
@@ -276,7 +273,7 @@ def contrast_table(act: ActResult, members: Sequence[Comparison], family: str) -
     notes = [
         f"Family of {len(members)} {'contrast' if len(members) == 1 else 'contrasts'}, "
         f"m = {m} {'test' if m == 1 else 'tests'}, Holm at alpha = {act.plan.alpha:g}. "
-        f"Scope of interval and p: {' and '.join(scopes)}.",
+        f"Scope of interval and p: {' and '.join(scopes(act, members))}.",
         beyond_note,
         "Detectable: the smallest difference found with a power of 80 % at this spread.",
         _status(act),
@@ -290,6 +287,11 @@ def contrast_table(act: ActResult, members: Sequence[Comparison], family: str) -
 def scope_of(act: ActResult, c: Comparison) -> str:
     """Return what an interval over seeds or folds speaks of."""
     return c.scope.replace("test", "validation") if act.plan.part == "val" else c.scope
+
+
+def scopes(act: ActResult, comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what the intervals of some comparisons speak of."""
+    return sorted({scope_of(act, c) for c in comparisons})
 
 
 def cases_name(act: ActResult) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         p_text,
         percent,
         points,
+        size_text,
         unit,
     )
     from attnsearch.runs.results.ranking import (

@@ -192,10 +192,10 @@ class MeasuredStudy:
         """The search's runs and the baseline's."""
         return [row for row in self.rows if row.role in EXPLORING_ROLES]
 
-    @property
-    def tuning(self) -> list[TrialRow]:
-        """The trials that tuned the baseline's training settings."""
-        return [row for row in self.rows if row.role == Role.TUNING]
+    def tuning_of(self, arms: str) -> list[TrialRow]:
+        """Return the trials that tuned training settings, of arms whose labels begin so."""
+        rows = [row for row in self.rows if row.role == Role.TUNING]
+        return [row for row in rows if (row.arm or "").startswith(arms)]
 
     def setting(self, *path: str) -> Any:
         """Return a value of the space file; None where it is not there."""

@@ -54,6 +54,11 @@ def points(metric: str) -> str:
     return " points" if is_share(metric) else ""
 
 
+def size_text(metric: str, value: float | None) -> str:
+    """Return the size of a difference in a sentence: ``1.80 points``."""
+    return f"{metric_text(metric, value)}{points(metric)}"
+
+
 def p_text(p: float | None) -> str:
     """Return a p-value: three decimals, or ``<0.001``."""
     if p is None or p != p:

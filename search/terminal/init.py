@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, load_data
@@ -19,7 +18,7 @@ from attnsearch.runs.readers import (
     is_mask_folder,
     native_side,
 )
-from attnsearch.search.text import plural
+from attnsearch.runs.words import plural, render
 from attnsearch.spaces import load_space
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
@@ -185,15 +184,13 @@ def propose(data: str, target: Path) -> SpaceProposal:
 
 def space_text(proposal: SpaceProposal) -> str:
     """Return the space file of a proposal."""
-    environment = Environment(
-        loader=PackageLoader("attnsearch.search.terminal", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return render(
+        "attnsearch.search.terminal",
+        f"{proposal.data.task}.yaml.jinja",
+        p=proposal,
+        scalar=_scalar,
+        one_line=_one_line,
     )
-    environment.filters |= {"scalar": _scalar, "one_line": _one_line}
-    return environment.get_template(f"{proposal.data.task}.yaml.jinja").render(p=proposal)
 
 
 def _image_size(native: int, largest: int, *, exact: bool) -> int:

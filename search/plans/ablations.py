@@ -10,13 +10,14 @@
 | `factorial` | every subset of the insertions |
 
 The reference of the first four is the full network. That of `pairwise` and `factorial` is the
-baseline, called `nothing`, from which an interaction is (AB - A) - (B - nothing).
+baseline, in plans called `nothing`, from which an interaction is (AB - A) - (B - nothing).
 
 Places, blocks and ranges are the space's. Of a config alone, which is a space without choices,
 they are what `ablation_changes` says.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,13 @@ from attnsearch.search.plans.arms import (
     with_equals,
 )
 from attnsearch.search.plans.changes import (
-    Change,
+    Variant,
     block_changes,
     cautions,
     fault,
     hyperparameter_changes,
     place_changes,
+    removals,
     without,
 )
 from attnsearch.search.plans.seeds import fresh_seeds
@@ -48,6 +50,7 @@ MOST_ARMS = 64
 """Of one plan: more, and it is refused."""
 
 BASELINE_LABEL = "nothing"
+"""Of the arm in stored plans, whose text is their identity."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,13 @@ def ablation_plan(
     if name in ("pairwise", "factorial"):
         arms, contrasts = _subsets(name, full)
     else:
-        arms, contrasts = _variants(
-            name, full, _changes(name, full, space, left_out), space, left_out
-        )
+        changes = {
+            "loco": lambda: removals(full),
+            "positions": lambda: place_changes(full, space, left_out),
+            "blocks": lambda: block_changes(full, space),
+            "ofat": lambda: hyperparameter_changes(full, space, left_out),
+        }[name]()
+        arms, contrasts = _variants(name, full, changes, space, left_out)
     if len(arms) > MOST_ARMS:
         raise PlanError(_too_many(name, len(arms), full))
     if len(arms) == 1:
@@ -157,29 +164,13 @@ def ablation_plan(
     )
 
 
-def _changes(name: str, full: Config, space: Space, left_out: list[str]) -> Iterable[Change]:
-    if name == "loco":
-        return _without_each(full)
-    if name == "positions":
-        return place_changes(full, space, left_out)
-    if name == "blocks":
-        return block_changes(full, space)
-    return hyperparameter_changes(full, space, left_out)
-
-
-def _without_each(config: Config) -> Iterable[Change]:
-    for entry in insertions(config):
-        label = f"without {insertion_name(entry)}"
-        yield Change(label, without(config, [entry]), {entry_name(entry): "none"})
-
-
 def _variants(
-    name: str, full: Config, changes: Iterable[Change], space: Space, left_out: list[str]
+    name: str, full: Config, changes: Iterable[Variant], space: Space, left_out: list[str]
 ) -> tuple[list[Arm], list[Contrast]]:
     """Return the full network and its variants, each compared with it."""
     reference = Arm(describe(full), "reference", full)
     arms = {reference.label: reference}
-    known = cautions(full)
+    expected = cautions(full)
     contrasts = []
     for change in changes:
         label = change.label if change.label != reference.label else f"{change.label} as it is"
@@ -189,7 +180,7 @@ def _variants(
             continue
         if label in arms:
             continue
-        notes = tuple(note for note in cautions(change.config) if note not in known)
+        notes = tuple(note for note in cautions(change.config) if note not in expected)
         arms[label] = Arm(label, "variant", change.config, notes=notes, changed=change.changed)
         if len(arms) > MOST_ARMS:
             break  # refused by the caller, who says so
@@ -207,8 +198,9 @@ def _subsets(name: str, full: Config) -> tuple[list[Arm], list[Contrast]]:
             f"{name} needs two insertions or more, and there is {names[0]} alone; take loco"
         )
     largest = 2 if name == "pairwise" else len(entries)
-    if _subset_count(len(entries), largest) > MOST_ARMS:
-        raise PlanError(_too_many(name, _subset_count(len(entries), largest), full))
+    count = sum(math.comb(len(entries), size) for size in range(largest + 1))
+    if count > MOST_ARMS:
+        raise PlanError(_too_many(name, count, full))
     arms: dict[tuple[int, ...], Arm] = {}
     for size in range(largest + 1):
         for chosen in itertools.combinations(range(len(entries)), size):
@@ -223,29 +215,16 @@ def _subsets(name: str, full: Config) -> tuple[list[Arm], list[Contrast]]:
         if chosen
     ]
     for a, b in itertools.combinations(range(len(entries)), 2):
-        contrasts.append(
-            Contrast(
-                f"{name}: interactions",
-                f"{names[a]} x {names[b]}",
-                (arms[a, b].label, BASELINE_LABEL),
-                (names[a], names[b]),
-            )
-        )
+        family, label = f"{name}: interactions", f"{names[a]} x {names[b]}"
+        both_and_none = (arms[a, b].label, BASELINE_LABEL)
+        contrasts.append(Contrast(family, label, both_and_none, (names[a], names[b])))
     return list(arms.values()), contrasts
 
 
-def _subset_count(entries: int, largest: int) -> int:
-    return sum(
-        1 for size in range(largest + 1) for _ in itertools.combinations(range(entries), size)
-    )
-
-
 def _too_many(name: str, count: int, full: Config) -> str:
-    advice = {
-        "factorial": "take pairwise, or loco",
-        "pairwise": "take loco",
-    }.get(name, "take fewer insertions, blocks or values, or another plan")
-    least = "at least " if name not in ("factorial", "pairwise") else ""
+    advice = {"factorial": "take pairwise, or loco", "pairwise": "take loco"}.get(name)
+    least = "" if advice else "at least "
+    advice = advice or "take fewer insertions, blocks or values, or another plan"
     return (
         f"{name} of {describe(full)} has {least}{count} arms, and a plan can have {MOST_ARMS}; "
         f"{advice}"

@@ -94,11 +94,6 @@ def statistics_of(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two configs build the same network."""
-    return network_text(one) == network_text(other)
-
-
 def network_text(config: Mapping[str, Any]) -> str:
     """Return the architecture of a config as text, equal for equal networks."""
     return json.dumps(canonical_architecture(config), sort_keys=True)

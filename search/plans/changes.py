@@ -41,7 +41,7 @@ _MOST_VALUES = 5  # of a range: more, and its ends and what lies evenly between 
 
 
 @dataclass(frozen=True)
-class Change:
+class Variant:
     """A variant of a network.
 
     Attributes:
@@ -53,6 +53,13 @@ class Change:
     label: str
     config: Config
     changed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def removals(config: Config) -> Iterator[Variant]:
+    """Yield the network without each of its insertions."""
+    for entry in insertions(config):
+        label = f"without {insertion_name(entry)}"
+        yield Variant(label, without(config, [entry]), {entry_name(entry): NONE})
 
 
 def without(config: Config, entries: Sequence[Mapping[str, Any]]) -> Config:
@@ -82,13 +89,12 @@ def fault(config: Config, space: Space) -> str | None:
     except AttnsearchError as error:
         return str(error)
     try:
-        values = values_of(space, config)
-        return space.forbidden({name: values[name] for name in values})
+        return space.forbidden(values_of(space, config))
     except DecisionError:
         return None  # it lies outside of the space, whose rules then say nothing
 
 
-def place_changes(config: Config, space: Space, left_out: list[str]) -> Iterator[Change]:
+def place_changes(config: Config, space: Space, left_out: list[str]) -> Iterator[Variant]:
     """Yield each inserted block at each place where it may stand, its own included.
 
     Args:
@@ -102,7 +108,7 @@ def place_changes(config: Config, space: Space, left_out: list[str]) -> Iterator
         if set(places) <= {entry_name(entry)}:
             places = _other_stages(config, entry)
         for name, at in places.items():
-            moved = {**copy.deepcopy(entry), "at": at, "name": name}
+            moved = {**entry, "at": at, "name": name}
             others = [e for e in insertions(config) if e != entry]
             taken = next((e for e in others if _overlap(config, e["at"], at)), None)
             if taken is not None:
@@ -111,15 +117,12 @@ def place_changes(config: Config, space: Space, left_out: list[str]) -> Iterator
                     f"{block_label(taken['block'])} stands there"
                 )
                 continue
-            inserted = [moved if e == entry else e for e in config["insert"]]
-            label = insertion_name(moved)
-            if len(others) > 0:
-                label = f"{insertion_name(entry)} at {name}"
+            label = f"{insertion_name(entry)} at {name}" if others else insertion_name(moved)
             changed = {"block": block_label(block), "site": name, "from": entry_name(entry)}
-            yield Change(label, {**copy.deepcopy(config), "insert": inserted}, changed)
+            yield Variant(label, _exchanged(config, entry, moved), changed)
 
 
-def block_changes(config: Config, space: Space) -> Iterator[Change]:
+def block_changes(config: Config, space: Space) -> Iterator[Variant]:
     """Yield each other block at each place where the network has one, its own included.
 
     Args:
@@ -130,17 +133,15 @@ def block_changes(config: Config, space: Space) -> Iterator[Change]:
         for block, params in _candidates(config, space, entry).items():
             if block == entry["block"]:
                 params = entry["params"].get(block, {})
-            other = {**copy.deepcopy(entry), "block": block, "params": {block: params}}
-            inserted = [other if e == entry else e for e in config["insert"]]
+            other = {**entry, "block": block, "params": {block: params}}
+            before, label = block_label(entry["block"]), insertion_name(other)
+            label = f"{label} for {before}" if len(insertions(config)) > 1 else label
             changed = {"block": block_label(block), "site": entry_name(entry)}
-            changed["in place of"] = block_label(entry["block"])
-            label = insertion_name(other)
-            if len(insertions(config)) > 1:
-                label = f"{label} for {block_label(entry['block'])}"
-            yield Change(label, _completed({**copy.deepcopy(config), "insert": inserted}), changed)
+            changed["in place of"] = before
+            yield Variant(label, _completed(_exchanged(config, entry, other)), changed)
 
 
-def hyperparameter_changes(config: Config, space: Space, left_out: list[str]) -> Iterator[Change]:
+def hyperparameter_changes(config: Config, space: Space, left_out: list[str]) -> Iterator[Variant]:
     """Yield each searched hyperparameter at its other values, one at a time.
 
     Args:
@@ -153,43 +154,41 @@ def hyperparameter_changes(config: Config, space: Space, left_out: list[str]) ->
     if not decisions:
         yield from _default_changes(config, left_out)
         return
-    groups = {group.name: group for group in space.groups}
     for decision in decisions:
         for value in _through(decision):
             changed = copy.deepcopy(config)
-            if not _assign(changed, space, groups, decision, value):
+            if not _assign(changed, space, decision, value):
                 continue
             if value is not None and same(values.get(decision.name), value):
                 continue  # the reference
             words = decision.label(value) if decision.kind == "choice" else value_text(value)
-            yield Change(f"{decision.name} = {words}", _completed(changed), {decision.name: value})
+            yield Variant(
+                f"{decision.name} = {words}", _completed(changed), {decision.name: value}
+            )
 
 
-def _assign(
-    config: Config, space: Space, groups: Mapping[str, Any], decision: Decision, value: Any
-) -> bool:
-    """Set what a decision decides in a config; whether the config has it."""
+def _assign(config: Config, space: Space, decision: Decision, value: Any) -> bool:
+    """Set what a decision decides in a config; return whether the config has it."""
     for setting in space.settings:
-        if setting.decision.name == decision.name:
+        if setting.decision == decision:
             node: Any = config
             for part in setting.path[:-1]:
                 node = node[part]
             node[setting.path[-1]] = copy.deepcopy(value)
             return True
+    groups = {group.name: group for group in space.groups}
     for entry in insertions(config):
-        group = groups.get(entry_name(entry))
-        option = group.options.get(entry["block"]) if group else None
-        if option is None:
+        block, group = entry["block"], groups.get(entry_name(entry))
+        option = group.options.get(block) if group else None
+        if option is None or decision not in option.decisions:
             continue
-        params = entry["params"].setdefault(entry["block"], {})
-        if option.joint is not None and option.joint.name == decision.name:
-            params.clear()
-            params.update(complete(entry["block"], {**option.fixed, **copy.deepcopy(value)}))
-            return True
-        for key, searched in option.searched.items():
-            if searched.name == decision.name:
-                params[key] = copy.deepcopy(value)
-                return True
+        if decision == option.joint:
+            params = complete(block, {**option.fixed, **value})
+        else:
+            key = next(key for key, searched in option.searched.items() if searched == decision)
+            params = {**entry["params"].get(block, {}), key: value}
+        entry["params"][block] = copy.deepcopy(params)
+        return True
     return False
 
 
@@ -213,28 +212,31 @@ def _through(decision: Decision) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def _default_changes(config: Config, left_out: list[str]) -> Iterator[Change]:
+def _default_changes(config: Config, left_out: list[str]) -> Iterator[Variant]:
     """Yield hyperparameters of a config without any range: what `_around` gives for each."""
     for entry in insertions(config):
-        block, name = entry["block"], entry_name(entry)
+        block, params = entry["block"], entry["params"].get(entry["block"], {})
         cls = find_block(block)
         types = _types(cls)
         for key in hyperparameters(cls):
-            value = entry["params"].get(block, {}).get(key)
-            others = _around(value, types.get(key))
+            others = _around(params.get(key), types.get(key))
             if not others:
-                words = f"{block_label(block)}.{key} = {value_text(value)}"
+                words = f"{block_label(block)}.{key} = {value_text(params.get(key))}"
                 left_out.append(f"ofat: {words} has no range; a space file can give it choices")
             for other in others:
-                changed = copy.deepcopy(config)
-                target = next(e for e in changed["insert"] if entry_name(e) == name)
-                target["params"].setdefault(block, {})[key] = other
-                decision = parameter_decision(name, block, key)
-                yield Change(f"{decision} = {value_text(other)}", changed, {decision: other})
+                varied = {**entry, "params": {**entry["params"], block: {**params, key: other}}}
+                decision = parameter_decision(entry_name(entry), block, key)
+                label = f"{decision} = {value_text(other)}"
+                yield Variant(label, _exchanged(config, entry, varied), {decision: other})
     for other in _around(config["train"]["lr"], float):
-        changed = copy.deepcopy(config)
-        changed["train"]["lr"] = other
-        yield Change(f"train.lr = {value_text(other)}", changed, {"train.lr": other})
+        varied = {**copy.deepcopy(config), "train": {**config["train"], "lr": other}}
+        yield Variant(f"train.lr = {value_text(other)}", varied, {"train.lr": other})
+
+
+def _exchanged(config: Config, entry: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
+    """Return a config with another entry in the place of one."""
+    inserted = [other if e == entry else e for e in config["insert"]]
+    return copy.deepcopy({**config, "insert": inserted})
 
 
 def _around(value: Any, kind: Any) -> list[Any]:
@@ -278,8 +280,7 @@ def _decided(space: Space) -> list[Group]:
 
 
 def _overlap(config: Config, one: str, other: str) -> bool:
-    network = config["network"]
-    places = network_sites(network)
+    places = network_sites(config["network"])
     try:
         first, second = ({site.name for site in match(at, places)} for at in (one, other))
     except AttnsearchError:
@@ -304,9 +305,8 @@ def _candidates(
                 candidates[block] = complete(block, option.params(values))
         if candidates.keys() - {entry["block"]}:
             return candidates
-    network = config["network"]
-    places = network_sites(network)
-    replaces = any(site.replaces for site in match(entry["at"], places))
+    sites = match(entry["at"], network_sites(config["network"]))
+    replaces = any(site.replaces for site in sites)
     for block, cls in BLOCKS.items():
         needed = [p for p in hyperparameters(cls).values() if p.default is Parameter.empty]
         if block not in candidates and not needed and (can_replace(cls) or not replaces):

@@ -37,11 +37,11 @@ class Ranked(Protocol):
 
 
 @dataclass(frozen=True)
-class Given:
+class FileConfig:
     """A config that is confirmed without exploring, in the place of a trial.
 
     Attributes:
-        number: Its place among those given.
+        number: Its place in the list.
         config: The resolved config.
     """
 
@@ -49,20 +49,7 @@ class Given:
     config: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What of the trials is confirmed.
-
-    Attributes:
-        configs: The best ones of different networks, the best first, none of them the baseline.
-        messages: What a person should know of the choice.
-    """
-
-    configs: tuple[Config, ...]
-    messages: tuple[str, ...]
-
-
-def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
+def choose(ranked: Sequence[Ranked], top: int, messages: list[str]) -> list[Config]:
     """Return the best configs of different networks.
 
     Two configs of one network that differ in training settings are one; those of the better one
@@ -71,12 +58,15 @@ def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
     Args:
         ranked: Finished trials, the best first.
         top: How many networks.
+        messages: Gets what a person should know of the choice.
+
+    Returns:
+        The configs, the best first.
 
     Raises:
         PlanError: There is none with a block.
     """
     candidates: dict[str, Config] = {}
-    messages: list[str] = []
     baseline_at: int | None = None
     for trial in ranked:
         if len(candidates) == top:
@@ -84,7 +74,7 @@ def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
         if not expand(trial.config):
             if baseline_at is None:
                 baseline_at = len(candidates)
-                messages.append(_baseline_among(trial, baseline_at + 1))
+                messages.append(_baseline_text(trial, baseline_at + 1))
             continue
         candidates.setdefault(network_text(trial.config), dict(trial.config))
     if not candidates:
@@ -98,10 +88,10 @@ def choose(ranked: Sequence[Ranked], top: int) -> Chosen:
             f"confirm.top is {top}, and {len(candidates)} different networks with a block "
             "finished their full schedule"
         )
-    return Chosen(tuple(candidates.values()), tuple(messages))
+    return list(candidates.values())
 
 
-def given_configs(space: Space) -> list[Given]:
+def given_configs(space: Space) -> list[FileConfig]:
     """Return configs that a file confirms in place of trials, on its own data; none by default.
 
     Raises:
@@ -126,7 +116,7 @@ def given_configs(space: Space) -> list[Given]:
             )
         config = file.resolve()
         config["data"] = {**own["data"], "augment": config["data"]["augment"]}
-        configs.append(Given(number, {**own, **{key: config[key] for key in _OF_A_CONFIG}}))
+        configs.append(FileConfig(number, {**own, **{key: config[key] for key in _OF_A_CONFIG}}))
     return configs
 
 
@@ -168,12 +158,11 @@ def confirm_plan(
     confirm = document["confirm"]
     if not confirm:
         raise PlanError("the space file has no confirm section; add confirm: {top: 2, seeds: 5}")
-    given = given_configs(space)
-    chosen = choose(given or ranked, len(given) or confirm["top"])
-    if messages is not None:
-        messages += chosen.messages
+    wanted = given_configs(space)
+    messages = [] if messages is None else messages
+    chosen = choose(wanted or ranked, len(wanted) or confirm["top"], messages)
     epochs = confirm["epochs"] or document["train"]["epochs"]
-    configs = [arm_config(config, epochs) for config in chosen.configs]
+    configs = [arm_config(config, epochs) for config in chosen]
     names = labels(configs)
     candidates = dict(zip(names, configs, strict=True))
     arms = [Arm(name, "candidate", config) for name, config in candidates.items()]
@@ -206,18 +195,15 @@ def confirm_plan(
 
 def _baselines(candidates: Mapping[str, Config]) -> tuple[list[Arm], dict[str, str]]:
     """Return the baselines under the candidates' settings, and which is whose."""
-    arms: list[Arm] = []
+    arms: dict[str, Arm] = {}
     of: dict[str, str] = {}
-    known: dict[str, str] = {}
     for name, config in candidates.items():
         baseline = baseline_config(config)
-        text = canonical_text(baseline)
-        if text not in known:
-            known[text] = f"{BASELINE} of {name}" if arms else BASELINE
-            note = f"training settings of {name}"
-            arms.append(Arm(known[text], "baseline", baseline, of=name, notes=(note,)))
-        of[name] = known[text]
-    return arms, of
+        label = f"{BASELINE} of {name}" if arms else BASELINE
+        notes = (f"training settings of {name}",)
+        arm = Arm(label, "baseline", baseline, of=name, notes=notes)
+        of[name] = arms.setdefault(canonical_text(baseline), arm).label
+    return list(arms.values()), of
 
 
 def _tuned(tuned: Mapping[str, Any] | None, best: Config, epochs: int, *, needed: bool) -> Arm:
@@ -231,8 +217,8 @@ def _difference(family: str, candidate: str, control: str) -> Contrast:
     return Contrast(family, f"{candidate} - {control}", (candidate,), (control,))
 
 
-def _baseline_among(trial: Ranked, place: int) -> str:
-    if isinstance(trial, Given):
+def _baseline_text(trial: Ranked, place: int) -> str:
+    if isinstance(trial, FileConfig):
         return "one of confirm.configs is the baseline, which is no candidate"
     return (
         f"the baseline (trial {trial.number}) ranks {_ordinal(place)} after exploring; it is "

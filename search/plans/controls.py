@@ -46,12 +46,10 @@ class Capacity:
     Attributes:
         config: The candidate's config with this network.
         notes: How it was made, and what is left between the two.
-        is_baseline: Whether it is the baseline, which is as large already.
     """
 
     config: Config
     notes: tuple[str, ...]
-    is_baseline: bool
 
 
 def baseline_config(config: Mapping[str, Any]) -> Config:
@@ -82,7 +80,7 @@ def capacity_control(config: Mapping[str, Any], images: Images, match: str = "pa
     baseline = baseline_config(config)
     target, base = measure(config), measure(baseline)
     if abs(base - target) <= TOLERANCE * target:
-        return Capacity(baseline, _residuals(baseline, config, measures), True)
+        return Capacity(baseline, _residuals(baseline, config, measures))
     options: list[tuple[Config, str]] = []
     if weights_file(baseline["network"].get("weights"))[0] is None:
         options.append(_by_width(baseline, target, base, measure))
@@ -96,7 +94,7 @@ def capacity_control(config: Mapping[str, Any], images: Images, match: str = "pa
     rest = _residuals(best, config, measures)
     if abs(measure(best) - target) > TOLERANCE * target:
         rest = (*rest, f"no closer match in {_NAMES[match]} exists")
-    return Capacity(best, (how, *rest), False)
+    return Capacity(best, (how, *rest))
 
 
 def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:

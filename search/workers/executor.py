@@ -8,7 +8,6 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import ProgressReporter
 
 from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
@@ -78,8 +77,7 @@ def execute(
                 reuse_actors=True,
                 max_failures=0,
                 callbacks=[watch],
-                verbose=0,
-                progress_reporter=_NoReporter(),
+                verbose=0,  # watchers are told by `attnsearch.search.study.events`
                 raise_on_failed_trial=False,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -93,16 +91,6 @@ def execute(
             watch.interrupt()
     if watch.failure is not None:
         raise watch.failure
-
-
-class _NoReporter(ProgressReporter):  # type: ignore[misc]
-    """Prints nothing; `attnsearch.search.study.events` tells what happens."""
-
-    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
-        return False
-
-    def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
-        return None
 
 
 def _read(path: Path) -> str:

@@ -211,12 +211,6 @@ class Feed(Searcher):  # type: ignore[misc]
     ) -> None:
         """Do nothing: `Watch` hears of it too, with more to see."""
 
-    def save(self, checkpoint_path: str) -> None:
-        """Do nothing: the ledger is the record."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: the ledger is the record."""
-
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Do nothing: the ledger is the record."""
 

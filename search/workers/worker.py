@@ -15,13 +15,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import ray
 import torch
 from ray.tune import Trainable
-from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import count_macs, count_params
@@ -33,41 +32,10 @@ from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
 
-
-class Trainee(Protocol):
-    """What a worker needs of a training; `attnsearch.runs.training.train.Training` is the one."""
-
-    network: nn.Module
-    history: list[dict[str, float]]
-
-    @property
-    def done(self) -> bool:
-        """Whether the full schedule is done."""
-
-    @property
-    def result(self) -> dict[str, float]:
-        """The metrics that count."""
-
-    def run_epoch(self) -> dict[str, float]:
-        """Train one epoch and returns its metrics."""
-
-    def costs(self) -> dict[str, float]:
-        """Return costs of the network."""
-
-    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Return the network's scores on a split, and what it says about every image."""
-
-    def panel(self, said: Mapping[str, Any]) -> bytes:
-        """Return a picture of validation images, given what `evaluate` told of them."""
-
-    def result_state(self) -> dict[str, Tensor]:
-        """Return the trained state dict."""
+MakeTraining = Callable[[Job, DataSet, str, int], Training]
 
 
-MakeTraining = Callable[[Job, DataSet, str, int], Trainee]
-
-
-def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainee:
+def make_training(job: Job, data: DataSet, device: str, threads: int) -> Training:
     """Return the training that a job asks for."""
     return Training(job.config, data, device, threads)
 
@@ -96,7 +64,7 @@ class Worker(Trainable):  # type: ignore[misc]
             faults: Where to leave a word when the process crashes, see `fault_file`.
             make: Builds the training of a job.
         """
-        self._training: Trainee | None = None
+        self._training: Training | None = None
         self._datasets = datasets or {}
         need = need or Need()
         self._threads = need.threads
@@ -131,7 +99,7 @@ class Worker(Trainable):  # type: ignore[misc]
         except (Exception, SystemExit) as error:
             report = Report(
                 state=State.FAILED,
-                error=describe(error),
+                error=failure_text(error),
                 traceback="".join(traceback.format_exception(error)),
                 costs=self._costs,
             )
@@ -159,16 +127,22 @@ class Worker(Trainable):  # type: ignore[misc]
     def _epoch(self) -> Report:
         if self._training is None:
             try:
-                self._training = self._build()
+                self._training = self._build(self._job)
             except (BlockError, SiteError) as error:
                 return Report(state=State.INFEASIBLE, error=str(error), violations={"fit": 1.0})
             violations = self._violations(self._training)
-            if violations:
+            above = [name for name, amount in violations.items() if amount > 0]
+            if above:
+                costs, limits = self._costs, self._job.limits
+                words = [
+                    f"{name} {costs[name]:,.6g} is above limits.{name} {limits[name]:,.6g}"
+                    for name in (name.removeprefix("limits.") for name in above)
+                ]
                 return Report(
                     state=State.INFEASIBLE,
-                    error=_describe_violations(violations, self._costs, self._job.limits),
+                    error="; ".join(words),
                     violations=violations,
-                    costs=self._costs,
+                    costs=costs,
                 )
         training = self._training
         metrics = training.run_epoch()
@@ -187,11 +161,11 @@ class Worker(Trainable):  # type: ignore[misc]
         else:
             state, _ = read_weights(Path(task.weights))
         # The stored weights replace those that the training started from.
-        network = {**task.config["network"], "weights": None}
-        alike = replace(self._job, config={**task.config, "network": network})
-        trainee = self._make(alike, self._datasets[task.dataset], self._device, self._threads)
-        trainee.network.load_state_dict(state)
-        scores, predictions = trainee.evaluate(task.split)
+        settings = {**task.config["network"], "weights": None}
+        config = {**task.config, "network": settings}
+        trained = self._build(replace(self._job, config=config, dataset=task.dataset))
+        trained.network.load_state_dict(state)
+        scores, predictions = trained.evaluate(task.split)
         done = self._evaluated == len(self._job.evaluations)
         return Report(
             epoch=self._evaluated,
@@ -201,25 +175,24 @@ class Worker(Trainable):  # type: ignore[misc]
             evaluated=task.run_id,
         )
 
-    def _build(self) -> Trainee:
-        data = self._datasets[self._job.dataset]
-        return self._make(self._job, data, self._device, self._threads)
+    def _build(self, job: Job) -> Training:
+        return self._make(job, self._datasets[job.dataset], self._device, self._threads)
 
-    def _violations(self, training: Trainee) -> dict[str, float]:
+    def _violations(self, training: Training) -> dict[str, float]:
         """Return by how much the network exceeds its limits, measuring the cheap costs first."""
         limits = self._job.limits
-        shape = network_input(self._datasets[self._job.dataset])
+        data = self._datasets[self._job.dataset]
         self._costs = {
             "params": count_params(training.network),
-            "macs": count_macs(training.network, shape),
+            "macs": count_macs(training.network, (data.channels, *data.image_size)),
         }
-        found = excess(self._costs, limits)
-        if not any(value > 0 for value in found.values()) and set(limits) - set(COUNTED):
+        violations = excess(self._costs, limits)
+        if max(violations.values(), default=0) <= 0 and set(limits) - set(COUNTED):
             self._costs = training.costs()
-            found = excess(self._costs, limits)
-        return found if any(value > 0 for value in found.values()) else {}
+            violations = excess(self._costs, limits)
+        return violations
 
-    def _finish(self, training: Trainee, report: Report) -> None:
+    def _finish(self, training: Training, report: Report) -> None:
         self._costs = report.costs = training.costs()
         report.state = State.FINISHED
         data = self._datasets[self._job.dataset]
@@ -248,7 +221,7 @@ class Worker(Trainable):  # type: ignore[misc]
                 torch.cuda.empty_cache()
 
 
-def _panel(training: Trainee, said: Mapping[str, Any]) -> np.ndarray | None:
+def _panel(training: Training, said: Mapping[str, Any]) -> np.ndarray | None:
     """Return the picture of a finished training, which must not fail with its picture."""
     try:
         return np.frombuffer(training.panel(said), np.uint8)
@@ -262,12 +235,6 @@ def fault_file(folder: Path, job: Job) -> Path:
     return folder / f"fault-{job.id}.txt"
 
 
-def network_input(data: DataSet) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) of one image of a data set."""
-    height, width = data.image_size
-    return (data.channels, height, width)
-
-
 def interface(data: DataSet) -> Interface:
     """Return what a network trained on a data set takes and tells."""
     return Interface(
@@ -279,7 +246,7 @@ def interface(data: DataSet) -> Interface:
     )
 
 
-def describe(error: BaseException) -> str:
+def failure_text(error: BaseException) -> str:
     """Return why a training failed, in one sentence that a person understands."""
     text = " ".join(str(error).split())
     memory_words = ("can't allocate memory", "out of memory", "cannot allocate memory")
@@ -292,13 +259,3 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
-
-
-def _describe_violations(
-    violations: Mapping[str, float], costs: Mapping[str, float], limits: Mapping[str, float]
-) -> str:
-    return "; ".join(
-        f"{name} {costs[name]:,.6g} is above limits.{name} {limits[name]:,.6g}"
-        for name in limits
-        if violations.get(f"limits.{name}", 0) > 0
-    )

@@ -11,7 +11,7 @@ from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
-from attnsearch.search.workers.worker import Worker, describe
+from attnsearch.search.workers.worker import Worker, failure_text
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +122,6 @@ def test_threads_follow_the_cpus_of_a_trial(dots: DataSet, fake_training: Any) -
 
 def test_errors_are_described_in_a_sentence() -> None:
     text = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
-    assert describe(RuntimeError(text)).startswith("out of memory: ")
-    assert describe(BlockError("a rule")) == "a rule"
-    assert describe(KeyError("x")) == "KeyError: 'x'"
+    assert failure_text(RuntimeError(text)).startswith("out of memory: ")
+    assert failure_text(BlockError("a rule")) == "a rule"
+    assert failure_text(KeyError("x")) == "KeyError: 'x'"

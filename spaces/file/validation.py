@@ -190,7 +190,7 @@ def _purpose(path: KeyPath, key: str) -> str:
     for model in _models_at(path):
         field = model.model_fields.get(key)
         if field is not None and field.description:
-            return f"{key}: {field.description}"
+            return f"{key}: {' '.join(field.description.split())}"
     return "add it"
 
 

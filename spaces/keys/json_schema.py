@@ -31,12 +31,12 @@ def schema() -> dict[str, Any]:
         name = str(node.get("$ref", "")).removeprefix("#/$defs/")
         if name in inlined:
             return expand(definitions[name])
-        # Titles only repeat the keys.
-        return {
-            key: expand(value)
-            for key, value in node.items()
-            if not (key == "title" and isinstance(value, str))
-        }
+        expanded = {key: expand(value) for key, value in node.items()}
+        if isinstance(expanded.get("title"), str):
+            del expanded["title"]  # it only repeats the key
+        if isinstance(description := expanded.get("description"), str):
+            expanded["description"] = " ".join(description.split())
+        return expanded
 
     result: dict[str, Any] = expand(raw)
     result["properties"]["blocks"]["properties"] = _blocks()

@@ -12,14 +12,17 @@ Line = Annotated[str, Field(min_length=1, max_length=200)]
 class Published(Section):
     """A network's published facts. They change nothing that is built or trained."""
 
-    about: Line = Field(description="What it is, in one line.")
-    paper: Line | None = Field(None, description="Link to the paper.")
-    code: Line | None = Field(None, description="The authors' code: repository@commit, licence.")
-    params: Positive | None = Field(None, description="Number of parameters, as published.")
-    macs: Positive | None = Field(
-        None, description="Multiply-accumulates of one image, as published (often called FLOPs)."
-    )
-    counts: str | None = Field(
-        None, description="Where these figures stand, and what they count that ours do not."
-    )
-    results: Line | None = Field(None, description="Published results.")
+    about: Line
+    """What it is, in one line."""
+    paper: Line | None = None
+    """Link to the paper."""
+    code: Line | None = None
+    """The authors' code: repository@commit, licence."""
+    params: Positive | None = None
+    """Number of parameters, as published."""
+    macs: Positive | None = None
+    """Multiply-accumulates of one image, as published (often called FLOPs)."""
+    counts: str | None = None
+    """Where these figures stand, and what they count that ours do not."""
+    results: Line | None = None
+    """Published results."""

@@ -29,6 +29,7 @@ KINDS = ("choice", "int", "float")
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 Scope = Literal[
@@ -70,15 +71,22 @@ class Fixed:
 class Section(BaseModel):
     """A mapping with known keys of strict types."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
 
-def by_type(allowed: str, **tags: str) -> Discriminator:
-    """Tell the members of a union apart by the type of the value."""
+def by_type(allowed: str, **same: str) -> Discriminator:
+    """Tell the members of a union apart by the type of the value: it is their tag, `<list>`.
 
-    def tag(value: Any) -> str | None:
-        kind = "null" if value is None else type(value).__name__
-        return tags.get(kind, tags.get("dict") if isinstance(value, BaseModel) else None)
+    Args:
+        allowed: What may stand here, for the message about anything else.
+        **same: Types that go to the member of another type.
+    """
+
+    def tag(value: Any) -> str:
+        kind = "dict" if isinstance(value, BaseModel) else type(value).__name__
+        return f"<{same.get(kind, kind)}>"
 
     return Discriminator(tag, custom_error_type="type", custom_error_message=f"must be {allowed}")
 
@@ -131,6 +139,8 @@ def range_fault(low: float, high: float, step: float | None, log: bool, prior: A
 
 
 class _Spec(Section):
+    model_config = ConfigDict(use_attribute_docstrings=False)  # costly for the many forms of T
+
     @classmethod
     def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """Name every parametrised class alike: the schema shows the members' type anyway."""
@@ -138,11 +148,8 @@ class _Spec(Section):
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written = {
-            field.alias or name
-            for name, field in type(self).model_fields.items()
-            if name in self.model_fields_set
-        }
+        fields = type(self).model_fields
+        written = {fields[name].alias or name for name in self.model_fields_set}
         return {key: value for key, value in handler(self).items() if key in written}
 
 

@@ -86,7 +86,7 @@ def decoding_ms(data: DataSet, folder: Path, batch: int) -> float | None:
 def measure(path: Path, settings: list[str], device: str) -> None:
     """Prints the figures of one space file."""
     space = load_space(path, overrides=settings)
-    config = space.resolve(space.plain() or space.defaults())
+    config = space.resolve(space.baseline() or space.defaults())
     config["train"]["epochs"] = EPOCHS + 1
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ATTNSEARCH_CACHE"] = cache

@@ -13,7 +13,7 @@ from attnsearch.search.check.outlook import Outlook, outlook, pilot_of
 from attnsearch.search.check.standing import Barred, barred
 from attnsearch.search.check.survey import Example, Fit, examples, fits
 from attnsearch.search.workers import ClusterError, Need, trials_here
-from attnsearch.spaces import Space, SpaceError
+from attnsearch.spaces import DecisionError, Space
 
 _START_SECONDS = 12  # Ray, the data and the records, before the first step
 
@@ -134,7 +134,7 @@ def _runs(
     space: Space, config: Mapping[str, Any], images: Images, data: DataSet | None, room: int
 ) -> Runs:
     trials = _distinct(space, config["search"]["trials"])
-    baseline = bool(space.decisions) and space.plain() is None
+    baseline = bool(space.decisions) and space.baseline() is None
     epochs = config["train"]["epochs"]
     runs = trials + baseline
     workers = min(room, runs)
@@ -162,5 +162,5 @@ def _distinct(space: Space, wanted: int) -> int:
         return 1
     try:
         return sum(1 for _ in itertools.islice(space.grid(), wanted))
-    except SpaceError:  # a range without steps never runs out
+    except DecisionError:  # a range without steps never runs out
         return wanted

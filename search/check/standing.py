@@ -12,7 +12,7 @@ from attnsearch.search.check.survey import Fit
 from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import Problems
-from attnsearch.spaces.space import Group, HostChoice, Option, decision, read_settings
+from attnsearch.spaces.space import Group, HostChoice, Option, decision, is_spec, read_settings
 
 _MOST_SITES = 6  # named in one line
 
@@ -137,8 +137,10 @@ def _params(space: Space, option: Option | None, block: str) -> dict[str, Any]:
     settings = read_settings(block, BLOCKS[block], written, ("blocks", block), Problems(""))
     if settings.joint is not None:
         return dict(decision("joint", settings.joint).default())
-    searched = {key: decision(key, spec).default() for key, spec in settings.searched.items()}
-    return {**settings.fixed, **searched}
+    values = settings.values.items()
+    return {
+        key: decision(key, value).default() if is_spec(value) else value for key, value in values
+    }
 
 
 def _reason(fault: str, block: str, site: str) -> str:

@@ -90,8 +90,8 @@ def examples(space: Space, images: Images) -> list[Example]:
         images: What the networks are built for.
     """
     wanted: dict[str, Values | None] = {"default": space.defaults()}
-    if space.plain() != space.defaults():
-        wanted["baseline"] = space.plain()
+    if space.baseline() != space.defaults():
+        wanted["baseline"] = space.baseline()
     if space.decisions:
         wanted["smallest"], wanted["largest"] = _extremes(space, images)
     return [

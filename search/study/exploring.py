@@ -150,7 +150,7 @@ class Explorer:
 
     def explore_baseline(self, past: Sequence[TrialRow]) -> None:
         """Have the baseline trained beside the search, where that does not contain it."""
-        if self._space.plain() is not None or not self._space.decisions:
+        if self._space.baseline() is not None or not self._space.decisions:
             return
         config = baseline_config(self._space.resolve(self._space.defaults()))
         key = self._stage.key(config)
@@ -239,7 +239,7 @@ class Explorer:
             note["workers"] = self.workers
         place = max((entry.number for entry in self._entries.values()), default=-1) + 1
         role = Role.TRIAL if self._arm is None else Role.TUNING
-        if role == Role.TRIAL and place == 0 and values == self._space.plain():
+        if role == Role.TRIAL and place == 0 and values == self._space.baseline():
             role = Role.BASELINE_TRIAL
         entry = self._entry(place, role, values, config, key)
         entry.proposal, entry.asked = note, number

@@ -131,7 +131,7 @@ class Session:
         self.need = Need(float(resources["cpus"]), float(resources["gpus"]))
         self.device = device_kind(self.need.gpus)
         self.datasets: dict[str, DataSet] = {}
-        self.proposals = make_proposals(space, [space.plain()])
+        self.proposals = make_proposals(space, [space.baseline()])
         self.notes: list[str] = []
         for note in self.proposals.notes() if self.explore else ():
             self._note(note)

@@ -86,7 +86,7 @@ class Problems:
         self.file = file
         self.keys: dict[KeyPath, Position] = {}
         self.values: dict[KeyPath, Position] = {}
-        self._found: dict[Problem, None] = {}
+        self._problems: dict[Problem, None] = {}
         self._wrong: set[KeyPath] = set()
         self.warnings: list[str] = []
 
@@ -100,7 +100,7 @@ class Problems:
 
     def add_at(self, place: Position, key: str, message: str) -> None:
         """Record a problem at a known place."""
-        self._found[place.problem(key, message)] = None
+        self._problems[place.problem(key, message)] = None
 
     def warn(self, path: KeyPath, message: str) -> None:
         """Record a warning about the value at a path."""
@@ -120,8 +120,8 @@ class Problems:
         tables = (self.keys, self.values) if at_key else (self.values, self.keys)
         while where and not any(where in table for table in tables):
             where, tables = where[:-1], (self.keys, self.values)
-        found = next((table[where] for table in tables if where in table), None)
-        return found or Position(self.file, 1, 1)
+        places = (table[where] for table in tables if where in table)
+        return next(places, Position(self.file, 1, 1))
 
     def wrong(self, path: Sequence[str | int]) -> bool:
         """Return whether a problem was found at this path, below it, or with what it stands in."""
@@ -131,20 +131,19 @@ class Problems:
 
     def forgive(self, path: Sequence[str | int]) -> None:
         """Drop what was found wrong at a path and below: something else stands there now."""
-        where = tuple(path)
-        key = dotted(where)
-        for wrong in [wrong for wrong in self._wrong if wrong[: len(where)] == where]:
-            self._wrong.discard(wrong)
-            for problem in [found for found in self._found if found.key == dotted(wrong)]:
-                del self._found[problem]
-        for problem in [found for found in self._found if found.key == key]:
-            del self._found[problem]
+        where, key = tuple(path), dotted(path)
+        self._wrong = {wrong for wrong in self._wrong if wrong[: len(where)] != where}
+        self._problems = {
+            problem: None
+            for problem in self._problems
+            if problem.key != key and not problem.key.startswith(f"{key}.")
+        }
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._problems)
 
     def __iter__(self) -> Iterator[Problem]:
-        return iter(self._found)
+        return iter(self._problems)
 
 
 def dotted(path: Sequence[str | int]) -> str:

@@ -82,10 +82,10 @@ def _index(node: list[Any], part: str) -> int | None:
 
 
 def _mark(problems: Problems, path: KeyPath, value: Any, place: Position) -> None:
-    """Make the override the place of all it brings, and forgets what was there before."""
+    """Make the override the place of all it brings, and forget what was there before."""
     for table in (problems.keys, problems.values):
-        for known in [known for known in table if known[: len(path)] == path]:
-            del table[known]
+        for below in [below for below in table if below[: len(path)] == path]:
+            del table[below]
     problems.forgive(path)
     problems.keys[path] = problems.values[path] = place
     inner = value.items() if isinstance(value, dict) else ()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from attnsearch.spaces.file.document import parse, read_text
+
 _FOLDER = Path(__file__).parents[1]
 
 
@@ -13,14 +15,11 @@ def shipped() -> dict[str, Path]:
 
 def published() -> dict[str, dict[str, Any]]:
     """Return the `published` section of the shipped files that have one, by name."""
-    from attnsearch.spaces.file.document import parse, read_text
-
-    found = {}
-    for name, path in shipped().items():
-        document = parse(read_text(path, str(path)), str(path)).value
-        if document.get("published"):
-            found[name] = document["published"]
-    return found
+    documents = {
+        name: parse(read_text(path, str(path)), str(path)).value
+        for name, path in shipped().items()
+    }
+    return {name: doc["published"] for name, doc in documents.items() if doc.get("published")}
 
 
 def find_space_file(path: str | Path) -> Path:
@@ -28,12 +27,10 @@ def find_space_file(path: str | Path) -> Path:
 
     `spaces/resnet.yaml` and `resnet.yaml` work in any folder.
     """
-    found = Path(path)
+    file = Path(path)
     try:
-        missing = not found.exists()
+        missing = not file.exists()
     except (OSError, ValueError):
-        return found
-    name_only = found.parent in (Path(), Path("spaces"))
-    if missing and name_only and found.suffix == ".yaml" and found.stem in shipped():
-        return shipped()[found.stem]
-    return found
+        return file
+    name_only = file.parent in (Path(), Path("spaces")) and file.suffix == ".yaml"
+    return shipped().get(file.stem, file) if missing and name_only else file

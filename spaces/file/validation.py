@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from attnsearch.blocks.spelling import did_you_mean
@@ -55,19 +56,17 @@ def validate(raw: Any, problems: Problems) -> SpaceFile | None:
         The file, or None where there is nothing to check further.
     """
     if not isinstance(raw, dict):
-        found = "the file is empty" if raw is None else f"found {shown(raw)}"
+        what = "the file is empty" if raw is None else f"found {shown(raw)}"
         keys = ", ".join(SpaceFile.model_fields)
-        problems.add((), f"{found}; a space file is a mapping with the keys {keys}")
+        problems.add((), f"{what}; a space file is a mapping with the keys {keys}")
         return None
     data = copy.deepcopy(raw)
     for _ in range(10):
         try:
             return SpaceFile.model_validate(data)
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            for path, message, at_key in _messages(details, data):
-                problems.add(path, message, at_key=at_key)
-            for detail in details:
+            explain(error, data, (), problems)
+            for detail in error.errors(include_url=False):
                 path = locate(detail["loc"], data)
                 if detail["type"] == "missing" and (*path, detail["loc"][-1]) in _STAND_INS:
                     path = (*path, detail["loc"][-1])
@@ -77,8 +76,7 @@ def validate(raw: Any, problems: Problems) -> SpaceFile | None:
 
 def explain(error: ValidationError, raw: Any, path: KeyPath, problems: Problems) -> None:
     """Record what pydantic found wrong with the value at a path."""
-    details = error.errors(include_url=False)
-    for where, message, at_key in _messages(details, raw):
+    for where, message, at_key in _messages(error.errors(include_url=False), raw):
         problems.add((*path, *where), message, at_key=at_key)
 
 
@@ -143,19 +141,20 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
     if kind_of(value) and kind not in ("choice", "range", "kind"):
         return _not_searchable(path)
     if kind == "literal_error":
-        options = [str(option) for option in _literals(context["expected"])]
+        expected = context["expected"].replace(" or ", ", ").split(", ")
+        options = [option.strip(" '") for option in expected]
         return f"{shown(value)} is not one of {', '.join(options)}{did_you_mean(value, options)}"
     if kind in _LIMIT:
         key, words = _LIMIT[kind]
         return f"{shown(value)} is out of range; it must be {words} {context[key]:g}"
     base = kind.removesuffix("_type").removesuffix("_attributes").removesuffix("_instance")
     if base in _EXPECTED:
-        found = "nothing (null)" if value is None else shown(value)
+        written = "nothing (null)" if value is None else shown(value)
         hint = ""
         if isinstance(value, dict) and base not in ("dict", "model", "list"):
             hint = "; to search it write {choice: [...]}, {int: [lo, hi]} or {float: [lo, hi]}"
             hint += did_you_mean(next(iter(value), ""), ("choice", "int", "float"))
-        return f"found {found}, expected {_EXPECTED[base]}{hint}"
+        return f"found {written}, expected {_EXPECTED[base]}{hint}"
     if kind in ("too_short", "too_long"):
         bound = "min" if kind == "too_short" else "max"
         words = "at least" if kind == "too_short" else "at most"
@@ -173,23 +172,17 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
 
 
 def _not_searchable(path: KeyPath) -> str:
-    for length, key in enumerate(path):
-        for model in _models_at(path[:length]):
-            field = model.model_fields.get(str(key))
-            for mark in marks(field, Fixed) if field else ():
+    for length in range(1, len(path) + 1):
+        for field in _fields_at(path[:length]):
+            for mark in marks(field, Fixed):
                 return f"cannot be searched: {mark.reason}"
     where = "insert (block, params), blocks, train, network.width, network.stem and data.augment"
     return f"cannot be searched; {dotted(path)} is fixed, decisions may stand in {where}"
 
 
-def _literals(expected: str) -> list[str]:
-    return [part.strip(" '") for part in expected.replace(" or ", ", ").split(", ")]
-
-
 def _purpose(path: KeyPath, key: str) -> str:
-    for model in _models_at(path):
-        field = model.model_fields.get(key)
-        if field is not None and field.description:
+    for field in _fields_at((*path, key)):
+        if field.description:
             return f"{key}: {' '.join(field.description.split())}"
     return "add it"
 
@@ -206,13 +199,18 @@ def _allowed_keys(path: KeyPath, data: Any) -> list[str]:
 
 def _models_at(path: KeyPath) -> list[type[BaseModel]]:
     """Return the models that can stand at a path."""
-    models: list[type[BaseModel]] = [SpaceFile]
-    for part in path:
-        if isinstance(part, int):
-            continue
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        models = [model for field in fields for model in _models_in(field.annotation)]
-    return models
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    if not path:
+        return [SpaceFile]
+    return [model for field in _fields_at(path) for model in _models_in(field.annotation)]
+
+
+def _fields_at(path: KeyPath) -> list[FieldInfo]:
+    """Return the fields that can be meant by a key."""
+    key = str(path[-1])
+    models = _models_at(path[:-1])
+    return [model.model_fields[key] for model in models if key in model.model_fields]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

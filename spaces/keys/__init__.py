@@ -20,7 +20,7 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.spaces.keys.built_in import BUILT_IN
-    from attnsearch.spaces.keys.data import Augment, Data, GroupsPattern, GroupsTable
+    from attnsearch.spaces.keys.data import Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks
     from attnsearch.spaces.keys.json_schema import schema
     from attnsearch.spaces.keys.measures import (
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
         COUNTED,
         MEASURED,
         METRICS,
-        PARTS,
         SEGMENTATION,
         default_objective,
         excess,
-        find_metric,
         is_share,
         metric_name,
         objectives,
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
         SearchableAny,
         kind_of,
         label,
+        on_step,
         plain,
         same,
         shown,

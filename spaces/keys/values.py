@@ -124,18 +124,20 @@ def range_fault(low: float, high: float, step: float | None, log: bool, prior: A
         return f"log: true needs a lowest value above 0, not {low}"
     if log and step is not None:
         return "log: true and step cannot stand together; remove one"
-    if step is not None:
-        count = (high - low) / step
-        if not math.isclose(count, round(count), abs_tol=1e-6):
-            reached = low + math.floor(count) * step
-            return f"step {step} does not lead from {low} to {high}; use {reached:g} as highest"
+    if step is not None and not on_step(low, high, step):
+        reached = low + math.floor((high - low) / step) * step
+        return f"step {step} does not lead from {low} to {high}; use {reached:g} as highest"
     if prior is not None and not low <= prior <= high:
         return f"the prior {prior} lies outside [{low}, {high}]"
-    if prior is not None and step is not None:
-        count = (prior - low) / step
-        if not math.isclose(count, round(count), abs_tol=1e-6):
-            return f"the prior {prior} is not {low} plus a multiple of step {step}"
+    if prior is not None and step is not None and not on_step(low, prior, step):
+        return f"the prior {prior} is not {low} plus a multiple of step {step}"
     return None
+
+
+def on_step(low: float, value: float, step: float) -> bool:
+    """Return whether steps lead from the lowest number to a value."""
+    count = (value - low) / step
+    return math.isclose(count, round(count), rel_tol=0, abs_tol=1e-6)
 
 
 class _Spec(Section):
@@ -170,9 +172,9 @@ class Choice(_Spec, Generic[T]):
 
     @model_validator(mode="after")
     def _members_are_sound(self) -> "Choice[T]":
-        plain = [json.loads(json.dumps(member, default=list)) for member in self.choice]
+        members = plain(self.choice)
         seen: set[str] = set()
-        for member in plain:
+        for member in members:
             written = {label(member), _as_number(member)}
             twice = not seen.isdisjoint(written)
             seen |= written
@@ -182,12 +184,12 @@ class Choice(_Spec, Generic[T]):
                     "the member {member} stands twice, or another is written alike; remove one",
                     {"member": shown(member)},
                 )
-        prior = json.loads(json.dumps(self.prior, default=list))
-        if "prior" in self.model_fields_set and not any(same(prior, member) for member in plain):
+        prior = plain(self.prior)
+        if "prior" in self.model_fields_set and not any(same(prior, member) for member in members):
             raise PydanticCustomError(
                 "choice",
                 "the prior {prior} is not among the members {members}",
-                {"prior": shown(prior), "members": shown(plain)},
+                {"prior": shown(prior), "members": shown(members)},
             )
         return self
 
@@ -280,8 +282,8 @@ else:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON would give it back: lists for tuples."""
-    if isinstance(value, list | tuple):
+    """Return a value as JSON would give it back: lists for tuples and sets."""
+    if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

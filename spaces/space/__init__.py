@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attnsearch.spaces.space.decisions import (
         Decision,
         decision,
+        is_spec,
         parameter_decision,
     )
     from attnsearch.spaces.space.fits import HostChoice

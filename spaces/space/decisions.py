@@ -1,6 +1,5 @@
 """What a sampler decides: one named choice or range, active only where it matters."""
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from attnsearch.blocks.naming import block_label
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import DecisionError
-from attnsearch.spaces.keys import Choice, FloatRange, IntRange, label, plain, same, shown
+from attnsearch.spaces.keys import Choice, FloatRange, IntRange, label, on_step, plain, same, shown
 
 #: What the name of a decision is made of, in Optuna, MLflow and reports alike.
 NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_.-]+")
@@ -79,14 +78,12 @@ class Decision:
             DecisionError: The value is none of the decision's.
         """
         if self.kind == "choice":
-            plain = json.loads(json.dumps(value)) if isinstance(value, tuple | list) else value
             for choice in self.choices:
-                if same(choice, plain):
-                    return choice
-            for choice in self.choices:
-                if isinstance(plain, str) and self.label(choice) == plain:
+                if same(choice, plain(value)):
                     return choice
             labels = [self.label(choice) for choice in self.choices]
+            if isinstance(value, str) and value in labels:
+                return self.choices[labels.index(value)]
             raise DecisionError(
                 f"{self.name}: {shown(value)} is not one of {', '.join(labels)}"
                 f"{did_you_mean(value, labels)}"
@@ -103,20 +100,15 @@ class Decision:
         if not self.low - slack <= value <= self.high + slack:
             raise DecisionError(f"{self.name}: {value} lies outside [{self.low}, {self.high}]")
         value = min(max(value, self.low), self.high)
+        if self.step is not None and not on_step(self.low, value, self.step):
+            raise DecisionError(
+                f"{self.name}: {value} is not {self.low} plus a multiple of {self.step}"
+            )
         if self.kind == "int":
-            if (int(value) - int(self.low)) % int(self.step or 1):
-                raise DecisionError(
-                    f"{self.name}: {value} is not {self.low} plus a multiple of {self.step}"
-                )
             return int(value)
-        if self.step is not None:
-            count = (value - self.low) / self.step
-            if not math.isclose(count, round(count), abs_tol=1e-6):
-                raise DecisionError(
-                    f"{self.name}: {value} is not {self.low} plus a multiple of {self.step}"
-                )
-            return self._at(round(count))
-        return float(value)
+        return (
+            float(value) if self.step is None else self._at(round((value - self.low) / self.step))
+        )
 
     def values(self) -> Iterator[Any]:
         """Go through all values, the lowest or first one first.
@@ -154,9 +146,8 @@ class Decision:
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         if self.step is not None:
             return self._at(round((middle - self.low) / self.step))
-        return (
-            float(f"{middle:.4g}") if self.low <= float(f"{middle:.4g}") <= self.high else middle
-        )
+        rounded = float(f"{middle:.4g}")
+        return rounded if self.low <= rounded <= self.high else middle
 
     def _at(self, index: int) -> float:
         """Return the number so many steps above the lowest, without the noise of floats."""

@@ -11,8 +11,9 @@ import math
 import random
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -154,14 +155,6 @@ def _places(host: HostChoice) -> dict[str, Site]:
 
 
 @dataclass
-class _Tally:
-    """What became of one place in the file."""
-
-    stands: bool = False
-    fault: str = ""
-
-
-@dataclass
 class Survey:
     """Tries everything that a file may insert, and records what cannot stand."""
 
@@ -172,77 +165,77 @@ class Survey:
 
     def run(self, groups: Sequence[Group]) -> None:
         """Survey the groups of a file."""
-        members: dict[KeyPath, _Tally] = {}
+        tried: dict[KeyPath, list[str]] = defaultdict(list)
         for _, entry in itertools.groupby(groups, key=lambda group: group.path):
-            self._entry(list(entry), members)
-        for path, tally in members.items():
-            if not tally.stands:
-                self.problems.add(path, f"can stand nowhere: {tally.fault}")
+            self._entry(list(entry), tried)
+        for path, faults in tried.items():
+            if all(faults):
+                self.problems.add(path, f"can stand nowhere: {faults[0]}")
 
-    def _entry(self, groups: list[Group], members: dict[KeyPath, _Tally]) -> None:
-        whole: dict[str, _Tally] = {}
+    def _entry(self, groups: list[Group], tried: dict[KeyPath, list[str]]) -> None:
+        """Survey an entry, and add what became of its values, "" where one stands, to `tried`."""
         options: dict[str, Option] = {}
-        seen: list[tuple[str, KeyPath, str]] = []
-        hopeless: list[tuple[Group, str]] = []
+        standing: set[str] = set()
+        first_faults: dict[str, str] = {}
+        outcomes: list[tuple[str, KeyPath, str]] = []
+        empty: list[Group] = []
         for group in groups:
-            alive = False
-            for option in group.options.values():
-                options[option.block] = option
-                tally = whole.setdefault(option.block, _Tally())
-                stands = self._option(group, option, tally, seen)
-                tally.stands |= stands
-                alive |= stands
-            if not alive:
-                hopeless.append((group, next(iter(group.options))))
-        for block, tally in whole.items():
-            if not tally.stands:
-                option = options[block]
-                message = tally.fault + self._advice(groups, option)
-                self.problems.add(_blamed(option, tally.fault), message)
-        for group, block in hopeless:
-            if whole[block].stands:
+            options |= group.options
+            alive = {
+                block
+                for block, option in group.options.items()
+                if self._option(group, option, first_faults, outcomes)
+            }
+            standing |= alive
+            empty += [] if alive else [group]
+        for block, option in options.items():
+            if block not in standing:
+                fault = first_faults[block]
+                self.problems.add(_blamed(option, fault), fault + self._advice(groups, option))
+        for group in empty:
+            block = next(iter(group.options))
+            if block in standing:
                 self.problems.add(
                     (*group.path, "block"),
-                    f"nothing that may stand at {group.name} can: {whole[block].fault}; "
+                    f"nothing that may stand at {group.name} can: {first_faults[block]}; "
                     "add none to the choice, or narrow the pattern",
                 )
-        for block, path, fault in seen:
-            if whole[block].stands:
-                tally = members.setdefault(path, _Tally())
-                tally.stands |= not fault
-                tally.fault = tally.fault or fault
+        for block, path, fault in outcomes:
+            if block in standing:
+                tried[path].append(fault)
 
     def _option(
-        self, group: Group, option: Option, tally: _Tally, seen: list[tuple[str, KeyPath, str]]
+        self,
+        group: Group,
+        option: Option,
+        first_faults: dict[str, str],
+        outcomes: list[tuple[str, KeyPath, str]],
     ) -> bool:
         """Try one block in one group with all its hyperparameters; whether any of them fits."""
         combinations, complete = _combinations(option)
-        found: list[Infeasible] = []
+        infeasible: list[Infeasible] = []
         stands = False
         for chosen, host in self.hosts:
-            faults: list[tuple[Mapping[str, Any], str, str]] = []
+            faulty: list[Infeasible] = []
             for values in combinations:
                 if self.fits.built > _MAX_BUILT:
                     return True
                 fault = self.fits.fault(host, group, option.block, option.params(values))
-                site, reason = fault or ("", "")
                 if fault:
-                    tally.fault = tally.fault or reason
-                    faults.append((values, site, reason))
+                    first_faults.setdefault(option.block, fault[1])
+                    faulty.append(Infeasible(group.name, option.block, values, chosen, *fault))
                 if complete:
-                    seen += [(option.block, path, reason) for path in _members(option, values)]
-            if len(faults) == len(combinations):
-                faults = [({}, *faults[0][1:])]  # whatever the values
+                    reason = fault[1] if fault else ""
+                    outcomes += [(option.block, path, reason) for path in _members(option, values)]
+            if len(faulty) == len(combinations):
+                faulty = [replace(faulty[0], values={})]  # whatever the values
             else:
                 stands = True
-            found += [
-                Infeasible(group.name, option.block, values, chosen, site, reason)
-                for values, site, reason in faults
-            ]
+            infeasible += faulty
         if not complete and not stands:
             return True  # what was not tried may fit
         if stands or len(group.options) > 1:
-            self.infeasible += found
+            self.infeasible += infeasible
         return stands
 
     def _advice(self, groups: list[Group], option: Option) -> str:
@@ -284,25 +277,17 @@ def _blamed(option: Option, fault: str) -> KeyPath:
 
 def _combinations(option: Option) -> tuple[list[dict[str, Any]], bool]:
     """Return values of a block's decisions to try, and whether these are all there are."""
-    complete = True
-    axes = []
-    for choice in option.decisions:
-        values, whole = _values(choice)
-        complete &= whole
-        axes.append([(choice.name, value) for value in values])
+    axes = [[(choice.name, value) for value in _values(choice)] for choice in option.decisions]
     if math.prod(map(len, axes)) <= _MAX_COMBINATIONS:
-        return [dict(combination) for combination in itertools.product(*axes)], complete
+        return [dict(combination) for combination in itertools.product(*axes)], True
     draw = random.Random(0)
     return [dict(draw.choice(axis) for axis in axes) for _ in range(_MAX_COMBINATIONS)], False
 
 
-def _values(choice: Decision) -> tuple[list[Any], bool]:
-    """Return values of one decision to try, and whether they stand for all.
-
-    The ends and the default stand for a range that has too many.
-    """
-    if choice.count is not None and choice.count <= _MAX_VALUES:
-        return list(choice.values()), True
+def _values(choice: Decision) -> list[Any]:
+    """Return values of one decision to try: the ends and the default of a long range."""
     if choice.kind == "choice":
-        return list(choice.choices), True
-    return [choice.low, choice.default(), choice.high], True
+        return list(choice.choices)
+    if choice.count is not None and choice.count <= _MAX_VALUES:
+        return list(choice.values())
+    return [choice.low, choice.default(), choice.high]

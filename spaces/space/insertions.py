@@ -1,11 +1,12 @@
 """The entries of `insert`: which sites they name, how their decisions are called."""
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from attnsearch.blocks.build import Site, match
+from attnsearch.blocks.build import Site, hyperparameters, match
 from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import Entry, SpaceFile, shown
@@ -17,7 +18,7 @@ from attnsearch.spaces.space.decisions import (
     is_spec,
     parameter_decision,
 )
-from attnsearch.spaces.space.parameters import Blocks, Settings, missing_parameters, read_settings
+from attnsearch.spaces.space.parameters import Blocks, BlockSettings, read_settings
 
 _MAX_STARS = 6
 
@@ -128,7 +129,9 @@ def read_groups(
     return groups
 
 
-def _general_settings(file: SpaceFile, blocks: Blocks, problems: Problems) -> dict[str, Settings]:
+def _general_settings(
+    file: SpaceFile, blocks: Blocks, problems: Problems
+) -> dict[str, BlockSettings]:
     """Read the `blocks` section."""
     general = {}
     for name, raw in file.blocks.items():
@@ -144,10 +147,10 @@ def _general_settings(file: SpaceFile, blocks: Blocks, problems: Problems) -> di
 def _options(
     entry: Entry,
     path: KeyPath,
-    general: Mapping[str, Settings],
+    general: Mapping[str, BlockSettings],
     blocks: Blocks,
     problems: Problems,
-) -> list[tuple[str, KeyPath, Settings]]:
+) -> list[tuple[str, KeyPath, BlockSettings]]:
     """Read which blocks an entry can have, each with its place and hyperparameters."""
     where: KeyPath = (*path, "block")
     members: list[tuple[str, KeyPath]] = [(str(entry.block), where)]
@@ -159,20 +162,24 @@ def _options(
         place = (*path, "params", name)
         if name != NONE and (cls := blocks.find(name, place)):
             own[name] = read_settings(name, cls, raw, place, problems)
-    found: list[tuple[str, KeyPath, Settings]] = []
+    options: list[tuple[str, KeyPath, BlockSettings]] = []
     for name, place in members:
         if name == NONE:
-            found.append((name, place, Settings()))
+            options.append((name, place, BlockSettings()))
             continue
         cls = blocks.find(name, place)
         if cls is None:
             continue
-        base = general.get(name, Settings())
-        settings = own.get(name, Settings()).over(base)
-        given = settings.fixed.keys() | settings.searched.keys()
+        base = general.get(name, BlockSettings())
+        settings = own.get(name, BlockSettings()).over(base)
+        valued = set(settings.values)
         if settings.joint is not None:
-            given |= set.intersection(*(set(member) for member in settings.joint.choice))
-        missing = missing_parameters(name, cls, set(given))
+            valued |= set.intersection(*(set(member) for member in settings.joint.choice))
+        missing = [
+            key
+            for key, parameter in hyperparameters(cls).items()
+            if parameter.default is inspect.Parameter.empty and key not in valued
+        ]
         if missing and not any(problems.wrong(place) for place in settings.places.values()):
             problems.add(
                 place,
@@ -180,8 +187,8 @@ def _options(
                 f"blocks: {{{name}: {{{missing[0]}: ...}}}}",
             )
             continue
-        found.append((name, place, settings))
-    return found
+        options.append((name, place, settings))
+    return options
 
 
 def _match(entry: Entry, path: KeyPath, sites: list[Site], problems: Problems) -> list[Site]:
@@ -194,21 +201,21 @@ def _match(entry: Entry, path: KeyPath, sites: list[Site], problems: Problems) -
     return []
 
 
-def _partition(entry: Entry, found: list[Site]) -> Iterator[tuple[str, str, tuple[Site, ...]]]:
+def _partition(entry: Entry, sites: list[Site]) -> Iterator[tuple[str, str, tuple[Site, ...]]]:
     """Yield name, pattern and sites of each group of an entry."""
     pattern = entry.at.strip()
-    if not found:
+    if not sites:
         return
     if entry.decide == "together":
-        yield entry.name or _pattern_name(pattern), pattern, tuple(found)
+        yield entry.name or _pattern_name(pattern), pattern, tuple(sites)
         return
     if entry.decide == "each":
-        for site in found:
+        for site in sites:
             yield (f"{entry.name}.{site.name}" if entry.name else site.name), site.name, (site,)
         return
     rest = pattern.split(".")[1:]
-    for stage in dict.fromkeys(site.stage for site in found):
-        members = tuple(site for site in found if site.stage == stage)
+    for stage in dict.fromkeys(site.stage for site in sites):
+        members = tuple(site for site in sites if site.stage == stage)
         head = "stem" if stage is None else f"layer{stage}"
         name = f"{entry.name}.{head}" if entry.name else _pattern_name(".".join([head, *rest]))
         yield name, ".".join([head, *rest]), members
@@ -230,20 +237,22 @@ def _group(
     name: str,
     at: str,
     sites: tuple[Site, ...],
-    options: list[tuple[str, KeyPath, Settings]],
+    options: list[tuple[str, KeyPath, BlockSettings]],
 ) -> Group:
     which = decision(block_decision(name), entry.block) if is_spec(entry.block) else None
     built = {}
     for block, place, settings in options:
         parents = ((which.name, frozenset([block])),) if which else ()
+        fixed = {key: value for key, value in settings.values.items() if not is_spec(value)}
         searched = {
             key: decision(parameter_decision(name, block, key), spec, parents)
-            for key, spec in settings.searched.items()
+            for key, spec in settings.values.items()
+            if is_spec(spec)
         }
         joint = None
         if settings.joint is not None:
             joint = decision(parameter_decision(name, block, "params"), settings.joint, parents)
-        built[block] = Option(block, settings.fixed, searched, joint, place, settings.places)
+        built[block] = Option(block, fixed, searched, joint, place, settings.places)
     return Group(name, at, sites, which, built, path, entry.pretrained_safe)
 
 
@@ -266,14 +275,14 @@ def other_names(file: SpaceFile, groups: Sequence[Group]) -> dict[str, str]:
     """Return the names that block decisions would have under another `decide:`, with advice."""
     names: dict[str, str] = {}
     for index, entry in enumerate(file.insert):
-        mine = [group for group in groups if group.path == ("insert", index)]
+        own = [group for group in groups if group.path == ("insert", index)]
+        sites = [site for group in own for site in group.sites]
         for decide in ("stage", "each", "together"):
-            if decide == entry.decide or not mine:
+            if decide == entry.decide or not sites:
                 continue
-            found = [site for group in mine for site in group.sites]
             other = entry.model_copy(update={"decide": decide})
-            for name, _, members in _partition(other, found):
-                here = next(g.name for g in mine if members[0] in g.sites)
+            for name, _, members in _partition(other, sites):
+                here = next(g.name for g in own if members[0] in g.sites)
                 there = block_decision(name)
                 names.setdefault(
                     there,

@@ -11,7 +11,6 @@ from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import (
     KeyPath,
-    Position,
     Problems,
     SpaceError,
     apply_overrides,
@@ -100,10 +99,10 @@ class _Loading:
         if not self._host_is_wrong():
             check_single_images(hosts, problems)
             survey.run(groups)
-        self._check_sampler(decisions)
+        self._check_sampler(groups, settings, decisions)
         if problems:
             return None
-        space = Space(
+        return Space(
             path=self.path,
             text=self.text,
             document=document,
@@ -114,11 +113,7 @@ class _Loading:
             infeasible=tuple(survey.infeasible),
             warnings=[*problems.warnings, *fits.warnings],
             fits=fits,
-            places=self._places(groups, settings),
         )
-        if file.search.sampler == "grid" and decisions:
-            space.grid()
-        return space
 
     def _base(self, path: KeyPath) -> Path:
         """Return what a path in the file is relative to: its folder, or ours for `--set`."""
@@ -324,17 +319,20 @@ class _Loading:
         written = read_rules(self.file.forbid, known, constants, together, self.problems)
         return [*written, *rules]
 
-    def _places(self, groups: Sequence[Group], settings: Sequence[Setting]) -> dict[str, Position]:
-        places = {s.decision.name: self.problems.place(s.path) for s in settings}
-        for group in groups:
-            for option in group.options.values():
-                for key, choice in option.searched.items():
-                    places[choice.name] = self.problems.place(option.places[key])
-            if group.decision is not None:
-                places[group.decision.name] = self.problems.place((*group.path, "block"))
-        return places
-
-    def _check_sampler(self, decisions: Sequence[Decision]) -> None:
+    def _check_sampler(
+        self, groups: Sequence[Group], settings: Sequence[Setting], decisions: Sequence[Decision]
+    ) -> None:
+        if self.file.search.sampler == "grid":
+            numbers = [(setting.path, setting.decision) for setting in settings]
+            options = [option for group in groups for option in group.options.values()]
+            numbers += [(o.places[key], d) for o in options for key, d in o.searched.items()]
+            for path, number in numbers:
+                if number.count is None:
+                    self.problems.add(
+                        path,
+                        f"a grid needs a step for the range {number.low} to {number.high}: "
+                        "write step:, or {choice: [...]}, or another search.sampler",
+                    )
         others = [d.name for d in decisions if d.kind == "choice" or d.parents]
         if self.file.search.sampler == "cmaes" and others:
             self.problems.warn(

@@ -30,22 +30,20 @@ from attnsearch.spaces.space.decisions import NAME_CHARACTERS, is_spec
 
 
 @dataclass
-class Settings:
+class BlockSettings:
     """The hyperparameters that a file gives for one block.
 
     Attributes:
-        fixed: Plain values by hyperparameter.
-        searched: Checked choices and ranges by hyperparameter.
+        values: By hyperparameter, plain where fixed, a checked choice or range where searched.
         joint: A choice between whole sets of hyperparameters; then the others are empty.
         places: Path of each hyperparameter in the file, of the joint choice as "".
     """
 
-    fixed: dict[str, Any] = field(default_factory=dict)
-    searched: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     joint: Any = None
     places: dict[str, KeyPath] = field(default_factory=dict)
 
-    def over(self, base: "Settings") -> "Settings":
+    def over(self, base: "BlockSettings") -> "BlockSettings":
         """Return these settings where given, those of `base` elsewhere.
 
         A joint choice on either side leaves nothing of the base.
@@ -54,13 +52,8 @@ class Settings:
             return base
         if self.joint is not None or base.joint is not None:
             return self
-        mine = self.fixed.keys() | self.searched.keys()
-        return Settings(
-            {k: v for k, v in base.fixed.items() if k not in mine} | self.fixed,
-            {k: v for k, v in base.searched.items() if k not in mine} | self.searched,
-            None,
-            base.places | self.places,
-        )
+        inherited = {key: base.values[key] for key in base.values if key not in self.values}
+        return BlockSettings(inherited | self.values, None, base.places | self.places)
 
 
 class Blocks:
@@ -69,26 +62,25 @@ class Blocks:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self.labels: dict[str, str] = {}
-        self._found: dict[str, type[nn.Module] | None] = {}
+        self._classes: dict[str, type[nn.Module] | None] = {}
 
     def find(self, name: str, path: KeyPath) -> type[nn.Module] | None:
         """Return a block's class; None, and a problem, where there is none.
 
         Importing a user's module runs it, so whatever it raises is a problem of the file.
         """
-        if name in self._found:
-            return self._found[name]
-        found = None
+        if name in self._classes:
+            return self._classes[name]
+        cls = None
         try:
             with self.problems.errors_at(path):
-                found = find_block(name)
+                cls = find_block(name)
+                self._label(name, path)
         except (Exception, SystemExit) as error:
             message = f"{shown(name)} cannot be imported: {type(error).__name__}: {error}"
             self.problems.add(path, message)
-        self._found[name] = found
-        if found is not None:
-            self._label(name, path)
-        return found
+        self._classes[name] = cls
+        return cls
 
     def _label(self, name: str, path: KeyPath) -> None:
         label = block_label(name)
@@ -109,7 +101,7 @@ class Blocks:
 
 def read_settings(
     block: str, cls: type[nn.Module], raw: Any, path: KeyPath, problems: Problems
-) -> Settings:
+) -> BlockSettings:
     """Check the hyperparameters that a file gives for one block.
 
     Args:
@@ -121,12 +113,12 @@ def read_settings(
     """
     reader = _Reader(block, hyperparameters(cls), _types(cls), problems)
     kind = kind_of(raw)
-    if kind is None or kind in reader.known:
+    if kind is None or kind in reader.parameters:
         return reader.each(raw, path)
     if kind != "choice":
         problems.add(path, f"a range is a value of one hyperparameter of {block}; name it")
-        return Settings()
-    return Settings(joint=reader.joint(raw, path), places={"": path})
+        return BlockSettings()
+    return BlockSettings(joint=reader.joint(raw, path), places={"": path})
 
 
 _WRONG = object()
@@ -138,54 +130,46 @@ class _Reader:
 
     Attributes:
         block: Its name.
-        known: Its hyperparameters.
+        parameters: Its hyperparameters.
         types: What the constructor declares them as.
         problems: Where mistakes are recorded.
     """
 
     block: str
-    known: Mapping[str, inspect.Parameter]
+    parameters: Mapping[str, inspect.Parameter]
     types: Mapping[str, Any]
     problems: Problems
 
-    def each(self, raw: Mapping[str, Any], path: KeyPath) -> Settings:
+    def each(self, raw: Mapping[str, Any], path: KeyPath) -> BlockSettings:
         """Return hyperparameters that are fixed or searched one by one."""
-        settings = Settings()
+        settings = BlockSettings()
         for name, value in raw.items():
             where = (*path, name)
             checked = self.one(name, value, where)
-            if checked is _WRONG:
-                continue
-            if is_spec(checked):
-                if not NAME_CHARACTERS.fullmatch(name):
-                    message = f"{name!r} cannot be part of a decision's name; fix its value"
-                    self.problems.add(where, message)
-                    continue
-                settings.searched[name] = checked
-            else:
-                settings.fixed[name] = plain(checked)
-            settings.places[name] = where
+            if is_spec(checked) and not NAME_CHARACTERS.fullmatch(name):
+                message = f"{name!r} cannot be part of a decision's name; fix its value"
+                self.problems.add(where, message)
+            elif checked is not _WRONG:
+                settings.values[name] = checked if is_spec(checked) else plain(checked)
+                settings.places[name] = where
         return settings
 
     def joint(self, raw: dict[str, Any], path: KeyPath) -> Any:
         """Check `{choice: [{...}, {...}]}`: a choice between whole sets of hyperparameters."""
-        before = sum(1 for _ in self.problems)
         try:
             spec: Any = TypeAdapter(SearchableAny[dict[str, Any]]).validate_python(raw)
+            members = enumerate(spec.choice)
+            checked: dict[str, Any] = {
+                "choice": [self._member(each, (*path, "choice", index)) for index, each in members]
+            }
+            if spec.prior:
+                checked["prior"] = self._member(spec.prior, (*path, "prior"))
+            if self.problems.wrong(path):
+                return None
+            return Choice[dict[str, Any]].model_validate(checked)
         except ValidationError as error:
             explain(error, raw, path, self.problems)
             return None
-        checked: dict[str, Any] = {
-            "choice": [
-                self._member(member, (*path, "choice", index))
-                for index, member in enumerate(spec.choice)
-            ]
-        }
-        if spec.prior:
-            checked["prior"] = self._member(spec.prior, (*path, "prior"))
-        if sum(1 for _ in self.problems) > before:
-            return None
-        return Choice[dict[str, Any]].model_validate(checked)
 
     def _member(self, member: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
         values = {}
@@ -199,13 +183,13 @@ class _Reader:
 
     def one(self, name: str, value: Any, path: KeyPath) -> Any:
         """Return a value in the form that the constructor declares, `_WRONG` if it has none."""
-        if name not in self.known:
-            has = f"it has {', '.join(self.known) or 'none'}"
-            hint = did_you_mean(name, self.known)
+        if name not in self.parameters:
+            has = f"it has {', '.join(self.parameters) or 'none'}"
+            hint = did_you_mean(name, self.parameters)
             message = f"block {self.block} has no hyperparameter {name!r}{hint} ({has})"
             self.problems.add(path, message, at_key=True)
             return _WRONG
-        default = plain(self.known[name].default)
+        default = plain(self.parameters[name].default)
         if same(default, value):
             return default
         kind = self.types.get(name, Any)
@@ -245,10 +229,10 @@ def _explain(
     for detail in details:
         where = locate(detail["loc"], value)
         inside = where[:2] if kind_of(value) else ()
-        found = value
+        wrong = value
         for part in inside:
-            found = found[part]
-        problems.add((*path, *inside), f"found {shown(found)}, expected {_words(kind)}")
+            wrong = wrong[part]
+        problems.add((*path, *inside), f"found {shown(wrong)}, expected {_words(kind)}")
 
 
 def _types(cls: Any) -> dict[str, Any]:
@@ -288,15 +272,6 @@ def _words(kind: Any) -> str:
     if origin is not None and len(members) == 1:
         return f"a list, each member {_words(members[0])}"
     return f"a value of type {getattr(kind, '__name__', kind)}"
-
-
-def missing_parameters(block: str, cls: type[nn.Module], given: set[str]) -> list[str]:
-    """Return the hyperparameters that have no default and are not given."""
-    return [
-        name
-        for name, parameter in hyperparameters(cls).items()
-        if parameter.default is inspect.Parameter.empty and name not in given
-    ]
 
 
 def side_loss(block: str) -> str | None:

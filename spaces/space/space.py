@@ -1,7 +1,7 @@
 """A space: what may be searched, and how decision values become a config."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, complete
 from attnsearch.blocks.hosts import HEADS, as_width
 from attnsearch.blocks.naming import NONE
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import DecisionError, KeyPath, Position, Problem, SpaceError
+from attnsearch.spaces.file import DecisionError, KeyPath
 from attnsearch.spaces.keys import DECIDING, Train, idle, plain
 from attnsearch.spaces.space.counting import count_architectures
 from attnsearch.spaces.space.decisions import Decision
@@ -52,7 +52,6 @@ class Space:
         infeasible: Combinations that cannot be built, as far as they were tried.
         warnings: What is suspicious but not wrong, with its place.
         fits: Remembers which blocks can stand where.
-        places: Where each decision stands in the file, by name.
     """
 
     path: Path
@@ -65,7 +64,6 @@ class Space:
     infeasible: tuple[Infeasible, ...] = ()
     warnings: list[str] = field(default_factory=list)
     fits: Fits = field(default_factory=Fits, repr=False)
-    places: Mapping[str, Position] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -117,11 +115,11 @@ class Space:
         return {**entry, "params": {option.block: copy.deepcopy(params)}}
 
     def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        known = {decision.name for decision in self.decisions}
+        names = {decision.name for decision in self.decisions}
         faults = [
-            f"no decision is called {name!r}{did_you_mean(name, known)}"
+            f"no decision is called {name!r}{did_you_mean(name, names)}"
             for name in values
-            if name not in known
+            if name not in names
         ]
         chosen: dict[str, Any] = {}
         for decision in self.decisions:
@@ -162,7 +160,7 @@ class Space:
         """Return values for all active decisions: priors, first members, middles of ranges."""
         return self.ask(lambda decision: decision.default())
 
-    def plain(self) -> dict[str, Any] | None:
+    def baseline(self) -> dict[str, Any] | None:
         """Return values under which nothing is inserted, None where some entry forbids that."""
         if not all(group.allows_none for group in self.groups):
             return None
@@ -220,46 +218,29 @@ class Space:
         """Go through all combinations that are not forbidden.
 
         Raises:
-            SpaceError: A float range has no step, so that there is no end of them.
+            DecisionError: A float range has no step, so that there is no end of them.
         """
-        for decision in self.decisions:
-            if decision.count is None:
-                message = (
-                    f"a grid needs a step for the range {decision.low} to {decision.high}: "
-                    "write step:, or {choice: [...]}, or another search.sampler"
-                )
-                raise SpaceError([self._problem(decision.name, message)])
-        return (values for values in _combine(self.decisions) if not self.forbidden(values))
-
-    def _problem(self, key: str, message: str) -> Problem:
-        place = self.places.get(key, Position(str(self.path), 1, 1))
-        return place.problem(key, message)
+        return (values for values in _combinations(self.decisions) if not self.forbidden(values))
 
 
-def _combine(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
+def _combinations(decisions: Sequence[Decision]) -> Iterator[dict[str, Any]]:
     """Yield all combinations of the active decisions, the last one changing fastest."""
-    values: dict[str, Any] = {}
-    remaining: list[Iterator[Any] | None] = []  # None for an inactive decision
-    while True:
-        while len(remaining) < len(decisions):
-            decision = decisions[len(remaining)]
-            remaining.append(decision.values() if decision.active(values) else None)
-            if remaining[-1] is not None:
-                values[decision.name] = next(remaining[-1])
-        yield dict(values)
-        while remaining:
-            name, last = decisions[len(remaining) - 1].name, remaining[-1]
-            values.pop(name, None)
-            following = _END if last is None else next(last, _END)
-            if following is not _END:
-                values[name] = following
-                break
-            remaining.pop()
-        if not remaining:
-            return
+    # By depth: values of none, of the first, of the first two decisions, ...
+    levels: list[Iterator[dict[str, Any]]] = [iter([{}])]
+    while levels:
+        values = next(levels[-1], None)
+        if values is None:
+            levels.pop()
+        elif len(levels) > len(decisions):
+            yield values
+        else:
+            levels.append(iter(_extended(values, decisions[len(levels) - 1])))
 
 
-_END = object()
+def _extended(values: dict[str, Any], decision: Decision) -> Iterable[dict[str, Any]]:
+    if not decision.active(values):
+        return [values]
+    return ({**values, decision.name: value} for value in decision.values())
 
 
 def _assign(config: dict[str, Any], path: KeyPath, value: Any, *, drop: bool) -> None:

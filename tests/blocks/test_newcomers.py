@@ -118,7 +118,7 @@ def test_a_backbone_of_a_new_family_is_a_class_and_one_line_in_the_table(
     file.write_text(text + "  - {at: layer2.first.conv1, block: {choice: [none, conv1x1]}}\n")
     assert "is sound: study newcomers" in check_space(str(file), [])
     space = load_space(file)
-    plain = build_network(space.resolve(space.plain()), classes=4)
+    plain = build_network(space.resolve(space.baseline()), classes=4)
     assert isinstance(plain, Ladder)
     counted = (3 * 9 + 1) * 8 + (8 * 25 + 1) * 8 + (8 * 25 + 1) * 16 + (16 * 25 + 1) * 16
     assert count_params(plain) == counted + 17 * 4

@@ -122,7 +122,7 @@ def assignments(space: Space) -> list[dict[str, Any]]:
     if not space.decisions:
         return [{}]
     found = [space.defaults()]
-    plain = space.plain()
+    plain = space.baseline()
     found += [] if plain is None or plain in found else [plain]
     for turn in range(1, 5):
         places = {decision.name: place for place, decision in enumerate(space.decisions)}

@@ -123,7 +123,7 @@ def test_extremes_are_those_of_all_networks(tmp_path: Path) -> None:
     found = {example.which: example for example in examples(whole, IMAGES)}
     counts = [_added(whole.resolve(values)) for values in whole.grid()]
     assert len(counts) > 200
-    base = _params(whole.resolve(whole.plain()))
+    base = _params(whole.resolve(whole.baseline()))
     assert found["smallest"].params == base + min(counts)
     assert found["largest"].params == base + max(counts)
 

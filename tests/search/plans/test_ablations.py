@@ -192,7 +192,7 @@ def test_a_config_alone_is_varied_by_what_is_known_of_it(
 
 
 def test_what_cannot_be_planned_is_said(space: Space, winner: dict[str, Any]) -> None:
-    plain = space.resolve(space.plain())
+    plain = space.resolve(space.baseline())
     with pytest.raises(PlanError, match="it is the baseline"):
         plan("loco", plain, space)
     one = space.resolve(space.ask(lambda d: {"layer4.block": "gc"}.get(d.name, d.default())))

@@ -166,7 +166,7 @@ forbid:
 """
     )
     plain = load_space(path)
-    network = build_network(plain.resolve(plain.plain()), 1, 2, 8)
+    network = build_network(plain.resolve(plain.baseline()), 1, 2, 8)
     space = load_space(path, [f"limits.params={count_params(network) + 3}"])
     result = run_study(space, ledger=ledger, progress=recorder)
 

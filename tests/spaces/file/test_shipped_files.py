@@ -26,7 +26,7 @@ def test_a_shipped_file_has_nothing_wrong_or_suspicious(name):
     assert space.forbidden(space.defaults()) is None
     assert config["name"] == space.name
     if space.document["published"] is None:
-        assert space.plain() is not None
+        assert space.baseline() is not None
 
 
 def test_resnet_has_the_decisions_of_the_design():

@@ -286,7 +286,7 @@ class TestResolve:
         assert space.resolve() == space.resolve({})
         assert space.architecture_count() == 1
         assert list(space.grid()) == [{}]
-        assert space.plain() == {}
+        assert space.baseline() == {}
 
 
 class TestStarts:
@@ -312,16 +312,16 @@ class TestStarts:
 
     def test_plain_inserts_nothing(self, load):
         space = load(RESNET)
-        plain = space.plain()
+        plain = space.baseline()
         assert {entry["block"] for entry in space.resolve(plain)["insert"]} == {"none"}
         assert plain["train.lr"] == pytest.approx(math.sqrt(0.02 * 0.4), rel=1e-3)
 
     def test_there_is_no_plain_network_where_an_entry_must_have_a_block(self, load):
         text = HEAD + "insert: [{at: layer4, block: {choice: [gc, se]}}]"
-        assert load(text).plain() is None
+        assert load(text).baseline() is None
         text = HEAD + "insert: [{at: layer4, block: {choice: [gc, none]}}]\n"
-        assert load(text).plain() == {"layer4.block": "none"}
-        assert load(text + "forbid: [{layer4.block: none}]").plain() is None
+        assert load(text).baseline() == {"layer4.block": "none"}
+        assert load(text + "forbid: [{layer4.block: none}]").baseline() is None
 
     @pytest.mark.parametrize(
         ("spec", "default"),
@@ -362,7 +362,7 @@ class TestForbidden:
 
     def test_a_rule_on_an_inactive_decision_does_not_hold(self, load):
         space = load(RESNET + "forbid: [{layer4.ecrm.bank_size: 20}]")
-        assert not space.forbidden(space.plain())
+        assert not space.forbidden(space.baseline())
 
     def test_a_rule_outlives_fixing_what_it_names(self, load):
         text = RESNET + "forbid: [{layer4.block: ecrm, layer3.conv2.block: psa}]"
@@ -510,7 +510,7 @@ class TestCount:
 
     def test_a_grid_needs_steps(self, load):
         with pytest.raises(SpaceError, match=r"space.yaml:\d+:\d+: train.lr: .*step:"):
-            load(RESNET).grid()
+            load(RESNET, "search.sampler=grid")
         space = load(RESNET.replace("[0.02, 0.4], log: true", "[0.1, 0.4], step: 0.1"))
         rates = {values["train.lr"] for values in space.grid()}
         assert rates == {0.1, 0.2, 0.3, 0.4}

@@ -404,6 +404,12 @@ INSERT = [
         "att",
     ),
     Mistake(
+        "joint members alike to the block",
+        "insert: [{at: layer4, block: gc}]\nblocks: {gc: ▸{choice: [{ratio: 1}, {ratio: 1.0}]}}",
+        "the member {'ratio': 1.0} stands twice",
+        "remove one",
+    ),
+    Mistake(
         "joint member",
         "insert: [{at: layer4, block: gc}]\nblocks: {gc: {choice: [{ratio: 0.5}, {▸ratoi: 0.5}]}}",
         "'ratoi'",

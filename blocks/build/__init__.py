@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         build_plain,
         check_fit,
         has_gate,
+        shape_or_type,
         side_outputs,
     )
     from attnsearch.blocks.build.sites import Site, backbone_sites, match, network_sites

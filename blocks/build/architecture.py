@@ -67,15 +67,15 @@ def complete(block: str, params: Mapping[str, Any]) -> dict[str, Any]:
         BlockError: The block does not exist, has no such hyperparameter, or lacks one that has
             no default.
     """
-    known = hyperparameters(find_block(block))
+    parameters = hyperparameters(find_block(block))
     for name in params:
-        if name not in known:
+        if name not in parameters:
             raise BlockError(
-                f"block {block} has no hyperparameter {name!r}{nearest(name, known, 1, 0.6)}; "
-                f"it has {', '.join(known) or 'none'}"
+                f"block {block} has no hyperparameter {name!r}"
+                f"{nearest(name, parameters, 1, 0.6)}; it has {', '.join(parameters) or 'none'}"
             )
     completed = {}
-    for name, parameter in known.items():
+    for name, parameter in parameters.items():
         if name in params:
             completed[name] = _plain(params[name])
         elif parameter.default is Parameter.empty:

@@ -152,16 +152,16 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def _module_class(name: str, load: Callable[[], object]) -> type[nn.Module]:
     try:
-        found = load()
+        block = load()
     except AttributeError as error:
         raise BlockError(f"block {name!r}: {error}{_nearest_class(name)}") from error
     except Exception as error:  # whatever the user's module raises when imported
         raise BlockError(
             f"block {name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise BlockError(f"block {name!r} is {found!r}; a block is a class derived from nn.Module")
-    return found
+    if not (isinstance(block, type) and issubclass(block, nn.Module)):
+        raise BlockError(f"block {name!r} is {block!r}; a block is a class derived from nn.Module")
+    return block
 
 
 def _nearest_class(name: str) -> str:

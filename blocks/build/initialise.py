@@ -106,12 +106,6 @@ class _Draw:
     whole: bool
 
 
-def _draw(operation: Any, result: Tensor) -> _Draw:
-    bytes_written = result.numel() * result.element_size()
-    whole = bytes_written == result.untyped_storage().nbytes()
-    return _Draw(str(operation), _storage(result), whole)
-
-
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows each random operation to the memory where its numbers end up."""
 
@@ -132,7 +126,9 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             sources |= self.sources.get(_storage(tensor), set())
         if _is_random(func) and outputs:
             sources = sources | {len(self.draws)}
-            self.draws.append(_draw(func, outputs[0]))
+            written = outputs[0]
+            whole = written.nbytes == written.untyped_storage().nbytes()
+            self.draws.append(_Draw(str(func), _storage(written), whole))
         if sources:
             for tensor in outputs:
                 self.sources.setdefault(_storage(tensor), set()).update(sources)

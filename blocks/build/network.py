@@ -2,27 +2,28 @@
 
 import copy
 import inspect
+import itertools
 import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from attnsearch.blocks.build.architecture import Insertion, complete, expand
-from attnsearch.blocks.build.catalog import can_replace, find_block
+from attnsearch.blocks.build.catalog import SUPPLIED, can_replace, find_block
 from attnsearch.blocks.build.chain import Chain, starts_as_identity
 from attnsearch.blocks.build.initialise import isolated_rng, seeded
 from attnsearch.blocks.build.sites import Site, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts import (
+    Baseline,
     Host,
-    PlainNetwork,
     as_size,
     check_task,
     find_backbone,
@@ -84,8 +85,8 @@ def build_network(
         inserted += _insert(network, places[insertion.site], insertion, classes, seed)
     weights, rename = weights_file(settings.get("weights"))
     if weights is not None:
-        plain = PlainNetwork(shapes, inserted)
-        network.weights_report = load_weights(network, weights, rename, plain)
+        baseline = Baseline(shapes, inserted)
+        network.weights_report = load_weights(network, weights, rename, baseline)
     return network
 
 
@@ -97,9 +98,9 @@ def build_plain(
     *,
     seed: int = 0,
 ) -> Host:
-    """Build the network of a config with nothing inserted; otherwise as `build_network`."""
-    plain = {**config, "insert": []}
-    return build_network(plain, in_channels, classes, image_size, seed=seed)
+    """Build the baseline of a config, with nothing inserted; otherwise as `build_network`."""
+    baseline = {**config, "insert": []}
+    return build_network(baseline, in_channels, classes, image_size, seed=seed)
 
 
 def check_fit(
@@ -155,14 +156,13 @@ def _insert(network: Host, site: Site, insertion: Insertion, classes: int, seed:
     else:
         chain.add(block, site.channels if has_gate(insertion, site) else None)
         network.inserted[key] = chain
-    if prototype is not None and network.segments:
+    if prototype is not None:
         network.side_paths.append((site.name, index, path))
-    elif prototype is not None:
+    if prototype is not None and not network.segments:
         heads = network.auxiliary[key] if key in network.auxiliary else nn.ModuleDict()
         head = seeded(lambda: nn.Linear(prototype, classes), seed, f"auxiliary.{key}.{index}.")
         heads.add_module(str(index), head)
         network.auxiliary[key] = heads
-        network.side_paths.append((site.name, index, path))
     return [path, f"inserted.{key}.gate_{index}", f"auxiliary.{key}.{index}"]
 
 
@@ -175,10 +175,13 @@ def has_gate(insertion: Insertion, site: Site) -> bool:
     """
     if not insertion.pretrained_safe or site.replaces:
         return False
-    anywhere = replace(site, name="", stage=None, block=None)
-    params = json.dumps(insertion.params, sort_keys=True)
     cls: Any = find_block(insertion.block)
-    return not _is_identity(cls, params, anywhere)
+    return not _is_identity(cls, *_fit_key(insertion.params, site))
+
+
+def _fit_key(params: Mapping[str, Any], site: Site) -> tuple[str, Site]:
+    """Return hyperparameters and site as a cache's key: equal for sites of equal shapes."""
+    return json.dumps(params, sort_keys=True), replace(site, name="", stage=None, block=None)
 
 
 @lru_cache(maxsize=4096)
@@ -193,19 +196,11 @@ def _constructor(
 ) -> Callable[[], nn.Module]:
     """Return what constructs a block for a site: its hyperparameters, and what the site says."""
     accepted = inspect.signature(block).parameters
-    supplied = {
-        name: value
-        for name, value in {
-            "out_channels": site.out_channels,
-            "stride": site.stride,
-            "size": site.size,
-        }.items()
-        if name in accepted
-    }
-    given = {name: _tupled(value) for name, value in params.items()}
+    supplied = {name: getattr(site, name) for name in accepted.keys() & SUPPLIED}
+    hyperparameters = {name: _tupled(value) for name, value in params.items()}
 
     def construct() -> nn.Module:
-        built = block(site.channels, **supplied, **given)
+        built = block(site.channels, **supplied, **hyperparameters)
         # Some blocks start otherwise in place of a convolution than by themselves.
         if site.replaces and hasattr(built, "start_as_convolution"):
             built.start_as_convolution()  # type: ignore[operator]
@@ -219,9 +214,8 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """What trying a block told.
+class _Fit(NamedTuple):
+    """What trying a block showed.
 
     Attributes:
         prototype: Length of a flattened prototype of its side outputs; None without a side loss.
@@ -241,9 +235,8 @@ def _try(block: str, params: Mapping[str, Any], site: Site, batch: int = 2) -> _
             "replaces only a convolution that keeps its map's shape. Add it at "
             f"{site.name.replace('.conv', '.after_conv')}, or replace another convolution"
         )
-    anywhere = replace(site, name="", stage=None, block=None)
     try:
-        return _dry_run(cls, json.dumps(params, sort_keys=True), anywhere, batch)
+        return _dry_run(cls, *_fit_key(params, site), batch)
     except AttnsearchError as error:
         kind = SiteError if isinstance(error, SiteError) else BlockError
         raise kind(f"block {block} cannot stand at {site}: {error}") from error
@@ -257,9 +250,10 @@ def _dry_run(cls: type[nn.Module], params: str, site: Site, batch: int) -> _Fit:
         warnings.simplefilter("always")
         block, y = _forward(construct, (batch, site.channels, *site.size))
     wanted = (batch, site.out_channels, *site.out_size)
-    if not isinstance(y, Tensor) or tuple(y.shape) != wanted:
-        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise SiteError(f"for {batch} images it must give a tensor of shape {wanted}, not {found}")
+    if shape_or_type(y) != wanted:
+        raise SiteError(
+            f"for {batch} images it must give a tensor of shape {wanted}, not {shape_or_type(y)}"
+        )
     messages = tuple(dict.fromkeys(str(warning.message) for warning in caught))
     return _Fit(_prototype(block), messages)
 
@@ -296,7 +290,9 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
                 block = construct()
                 if any(is_lazy(parameter) for parameter in block.parameters()):
                     raise BlockError("lazy layers have no shape yet; give the input channels")
-                if device == "cpu" and small and not errors and _numbers(block) > SMALL_NUMBERS:
+                tensors = itertools.chain(block.parameters(), block.buffers())
+                tried = device == "cpu" and small and not errors
+                if tried and sum(map(Tensor.numel, tensors)) > SMALL_NUMBERS:
                     errors[device] = MemoryError("too large to be tried with numbers")
                     continue
                 # A constructor may have made constants on the CPU in so many words.
@@ -310,8 +306,9 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
     raise BlockError(f"{type(cause).__name__}: {cause}") from cause
 
 
-def _numbers(block: nn.Module) -> int:
-    return sum(tensor.numel() for tensor in [*block.parameters(), *block.buffers()])
+def shape_or_type(output: Any) -> tuple[int, ...] | str:
+    """Return the shape of what a block gives, as messages print it; the type of no tensor."""
+    return tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
 
 
 def side_outputs(network: nn.Module) -> list[tuple[str, int, nn.Module]]:

@@ -29,7 +29,6 @@ from typing import Any, Literal
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import (
-    Backbone,
     Size,
     Width,
     as_size,
@@ -149,58 +148,33 @@ def _sites(
     widths = backbone.widths(width)
     size = backbone.stem_size(image_size, find_stem(backbone, stem))
     channels = backbone.stem_width(width)
-    found = [Site("stem", "stem", channels, size, channels, size)]
+    sites: list[Site] = []
+
+    def add(name: str, kind: Kind, **place: int) -> None:
+        sites.append(Site(name, kind, channels, size, channels, size, **place))
+
+    add("stem", "stem")
     for stage, (planes, depth) in enumerate(zip(widths, backbone.depths, strict=True), start=1):
         for block in range(depth):
+            name = f"layer{stage}.{block}"
+            place: dict[str, Any] = {"stage": stage, "block": block, "depth": depth}
             stride = 2 if stage > 1 and block == 0 else 1
-            inside = _block_sites(backbone, channels, planes, stride, size, stage, block, depth)
-            found += inside
-            channels, size = inside[-1].channels, inside[-1].size
-        found.append(Site(f"layer{stage}", "stage", channels, size, channels, size, stage=stage))
+            for part, out, step in backbone.convolutions(planes, stride):
+                out_size = halved(size) if step == 2 else size
+                if part.kernel:
+                    shapes = (channels, size, out, out_size, step, part.kernel)
+                    sites.append(Site(f"{name}.conv{part.number}", "conv", *shapes, **place))
+                channels, size = out, out_size
+                add(f"{name}.after_conv{part.number}", "after_conv", **place)
+            add(f"{name}.residual", "residual", **place)
+            add(name, "block", **place)
+        add(f"layer{stage}", "stage", stage=stage)
     if decoder is not None:
         steps = decoder_steps(decoder, encoder_maps(backbone, stem, width, image_size))
-        for number, step in enumerate(steps, start=1):
-            channels, size = step.channels, step.size
-            found.append(Site(f"decoder{number}", "decoder", channels, size, channels, size))
-    return found
-
-
-def _block_sites(
-    backbone: Backbone,
-    channels: int,
-    planes: int,
-    stride: int,
-    size: Size,
-    stage: int,
-    block: int,
-    depth: int,
-) -> list[Site]:
-    """Return the sites of one residual block, the one after its activation last."""
-    name = f"layer{stage}.{block}"
-    found = []
-
-    def add(suffix: str, kind: Kind) -> None:
-        found.append(
-            Site(
-                name + suffix, kind, channels, size, channels, size,
-                stage=stage, block=block, depth=depth,
-            )
-        )  # fmt: skip
-
-    for part, out_channels, step in backbone.convolutions(planes, stride):
-        out_size = halved(size) if step == 2 else size
-        if part.kernel:
-            found.append(
-                Site(
-                    f"{name}.conv{part.number}", "conv", channels, size, out_channels, out_size,
-                    step, part.kernel, stage, block, depth,
-                )
-            )  # fmt: skip
-        channels, size = out_channels, out_size
-        add(f".after_conv{part.number}", "after_conv")
-    add(".residual", "residual")
-    add("", "block")
-    return found
+        for number, level in enumerate(steps, start=1):
+            channels, size = level.channels, level.size
+            add(f"decoder{number}", "decoder")
+    return sites
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
@@ -213,10 +187,12 @@ def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
     Raises:
         SiteError: The pattern cannot be read, or names no site.
     """
-    parts = [_part(part, pattern) for part in _split(pattern)]
-    found = [site for site in sites if _fits(site, parts)]
-    if found:
-        return found
+    if not isinstance(pattern, str) or not pattern.strip():
+        raise SiteError(f"a site pattern is a text such as layer2.*.conv2, not {pattern!r}")
+    parts = [_part(part, pattern) for part in pattern.strip().split(".")]
+    matching = [site for site in sites if _fits(site, parts)]
+    if matching:
+        return matching
     names = dict.fromkeys(
         form for site in sites for form in (site.name, re.sub(r"\.\d+(\.|$)", r".*\1", site.name))
     )
@@ -242,12 +218,6 @@ def _fits(site: Site, parts: Sequence[re.Pattern[str]]) -> bool:
     )
 
 
-def _split(pattern: str) -> list[str]:
-    if not isinstance(pattern, str) or not pattern.strip():
-        raise SiteError(f"a site pattern is a text such as layer2.*.conv2, not {pattern!r}")
-    return pattern.strip().split(".")
-
-
 def _part(part: str, pattern: str) -> re.Pattern[str]:
     """Return one part of a pattern as a regular expression."""
     text = ""
@@ -255,7 +225,7 @@ def _part(part: str, pattern: str) -> re.Pattern[str]:
         if piece == "*":
             text += ".*"
         elif piece.startswith("["):
-            text += "(?:" + "|".join(str(number) for number in _numbers(piece, pattern)) + ")"
+            text += f"(?:{'|'.join(map(str, _numbers(piece, pattern)))})"
         elif "[" in piece or "]" in piece:
             raise SiteError(f"site pattern {pattern!r}: a bracket in {part!r} is not closed")
         else:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.hosts.pyramid import HEADS, decoder_steps, encoder_maps
     from attnsearch.blocks.hosts.scnet import SCBottleneck
     from attnsearch.blocks.hosts.weights import (
-        PlainNetwork,
+        Baseline,
         load_weights,
         rename_fault,
         weights_file,

@@ -12,7 +12,7 @@ a stride is an average pooling after it.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -82,16 +82,8 @@ class AxialBlock(HostBlock):
         def attention(span: int, axis: str) -> AxialAttention:
             if folding is not None:
                 return PatchAxialAttention(inner, inner, heads, span, axis, position, folding)
-            return AxialAttention(
-                inner,
-                inner,
-                heads,
-                span,
-                axis=axis,
-                gated=gated,
-                position=position,
-                learn_gates=learn_gates,
-            )
+            gates: dict[str, Any] = {"gated": gated, "learn_gates": learn_gates}
+            return AxialAttention(inner, inner, heads, span, axis=axis, position=position, **gates)
 
         self.conv_down = nn.Conv2d(channels, inner, kernel_size=1, bias=False)
         if not position:

@@ -69,16 +69,16 @@ def host_constructor(
     offered = {"stem": stem, "width": width, "size": size}
     offered |= {key: settings.get(key, False) for key in ("learn_gates", "joint_patches")}
     accepted = inspect.signature(cls).parameters
-    given = {key: value for key, value in offered.items() if key in accepted}
+    arguments = {key: value for key, value in offered.items() if key in accepted}
     decoder = settings.get("decoder")
     if decoder is None or backbone.segments:
-        return lambda: cls(backbone, in_channels, classes, **given)
+        return lambda: cls(backbone, in_channels, classes, **arguments)
     maps = encoder_maps(backbone, stem, width, size)
     decoder_steps(decoder, maps)
     heads = check_heads(settings.get("aux_heads") or (), maps)
 
     def construct() -> Host:
-        network: ResNet = cls(backbone, in_channels, classes, **given)
+        network: ResNet = cls(backbone, in_channels, classes, **arguments)
         network.decode_with(make_decoder(decoder, maps, classes), make_heads(heads, maps, classes))
         return network
 

@@ -103,9 +103,9 @@ class Folding:
         statistics = torch.zeros_like(repeated, requires_grad=False)
         sizes = [P * norm.num_features for norm in self.norms] * 2
         count = len(self.norms)
-        given, room = torch.split(repeated, sizes), torch.split(statistics, sizes)
+        scaled, room = torch.split(repeated, sizes), torch.split(statistics, sizes)
         self.slots = list(
-            zip(given[:count], given[count:], room[:count], room[count:], strict=True)
+            zip(scaled[:count], scaled[count:], room[:count], room[count:], strict=True)
         )
 
     def finish(self) -> None:
@@ -116,12 +116,12 @@ class Folding:
         with torch.no_grad():
             for momentum in dict.fromkeys(norm.momentum for norm in trained):
                 norms = [norm for norm in trained if norm.momentum == momentum]
-                running, found = [], []
+                running, moments = [], []
                 for norm in norms:
                     assert norm.running_mean is not None and norm.running_var is not None
                     running += [norm.running_mean, norm.running_var]
-                    found += [statistic.view(P, -1) for statistic in slots[norm.slot][2:]]
-                statistics = torch.cat(found, dim=1)
+                    moments += [statistic.view(P, -1) for statistic in slots[norm.slot][2:]]
+                statistics = torch.cat(moments, dim=1)
                 if momentum is None:  # the plain average over all batches so far
                     before = norms[0].num_batches_tracked
                     assert before is not None

@@ -79,16 +79,7 @@ class SCBottleneck(HostBlock):
         self.conv1_b = nn.Conv2d(channels, width, kernel_size=1, bias=False)
         self.bn1_b = nn.BatchNorm2d(width)
         self.k1 = nn.Sequential(
-            nn.Conv2d(
-                width,
-                width,
-                kernel_size=3,
-                stride=inside,
-                padding=dilation,
-                dilation=dilation,
-                groups=cardinality,
-                bias=False,
-            ),
+            nn.Conv2d(width, width, 3, inside, dilation, dilation, groups=cardinality, bias=False),
             nn.BatchNorm2d(width),
         )
         self.scconv = SCConv(

@@ -41,7 +41,7 @@ class WeightsReport:
         mismatched: Names of both with different shapes: (name, shape in the file, shape in the
             network); they keep their initial values. A classifier for another number of classes
             is the usual case.
-        replaced: Names of the file that the plain network has and this one lost, since a block
+        replaced: Names of the file that the baseline has and this one lost, since a block
             stands in their place.
         unused: Patterns of the key map that fit no name of the file.
     """
@@ -80,7 +80,7 @@ class WeightsReport:
 
 
 @dataclass(frozen=True)
-class PlainNetwork:
+class Baseline:
     """What a network was before blocks were inserted.
 
     Attributes:
@@ -100,7 +100,7 @@ def load_weights(
     network: nn.Module,
     path: str | Path,
     rename: Mapping[str, str | None] | None = None,
-    plain: PlainNetwork | None = None,
+    baseline: Baseline | None = None,
 ) -> WeightsReport:
     """Copy into a network the tensors of a file that fit it by name and shape.
 
@@ -111,7 +111,7 @@ def load_weights(
         network: Changed in place.
         path: The file.
         rename: The key map.
-        plain: What the network was before blocks were inserted, to tell what these cost.
+        baseline: What the network was before blocks were inserted, to tell what these cost.
 
     Raises:
         WeightsError: The file cannot be read, is no state dict, two of its names become one, or
@@ -119,28 +119,28 @@ def load_weights(
     """
     file = Path(path)
     ours = network.state_dict()
-    plain = plain or PlainNetwork({name: tuple(value.shape) for name, value in ours.items()})
+    baseline = baseline or Baseline({name: tuple(value.shape) for name, value in ours.items()})
     report = WeightsReport(str(path))
-    theirs = _without_backbone(_state_dict(_read(file), file), {*ours, *plain.shapes})
+    theirs = _without_backbone(_state_dict(_read(file), file), {*ours, *baseline.shapes})
     theirs, report.unused = _renamed(theirs, rename or {}, file)
-    given = {plain.owner(name) for name in theirs if name in ours}
+    covered = {baseline.owner(name) for name in theirs if name in ours}
     for name in theirs:
         if name not in ours:
-            (report.replaced if name in plain.shapes else report.unexpected).append(name)
+            (report.replaced if name in baseline.shapes else report.unexpected).append(name)
     with torch.no_grad():
         for name, tensor in ours.items():
-            owner = plain.owner(name)
+            owner = baseline.owner(name)
             if name in theirs and theirs[name].shape == tensor.shape:
                 tensor.copy_(theirs[name])
                 report.loaded.append(name)
             elif name in theirs:
                 shapes = tuple(theirs[name].shape), tuple(tensor.shape)
-                if owner is None or shapes[0] != plain.shapes.get(name):
+                if owner is None or shapes[0] != baseline.shapes.get(name):
                     report.mismatched.append((name, *shapes))
                 else:  # the replaced convolution's own tensor, called like one of the block
                     report.replaced.append(name)
                     report.fresh.append(name)
-            elif owner is not None and owner not in given:
+            elif owner is not None and owner not in covered:
                 report.fresh.append(name)
             # A step counter that BatchNorm keeps; checkpoints from before 2018 lack it.
             elif not name.endswith("num_batches_tracked"):
@@ -179,8 +179,8 @@ def rename_fault(pattern: str, target: str | None) -> str | None:
         return "the new name is empty; write a name of the network, or null to drop the tensor"
     stars, targets = _STAR.findall(pattern), _STAR.findall(target or "")
     if target is not None and stars != targets:
-        found = f"{' '.join(targets) or 'none'} on the right for {' '.join(stars) or 'none'}"
-        return f"the stars of both sides must agree, in order: {found} on the left"
+        both = f"{' '.join(targets) or 'none'} on the right for {' '.join(stars) or 'none'}"
+        return f"the stars of both sides must agree, in order: {both} on the left"
     return None
 
 
@@ -197,7 +197,7 @@ def _renamed(
             raise WeightsError(f"network.weights.rename: {pattern!r}: {fault}")
     rules = [(_expression(pattern), pattern, target) for pattern, target in rename.items()]
     unused = dict.fromkeys(rename)
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     came_from: dict[str, str] = {}
     for name, tensor in tensors.items():
         new: str | None = name
@@ -208,13 +208,13 @@ def _renamed(
                 break
         if new is None:
             continue
-        if new in found:
+        if new in renamed:
             raise WeightsError(
                 f"network.weights: {came_from[new]} and {name} of {file} both become {new}; "
                 "change network.weights.rename"
             )
-        found[new], came_from[new] = tensor, name
-    return found, list(unused)
+        renamed[new], came_from[new] = tensor, name
+    return renamed, list(unused)
 
 
 def _filled(target: str, taken: Sequence[str]) -> str:

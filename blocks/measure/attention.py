@@ -31,7 +31,7 @@ def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
     Two of one name at one site are told apart by their place: `gc@layer4`, `gc@layer4 (2)`.
     """
     names = {block: name for name, block in BLOCKS.items()} | {AxialBlock: "axial"}
-    found: dict[str, nn.Module] = {}
+    mapped: dict[str, nn.Module] = {}
     taken: list[str] = []
     for path, module in network.named_modules():
         inside = any(path.startswith(f"{above}.") for above in taken)
@@ -41,9 +41,9 @@ def mapped_blocks(network: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, AxialBlock) and not _is_last(network, path):
             continue
         site = f"{names.get(type(module), type(module).__name__)}@{_site(path)}"
-        count = 1 + sum(name.partition(" (")[0] == site for name in found)
-        found[site if count == 1 else f"{site} ({count})"] = module
-    return found
+        count = 1 + sum(name.partition(" (")[0] == site for name in mapped)
+        mapped[site if count == 1 else f"{site} ({count})"] = module
+    return mapped
 
 
 def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:

@@ -15,14 +15,14 @@ evaluation). So is a method `attention_map(x)`, see `attnsearch.blocks.measure.a
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.build import can_replace, takes_size
+from attnsearch.blocks.build import can_replace, shape_or_type, takes_size
 from attnsearch.blocks.errors import BlockError
 
 CHANNELS = 64
@@ -52,7 +52,7 @@ class _Subject:
     """A block's class with hyperparameters, and how to make instances and inputs of it."""
 
     cls: type[nn.Module]
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any]
 
     def build(self, size: tuple[int, int] = SIZE, seed: int = 0, **supplied: int) -> nn.Module:
         """Return an instance in float64 whose parameters are all moved off their start."""
@@ -145,9 +145,9 @@ def _channels_last(subject: _Subject) -> Iterator[str]:
         x = subject.images().contiguous(memory_format=memory_format).requires_grad_()
         y = block(x)
         torch.autograd.backward(_loss(block, y))
-        results.append((y.detach(), _gradient(x)))
-    for what, index in (("output", 0), ("input gradient", 1)):
-        distance = _distance(results[1][index], results[0][index])
+        results.append({"output": y.detach(), "input gradient": _gradient(x)})
+    for what, expected in results[0].items():
+        distance = _distance(results[1][what], expected)
         if distance > TOLERANCE:
             yield f"the {what} differs from that in NCHW by {distance:.1e} (relative)"
 
@@ -212,20 +212,15 @@ def _gradients(subject: _Subject) -> Iterator[str]:
 def _registered(subject: _Subject) -> Iterator[str]:
     """Yield every tensor and module is registered, so that it is saved, moved and trained."""
     block = subject.build()
-    known = {id(m) for m in block.modules()}
+    registered = set(block.modules())
     for owner, module in block.named_modules():
         for name, value in vars(module).items():
             if name in ("_parameters", "_buffers", "_modules", "side"):
                 continue
-            items = [value]
-            if isinstance(value, (list, tuple)):
-                items = list(value)
-            elif isinstance(value, dict):
-                items = list(value.values())
-            for item in items:
-                if isinstance(item, Tensor) or (
-                    isinstance(item, nn.Module) and id(item) not in known
-                ):
+            items = value.values() if isinstance(value, dict) else value
+            for item in items if isinstance(value, list | tuple | dict) else [value]:
+                loose = isinstance(item, nn.Module) and item not in registered
+                if loose or isinstance(item, Tensor):
                     where = f"{owner}.{name}" if owner else name
                     yield f"{where} holds a {type(item).__name__} that is not registered"
 
@@ -234,15 +229,14 @@ def _evaluation(subject: _Subject) -> Iterator[str]:
     """Yield in evaluation: repeatable, read only, and no image depends on its batch."""
     for block, state in ((subject.build().eval(), "new"), (subject.warm(), "trained")):
         x = subject.images()
-        before = {name: value.clone() for name, value in block.state_dict().items()}
+        before = copy.deepcopy(block.state_dict())
         with torch.no_grad():
             y = block(x)
             again = block(x)
             alone = torch.cat([block(image) for image in torch.split(x, 1)])
         if not torch.equal(y, again):
             yield f"a {state} block gives two outputs for one input"
-        changed = [n for n, v in block.state_dict().items() if not torch.equal(v, before[n])]
-        if changed:
+        if changed := _changed(block, before):
             yield f"a {state} block changes {', '.join(changed)} in evaluation"
         distance = _distance(alone, y)
         if distance > TOLERANCE:
@@ -308,21 +302,20 @@ def _attention_map(subject: _Subject) -> Iterator[str]:
     shape = (len(x), *SIZE)
     for mode in (True, False):
         block.train(mode)
-        before = {name: value.clone() for name, value in block.state_dict().items()}
-        found = attention_map(x)
+        before = copy.deepcopy(block.state_dict())
+        shares = attention_map(x)
         where = f"in {_mode(mode)} attention_map"
-        if not isinstance(found, Tensor) or found.shape != shape:
-            said = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            yield f"{where} gives {said}; it must be {shape}"
+        if not isinstance(shares, Tensor) or shares.shape != shape:
+            yield f"{where} gives {shape_or_type(shares)}; it must be {shape}"
             continue
-        if found.requires_grad:
+        if shares.requires_grad:
             yield f"{where} has a gradient; it must be computed without (torch.no_grad)"
-        if not (found >= 0).all():
+        if not (shares >= 0).all():
             yield f"{where} has values below 0"
-        sums = found.detach().double().sum((1, 2))
+        sums = shares.detach().double().sum((1, 2))
         if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             yield f"{where} sums to {sums.tolist()}; it must be 1 for each image"
-        changed = [n for n, v in block.state_dict().items() if not torch.equal(v, before[n])]
+        changed = _changed(block, before)
         if changed or any(part.training is not mode for part in block.modules()):
             yield f"{where} changes {', '.join(changed) or 'the mode of the block'}"
 
@@ -376,6 +369,11 @@ def _loss(block: nn.Module, y: Tensor) -> Tensor:
 def _side(block: nn.Module) -> dict[str, Any]:
     side: dict[str, Any] = getattr(block, "side", {})
     return side
+
+
+def _changed(block: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
+    """Return which tensors of a state dict are not what they were."""
+    return [n for n, value in block.state_dict().items() if not torch.equal(value, before[n])]
 
 
 def _gradient(x: Tensor) -> Tensor:

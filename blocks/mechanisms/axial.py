@@ -26,7 +26,7 @@ How it is computed, and why that is exact, is in `attnsearch.blocks.mechanisms.a
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,9 @@ from attnsearch.blocks.mechanisms.axial_core import (
 
 AXES = ("height", "width")
 GATE_POSITIONS = ("pre_bn", "post_bn")
+GATES = {"f_qr": 0.1, "f_kr": 0.1, "f_sve": 0.1, "f_sv": 1.0}
+"""The gates of the position terms, with their published start."""
+
 _SHIFT = "adds the same to all logits of a head, which the softmax cancels; kept for names"
 
 
@@ -69,6 +72,10 @@ class AxialAttention(nn.Module):
     dead_parameters: ClassVar[Mapping[str, str]] = {"bn_similarity.bias": _SHIFT}
 
     flatten_index: Tensor
+    f_qr: nn.Parameter
+    f_kr: nn.Parameter
+    f_sve: nn.Parameter
+    f_sv: nn.Parameter
 
     def __init__(
         self,
@@ -103,10 +110,9 @@ class AxialAttention(nn.Module):
         self.interpolate = checks.boolean("axial", "interpolate", interpolate)
         if gated:
             checks.boolean("axial", "learn_gates", learn_gates)
-            self.f_qr = nn.Parameter(torch.tensor(0.1), requires_grad=learn_gates)
-            self.f_kr = nn.Parameter(torch.tensor(0.1), requires_grad=learn_gates)
-            self.f_sve = nn.Parameter(torch.tensor(0.1), requires_grad=learn_gates)
-            self.f_sv = nn.Parameter(torch.tensor(1.0), requires_grad=learn_gates)
+            for name, start in GATES.items():
+                gate = nn.Parameter(torch.tensor(start), requires_grad=learn_gates)
+                self.register_parameter(name, gate)
         terms = 3 if position else 1
         self.qkv_transform = nn.Conv1d(channels, 2 * out_channels, kernel_size=1, bias=False)
         self.bn_qkv = nn.BatchNorm1d(2 * out_channels)
@@ -131,14 +137,9 @@ class AxialAttention(nn.Module):
             BlockError: The axis is not `span` long, or a training batch of one image has one
                 position.
         """
-        order = (0, 2, 1, 3) if self.axis == "width" else (0, 3, 1, 2)
-        lines = x.permute(order)  # (B, M, C, L): M lines of length L
-        B, M, C, L = lines.shape
-        if self.training:
-            checks.enough_for_statistics("axial", B, M, L, "the map")
-        qkv = self.bn_qkv(self.qkv_transform(lines.reshape(B * M, C, L)))
-        y = self._attend(qkv.view(B * M, self.heads, 2 * self.head_channels, L))
-        y = y.view(B, M, -1, L)
+        qkv = self._project(x)
+        B, L = len(x), qkv.shape[-1]
+        y = self._attend(qkv).view(B, len(qkv) // B, -1, L)
         y = y.permute(0, 2, 1, 3) if self.axis == "width" else y.permute(0, 2, 3, 1)
         y = y.contiguous(memory_format=checks.memory_format(x))
         return F.avg_pool2d(y, self.stride) if self.stride > 1 else y
@@ -152,12 +153,10 @@ class AxialAttention(nn.Module):
         Args:
             x: The input (B, C, H, W).
         """
-        order = (0, 2, 1, 3) if self.axis == "width" else (0, 3, 1, 2)
-        lines = x.permute(order)
-        B, M, C, L = lines.shape
         c, G = self.head_channels, self.heads
-        qkv = self.bn_qkv(self.qkv_transform(lines.reshape(B * M, C, L))).float()
-        q, k, _ = torch.split(qkv.view(B * M, G, 2 * c, L), [c // 2, c // 2, c], dim=2)
+        qkv = self._project(x).float()
+        L = qkv.shape[-1]
+        q, k, _ = torch.split(qkv, [c // 2, c // 2, c], dim=2)
         if self.position:
             table_q, table_k, _ = torch.split(self._table(L).float(), [c // 2, c // 2, c])
             # Of the products the factors need the sizes alone in evaluation mode.
@@ -167,8 +166,18 @@ class AxialAttention(nn.Module):
             logits = logits + third * torch.einsum("ngcj,cji->ngij", k, table_k)
         else:
             logits = self._factors([(q, k)]).view(G, 1, 1) * (q.transpose(2, 3) @ k)
-        gained: Tensor = logits.softmax(-1).mean((1, 2)).view(B, M, L)
+        gained: Tensor = logits.softmax(-1).mean((1, 2)).view(len(x), -1, L)
         return gained if self.axis == "width" else gained.transpose(1, 2)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values of every line of a map, (B M, heads, 2c, L)."""
+        lines = x.permute((0, 2, 1, 3) if self.axis == "width" else (0, 3, 1, 2))
+        B, M, C, L = lines.shape  # M lines of length L
+        if self.training:
+            checks.enough_for_statistics("axial", B, M, L, "the map")
+        qkv = self.bn_qkv(self.qkv_transform(lines.reshape(B * M, C, L)))
+        projected: Tensor = qkv.view(B * M, self.heads, 2 * self.head_channels, L)
+        return projected
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attend within the lines: (N, heads, 2c, L) to (N, C', L)."""
@@ -215,17 +224,9 @@ class AxialAttention(nn.Module):
             (k_wide.permute(3, 1, 2, 0), table_k.to(wide).transpose(0, 1).unsqueeze(1)),
         ]
         factors = self._factors(products).view(3, G, 1, 1)
+        vectors = (q_wide * factors[0], k, q_wide * factors[1], k_wide * factors[2], v)
         y, z = PositionAttention.apply(  # type: ignore[no-untyped-call]
-            *(
-                vectors.to(qkv.dtype).reshape(N * G, -1, L)
-                for vectors in (
-                    q_wide * factors[0],
-                    k,
-                    q_wide * factors[1],
-                    k_wide * factors[2],
-                    v,
-                )
-            ),
+            *(vector.to(qkv.dtype).reshape(N * G, -1, L) for vector in vectors),
             *(table.to(qkv.dtype) for table in (table_q, table_k, table_v)),
         )
         if self.gated and self.gate_position == "pre_bn":
@@ -322,23 +323,11 @@ class Axial(nn.Module):
         height, width = (56, 56) if size is None else checks.map_size("axial", size)
         self.stride = checks.integer("axial", "stride", stride)
 
-        def attention(channels: int, span: int, axis: str) -> AxialAttention:
-            return AxialAttention(
-                channels,
-                out,
-                heads,
-                span,
-                axis=axis,
-                gated=gated,
-                position=position,
-                gate_position=gate_position,
-                learn_gates=learn_gates,
-                interpolate=True,
-            )
-
+        settings: dict[str, Any] = {"gated": gated, "position": position, "interpolate": True}
+        settings |= {"gate_position": gate_position, "learn_gates": learn_gates}
         # The published attribute is spelt so, and checkpoints hold it.
-        self.hight_block = attention(channels, height, "height")
-        self.width_block = attention(out, width, "width")
+        self.hight_block = AxialAttention(channels, out, heads, height, axis="height", **settings)
+        self.width_block = AxialAttention(out, out, heads, width, axis="width", **settings)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended map (B, C', ceil(H / stride), ceil(W / stride)).

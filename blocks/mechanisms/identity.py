@@ -1,4 +1,4 @@
-"""The identity, a control: a network with it inserted anywhere is the plain network."""
+"""The identity, a control: a network with it inserted anywhere is the baseline."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ class Identity(nn.Module):
     """Returns its input unchanged.
 
     It separates what a block does from what inserting anything does: results with it equal those
-    of the plain network bit for bit.
+    of the baseline bit for bit.
 
     Args:
         channels: Channels of the input; any number.

@@ -73,13 +73,7 @@ class PSA(nn.Module):
         width = _check(channels, out, kernels, groups)
         for i, (kernel, group) in enumerate(zip(kernels, groups, strict=True), start=1):
             conv = nn.Conv2d(
-                channels,
-                width,
-                kernel_size=kernel,
-                stride=stride,
-                padding=kernel // 2,
-                groups=group,
-                bias=False,
+                channels, width, kernel, stride, padding=kernel // 2, groups=group, bias=False
             )
             self.add_module(f"conv_{i}", conv)
         self.se = BranchGate(width)

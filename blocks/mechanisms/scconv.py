@@ -78,16 +78,8 @@ class SCConv(nn.Module):
         self.ceil_mode = checks.boolean("scconv", "ceil_mode", ceil_mode)
 
         def convolution(stride: int = 1) -> list[nn.Module]:
-            conv = nn.Conv2d(
-                channels,
-                channels,
-                kernel_size=3,
-                stride=stride,
-                padding=padding,
-                dilation=dilation,
-                groups=groups,
-                bias=False,
-            )
+            shape = (channels, channels, 3, stride, padding, dilation, groups)
+            conv = nn.Conv2d(*shape, bias=False)
             return [conv, nn.BatchNorm2d(channels)]
 
         self.k2 = nn.Sequential(

@@ -117,13 +117,16 @@ def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
         if setting.path[0] != "network"
         and (setting.path[:2] != ("train", "aux_weight") or setting.path[2] in sides)
     ]
-    names = {setting.decision.name for setting in kept}
-    settings = []
-    for setting in kept:
-        parents = tuple(parent for parent in setting.decision.parents if parent[0] in names)
-        settings.append(replace(setting, decision=replace(setting.decision, parents=parents)))
-    if not settings:
+    if not kept:
         return None
+    names = {setting.decision.name for setting in kept}
+    decisions = {
+        decision.name: replace(
+            decision, parents=tuple(parent for parent in decision.parents if parent[0] in names)
+        )
+        for decision in space.decisions
+        if decision.name in names
+    }
     document = copy.deepcopy(space.document)
     document |= {
         "network": copy.deepcopy(config["network"]),
@@ -135,14 +138,12 @@ def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
         "ablation": None,
     }
     document["train"]["seed"] = fresh_seeds(document["train"]["seed"], "tuning", 1)[0]
-    decided = {setting.decision.name: setting.decision for setting in settings}
-    order = [decision.name for decision in space.decisions if decision.name in decided]
     return replace(
         space,
         document=document,
-        decisions=tuple(decided[name] for name in order),
+        decisions=tuple(decisions.values()),
         groups=tuple(_fixed_group(entry, config) for entry in insertions(config)),
-        settings=tuple(settings),
+        settings=tuple(replace(s, decision=decisions[s.decision.name]) for s in kept),
         rules=tuple(_rules_left(space, config, names)),
         infeasible=(),
         warnings=[],
@@ -150,18 +151,11 @@ def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
 
 
 def _fixed_group(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
-    network = config["network"]
-    places = network_sites(network)
-    option = Option(entry["block"], dict(entry["params"].get(entry["block"], {})))
-    return Group(
-        entry_name(entry),
-        entry["at"],
-        tuple(match(entry["at"], places)),
-        None,
-        {entry["block"]: option},
-        ("insert",),
-        bool(entry.get("pretrained_safe")),
-    )
+    at, block = entry["at"], entry["block"]
+    sites = tuple(match(at, network_sites(config["network"])))
+    options = {block: Option(block, dict(entry["params"].get(block, {})))}
+    safe = bool(entry.get("pretrained_safe"))
+    return Group(entry_name(entry), at, sites, None, options, ("insert",), safe)
 
 
 def _rules_left(space: Space, config: Mapping[str, Any], names: set[str]) -> list[Rule]:
@@ -169,30 +163,28 @@ def _rules_left(space: Space, config: Mapping[str, Any], names: set[str]) -> lis
     fixed = values_of(space, config)
     left = []
     for rule in space.rules:
-        settled = {name: wanted for name, wanted in rule.conditions.items() if name not in names}
+        undecided = {name: rule.conditions[name] for name in rule.conditions.keys() & names}
         holds = all(
             name in fixed and any(same(fixed[name], value) for value in wanted)
-            for name, wanted in settled.items()
+            for name, wanted in rule.conditions.items()
+            if name not in names
         )
-        open_ones = {name: rule.conditions[name] for name in rule.conditions.keys() - settled}
-        if holds and open_ones:
-            left.append(Rule(rule.text, open_ones))
+        if holds and undecided:
+            left.append(Rule(rule.text, undecided))
     return left
 
 
 def _measure(images: Images, match: str) -> Measure:
     """Return what counts a config's parameters or MACs, each network once."""
-    known: dict[str, int] = {}
+    counts: dict[str, int] = {}
 
     def measure(config: Mapping[str, Any]) -> int:
         key = repr((config["network"], config["insert"]))
-        if key not in known:
-            network = _built(config, images)
-            if match == "params":
-                known[key] = count_params(network)
-            else:
-                known[key] = count_macs(network, (images.channels, *images.size))
-        return known[key]
+        if key not in counts:
+            network, shape = _built(config, images), (images.channels, *images.size)
+            macs = match == "macs"
+            counts[key] = count_macs(network, shape) if macs else count_params(network)
+        return counts[key]
 
     return measure
 
@@ -272,21 +264,16 @@ def _by_bottlenecks(
     config: Mapping[str, Any], baseline: Config, missing: int, images: Images, match: str
 ) -> tuple[Config, str] | None:
     """Return the baseline with 1x1 bottlenecks where the candidate has its blocks."""
-    if missing <= 0:
+    names = {insertion.site.replace(".conv", ".after_conv") for insertion in expand(config)}
+    sites = [
+        site for site in network_sites(baseline["network"], images.size) if site.name in names
+    ]
+    if missing <= 0 or not sites:
         return None
-    network = baseline["network"]
-    every = network_sites(network, images.size)
-    places = {site.name: site for site in every}
-    names = dict.fromkeys(
-        insertion.site.replace(".conv", ".after_conv") for insertion in expand(config)
-    )
     units = {  # what one hidden channel costs
-        name: 2 * site.channels * (site.size[0] * site.size[1] if match == "macs" else 1)
-        for name in names
-        if (site := places.get(name))
+        site.name: 2 * site.channels * (math.prod(site.size) if match == "macs" else 1)
+        for site in sites
     }
-    if not units:
-        return None
     hidden = dict.fromkeys(units, missing // sum(units.values()))
     left = missing - sum(hidden[name] * unit for name, unit in units.items())
     for name, unit in sorted(units.items(), key=lambda item: -item[1]):

@@ -11,6 +11,6 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.search.propose.objectives import Objectives
-    from attnsearch.search.propose.proposals import Proposal, Proposals, Told
+    from attnsearch.search.propose.proposals import Proposal, ProposalResult, Proposals
 
 face(__name__)

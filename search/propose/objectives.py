@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import objective_values, pareto_front, rank
-from attnsearch.search.propose.proposals import Told
+from attnsearch.search.propose.proposals import ProposalResult
 from attnsearch.spaces.keys import COSTS
 
 
@@ -58,7 +58,7 @@ class Objectives:
         metrics: Mapping[str, float],
         costs: Mapping[str, float],
         constraints: Mapping[str, float],
-    ) -> Told:
+    ) -> ProposalResult:
         """Return what Optuna is told of a trial.
 
         Args:
@@ -72,7 +72,7 @@ class Objectives:
         if state == State.FINISHED and scores is None:
             state = State.FAILED  # the objective is not a number
         finite = [point for point in curve.items() if math.isfinite(point[1])]
-        return Told(state, finite, scores, constraints)
+        return ProposalResult(state, finite, scores, constraints)
 
     def curve(self, epochs: Iterable[Mapping[str, float]]) -> dict[int, float]:
         """Return epoch -> value of the objective that early stopping follows, where measured.

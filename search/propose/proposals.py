@@ -42,6 +42,12 @@ from attnsearch.search.propose.samplers import (
 )
 from attnsearch.spaces.space import Decision
 
+STATES = {
+    State.FINISHED: TrialState.COMPLETE,
+    State.STOPPED: TrialState.PRUNED,
+    State.INFEASIBLE: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
 GRID_MAX = 20_000  # combinations; to list so many takes seconds
 
 Values = dict[str, Any]
@@ -54,8 +60,8 @@ class Proposal:
     Attributes:
         number: Optuna's number for it; counts proposals that turn out to be known already.
         values: Of the active decisions.
-        how: "sampler", "random" (drawn uniformly instead, this once) or "given" (the plain
-            network, a prior, a combination of the grid). An earlier session is rebuilt from it.
+        how: "sampler", "random" (drawn uniformly instead, this once) or "given" (the
+            baseline, a prior, a combination of the grid). An earlier session is rebuilt from it.
     """
 
     number: int
@@ -64,7 +70,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Told:
+class ProposalResult:
     """What became of a proposal, as Optuna is told.
 
     Attributes:
@@ -95,7 +101,7 @@ class Proposals:
         sampler: As `search.sampler`.
         seed: As `search.seed`.
         trials: As `search.trials`; small searches get shorter random phases and generations.
-        first: Values to try before the sampler is asked: the plain network, the priors.
+        first: Values to try before the sampler is asked: the baseline, the priors.
         grid: All combinations, for the grid sampler.
 
     Raises:
@@ -127,7 +133,6 @@ class Proposals:
         self._grid = self._shuffled(grid) if sampler == "grid" and grid else None
         self._seen: set[tuple[tuple[str, Any], ...]] = set()
         self._open: dict[int, optuna.Trial] = {}
-        self._told: dict[int, Told] = {}
         check_sampler(sampler, decisions, len(objectives))
         with quiet():
             self._study = optuna.create_study(directions=self._directions)
@@ -157,41 +162,34 @@ class Proposals:
             self._study.enqueue_trial(self._encoded(values))
         return self._propose(self._make_sampler(self.count - 1, "random"), "given")
 
-    def tell(self, number: int, told: Told) -> None:
+    def tell(self, number: int, result: ProposalResult) -> None:
         """Say what became of a proposal."""
         trial = self._open.pop(number)
-        self._told[number] = told
+        state, curve, scores = self._as_optuna(result)
         with quiet():
             if self._sampler != "cmaes":  # which warns that it ignores them
-                for name, amount in told.constraints.items():
+                for name, amount in result.constraints.items():
                     trial.set_constraint(name, amount)
-            state = _state(told)
-            if state in (TrialState.COMPLETE, TrialState.PRUNED) and len(self._directions) == 1:
-                for epoch, value in told.curve:
-                    trial.report(value, epoch)
-            scores = list(told.scores or ()) if state is TrialState.COMPLETE else None
+            for epoch, value in curve.items():
+                trial.report(value, epoch)
             self._study.tell(trial, scores, state)
 
-    def adopt(self, values: Values, told: Told | None, how: str = "sampler") -> int:
+    def adopt(self, values: Values, result: ProposalResult | None, how: str = "sampler") -> int:
         """Take over a proposal of an earlier session, in the order of those sessions.
 
         Args:
             values: Of its active decisions.
-            told: What became of it; None if it is still to be told.
+            result: What became of it; None if it is still to be told.
             how: How it had been asked for.
 
         Returns:
             Its number.
         """
-        if told is None or self._sampler in REPLAYED:
-            return self._adopt_by_asking(values, told, how)
+        if result is None or self._sampler in REPLAYED:
+            return self._adopt_by_asking(values, result, how)
         number = self.count
         self._seen.add(_frozen(values))
-        self._told[number] = told
-        state = _state(told)
-        single = len(self._directions) == 1
-        curve = dict(told.curve) if single and state is not TrialState.FAIL else {}
-        scores = list(told.scores or ()) if state is TrialState.COMPLETE else None
+        state, curve, scores = self._as_optuna(result)
         if state is TrialState.PRUNED and curve:
             scores = [curve[max(curve)]]
         with quiet():
@@ -202,7 +200,7 @@ class Proposals:
                     params=self._encoded(values),
                     distributions={name: distribution(self._decisions[name]) for name in values},
                     intermediate_values=curve,
-                    constraints=dict(told.constraints),
+                    constraints=dict(result.constraints),
                 )
             )
         return number
@@ -244,22 +242,22 @@ class Proposals:
                         distributions=trial.distributions,
                     )
                 )
-            found = optuna.importance.get_param_importances(study)
-        return {name: float(value) for name, value in found.items()}
+            importances = optuna.importance.get_param_importances(study)
+        return {name: float(value) for name, value in importances.items()}
 
     def notes(self) -> list[str]:
         """Return what the user should know about this sampler on this space."""
         return sampler_notes(self._sampler, list(self._decisions.values()), self._trials)
 
-    def _adopt_by_asking(self, values: Values, told: Told | None, how: str) -> int:
+    def _adopt_by_asking(self, values: Values, result: ProposalResult | None, how: str) -> int:
         """Ask once more, with the answers fixed, for what the sampler keeps with the trial."""
         if how == "given":
             number = self.give(values).number
         else:
             asked = self._make_sampler(self.count, how)
             number = self._propose(Answered(asked, self._encoded(values)), how).number
-        if told is not None:
-            self.tell(number, told)
+        if result is not None:
+            self.tell(number, result)
         return number
 
     def _propose(self, sampler: BaseSampler, how: str) -> Proposal:
@@ -270,6 +268,15 @@ class Proposals:
         self._open[trial.number] = trial
         self._seen.add(_frozen(values))
         return Proposal(trial.number, values, how)
+
+    def _as_optuna(
+        self, result: ProposalResult
+    ) -> tuple[TrialState, dict[int, float], list[float] | None]:
+        """Return state, intermediate values by epoch and values of a trial as Optuna has them."""
+        state = STATES[result.state]
+        single = len(self._directions) == 1
+        curve = dict(result.curve) if single and state is not TrialState.FAIL else {}
+        return state, curve, list(result.scores or ()) if state is TrialState.COMPLETE else None
 
     def _encoded(self, values: Values) -> Values:
         return {name: self._decisions[name].encode(value) for name, value in values.items()}
@@ -313,23 +320,11 @@ def distribution(decision: Decision) -> BaseDistribution:
 
 def _suggest(trial: optuna.Trial, decision: Decision) -> Any:
     """Ask for one decision; the public `suggest_*` calls take the same distributions apart."""
-    found = distribution(decision)
-    name = decision.name
-    value: Any
-    if isinstance(found, CategoricalDistribution):
-        value = trial.suggest_categorical(name, found.choices)
-    elif isinstance(found, IntDistribution):
-        value = trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
-    else:
-        assert isinstance(found, FloatDistribution)
-        value = trial.suggest_float(name, found.low, found.high, step=found.step, log=found.log)
+    options: Any = distribution(decision)
+    if isinstance(options, CategoricalDistribution):
+        return decision.decode(trial.suggest_categorical(decision.name, options.choices))
+    suggest: Any = trial.suggest_float
+    if isinstance(options, IntDistribution):
+        suggest = trial.suggest_int
+    value = suggest(decision.name, options.low, options.high, step=options.step, log=options.log)
     return decision.decode(value)
-
-
-def _state(told: Told) -> TrialState:
-    return {
-        State.FINISHED: TrialState.COMPLETE,
-        State.STOPPED: TrialState.PRUNED,
-        State.INFEASIBLE: TrialState.PRUNED,
-        State.FAILED: TrialState.FAIL,
-    }[told.state]

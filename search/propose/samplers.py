@@ -33,12 +33,11 @@ def make_sampler(name: str, seed: int, objectives: int, trials: int) -> BaseSamp
     """
     startup = max(4, min(10, trials // 3))
     with quiet():
-        if name == "tpe" and objectives == 1:
-            return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=startup, multivariate=True, group=True
-            )
         if name == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+            single = objectives == 1
+            return optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=startup, multivariate=single or None, group=single
+            )
         if name == "gp":
             return optuna.samplers.GPSampler(
                 seed=seed, n_startup_trials=startup, warn_independent_sampling=False
@@ -73,20 +72,20 @@ def check_sampler(name: str, decisions: Sequence[Decision], objectives: int) -> 
 
 def sampler_notes(name: str, decisions: Sequence[Decision], trials: int) -> list[str]:
     """Return what the user should know about a sampler on these decisions."""
-    found = []
+    notes = []
     if name == "gp" and any(decision.parents for decision in decisions):
-        found.append(
+        notes.append(
             "sampler gp models only the decisions that are always active; the conditional ones "
             "are drawn at random (tpe models them)"
         )
     if name == "gp" and trials > GP_SLOW:
-        found.append(f"sampler gp takes a second or more a proposal from {GP_SLOW} trials on")
+        notes.append(f"sampler gp takes a second or more a proposal from {GP_SLOW} trials on")
     if name == "cmaes" and any(d.kind == "choice" or d.parents for d in decisions):
-        found.append(
+        notes.append(
             "sampler cmaes models only numbers that are always active; choices and conditional "
             "decisions are drawn at random (tpe models them)"
         )
-    return found
+    return notes
 
 
 def derive(seed: int, number: int) -> int:

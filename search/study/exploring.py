@@ -12,7 +12,7 @@ from typing import Any
 from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans import baseline_config
-from attnsearch.search.propose import Proposal, Proposals, Told
+from attnsearch.search.propose import Proposal, ProposalResult, Proposals
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import should_stop
@@ -23,7 +23,7 @@ REPEATS_LIST = 30  # until the space is listed for what is left, if it can be
 REPEATS_END = 1000  # until the search gives up
 LISTED_MAX = 20_000  # combinations that are listed for that
 LABEL_MAX = 200  # characters
-FORBIDDEN = Told(State.INFEASIBLE, constraints={"forbid": 1.0})
+FORBIDDEN = ProposalResult(State.INFEASIBLE, constraints={"forbid": 1.0})
 
 
 def trial_budget(space: Space) -> int:
@@ -138,7 +138,7 @@ class Explorer:
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Take over a proposal that was passed over."""
-        told: Told | None = FORBIDDEN
+        told: ProposalResult | None = FORBIDDEN
         key = ""
         if "same" in before:
             same = (e for e in self._entries.values() if e.number == before["same"])

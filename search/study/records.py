@@ -30,7 +30,7 @@ from attnsearch.runs.ledger import (
     panel_file,
     weights_folder,
 )
-from attnsearch.search.propose import Told
+from attnsearch.search.propose import ProposalResult
 from attnsearch.search.study.events import TrialEnd, TrialInfo
 from attnsearch.search.study.queue import Fate, Queued
 from attnsearch.search.study.stage import Stage
@@ -92,7 +92,7 @@ class QueuedRun(Queued):
     run_id: int = -1
     trained: bool = False
     curve: dict[int, float] = field(default_factory=dict)
-    told: Told | None = None
+    told: ProposalResult | None = None
 
     @property
     def info(self) -> TrialInfo:
@@ -304,7 +304,7 @@ class Records:
         metrics: Mapping[str, float],
         costs: Mapping[str, float],
         violations: Mapping[str, float],
-    ) -> Told:
+    ) -> ProposalResult:
         """Say what became of an entry: its scores, and how it stands to the limits.
 
         An infeasible one has what it violates. Every other carries every limit, as the slack that
@@ -376,7 +376,7 @@ class Records:
         return objectives.ranked(self._finished)[:WEIGHTS_KEPT]
 
 
-def _why(told: Told) -> str | None:
+def _why(told: ProposalResult) -> str | None:
     """Say why a trial with a full schedule is not ranked, if it is not."""
     if told.state != State.FINISHED or told.feasible:
         return None

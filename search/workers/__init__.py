@@ -25,6 +25,6 @@ if TYPE_CHECKING:
     )
     from attnsearch.search.workers.executor import execute
     from attnsearch.search.workers.job import LOST, Evaluation, Job, Jobs, Outcome, Report
-    from attnsearch.search.workers.stopping import SCHEDULERS, Curve, scheduler_name, should_stop
+    from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
 
 face(__name__)

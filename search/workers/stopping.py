@@ -15,10 +15,10 @@ import numpy as np
 
 from attnsearch.spaces.keys import default_grace
 
-Curve = Mapping[int, float]
+TrialCurve = Mapping[int, float]
 """The values of one trial by epoch, oldest first."""
 
-Rule = Callable[..., bool]
+StoppingRule = Callable[..., bool]
 """Whether to stop a trial: its number, all curves by number, the epochs, then the settings.
 
 The higher value is the better one.
@@ -28,7 +28,7 @@ The higher value is the better one.
 def should_stop(
     scheduler: str | Mapping[str, Any],
     number: int,
-    curves: Mapping[int, Curve],
+    curves: Mapping[int, TrialCurve],
     *,
     goal: str,
     epochs: int,
@@ -64,7 +64,7 @@ def scheduler_name(scheduler: str | Mapping[str, Any]) -> str:
 
 def asha(
     number: int,
-    curves: Mapping[int, Curve],
+    curves: Mapping[int, TrialCurve],
     epochs: int,
     *,
     grace: int | None = None,
@@ -86,7 +86,7 @@ def asha(
 
 
 def hyperband(
-    number: int, curves: Mapping[int, Curve], epochs: int, *, reduction: int = 3
+    number: int, curves: Mapping[int, TrialCurve], epochs: int, *, reduction: int = 3
 ) -> bool:
     """Stop by asynchronous Hyperband: ASHA in several brackets (Li et al. 2020, section 3).
 
@@ -112,7 +112,7 @@ def hyperband(
 
 def median(
     number: int,
-    curves: Mapping[int, Curve],
+    curves: Mapping[int, TrialCurve],
     epochs: int,
     *,
     grace: int | None = None,
@@ -144,12 +144,12 @@ def median(
     return len(finite) >= min_samples and max(curve.values()) < np.median(finite)
 
 
-def none(number: int, curves: Mapping[int, Curve], epochs: int) -> bool:
+def none(number: int, curves: Mapping[int, TrialCurve], epochs: int) -> bool:
     """Stop nothing."""
     return False
 
 
-SCHEDULERS: dict[str, Rule] = {
+SCHEDULERS: dict[str, StoppingRule] = {
     "asha": asha,
     "hyperband": hyperband,
     "median": median,
@@ -158,7 +158,7 @@ SCHEDULERS: dict[str, Rule] = {
 
 
 def _halved(
-    number: int, curves: Mapping[int, Curve], rungs: Sequence[int], reduction: int
+    number: int, curves: Mapping[int, TrialCurve], rungs: Sequence[int], reduction: int
 ) -> bool:
     """Return whether a trial stands on a rung and below the best of those that have been there.
 

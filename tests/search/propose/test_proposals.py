@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from attnsearch.search.propose.proposals import Proposals, Told
+from attnsearch.search.propose.proposals import ProposalResult, Proposals
 from attnsearch.search.propose.samplers import ProposalError
 from attnsearch.spaces.space.decisions import Decision
 
@@ -44,22 +44,24 @@ def score(values: dict[str, Any]) -> float:
     return {"none": 0.1, "x": 0.5, "y": 0.3}[values["a.block"]] - abs(values["train.lr"] - 0.1)
 
 
-def told(index: int, values: dict[str, Any], objectives: int = 1) -> Told:
+def told(index: int, values: dict[str, Any], objectives: int = 1) -> ProposalResult:
     """All kinds of ends, by turns."""
     slack = {"limits.params": -0.2}
     if index % 5 == 4:
-        return Told("stopped", [(1, score(values) - 0.2)], constraints=slack)
+        return ProposalResult("stopped", [(1, score(values) - 0.2)], constraints=slack)
     if index % 7 == 6:
-        return Told("infeasible", constraints={"limits.params": 0.4})
+        return ProposalResult("infeasible", constraints={"limits.params": 0.4})
     if index % 11 == 10:
-        return Told("failed")
-    return Told("finished", [(1, 0.0), (2, score(values))], [score(values)] * objectives, slack)
+        return ProposalResult("failed")
+    return ProposalResult(
+        "finished", [(1, 0.0), (2, score(values))], [score(values)] * objectives, slack
+    )
 
 
 def search(sampler: str, count: int, restarts: tuple[int, ...] = (), **options: Any) -> list[Any]:
     """Proposes `count` times, rebuilding everything from its record at each restart."""
     bridge = proposals(sampler, first=[PLAIN], **options)
-    history: list[tuple[dict[str, Any], Told, str]] = []
+    history: list[tuple[dict[str, Any], ProposalResult, str]] = []
     for index in range(count):
         if index in restarts:
             bridge = proposals(sampler, first=[PLAIN], **options)
@@ -91,10 +93,10 @@ def test_several_objectives_are_proposed_for_and_repeated(sampler: str) -> None:
 def test_optuna_is_told_what_happened() -> None:
     bridge = proposals()
     ends = [
-        Told("finished", [(1, 0.2), (2, 0.7)], [0.7], {"limits.params": -0.5}),
-        Told("stopped", [(1, 0.2)], None, {"limits.params": -0.1}),
-        Told("failed", [(1, 0.2)]),
-        Told("infeasible", (), None, {"limits.params": 0.25}),
+        ProposalResult("finished", [(1, 0.2), (2, 0.7)], [0.7], {"limits.params": -0.5}),
+        ProposalResult("stopped", [(1, 0.2)], None, {"limits.params": -0.1}),
+        ProposalResult("failed", [(1, 0.2)]),
+        ProposalResult("infeasible", (), None, {"limits.params": 0.25}),
     ]
     for end in ends:
         proposal = bridge.ask()
@@ -130,7 +132,7 @@ def test_only_active_decisions_are_asked_under_their_own_names() -> None:
         kernels = proposal.values.get("a.x.kernels")
         assert (kernels is not None) == (proposal.values["a.block"] == "x")
         seen.add(str(kernels))
-        bridge.tell(proposal.number, Told("failed"))
+        bridge.tell(proposal.number, ProposalResult("failed"))
     assert seen == {"None", "[3, 5]", "[7, 9]"}
     names = {name for trial in bridge.trials() for name in trial.params}
     assert names == {decision.name for decision in DECISIONS}
@@ -152,7 +154,7 @@ def test_the_grid_is_gone_through_once_in_an_order_of_the_seed() -> None:
         order = []
         while (proposal := bridge.ask()) is not None:
             order.append(proposal.values)
-            bridge.tell(proposal.number, Told("failed"))
+            bridge.tell(proposal.number, ProposalResult("failed"))
         orders.append(order)
         assert sorted(map(str, order)) == sorted(map(str, grid()))
     assert orders[0] == orders[1] != orders[2]
@@ -164,7 +166,7 @@ def test_the_grid_goes_on_after_a_restart() -> None:
     again = proposals("grid", grid=grid)
     for proposal in whole[:5]:
         assert proposal is not None
-        again.adopt(proposal.values, Told("failed"), proposal.how)
+        again.adopt(proposal.values, ProposalResult("failed"), proposal.how)
     following = again.ask()
     assert following is not None and whole[5] is not None
     assert following.values == whole[5].values
@@ -181,10 +183,12 @@ def test_tpe_learns_where_configs_are_infeasible() -> None:
             bad = proposal.values["train.lr"] > 0.1
             broken += bad and index >= 30
             amount = proposal.values["train.lr"] / 0.1 - 1
-            end = Told("finished", [(1, 0.5)], [0.5], {"limits.params": amount})
+            end = ProposalResult("finished", [(1, 0.5)], [0.5], {"limits.params": amount})
             bridge.tell(
                 proposal.number,
-                Told("infeasible", constraints={"limits.params": amount}) if bad else end,
+                ProposalResult("infeasible", constraints={"limits.params": amount})
+                if bad
+                else end,
             )
         return broken
 
@@ -195,7 +199,7 @@ def test_a_result_that_is_still_open_can_be_told_after_a_restart() -> None:
     bridge = proposals("tpe")
     number = bridge.adopt({**PLAIN, "size": 20}, None)
     assert bridge.trials()[number].state is TrialState.RUNNING
-    bridge.tell(number, Told("finished", [(1, 0.5)], [0.5]))
+    bridge.tell(number, ProposalResult("finished", [(1, 0.5)], [0.5]))
     assert bridge.trials()[number].value == 0.5
 
 
@@ -227,8 +231,8 @@ def test_importances_name_the_decision_that_decides() -> None:
         assert proposal is not None
         value = float(proposal.values["a.block"] == "x")
         # Those that were stopped early speak of another budget; they would say the opposite.
-        end = Told("finished", [(1, value)], [value])
-        stopped = Told("stopped", [(1, proposal.values["train.lr"] * 100)])
+        end = ProposalResult("finished", [(1, value)], [value])
+        stopped = ProposalResult("stopped", [(1, proposal.values["train.lr"] * 100)])
         bridge.tell(proposal.number, stopped if index % 2 else end)
         numbers.append(proposal.number)
     found = bridge.importances(0, numbers)
@@ -239,5 +243,5 @@ def test_importances_name_the_decision_that_decides() -> None:
 
 def test_importances_are_empty_where_nothing_can_be_compared() -> None:
     bridge = proposals("random")
-    number = bridge.adopt(PLAIN, Told("finished", [(1, 0.5)], [0.5]))
+    number = bridge.adopt(PLAIN, ProposalResult("finished", [(1, 0.5)], [0.5]))
     assert bridge.importances(0, [number]) == {}

@@ -21,7 +21,7 @@ from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
-from attnsearch.search.propose.proposals import Proposals, Told
+from attnsearch.search.propose.proposals import ProposalResult, Proposals
 from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.session import StudyError, run_study
@@ -642,10 +642,10 @@ def test_a_trial_above_a_limit_once_trained_is_neither_best_nor_confirmed(
         slow = self.done and "gc@layer3" in describe(self.job.config)
         return {"params": 1.0, "macs": 1.0, "latency_ms": 15.0 if slow else 5.0}
 
-    heard: list[Told] = []
+    heard: list[ProposalResult] = []
     tell = Proposals.tell
 
-    def listen(self: Proposals, number: int, told: Told) -> None:
+    def listen(self: Proposals, number: int, told: ProposalResult) -> None:
         heard.append(told)
         tell(self, number, told)
 

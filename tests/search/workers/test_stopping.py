@@ -11,7 +11,7 @@ from attnsearch.search.workers import stopping
 from attnsearch.search.workers.cluster import Cluster
 from attnsearch.search.workers.executor import execute
 from attnsearch.search.workers.job import Job
-from attnsearch.search.workers.stopping import Curve, should_stop
+from attnsearch.search.workers.stopping import TrialCurve, should_stop
 from attnsearch.spaces.keys.search import Asha, Hyperband, Median, Scheduler
 
 
@@ -19,7 +19,7 @@ def curve(score: float, epochs: int = 6, end: int | None = None) -> dict[int, fl
     return {n: score * n / epochs for n in range(1, (end or epochs) + 1)}
 
 
-def stops(spec: Any, number: int, curves: Mapping[int, Curve], epochs: int = 6) -> bool:
+def stops(spec: Any, number: int, curves: Mapping[int, TrialCurve], epochs: int = 6) -> bool:
     return should_stop(spec, number, curves, goal="max", epochs=epochs)
 
 
@@ -139,7 +139,7 @@ def test_every_scheduler_of_a_space_file_takes_its_settings() -> None:
 
 def test_a_new_scheduler_is_a_function_and_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def floor(
-        number: int, curves: Mapping[int, Curve], epochs: int, *, least: float = 0.5
+        number: int, curves: Mapping[int, TrialCurve], epochs: int, *, least: float = 0.5
     ) -> bool:
         return max(curves[number].values()) < least
 

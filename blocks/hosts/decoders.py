@@ -139,12 +139,8 @@ class ASPP(Decoder):
         last, first, width = maps.stages[-1], maps.stages[0], maps.width
         stride = max(1, round(maps.image[0] / last.size[0]))
         dilation = max(1, round(DILATION * 16 / stride))
-        self.branches = nn.ModuleList(
-            [
-                _unit(last.channels, width, 1),
-                *(_unit(last.channels, width, 3, factor * dilation) for factor in (1, 2, 3)),
-            ]
-        )
+        dilated = (_unit(last.channels, width, 3, factor * dilation) for factor in (1, 2, 3))
+        self.branches = nn.ModuleList([_unit(last.channels, width, 1), *dilated])
         self.mean = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(last.channels, width, 1), nn.ReLU(inplace=True)
         )

@@ -197,11 +197,9 @@ def _measured_memory(
     before = torch.cuda.memory_allocated(device)
     with isolated_rng(), torch.random.fork_rng([device]), torch.enable_grad():
         copied = _copy(network, device).train()
-        stepper: torch.optim.Optimizer
+        stepper: torch.optim.Optimizer = torch.optim.AdamW(copied.parameters(), lr=0.0)
         if optimizer == "sgd":
             stepper = torch.optim.SGD(copied.parameters(), lr=0.0, momentum=0.9)
-        else:
-            stepper = torch.optim.AdamW(copied.parameters(), lr=0.0)
         images = torch.zeros(batch_size, *input_shape, device=device)
         torch.cuda.reset_peak_memory_stats(device)
         for _ in range(2):

@@ -19,30 +19,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.mechanisms.se import SqueezeGate
 
 REDUCTION = 16
-
-
-class BranchGate(nn.Module):
-    """The squeeze that all branches share: means of the channels to one gate each.
-
-    Args:
-        channels: Channels of one branch.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(1, channels // REDUCTION)
-        self.fc1 = nn.Conv2d(channels, hidden, kernel_size=1)
-        self.fc2 = nn.Conv2d(hidden, channels, kernel_size=1)
-
-    def forward(self, means: Tensor) -> Tensor:
-        """Return the gates in (0, 1) of the means (B, C, 1, 1)."""
-        return torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
 
 
 class PSA(nn.Module):
@@ -76,7 +58,7 @@ class PSA(nn.Module):
                 channels, width, kernel, stride, padding=kernel // 2, groups=group, bias=False
             )
             self.add_module(f"conv_{i}", conv)
-        self.se = BranchGate(width)
+        self.se = SqueezeGate(width, max(1, width // REDUCTION))  # one for all branches
 
     def start_as_convolution(self) -> None:
         """Draw the weights anew as EPSANet does: normal, with variance 2 / (k^2 out)."""

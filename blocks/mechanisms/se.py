@@ -15,7 +15,25 @@ from torch.nn import functional as F
 from attnsearch.blocks import checks
 
 
-class SE(nn.Module):
+class SqueezeGate(nn.Module):
+    """One gate for each channel, computed from the means of all channels.
+
+    Args:
+        channels: Channels C.
+        hidden: Width of the hidden layer.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.fc2 = nn.Conv2d(hidden, channels, kernel_size=1)
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Return the gates in (0, 1) of the means (B, C, 1, 1)."""
+        return torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
+
+
+class SE(SqueezeGate):
     """Scales every channel by a gate computed from the means of all channels.
 
     Args:
@@ -24,13 +42,9 @@ class SE(nn.Module):
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
-        super().__init__()
         checks.integer("se", "channels", channels)
-        hidden = checks.reduced("se", channels, reduction)
-        self.fc1 = nn.Conv2d(channels, hidden, kernel_size=1)
-        self.fc2 = nn.Conv2d(hidden, channels, kernel_size=1)
+        super().__init__(channels, checks.reduced("se", channels, reduction))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map (B, C, H, W)."""
-        squeezed = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
-        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(squeezed))))
+        return x * super().forward(x.mean((2, 3), keepdim=True))

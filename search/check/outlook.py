@@ -124,9 +124,9 @@ def outlook(
             notes.append(f"ablation {name}: {error}")
             continue
         runs = plan_runs(plan)
-        if settings.retuned:
+        if settings["retuned"]:
             runs += trials * sum(1 for arm in plan.arms if arm.equals is None)
-        cost(f"ablation {name}", len(plan.arms), runs, settings.epochs)
+        cost(f"ablation {name}", len(plan.arms), runs, settings["epochs"])
     return Outlook(tuple(acts), tuple(notes), tuple(_power(space, pilot)) if confirm else ())
 
 

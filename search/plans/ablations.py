@@ -19,7 +19,6 @@ they are what `ablation_changes` says.
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.blocks.naming import describe, entry_name, insertion_name, insertions
@@ -42,7 +41,7 @@ from attnsearch.search.plans.changes import (
     removals,
     without,
 )
-from attnsearch.search.plans.seeds import fresh_seeds
+from attnsearch.search.plans.seeds import Purpose, fresh_seeds
 from attnsearch.spaces import Space
 
 ABLATIONS = ("loco", "positions", "blocks", "ofat", "pairwise", "factorial")
@@ -53,29 +52,10 @@ BASELINE_LABEL = "nothing"
 """Of the arm in stored plans, whose text is their identity."""
 
 
-@dataclass(frozen=True)
-class AblationSettings:
-    """How ablations are measured; all but the first four as in `Plan`.
+def ablation_settings(space: Space, seeds: int | None = None) -> dict[str, Any]:
+    """Return how a space file wants its ablations measured, as fields of a `Plan`.
 
-    Attributes:
-        seeds: The same for every arm of every plan.
-        epochs: Of every run.
-        part: `val` or `test`.
-        statistics: Metric, direction, folds, nesting, alpha, smallest_effect, margin, checkpoint.
-        retuned: Whether every arm's training settings are tuned.
-        reuses_confirm: Whether the seeds are those of confirm.
-    """
-
-    seeds: tuple[int, ...]
-    epochs: int
-    part: str
-    statistics: Mapping[str, Any]
-    retuned: bool = False
-    reuses_confirm: bool = False
-
-
-def ablation_settings(space: Space, seeds: int | None = None) -> AblationSettings:
-    """Return how a space file wants its ablations measured; with defaults where it does not say.
+    It has defaults for what the file does not say.
 
     Args:
         space: Its `ablation` section may be missing.
@@ -89,14 +69,15 @@ def ablation_settings(space: Space, seeds: int | None = None) -> AblationSetting
     confirm = document["confirm"] or {}
     reuses = wanted.get("reuse") == "confirm"
     count = seeds or wanted.get("seeds") or 5
-    return AblationSettings(
-        seeds=fresh_seeds(document["train"]["seed"], "confirm" if reuses else "ablation", count),
-        epochs=wanted.get("epochs") or confirm.get("epochs") or document["train"]["epochs"],
-        part=wanted.get("part") or "val",
-        statistics=statistics_of(document),
-        retuned=bool(wanted.get("retune")),
-        reuses_confirm=reuses,
-    )
+    purpose: Purpose = "confirm" if reuses else "ablation"
+    return {
+        **statistics_of(document),
+        "seeds": fresh_seeds(document["train"]["seed"], purpose, count),
+        "epochs": wanted.get("epochs") or confirm.get("epochs") or document["train"]["epochs"],
+        "part": wanted.get("part") or "val",
+        "retuned": bool(wanted.get("retune")),
+        "reuses_confirm": reuses,
+    }
 
 
 def ablation_plan(
@@ -104,7 +85,7 @@ def ablation_plan(
     config: Mapping[str, Any],
     *,
     space: Space,
-    settings: AblationSettings,
+    settings: Mapping[str, Any],
     messages: list[str] | None = None,
 ) -> Plan:
     """Return one ablation plan around a config.
@@ -115,7 +96,7 @@ def ablation_plan(
         name: One of `ABLATIONS`.
         config: The full network, resolved.
         space: Where the config comes from; a config's own space where there is no other.
-        settings: How it is measured.
+        settings: How it is measured, as `ablation_settings` returns it.
         messages: Gets what is left out, and why.
 
     Raises:
@@ -123,7 +104,7 @@ def ablation_plan(
     """
     if name not in ABLATIONS:
         raise PlanError(f"{name!r} is no ablation plan; there are {', '.join(ABLATIONS)}")
-    full = arm_config(config, settings.epochs)
+    full = arm_config(config, settings["epochs"])
     if not insertions(full):
         raise NothingToVary(
             f"{name} varies what is inserted, and nothing is: it is the baseline; give a config "
@@ -155,12 +136,7 @@ def ablation_plan(
         arms=marked,
         # An arm that is the reference itself differs from it by nothing: no test.
         contrasts=tuple(c for c in contrasts if c.is_interaction or c.plus[0] in trained),
-        seeds=settings.seeds,
-        epochs=settings.epochs,
-        part=settings.part,
-        retuned=settings.retuned,
-        reuses_confirm=settings.reuses_confirm,
-        **settings.statistics,
+        **settings,
     )
 
 

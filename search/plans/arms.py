@@ -106,12 +106,11 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     unique = []
     for index, label in enumerate(names):
         alike = [i for i, other in enumerate(names) if other == label]
-        keys = [
-            key
+        words = ", ".join(
+            f"{key}={value_text(value)}"
             for key, value in settings[index].items()
             if any(settings[i].get(key) != value for i in alike)
-        ]
-        words = ", ".join(f"{key}={value_text(settings[index][key])}" for key in keys)
+        )
         unique.append(f"{label} ({words})" if words else label)
     return [
         label if unique.index(label) == index else f"{label} #{unique[:index].count(label) + 1}"
@@ -157,13 +156,13 @@ def values_of(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
         block = entry["block"]
         if group.decision is not None:
             values[group.decision.name] = block
-        option = group.options.get(block)
-        params = entry["params"].get(block, {})
-        for key, decision in (option.searched if option else {}).items():
-            values[decision.name] = params.get(key)
-        if option and option.joint is not None:
-            chosen = [c for c in option.joint.choices if c.items() <= params.items()]
-            values[option.joint.name] = chosen[0] if chosen else None
+        option, params = group.options.get(block), entry["params"].get(block, {})
+        if option is None:
+            continue
+        values |= {decision.name: params.get(key) for key, decision in option.searched.items()}
+        if option.joint is not None:
+            fitting = (c for c in option.joint.choices if c.items() <= params.items())
+            values[option.joint.name] = next(fitting, None)
     for setting in space.settings:
         node: Any = config
         for part in setting.path:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from attnsearch.blocks.build import Images, expand
+from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.search.plans.arms import (
     Config,
@@ -24,18 +25,6 @@ BASELINE, TUNED = "baseline", "tuned baseline"
 _OF_A_CONFIG = ("data", "network", "insert", "train")  # what a config file decides
 
 
-class Ranked(Protocol):
-    """A finished trial of exploring."""
-
-    @property
-    def number(self) -> int:
-        """Its number in the study."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """Its resolved config."""
-
-
 @dataclass(frozen=True)
 class FileConfig:
     """A config that is confirmed without exploring, in the place of a trial.
@@ -47,6 +36,10 @@ class FileConfig:
 
     number: int
     config: Mapping[str, Any]
+
+
+Ranked = TrialRow | FileConfig
+"""What may be confirmed: a finished trial of exploring, or a config in its place."""
 
 
 def choose(ranked: Sequence[Ranked], top: int, messages: list[str]) -> list[Config]:

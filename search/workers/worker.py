@@ -84,7 +84,7 @@ class Worker(Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Drop the last job and takes the next; nothing is built before the first step."""
         self._job: Job = new_config["job"]
-        self._forget()
+        self.cleanup()
         self._watch_for_crash()
         self._costs: dict[str, float] = {}
         self._seconds = 0.0
@@ -108,10 +108,6 @@ class Worker(Trainable):  # type: ignore[misc]
         self._seconds += time.perf_counter() - start
         report.seconds = self._seconds
         return {"report": report, "done": report.state is not None}
-
-    def cleanup(self) -> None:
-        """Let go of the training."""
-        self._forget()
 
     def _watch_for_crash(self) -> None:
         """Has Python write the place of a native crash where the driver looks for it.
@@ -212,7 +208,7 @@ class Worker(Trainable):  # type: ignore[misc]
         if masked:
             report.panel = _panel(training, evaluated["val"][1])
 
-    def _forget(self) -> None:
+    def cleanup(self) -> None:
         """Free what the last training held, cycles and the card's cache included."""
         self._training = None
         gc.collect()

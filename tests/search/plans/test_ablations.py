@@ -188,7 +188,7 @@ def test_a_config_alone_is_varied_by_what_is_known_of_it(
     assert "se" not in replaced  # takes no stride, so it replaces no convolution elsewhere
     assert "se@layer4 for gc" in [arm.label for arm in blocks.arms]
     settings = ablation_settings(alone, seeds=2)
-    assert (len(settings.seeds), settings.part, settings.epochs) == (2, "val", 4)
+    assert (len(settings["seeds"]), settings["part"], settings["epochs"]) == (2, "val", 4)
 
 
 def test_what_cannot_be_planned_is_said(space: Space, winner: dict[str, Any]) -> None:

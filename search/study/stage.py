@@ -12,6 +12,7 @@ from attnsearch.blocks.build import Images, build_network
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger, RunRow, State, StudyRow, TrialRow
 from attnsearch.runs.machine import gpu_names
+from attnsearch.runs.results import ranked
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
@@ -105,14 +106,7 @@ class Stage:
 
     def ranked(self, rows: Sequence[TrialRow]) -> list[TrialRow]:
         """Return the finished trials among some rows that keep the limits, the best first."""
-        trials = {row.number: row for row in rows if row.state == State.FINISHED}
-        scores = {
-            number: score
-            for number, row in trials.items()
-            if not row.over
-            and (score := self.objectives.scores(row.metrics, row.costs)) is not None
-        }
-        return [trials[number] for number in self.objectives.ranked(scores)]
+        return ranked(sorted(rows, key=lambda row: row.number), self.objectives.directions)
 
     def dataset(self, fold: int | None) -> str:
         """Return the name of the data set of a fold."""

@@ -1,5 +1,6 @@
 """A study of masks from its space file to masks of other images."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from attnsearch.runs.exports.export import export_study, load_export
 from attnsearch.runs.exports.predict import normalisation_of
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.metrics.masks import confusion, summary
+from attnsearch.runs.metrics.masks import OF_MASK, confusion, summary
 from attnsearch.runs.training.segment import classes_of, enlarged_logits
 from attnsearch.search.cli import DONE, FAILED, WRONG_INPUT, call
+from attnsearch.search.propose.objectives import Objectives
 from attnsearch.search.study.session import run_study
 from attnsearch.search.workers.job import Job
 from attnsearch.search.workers.worker import Worker
@@ -49,6 +51,31 @@ def space_file(tmp_path: Path) -> Path:
     file = tmp_path / "space.yaml"
     file.write_text(SPACE)
     return file
+
+
+def test_the_scores_of_a_run_are_computed_once_and_in_one_place(
+    space_file: Path, tmp_path: Path, in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an image where it is predicted, those of a run where its training ends."""
+    masks, runs = Counter[bytes](), Counter[float]()
+    measure, judge = OF_MASK["hd95"], Objectives.scores
+
+    def measured(predicted: Any, truth: Any, names: Any) -> float:
+        masks[truth.tobytes()] += 1
+        return measure(predicted, truth, names)
+
+    def judged(self: Objectives, metrics: Any, costs: Any) -> tuple[float, ...] | None:
+        runs[metrics["val_loss"]] += 1
+        return judge(self, metrics, costs)
+
+    monkeypatch.setitem(OF_MASK, "hd95", measured)
+    monkeypatch.setattr(Objectives, "scores", judged)
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        space = load_space(space_file, ["confirm=null"])
+        trained = run_study(space, ledger=ledger).trials
+    assert [row.state for row in trained] == ["finished"] * 2
+    assert len(masks) == 4 and set(masks.values()) == {len(trained)}
+    assert runs == {row.metrics["val_loss"]: 1 for row in trained}
 
 
 def test_a_study_of_masks_from_end_to_end(

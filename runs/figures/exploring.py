@@ -131,11 +131,13 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> Figure | None:
     Args:
         shares: Objective -> decision -> importance in 0..1.
     """
-    shares = {objective: found for objective, found in shares.items() if found}
+    shares = {objective: by_decision for objective, by_decision in shares.items() if by_decision}
     if not shares:
         return None
-    every = dict.fromkeys(decision for found in shares.values() for decision in found)
-    most = {name: max(found.get(name, 0.0) for found in shares.values()) for name in every}
+    every = dict.fromkeys(decision for by_decision in shares.values() for decision in by_decision)
+    most = {
+        name: max(by_decision.get(name, 0.0) for by_decision in shares.values()) for name in every
+    }
     alone = len(shares) == 1
 
     def draw(sheet: Sheet) -> None:
@@ -143,8 +145,8 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> Figure | None:
         scale = (sheet.width - left - 44) / (max(most.values()) or 1.0)
         for name in sorted(every, key=lambda name: -most[name]):
             sheet.text(0, sheet.y + height * len(shares) / 2, shortened(name, left - 10))
-            for tone, (goal, found) in zip(SERIES, shares.items(), strict=False):
-                share, label = found.get(name, 0.0), "" if alone else metric_name(goal)
+            for tone, (goal, by_decision) in zip(SERIES, shares.items(), strict=False):
+                share, label = by_decision.get(name, 0.0), "" if alone else metric_name(goal)
                 length, tone = max(share * scale, 1), "neutral" if alone else tone
                 style = {"gid": f"{name}: {share:.3f}", "label": label}
                 sheet.rect(left, sheet.y, length, height - 3, tone, **style)
@@ -154,8 +156,8 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> Figure | None:
 
     words = " ".join(
         f"Importances for {goal}. "
-        + "; ".join(f"{name} {share:.2f}" for name, share in _ranked(found))
-        for goal, found in shares.items()
+        + "; ".join(f"{name} {share:.2f}" for name, share in _ranked(by_decision))
+        for goal, by_decision in shares.items()
     )
     title = "Which decisions matter"
     title += f" for {metric_name(next(iter(shares)))}" if alone else ""
@@ -210,11 +212,11 @@ def ranks(result: MeasuredStudy) -> Figure | None:
         sheet.name_points(axes, list(zip(names, xs, ys, strict=True)))
 
     rho = rank_correlation(pairs)
-    said = "too few for a correlation" if rho is None else f"Spearman's rho {rho:.2f}"
+    verdict = "too few for a correlation" if rho is None else f"Spearman's rho {rho:.2f}"
     listed = "; ".join(
         f"{name}: {metric_text(metric, a)} then {metric_text(metric, b)}" for name, a, b in pairs
     )
-    words = f"Exploring against confirming, {said}. {listed}"
+    words = f"Exploring against confirming, {verdict}. {listed}"
     name = metric_name(metric).capitalize()
-    caption = f"{name} of {plural(len(pairs), 'candidate')}: {said}."
+    caption = f"{name} of {plural(len(pairs), 'candidate')}: {verdict}."
     return Figure("Did exploring rank them right?", caption, words, draw)

@@ -203,8 +203,8 @@ def _table_notes(act: ActResult) -> list[str]:
     what = "seeds" if plan.folds == (None,) else "folds"
     notes = []
     if act.reference is not None:
-        found = [arm.comparison for arm in act.arms if arm.comparison is not None]
-        other = any(c.minus[0] != act.reference for c in found)
+        compared = [arm.comparison for arm in act.arms if arm.comparison is not None]
+        other = any(c.minus[0] != act.reference for c in compared)
         least = f"{act.reference}{', or what its notes name' if other else ''}"
         notes.append(f"Δ: arm less {least}, paired by {what[:-1]}.")
     if act.winner is not None:

@@ -81,8 +81,8 @@ class ArmResult:
     @property
     def validation(self) -> float | None:
         """Mean of the validation scores."""
-        known = [run.validation for run in self.runs if run.validation is not None]
-        return mean(known) if known else None
+        scores = [run.validation for run in self.runs if run.validation is not None]
+        return mean(scores) if scores else None
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,9 @@ class Differences:
         if len(self._units) < LEAST_TESTED:
             return None
         cases = {label: self.sides[label].cases for label in self._labels}
-        if not all(unit in mine for mine in cases.values() for unit in self._units):
+        if not all(unit in own for own in cases.values() for unit in self._units):
             return None
-        sizes = {len(mine[unit]) for mine in cases.values() for unit in self._units}
+        sizes = {len(own[unit]) for own in cases.values() for unit in self._units}
         if len(sizes) > 1:
             raise ValueError(
                 f"cases of {', '.join(self._labels)}: {sorted(sizes)} of them; runs that are "
@@ -145,9 +145,9 @@ class Differences:
         intervals = {}
         for name in first:
             if all(name in other for other in others):
-                mine = [self.sides[label].secondary[name] for label in self._labels]
-                units = [unit for unit in mine[0] if all(unit in scores for scores in mine)]
-                rows = np.array([[scores[unit] for unit in units] for scores in mine])
+                own = [self.sides[label].secondary[name] for label in self._labels]
+                units = [unit for unit in own[0] if all(unit in scores for scores in own)]
+                rows = np.array([[scores[unit] for unit in units] for scores in own])
                 intervals[name] = t_interval(signs @ rows, self.factor, self.plan.alpha)
         return intervals
 

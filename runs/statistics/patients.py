@@ -140,15 +140,15 @@ def _of_confusion(metric: str, probabilities: Floats, labels: Integers, owner: I
         return np.full(len(kept), math.nan)
     function = balanced_accuracy if metric == "balanced_accuracy" else macro_f1
     order = np.argsort(owner, kind="stable")
-    mine = np.split(cell[order], np.cumsum(np.bincount(owner))[:-1])
-    without = np.empty(len(mine))
-    known: dict[bytes, float] = {}  # patients of one image share a few values
-    for patient, cells in enumerate(mine):
+    by_patient = np.split(cell[order], np.cumsum(np.bincount(owner))[:-1])
+    without = np.empty(len(by_patient))
+    values: dict[bytes, float] = {}  # patients of one image share a few values
+    for patient, cells in enumerate(by_patient):
         key = np.sort(cells).tobytes()
-        if key not in known:
+        if key not in values:
             own = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
-            known[key] = function(counts - own)
-        without[patient] = known[key]
+            values[key] = function(counts - own)
+        without[patient] = values[key]
     return _pseudo(function(counts), without)
 
 
@@ -177,8 +177,8 @@ def _of_area(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Fl
     own_negative = np.bincount(owner, weights=~positive, minlength=patients)
     left = total - np.bincount(owner, weights=won, minlength=patients)
     for patient in np.flatnonzero((own_positive > 0) & (own_negative > 0)):
-        mine = owner == patient  # pairs within one patient were taken away twice
-        gap = np.sign(place[mine & positive][:, None] - place[mine & ~positive][None, :])
+        own = owner == patient  # pairs within one patient were taken away twice
+        gap = np.sign(place[own & positive][:, None] - place[own & ~positive][None, :])
         left[patient] += ((gap + 1) / 2).sum()
     left_positive, left_negative = positives - own_positive, negatives - own_negative
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from attnsearch.runs.figures.drawing import NARROW, WIDE, Figure, Sheet
 from attnsearch.runs.figures.renderer import COLOURS
@@ -91,6 +91,19 @@ def test_a_png_is_a_readable_picture() -> None:
         colours = picture.convert("RGB").getcolors(1 << 20) or []
     assert len(colours) > 10
     assert max(colours)[1] == (255, 255, 255)
+
+
+def test_a_png_has_its_axes_where_the_rest_of_the_sheet_expects_them() -> None:
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.axes(100, 40, 300, 80)
+        axes.axhspan(0, 1, color=COLOURS["good"][0])
+        sheet.rect(98, 38, 304, 84, "bad", zorder=5)
+        sheet.y = 200
+
+    with Image.open(io.BytesIO(make(draw).png())) as picture:
+        used = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or []}
+    assert ImageColor.getrgb(COLOURS["bad"][0]) in used
+    assert ImageColor.getrgb(COLOURS["good"][0]) not in used
 
 
 def test_any_thread_can_draw() -> None:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from attnsearch.search.study.events import Silent, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.study.events import Progress, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.study.session import run_study
 from attnsearch.spaces import load_space
 
@@ -31,7 +31,7 @@ resources: {{cpus: 1}}
 """
 
 
-class Clock(Silent):
+class Clock(Progress):
     """Notes when trials began and ended."""
 
     def __init__(self) -> None:

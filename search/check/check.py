@@ -9,13 +9,12 @@ from typing import Any
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.words import value_text
 from attnsearch.search.check.contract import check_own_blocks
-from attnsearch.search.check.data import data_text
+from attnsearch.search.check.data import class_rows
 from attnsearch.search.check.forecast import Forecast, foresee
-from attnsearch.search.check.outlook import outlook_text
-from attnsearch.search.check.published import published_text
-from attnsearch.search.check.standing import barred_text, fits_text
-from attnsearch.search.check.survey import values_text
-from attnsearch.search.text import quantity, render, run_command, table
+from attnsearch.search.check.published import published_rows
+from attnsearch.search.check.standing import fit_tables
+from attnsearch.search.check.survey import Example, values_text
+from attnsearch.search.text import quantity, render, run_command
 from attnsearch.spaces import Space, load_space
 
 # What JSON shows of a decision as it stands.
@@ -81,40 +80,24 @@ def forecast_text(forecast: Forecast, path: str, overrides: Sequence[str] = ()) 
         path: The file as the user named it, for the commands that are suggested.
         overrides: Texts `KEY=VALUE`, for the same.
     """
-    space = forecast.space
-    refusal = None
-    if forecast.refusal is not None:
-        where = "on this machine"
-        if address := os.environ.get("RAY_ADDRESS"):
-            where = f"if the machines at RAY_ADDRESS={address} have no more than this one"
-        refusal = f"`run` refuses {where}: {forecast.refusal}"
-    limits = [f"{name} at most {quantity(value)}" for name, value in _limits(space).items()]
+    space, published = forecast.space, forecast.space.document["published"]
+    nameless = ["data.source=PATH"] if space.document["data"]["source"] is None else []
     return render(
         "check",
         "forecast",
         path=path,
+        forecast=forecast,
         space=space,
-        data=data_text(forecast.images, forecast.data, forecast.data_note, forecast.duplicates),
-        decisions=_decisions_text(space),
-        networks=_networks_text(forecast),
-        published=published_text(space.document["published"], forecast.examples[0]),
-        default=forecast.examples[0],
-        fits=fits_text(forecast.fits),
-        barred=barred_text(forecast.barred),
-        infeasible=[str(item) for item in space.infeasible],
+        classes=class_rows(forecast.data) if forecast.data else [],
+        decisions=_decision_rows(space),
+        networks=_network_rows(forecast.examples),
+        published=published and published_rows(published, forecast.examples[0]),
+        fits=fit_tables(forecast.fits),
         forbidden=[_rule(rule) for rule in space.document.get("forbid", ())],
-        limits=", ".join(limits),
-        runs=forecast.runs,
-        refusal=refusal,
-        search=space.document["search"],
-        outlook=outlook_text(forecast.outlook),
-        again=run_command(path, [*overrides, *_data_to_name(forecast)]),
+        limits=_limits(space),
+        ray=os.environ.get("RAY_ADDRESS"),
+        again=run_command(path, [*overrides, *nameless]),
     )
-
-
-def _data_to_name(forecast: Forecast) -> list[str]:
-    """Return the override without which a file that names no data cannot run."""
-    return ["data.source=PATH"] if forecast.space.document["data"]["source"] is None else []
 
 
 def _data_fields(data: DataSet | None) -> dict[str, Any] | None:
@@ -130,10 +113,8 @@ def _data_fields(data: DataSet | None) -> dict[str, Any] | None:
     }
 
 
-def _decisions_text(space: Space) -> str:
-    if not space.decisions:
-        return "Decisions: none. This is one network, and `run` trains it once."
-    rows = [
+def _decision_rows(space: Space) -> list[tuple[str, ...]]:
+    return [
         (
             decision.name,
             decision.label(decision.default())
@@ -147,27 +128,20 @@ def _decisions_text(space: Space) -> str:
         )
         for decision in space.decisions
     ]
-    headers = ["name", "first", "values", "asked"]
-    return f"Decisions: {len(rows)}\n" + table(headers, rows, indent="  ")
 
 
-def _networks_text(forecast: Forecast) -> str:
-    rows: list[tuple[str, ...]] = [
+def _network_rows(networks: Sequence[Example]) -> list[tuple[str, ...]]:
+    """Return a row for each network; why it is left out only where one is."""
+    return [
         (
             example.which,
             quantity(example.params),
             quantity(example.macs),
             example.label,
-            example.outside or "",
+            *([example.outside or ""] if any(other.outside for other in networks) else []),
         )
-        for example in forecast.examples
+        for example in networks
     ]
-    headers = ["", "params", "MACs", "inserted", "left out because"]
-    columns = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
-    headers, rows = headers[:columns], [row[:columns] for row in rows]
-    count = forecast.space.architecture_count()
-    title = f"Networks: {count:,} different ones" if count > 1 else "Network:"
-    return title + "\n" + table(headers, rows, right={"params", "MACs"}, indent="  ")
 
 
 def _rule(rule: Mapping[str, Any]) -> str:

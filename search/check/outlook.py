@@ -17,7 +17,6 @@ from attnsearch.runs.statistics import (
     power_sentence,
     seeds_needed,
 )
-from attnsearch.runs.words import duration
 from attnsearch.search.plans import (
     PlanError,
     ablation_plan,
@@ -27,7 +26,7 @@ from attnsearch.search.plans import (
     plan_runs,
     statistics_of,
 )
-from attnsearch.search.text import paragraph, plural
+from attnsearch.search.text import plural
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import is_share
 
@@ -128,23 +127,6 @@ def outlook(
             runs += trials * sum(1 for arm in plan.arms if arm.equals is None)
         cost(f"ablation {name}", len(plan.arms), runs, settings["epochs"])
     return Outlook(tuple(acts), tuple(notes), tuple(_power(space, pilot)) if confirm else ())
-
-
-def outlook_text(prospect: Outlook) -> str:
-    """Return the acts to come in words; nothing where there are none."""
-    if not prospect.acts and not prospect.notes:
-        return ""
-    out = ["Then, at most:"]
-    for act in prospect.acts:
-        what = f"{plural(act.arms, 'arm')}, {plural(act.runs, 'run')}"
-        what = what if act.arms else f"{plural(act.runs, 'trial')} of its training settings"
-        line = f"{act.act}: {what}"
-        if act.seconds is not None:
-            line += f", about {duration(act.seconds)}"
-        out.append(paragraph(line, indent="  ", hanging="    "))
-    out += [paragraph(note, indent="  * ", hanging="    ") for note in prospect.notes]
-    out += [paragraph(sentence, indent="  ", hanging="    ") for sentence in prospect.power]
-    return "\n".join(out)
 
 
 def pilot_of(space: Space, data: DataSet | None) -> Pilot | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnsearch.search.check.survey import Example
-from attnsearch.search.text import paragraph, render, table
+from attnsearch.search.text import render
 from attnsearch.spaces.file import published
 from attnsearch.spaces.keys import COUNTED
 
@@ -24,16 +24,14 @@ def networks_text() -> str:
     return render("check", "published", rows=rows)
 
 
-def published_text(facts: Mapping[str, Any] | None, example: Example) -> str:
-    """Return what the authors publish of a file's network beside what is counted here.
+def published_rows(facts: Mapping[str, Any], example: Example) -> list[tuple[str, ...]]:
+    """Return each count of a network: its name, ours, the published one, and how they compare.
 
     Args:
-        facts: The `published` section; None where the file has none.
+        facts: The `published` section of a file.
         example: The network as it is built.
     """
-    if facts is None:
-        return ""
-    rows = [
+    return [
         (
             name,
             "-" if counted is None else f"{counted:,}",
@@ -45,21 +43,6 @@ def published_text(facts: Mapping[str, Any] | None, example: Example) -> str:
             ("MACs", example.macs, facts["macs"]),
         )
     ]
-    out = [
-        paragraph(f"Published: {facts['about']}", hanging="  "),
-        table(["", "here", "published", ""], rows, right={"here", "published"}, indent="  "),
-    ]
-    out += [
-        paragraph(text, indent="  ", hanging="    ")
-        for text in (
-            facts["counts"],
-            facts["results"] and f"Results: {facts['results']}",
-            facts["paper"] and f"Paper: {facts['paper']}",
-            facts["code"] and f"Code: {facts['code']}",
-        )
-        if text
-    ]
-    return "\n".join(out)
 
 
 def _digits(stated: float) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.naming import NONE
 from attnsearch.search.check.survey import Fit
-from attnsearch.search.text import paragraph, plural, table
 from attnsearch.spaces import Space
 from attnsearch.spaces.file import Problems
 from attnsearch.spaces.space import Group, HostChoice, Option, decision, is_spec, read_settings
@@ -61,34 +60,16 @@ def first_params(option: Option) -> dict[str, Any]:
     return option.params({item.name: item.default() for item in option.decisions})
 
 
-def barred_text(entries: Sequence[Barred]) -> str:
-    """Return the list for people, empty where every block can stand everywhere."""
-    if not entries:
-        return ""
-    out = [
-        "Blocks of the table that cannot stand at an entry's sites "
-        "(as the file sets them, else with their defaults):"
-    ]
-    for (_, at, count), members in itertools.groupby(entries, lambda b: (b.entry, b.at, b.of)):
-        out.append(f"  {at} ({plural(count, 'site')}):")
-        for item in members:
-            text = f"{', '.join(item.blocks)} at {item.where}: {item.reason}"
-            out.append(paragraph(text, indent="    * ", hanging="      "))
-    return "\n".join(out)
-
-
-def fits_text(tried: Sequence[Fit]) -> str:
-    """Return one table for each group of sites, its blocks side by side."""
-    if not tried:
-        return ""
-    out = ["Every block at every site (tried on networks without numbers):"]
+def fit_tables(tried: Sequence[Fit]) -> list[tuple[list[str], list[tuple[str, ...]]]]:
+    """Return headers and rows of a table for each group of sites, its blocks side by side."""
+    tables = []
     for group, members in itertools.groupby(tried, key=lambda fit: fit.group):
-        cells = {(fit.site, fit.block): fit for fit in members}
+        cells = {(fit.site, fit.block): _cell(fit) for fit in members}
         blocks = list(dict.fromkeys(block for _, block in cells))
-        sites = list(dict.fromkeys(site for site, _ in cells))
-        rows = [(site, *(_cell(cells[site, block]) for block in blocks)) for site in sites]
-        out.append(table([f"at {group}:", *blocks], rows, indent="  "))
-    return "\n".join(out)
+        sites = dict.fromkeys(site for site, _ in cells)
+        rows = [(site, *(cells[site, block] for block in blocks)) for site in sites]
+        tables.append(([f"at {group}:", *blocks], rows))
+    return tables
 
 
 def _cell(fit: Fit) -> str:

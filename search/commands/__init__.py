@@ -1,4 +1,4 @@
-"""The commands of `attnsearch`: their options and help. Each imports what it needs when called.
+"""The commands of `attnsearch`: their options and help. What they call loads on first use.
 
 group     How the command line reads and prints: help as written, names suggested, readers may
           hang up

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from attnsearch.search.exit import DONE
+from attnsearch.search.exit import DONE, FAILED
 
 
 class Verbatim(click.Command):
@@ -58,11 +58,19 @@ class Commands(Verbatim, click.Group):
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command and send what it printed."""
+        """Run the command, print the text that it returns, and return the exit status.
+
+        A command returns its exit status, or the text that it found, or the text and whether all
+        went well.
+        """
         with _reader_may_hang_up():
-            status = super().invoke(ctx)
+            answer = super().invoke(ctx)
+            text, complete = answer if isinstance(answer, tuple) else (answer, True)
+            if isinstance(text, str):
+                click.echo(text)
+                answer = DONE if complete else FAILED
             sys.stdout.flush()
-            return status
+            return answer
 
 
 @contextlib.contextmanager

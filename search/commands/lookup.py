@@ -2,14 +2,14 @@
 
 import click
 
+from attnsearch.search import check, terminal
 from attnsearch.search.commands.group import Verbatim
-from attnsearch.search.exit import DONE, FAILED
 
 
 @click.command(cls=Verbatim)
 @click.argument("name", required=False)
 @click.option("--published", is_flag=True, help="List the published networks instead.")
-def blocks(name: str | None, published: bool) -> int:
+def blocks(name: str | None, published: bool) -> str | tuple[str, bool]:
     """List the blocks, or explain one: WHICH may be inserted.
 
     NAME is a block of the list, or your own as `module:Class`, which is
@@ -24,21 +24,11 @@ def blocks(name: str | None, published: bool) -> int:
 
     Next: `attnsearch sites BACKBONE` for where it can stand.
     """
-    from attnsearch.search.terminal import block_text, blocks_text
-
+    if published and name is not None:
+        raise click.UsageError("--published lists networks; leave out the block's name")
     if published:
-        from attnsearch.search.check import networks_text
-
-        if name is not None:
-            raise click.UsageError("--published lists networks; leave out the block's name")
-        click.echo(networks_text())
-        return DONE
-    if name is None:
-        click.echo(blocks_text())
-        return DONE
-    text, sound = block_text(name)
-    click.echo(text)
-    return DONE if sound else FAILED
+        return check.networks_text()
+    return terminal.blocks_text() if name is None else terminal.block_text(name)
 
 
 @click.command(cls=Verbatim)
@@ -51,7 +41,7 @@ def blocks(name: str | None, published: bool) -> int:
 @click.option("--decoder", help="As network.decoder, for segmentation: unet, fpn, fcn or aspp.")
 def sites(
     backbone: str, stem: str | None, width: float, image_size: int | None, decoder: str | None
-) -> int:
+) -> str:
     """List the sites of a network: WHERE blocks may stand.
 
     BACKBONE is one of resnet18 34 50 101 152 (ImageNet's),
@@ -66,16 +56,13 @@ def sites(
     Next: name them under `insert:` in the space file, then
     `attnsearch check SPACE`.
     """
-    from attnsearch.search.terminal import sites_text
-
-    click.echo(
-        sites_text(backbone, stem=stem, width=width, image_size=image_size, decoder=decoder)
+    return terminal.sites_text(
+        backbone, stem=stem, width=width, image_size=image_size, decoder=decoder
     )
-    return DONE
 
 
 @click.command(cls=Verbatim)
-def schema() -> int:
+def schema() -> str:
     """Print the JSON Schema of space files, for editors.
 
     Example:
@@ -88,14 +75,13 @@ def schema() -> int:
 
     from attnsearch.spaces import schema as space_schema
 
-    click.echo(json.dumps(space_schema(), indent=2))
-    return DONE
+    return json.dumps(space_schema(), indent=2)
 
 
 @click.command(cls=Verbatim)
 @click.argument("data")
 @click.option("--to", "file", required=True, metavar="FILE", help="The space file to write.")
-def init(data: str, file: str) -> int:
+def init(data: str, file: str) -> str:
     """Write a commented space file for DATA.
 
     DATA is a folder of class folders, or one with images/ and masks/ for
@@ -111,7 +97,4 @@ def init(data: str, file: str) -> int:
 
     Next: read the file, then `attnsearch check FILE`.
     """
-    from attnsearch.search.terminal import write_space
-
-    click.echo(write_space(data, file))
-    return DONE
+    return terminal.write_space(data, file)

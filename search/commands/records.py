@@ -2,8 +2,8 @@
 
 import click
 
+from attnsearch.search import terminal
 from attnsearch.search.commands.group import Verbatim
-from attnsearch.search.exit import DONE
 
 
 @click.command(cls=Verbatim)
@@ -17,7 +17,7 @@ from attnsearch.search.exit import DONE
     help="Which files, separated by commas.",
 )
 @click.option("--to", "folder", metavar="DIR", help="Where to.  [default: beside the ledger]")
-def report(study: str, formats: str, folder: str | None) -> int:
+def report(study: str, formats: str, folder: str | None) -> str:
     r"""Write what STUDY found: tables, figures, the protocol's paragraph.
 
     `report.md`, `report.tex` (compiles by itself, or stands in a paper by
@@ -31,14 +31,11 @@ def report(study: str, formats: str, folder: str | None) -> int:
 
     Next: open `report.html` in a browser.
     """
-    from attnsearch.search.terminal import report_text
-
-    click.echo(report_text(study, formats, folder))
-    return DONE
+    return terminal.report_text(study, formats, folder)
 
 
 @click.command("list", cls=Verbatim)
-def list_() -> int:
+def list_() -> str:
     """List the studies, with their state.
 
     They are read from the ledger: `attnsearch.db` in the current folder, or
@@ -49,17 +46,14 @@ def list_() -> int:
 
     Next: `attnsearch show STUDY`.
     """
-    from attnsearch.search.terminal import studies_text
-
-    click.echo(studies_text())
-    return DONE
+    return terminal.studies_text()
 
 
 @click.command(cls=Verbatim)
 @click.argument("study")
 @click.argument("trial", type=int, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def show(study: str, trial: int | None, as_json: bool) -> int:
+def show(study: str, trial: int | None, as_json: bool) -> str:
     """Show the leaderboard of STUDY, or everything about one TRIAL.
 
     A study is addressed by its name, or as NAME/NUMBER where there are
@@ -72,13 +66,9 @@ def show(study: str, trial: int | None, as_json: bool) -> int:
 
     Next: `attnsearch export STUDY --to DIR`.
     """
-    from attnsearch.search.terminal import study_text, trial_text
-
     if trial is None:
-        click.echo(study_text(study, as_json=as_json))
-    else:
-        click.echo(trial_text(study, trial, as_json=as_json))
-    return DONE
+        return terminal.study_text(study, as_json=as_json)
+    return terminal.trial_text(study, trial, as_json=as_json)
 
 
 @click.command(cls=Verbatim)
@@ -94,6 +84,4 @@ def ui(port: int, host: str) -> int:
       attnsearch ui
       attnsearch ui --port 8080
     """
-    from attnsearch.search.terminal import serve
-
-    return serve(host, port)
+    return terminal.serve(host, port)

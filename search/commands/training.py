@@ -2,8 +2,8 @@
 
 import click
 
+from attnsearch.search import terminal
 from attnsearch.search.commands.group import Verbatim
-from attnsearch.search.exit import DONE
 
 set_option = click.option(
     "--set",
@@ -45,16 +45,14 @@ def run(space: str, overrides: tuple[str, ...], fresh: bool, until: str | None) 
     Next: `attnsearch show STUDY`, `attnsearch ui`, and
     `attnsearch export STUDY --to DIR`.
     """
-    from attnsearch.search.terminal import run_space
-
-    return run_space(space, overrides, fresh=fresh, until=until)
+    return terminal.run_space(space, overrides, fresh=fresh, until=until)
 
 
 @click.command(cls=Verbatim)
 @click.argument("space")
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def check(space: str, overrides: tuple[str, ...], as_json: bool) -> int:
+def check(space: str, overrides: tuple[str, ...], as_json: bool) -> str:
     """Print every error of SPACE, or the plan of its study.
 
     The plan: the decisions, how many networks they span, the smallest and
@@ -70,8 +68,7 @@ def check(space: str, overrides: tuple[str, ...], as_json: bool) -> int:
     """
     from attnsearch.search.check import check_space
 
-    click.echo(check_space(space, overrides, as_json=as_json))
-    return DONE
+    return check_space(space, overrides, as_json=as_json)
 
 
 @click.command(cls=Verbatim)
@@ -117,7 +114,7 @@ def ablate(
 
     Next: `attnsearch report STUDY`.
     """
-    from attnsearch.search.terminal import ablate_config
-
-    named = [name.strip() for name in (plans or "").split(",") if name.strip()]
-    return ablate_config(config, named, overrides, seeds=seeds, retune=retune or None, fresh=fresh)
+    names = [name.strip() for name in (plans or "").split(",") if name.strip()]
+    return terminal.ablate_config(
+        config, names, overrides, seeds=seeds, retune=retune or None, fresh=fresh
+    )

@@ -2,8 +2,8 @@
 
 import click
 
+from attnsearch.search import terminal
 from attnsearch.search.commands.group import Verbatim
-from attnsearch.search.exit import DONE, FAILED
 
 
 @click.command(cls=Verbatim)
@@ -11,7 +11,7 @@ from attnsearch.search.exit import DONE, FAILED
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 @click.option("--trial", type=int, help="Export this trial instead of the best one.")
 @click.option("--onnx", is_flag=True, help="Write model.onnx too.")
-def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
+def export(study: str, folder: str, trial: int | None, onnx: bool) -> str:
     """Write the best network of STUDY as a folder of files.
 
     `config.yaml` (a space without choices, which `attnsearch run` trains
@@ -25,10 +25,7 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
     Next: in Python, `attnsearch.runs.load_export("best")` gives the network,
     ready for inference.
     """
-    from attnsearch.search.terminal import export_text
-
-    click.echo(export_text(study, folder, onnx=onnx, trial=trial))
-    return DONE
+    return terminal.export_text(study, folder, onnx=onnx, trial=trial)
 
 
 @click.command(cls=Verbatim)
@@ -38,12 +35,8 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> int:
 @click.option("--probabilities", is_flag=True, help="Segmentation: those of each pixel too.")
 @click.option("--overlays", is_flag=True, help="Segmentation: each mask over its image too.")
 def predict(
-    export: str,
-    images: tuple[str, ...],
-    folder: str,
-    probabilities: bool,
-    overlays: bool,
-) -> int:
+    export: str, images: tuple[str, ...], folder: str, probabilities: bool, overlays: bool
+) -> tuple[str, bool]:
     """Apply an exported network to IMAGES, files or folders.
 
     EXPORT is a folder that `attnsearch export` wrote. Segmentation writes
@@ -60,20 +53,16 @@ def predict(
 
     Next: `attnsearch explain EXPORT IMAGES --to DIR`.
     """
-    from attnsearch.search.terminal import predict_text
-
-    text, complete = predict_text(
+    return terminal.predict_text(
         export, images, folder, probabilities=probabilities, overlays=overlays
     )
-    click.echo(text)
-    return DONE if complete else FAILED
 
 
 @click.command(cls=Verbatim)
 @click.argument("export")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
-def explain(export: str, images: tuple[str, ...], folder: str) -> int:
+def explain(export: str, images: tuple[str, ...], folder: str) -> tuple[str, bool]:
     """Draw where an exported network looks in IMAGES, files or folders.
 
     One PNG an image: the image, the predicted mask, and the attention map of
@@ -85,8 +74,4 @@ def explain(export: str, images: tuple[str, ...], folder: str) -> int:
 
     Next: look at them.
     """
-    from attnsearch.search.terminal import explain_text
-
-    text, complete = explain_text(export, images, folder)
-    click.echo(text)
-    return DONE if complete else FAILED
+    return terminal.explain_text(export, images, folder)

@@ -25,7 +25,14 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.search.study.ablation import ablate
-    from attnsearch.search.study.events import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
+    from attnsearch.search.study.events import (
+        ActInfo,
+        Progress,
+        StudyEnd,
+        StudyInfo,
+        TrialEnd,
+        TrialInfo,
+    )
     from attnsearch.search.study.outcome import SessionResult
     from attnsearch.search.study.session import run_study
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
-from attnsearch.search.study.events import Progress, Silent
+from attnsearch.search.study.events import Progress
 from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.session import Session, StudyError
@@ -81,7 +81,7 @@ def ablate(
         session = Session(
             space,
             ledger,
-            progress or Silent(),
+            progress or Progress(),
             interrupt,
             fresh=fresh and study is None,
             until="ablate",

@@ -1,6 +1,6 @@
 """What a study tells whoever watches it: the command line's live table, a notebook, a test.
 
-The engine calls a `Progress` from the thread that called `run_study`, in order: `study_started`,
+A session calls a `Progress` from the thread that called `run_study`, in order: `study_started`,
 then for each trial `trial_started`, `epoch` once per epoch and `trial_ended`, and `study_ended`
 last, also when the study was stopped. An act that follows exploring begins with `act_started`;
 its runs are told of as trials are, with the act's name in `TrialInfo.act`. `note` may come at any
@@ -9,7 +9,7 @@ time in between. Calls are meant to return at once: they run on the thread that 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from attnsearch.runs.ledger import Role, State
 
@@ -133,8 +133,8 @@ class StudyEnd:
     seconds: float
 
 
-class Progress(Protocol):
-    """Watches a study; see the module's text for the order of the calls."""
+class Progress:
+    """Watches a study and does nothing; see the module's text for the order of the calls."""
 
     def study_started(self, study: StudyInfo) -> None:
         """Hear that the study is open, its data is loaded and the workers are up."""
@@ -156,28 +156,3 @@ class Progress(Protocol):
 
     def study_ended(self, end: StudyEnd) -> None:
         """Hear that the session is over and everything is recorded."""
-
-
-class Silent:
-    """A `Progress` that says nothing."""
-
-    def study_started(self, study: StudyInfo) -> None:
-        """Say nothing."""
-
-    def act_started(self, act: ActInfo) -> None:
-        """Say nothing."""
-
-    def trial_started(self, trial: TrialInfo) -> None:
-        """Say nothing."""
-
-    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Say nothing."""
-
-    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-    def study_ended(self, end: StudyEnd) -> None:
-        """Say nothing."""

@@ -16,7 +16,7 @@ from attnsearch.runs.mirror import tracking_uri
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
-from attnsearch.search.study.events import Progress, Silent, StudyEnd, StudyInfo
+from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.interrupt import Interrupt, in_background
 from attnsearch.search.study.outcome import SessionResult, outcome_text
@@ -82,7 +82,7 @@ def run_study(
         if ledger is None:
             ledger = stack.enter_context(Ledger())
         session = Session(
-            space, ledger, progress or Silent(), interrupt, fresh=fresh, until=until or UNTIL[-1]
+            space, ledger, progress or Progress(), interrupt, fresh=fresh, until=until or UNTIL[-1]
         )
         return session.run()
 

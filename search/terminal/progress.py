@@ -15,7 +15,7 @@ from rich.text import Text
 
 from attnsearch.runs.ledger import State
 from attnsearch.runs.words import duration
-from attnsearch.search.study import ActInfo, StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.study import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.text import plural, quantity, score
 
 _STYLES = {
@@ -27,7 +27,7 @@ _STYLES = {
 _NARROW = 72  # below it, bars and costs make room for the names
 
 
-class _Telling:
+class _Telling(Progress):
     """What every way of showing a study shares: which study and act it is, and what is said.
 
     The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
@@ -80,7 +80,7 @@ class _Telling:
 
 
 class PlainProgress(_Telling):
-    """One line when a trial starts and one when it ends, for logs and pipes.
+    """One line when a trial starts and one when it ends, for logs and pipes; none for epochs.
 
     Args:
         stream: Where the lines go; standard error by default.
@@ -94,9 +94,6 @@ class PlainProgress(_Telling):
         """Say which trial starts; the runs of an act are announced by its plan."""
         if not trial.act:
             self._say(f"trial {trial.number:03d} started: {trial.label}")
-
-    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Say nothing: a line per epoch would bury the trials."""
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Say how it ended, and how many have."""

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from attnsearch.blocks import BLOCKS, build_network
 from attnsearch.blocks.build.network import Images
 from attnsearch.search.check.published import _compared, _stated
-from attnsearch.search.check.standing import barred, barred_text
+from attnsearch.search.check.standing import barred
 from attnsearch.search.check.survey import examples
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
@@ -29,7 +29,9 @@ def space(folder: Path, text: str) -> Space:
     return load_space(folder / "x.yaml")
 
 
-def test_every_block_of_the_table_is_tried_at_every_entry(tmp_path: Path) -> None:
+def test_every_block_of_the_table_is_tried_at_every_entry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = """\
 insert:
   - {at: "layer[3-4].*.conv2", block: {choice: [none, conv1x1]}}
@@ -54,17 +56,21 @@ blocks:
     assert {"gc", "identity", "simam", "ecrm"} <= set(alike.blocks) <= set(BLOCKS)
     assert "takes no out_channels and stride" in alike.reason
     assert "out_channels=32 must equal channels=16" in second["scconv"].reason
-    told = " ".join(barred_text(found).split())
+    assert call(["check", str(tmp_path / "x.yaml")]) == DONE
+    told = " ".join(capsys.readouterr().out.split())
     assert "layer[3-4].*.conv2 (4 sites):" in told
     assert "* se at layer3.*.conv2: reduction=100" in told
     assert "* scconv at layer4.*.conv2: a 2x2 map" in told
 
 
-def test_nothing_is_listed_where_everything_stands(tmp_path: Path) -> None:
+def test_nothing_is_listed_where_everything_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = "insert: [{at: layer2, block: {choice: [none, se]}}]\n"
     text += "blocks: {psa: {groups: [1, 2, 2, 4]}, gc: {ratio: 0.25}}\n"
     assert barred(space(tmp_path, text)) == []
-    assert barred_text([]) == ""
+    assert call(["check", str(tmp_path / "x.yaml")]) == DONE
+    assert "cannot stand" not in capsys.readouterr().out
 
 
 def test_a_batch_of_one_is_tried_as_such(tmp_path: Path) -> None:

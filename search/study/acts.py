@@ -275,7 +275,7 @@ class StudyActs:
             [entry.key for entry in runs.left],
             study_id=stage.study.id if stage.study.fresh else None,
         )
-        reused = Counter(entry.arm for entry in runs.left if entry.key in finished)
+        reused = Counter(entry.place.arm for entry in runs.left if entry.key in finished)
         text = plan_text(
             plan,
             reused={arm.label: reused[plan.place(arm.label)[1]] for arm in plan.arms},

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from attnsearch.runs.ledger import Role, State, TrialRow
+from attnsearch.runs.ledger import Place, Role, State, TrialRow
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans import baseline_config
 from attnsearch.search.propose import Proposal, ProposalResult, Proposals
@@ -23,6 +23,7 @@ REPEATS_LIST = 30  # until the space is listed for what is left, if it can be
 REPEATS_END = 1000  # until the search gives up
 LISTED_MAX = 20_000  # combinations that are listed for that
 LABEL_MAX = 200  # characters
+BESIDE = "plain"  # the arm of the baseline beside a search
 FORBIDDEN = ProposalResult(State.INFEASIBLE, constraints={"forbid": 1.0})
 
 
@@ -125,11 +126,12 @@ class Explorer:
                 continue
             for before in row.proposal.get("before", ()):
                 self._adopt_known(before)
-            entry = self._entry(row.number, row.role, row.values, row.config, row.key)
-            entry.proposal, entry.run_id = row.proposal, row.id
+            place = self._place(row.number, row.role, row.values, row.proposal)
+            entry = self._entry(place, row.config, row.key)
+            entry.run_id = row.id
             self._entries[row.key] = entry
             if row.state.ended:
-                self._records.known(entry, row)
+                self._records.recall(entry, row)
                 self.ended_before += 1
             else:
                 self._left.append(entry)
@@ -141,7 +143,7 @@ class Explorer:
         told: ProposalResult | None = FORBIDDEN
         key = ""
         if "same" in before:
-            same = (e for e in self._entries.values() if e.number == before["same"])
+            same = (e for e in self._entries.values() if e.place.number == before["same"])
             entry = next(same, None)
             key, told = (entry.key, entry.told) if entry else ("", None)
         number = self._proposals.adopt(before["values"], told, before["how"])
@@ -154,24 +156,25 @@ class Explorer:
             return
         config = baseline_config(self._space.resolve(self._space.defaults()))
         key = self._stage.key(config)
-        self._baseline = self._entry(0, Role.BASELINE, {}, config, key)
+        self._baseline = self._entry(Place(0, Role.BASELINE, BESIDE), config, key)
         done = next((row for row in past if row.role == Role.BASELINE and row.state.ended), None)
         if done is not None:
-            self._records.known(self._baseline, done)
+            self._records.recall(self._baseline, done)
         else:
             self._left.append(self._baseline)
 
-    def _entry(
-        self, number: int, role: Role, values: dict[str, Any], config: dict[str, Any], key: str
-    ) -> QueuedRun:
-        label = None
+    def _place(
+        self, number: int, role: Role, values: Mapping[str, Any], proposal: Mapping[str, Any]
+    ) -> Place:
+        name = None
         if self._arm is not None:
-            settings = " ".join(f"{name}={value_text(value)}" for name, value in values.items())
-            label = f"tuning {self._arm} {number:03d} {settings}"[:LABEL_MAX]
+            settings = " ".join(f"{key}={value_text(value)}" for key, value in values.items())
+            name = f"tuning {self._arm} {number:03d} {settings}"[:LABEL_MAX]
+        return Place(number, role, self._arm, name, values, proposal)
+
+    def _entry(self, place: Place, config: dict[str, Any], key: str) -> QueuedRun:
         return QueuedRun(
-            number,
-            role,
-            values,
+            place,
             config,
             key,
             self._records,
@@ -179,14 +182,12 @@ class Explorer:
             begun=self._begun,
             limits=self._limits,
             weak=self._is_weak,
-            arm=self._arm,
-            label=label,
             act=self._act,
         )
 
     def _settled(self, entry: QueuedRun) -> None:
         """Tell Optuna what became of an entry, and of those that waited for the same config."""
-        if entry.role == Role.BASELINE:
+        if entry.beside:
             return
         assert entry.asked is not None and entry.told is not None
         for number in (entry.asked, *self._same.pop(entry.key, ())):
@@ -195,15 +196,15 @@ class Explorer:
     def _is_weak(self, entry: QueuedRun) -> bool:
         """Return whether a trial is to be stopped early, by the curves of all so far."""
         objectives, document = self._stage.objectives, self._space.document
-        protected = entry.role not in (Role.TRIAL, Role.TUNING)
+        protected = entry.place.role not in (Role.TRIAL, Role.TUNING)
         if protected or objectives.followed is None or not self._space.decisions:
             return False
-        curves = {other.number: other.curve for other in self._entries.values()}
+        curves = {other.place.number: other.curve for other in self._entries.values()}
         if self._baseline is not None:
             curves[-1] = self._baseline.curve
         return should_stop(
             document["search"]["scheduler"],
-            entry.number,
+            entry.place.number,
             curves,
             goal=objectives.directions[objectives.followed],
             epochs=document["train"]["epochs"],
@@ -228,7 +229,7 @@ class Explorer:
             same = self._entries.get(key)
             if same is None:
                 break
-            before.append({**note, "values": values, "same": same.number})
+            before.append({**note, "values": values, "same": same.place.number})
             if same.told is not None:
                 self._proposals.tell(number, same.told)
             else:
@@ -237,12 +238,12 @@ class Explorer:
             note["before"] = before
         if self.workers > 1:
             note["workers"] = self.workers
-        place = max((entry.number for entry in self._entries.values()), default=-1) + 1
+        following = max((entry.place.number for entry in self._entries.values()), default=-1) + 1
         role = Role.TRIAL if self._arm is None else Role.TUNING
-        if role == Role.TRIAL and place == 0 and values == self._space.baseline():
+        if role == Role.TRIAL and following == 0 and values == self._space.baseline():
             role = Role.BASELINE_TRIAL
-        entry = self._entry(place, role, values, config, key)
-        entry.proposal, entry.asked = note, number
+        entry = self._entry(self._place(following, role, values, note), config, key)
+        entry.asked = number
         self._entries[key] = entry
         return entry
 

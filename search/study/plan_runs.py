@@ -1,10 +1,11 @@
 """The runs of a plan: every arm with every seed and fold, none stopped early."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
-from attnsearch.runs.ledger import PLAN_ROLES, PlanRow, Role, State, TrialRow
-from attnsearch.runs.statistics import Plan
+from attnsearch.runs.ledger import PLAN_ROLES, Place, PlanRow, Role, State, TrialRow
 from attnsearch.search.plans import run_config
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage, act_name, usable
@@ -38,7 +39,10 @@ class PlanRuns:
         self.left: list[QueuedRun] = []
         self._stage = stage
         self._records = Records(stage, "all" if row.plan.part == "test" else "none")
-        self._twins = _twins(row.plan)
+        self._twins: dict[str, list[str]] = defaultdict(list)  # arm -> labels of those it equals
+        for arm in row.plan.arms:
+            if arm.equals is not None:
+                self._twins[row.plan.place(arm.equals)[1]].append(arm.label)
         past = stage.past()
         self._places: Places = {old.place: old for old in past}
         self._failed = {
@@ -47,7 +51,8 @@ class PlanRuns:
             if old.role in PLAN_ROLES and old.state in (State.FAILED, State.INFEASIBLE)
         }
         for entry in self._all():
-            old = self._places.get((entry.role, entry.arm, entry.number))
+            place = entry.place
+            old = self._places.get((place.role, place.arm, place.number))
             if old is not None and old.key == entry.key and self._is_settled(old):
                 self.done += 1
                 entry.run_id = old.id
@@ -73,13 +78,10 @@ class PlanRuns:
         """Yield all runs, seed by seed: what is there when a study is stopped can be compared."""
         arms = [arm for arm in self.plan.arms if arm.equals is None]
         for number, (fold, seed) in enumerate(self.plan.repeats()):
-            for place, arm in enumerate(arms):
-                role, name = self.plan.place(arm.label)
+            for index, arm in enumerate(arms):
                 config = run_config(self._stage.space, arm, seed, fold)
                 yield QueuedRun(
-                    number,
-                    Role(role),
-                    dict(arm.changed),
+                    self._place(arm.label, number, arm.changed),
                     config,
                     self._stage.key(config),
                     self._records,
@@ -87,11 +89,18 @@ class PlanRuns:
                     usable=lambda run: usable(self.plan, run),
                     dataset=self._stage.dataset(fold),
                     predictions=("val",),
-                    arm=name,
-                    label=_run_name(self.plan, arm.label, number),
                     act=self.act,
-                    shown=number * len(arms) + place,
+                    shown=number * len(arms) + index,
                 )
+
+    def _place(self, label: str, number: int, changed: Mapping[str, Any]) -> Place:
+        """Return the place of an arm's run; its name counts seeds from 1, as they are long."""
+        fold, seed = self.plan.repeats()[number]
+        part = "" if fold is None else f" fold {fold}"
+        role, arm = self.plan.place(label)
+        short = arm if len(arm) <= LABEL_MAX else f"{arm[: LABEL_MAX - 4]} ..."
+        name = f"arm {short}{part} seed {self.plan.seeds.index(seed) + 1}"
+        return Place(number, Role(role), arm, name, changed)
 
     def _is_settled(self, old: TrialRow) -> bool:
         """Return whether nothing is left to do for a run of an earlier session."""
@@ -99,33 +108,8 @@ class PlanRuns:
 
     def _attach_twins(self, entry: QueuedRun) -> None:
         """Give the arms that equal an entry's their rows, unless they have them."""
-        for label in self._twins.get(entry.arm or "", ()):
-            role, name = self.plan.place(label)
-            old = self._places.get((role, name, entry.number))
+        for label in self._twins[entry.place.arm or ""]:
+            place = self._place(label, entry.place.number, {})
+            old = self._places.get((place.role, place.arm, place.number))
             if old is None or old.id != entry.run_id:
-                run_name = _run_name(self.plan, label, entry.number)
-                twin = replace(entry, arm=name, label=run_name, values={})
-                self._records.attach(twin, entry.run_id)
-
-
-def _twins(plan: Plan) -> dict[str, list[str]]:
-    """Return the name of an arm -> the labels of the arms that equal it."""
-    equals = {arm.label: arm.equals for arm in plan.arms}
-    twins: dict[str, list[str]] = {}
-    for label, other in equals.items():
-        if other is None:
-            continue
-        while (further := equals[other]) is not None:
-            other = further
-        twins.setdefault(plan.place(other)[1], []).append(label)
-    return twins
-
-
-def _run_name(plan: Plan, label: str, number: int) -> str:
-    """Name a run of an arm: seeds count from 1, as the numbers themselves are long."""
-    fold, seed = plan.repeats()[number]
-    part = "" if fold is None else f" fold {fold}"
-    arm = plan.place(label)[1]
-    if len(arm) > LABEL_MAX:
-        arm = f"{arm[: LABEL_MAX - 4]} ..."
-    return f"arm {arm}{part} seed {plan.seeds.index(seed) + 1}"
+                self._records.attach(replace(entry, place=place), entry.run_id)

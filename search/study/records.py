@@ -45,48 +45,38 @@ class QueuedRun(Queued):
     """A run in its place in a study, from its proposal to its end.
 
     Attributes:
-        number: The trial's number, or the run's in its arm; 0 for the baseline beside a search.
-        role: What it is in the study for.
-        values: The active decisions.
+        place: Its place. The baseline beside a search has number 0.
         config: The resolved config.
         key: The run key.
         records: Where all is written down.
         settled: Called once its result is known, with `told` set.
         begun: Called when it needs a worker, or waits for another driver's.
-        proposal: What the proposer wants to remember.
         asked: Optuna's number of the proposal; None for the baseline.
         limits: Cost name to its upper limit.
         weak: Says after each epoch whether it is to be stopped early.
         usable: Whether a finished run of its key can be taken over.
         dataset: The name of its data set.
         predictions: The splits whose predictions are kept.
-        arm: The arm that it belongs to; None for a trial.
-        label: What it is called; what is inserted where if not given.
         act: The act, as `ActInfo` names it; empty for exploring.
-        shown: Its number in the act, where that is not `number`.
+        shown: Its number in the act, where that is not the place's.
         run_id: The run's number in the ledger, once it is claimed.
         trained: Whether a worker has begun with it in this session.
         curve: What early stopping follows, by epoch.
         told: What became of it, as Optuna is told; None until its run is over.
     """
 
-    number: int
-    role: Role
-    values: dict[str, Any]
+    place: Place
     config: dict[str, Any]
     key: str
     records: "Records"
     settled: Callable[["QueuedRun"], None]
     begun: Callable[[], None] = lambda: None
-    proposal: dict[str, Any] = field(default_factory=dict)
     asked: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     weak: Callable[["QueuedRun"], bool] = lambda entry: False
     usable: Callable[[RunRow], bool] = lambda run: True
     dataset: str = "data"
     predictions: tuple[str, ...] = ()
-    arm: str | None = None
-    label: str | None = None
     act: str = ""
     shown: int | None = None
     run_id: int = -1
@@ -97,10 +87,16 @@ class QueuedRun(Queued):
     @property
     def info(self) -> TrialInfo:
         """What watchers are told of it."""
-        number = self.number if self.shown is None else self.shown
-        label = self.label or describe(self.config)
+        place = self.place
+        number = place.number if self.shown is None else self.shown
+        label = place.name or describe(self.config)
         epochs = int(self.config["train"]["epochs"])
-        return TrialInfo(number, label, self.values, epochs, self.role, self.act)
+        return TrialInfo(number, label, place.values, epochs, place.role, self.act)
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is the baseline beside a search: a note tells how it ended, no more."""
+        return self.place.role == Role.BASELINE
 
     def begin(self) -> Job | Fate:
         """Claim the run; return its job, unless it has finished before or trains elsewhere."""
@@ -126,12 +122,22 @@ class QueuedRun(Queued):
         )
 
     def started(self) -> None:
-        """Hear that a worker begins with it."""
-        self.records.started(self)
+        """Hear that a worker begins with it; watchers are told once."""
+        stage = self.records.stage
+        stage.mirror.prepare()
+        if not self.trained and not self.beside:
+            stage.progress.trial_started(self.info)
+        self.trained = True
 
     def reported(self, report: Report) -> bool:
         """Record an epoch; return whether the training is to be stopped early."""
-        self.records.epoch(self, report)
+        stage = self.records.stage
+        self.curve |= stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
+        stage.ledger.record_epoch(self.run_id, report.epoch, report.metrics)
+        stage.mirror.begin()
+        stage.mirror.wake()
+        if not self.beside:
+            stage.progress.epoch(self.info, report.epoch, report.metrics)
         return report.epoch in self.curve and self.weak(self)
 
     def ended(self, outcome: Outcome) -> Fate:
@@ -147,13 +153,16 @@ class QueuedRun(Queued):
 class Records:
     """Writes down what becomes of the trainings of one act.
 
-    Args:
+    Attributes:
         stage: The study's surroundings.
+
+    Args:
+        stage: The same.
         keep: Whose weights are kept: the "best" trials', those of "all" runs, or of "none".
     """
 
     def __init__(self, stage: Stage, keep: str) -> None:
-        self._stage = stage
+        self.stage = stage
         self._keep = keep
         self._weights = weights_folder(stage.ledger)
         self._finished: dict[int, tuple[float, ...]] = {}
@@ -166,8 +175,8 @@ class Records:
             entry: The entry.
             unusable: Finished runs that cannot be taken over.
         """
-        study = self._stage.study
-        claim = self._stage.ledger.claim(
+        study = self.stage.study
+        claim = self.stage.ledger.claim(
             Request(
                 entry.key,
                 config=entry.config,
@@ -186,47 +195,20 @@ class Records:
     def attach(self, entry: QueuedRun, run_id: int) -> None:
         """Give a run the place of an entry."""
         entry.run_id = run_id
-        self._stage.ledger.attach(
-            self._stage.study.id,
-            run_id,
-            Place(
-                number=entry.number,
-                role=entry.role,
-                arm="plain" if entry.role == Role.BASELINE else entry.arm,
-                name=entry.label,
-                values=entry.values,
-                proposal=entry.proposal,
-            ),
-        )
-        self._stage.mirror.wake()
+        self.stage.ledger.attach(self.stage.study.id, run_id, entry.place)
+        self.stage.mirror.wake()
 
-    def known(self, entry: QueuedRun, run: RunRow) -> None:
+    def recall(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that the run of an entry is over; nothing is written."""
-        entry.curve = self._stage.objectives.curve(run.epochs)
+        entry.curve = self.stage.objectives.curve(run.epochs)
         entry.told = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
 
     def took_over(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that an entry needs no training: its run was finished before."""
-        self.known(entry, run)
+        self.recall(entry, run)
         assert entry.told is not None
         end = TrialEnd(State.FINISHED, run.metrics, run.costs, entry.told.scores, reused=True)
         self._say_end(entry, replace(end, reason=_why(entry.told)))
-
-    def started(self, entry: QueuedRun) -> None:
-        """Hear that a worker begins with an entry; watchers are told once."""
-        self._stage.mirror.prepare()
-        if not entry.trained and entry.role != Role.BASELINE:
-            self._stage.progress.trial_started(entry.info)
-        entry.trained = True
-
-    def epoch(self, entry: QueuedRun, report: Report) -> None:
-        """Record an epoch."""
-        entry.curve |= self._stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
-        self._stage.ledger.record_epoch(entry.run_id, report.epoch, report.metrics)
-        self._stage.mirror.begin()
-        self._stage.mirror.wake()
-        if entry.role != Role.BASELINE:
-            self._stage.progress.epoch(entry.info, report.epoch, report.metrics)
 
     def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:
         """Record how the training of an entry ended.
@@ -234,7 +216,7 @@ class Records:
         Returns:
             Whether it was recorded; not if another driver holds the run by now.
         """
-        report, stage, state = outcome.report, self._stage, State(outcome.state)
+        report, stage, state = outcome.report, self.stage, State(outcome.state)
         violations = report.violations if state == State.INFEASIBLE else {}
         told = self._judge(entry, state, outcome.metrics, report.costs, violations)
         path, new = self._write_weights(entry, report)
@@ -256,13 +238,13 @@ class Records:
                 predictions=report.predictions or None,
             )
         except LeaseLost as error:
-            self._finished.pop(entry.number, None)
+            self._finished.pop(entry.place.number, None)
             stage.progress.note(str(error))
             return False
         if state != State.INTERRUPTED:
             entry.told = told
-        if path is not None and new and entry.role != Role.BASELINE and self._keep == "best":
-            self._ours[entry.number] = (entry.run_id, path)
+        if path is not None and new and not entry.beside and self._keep == "best":
+            self._ours[entry.place.number] = (entry.run_id, path)
         stage.mirror.wake()
         end = TrialEnd(state, outcome.metrics, report.costs, told.scores)
         reason = outcome.error or _why(told)
@@ -272,11 +254,11 @@ class Records:
 
     def best(self) -> list[int]:
         """Return the numbers of the best finished trials: the Pareto front, or one."""
-        return self._stage.objectives.best(self._finished)
+        return self.stage.objectives.best(self._finished)
 
     def first(self) -> int | None:
         """Return the number of the best finished trial by the first objective."""
-        return next(iter(self._stage.objectives.ranked(self._finished)), None)
+        return next(iter(self.stage.objectives.ranked(self._finished)), None)
 
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -287,7 +269,7 @@ class Records:
             while not over.wait(HEARTBEAT_SECONDS):
                 # Where it fails, the next write of the main thread fails too, and says so.
                 with contextlib.suppress(LedgerError):
-                    self._stage.ledger.heartbeat()
+                    self.stage.ledger.heartbeat()
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()
@@ -310,25 +292,25 @@ class Records:
         An infeasible one has what it violates. Every other carries every limit, as the slack that
         was left, or 0: the GP sampler wants them all from each.
         """
-        objectives = self._stage.objectives
+        objectives = self.stage.objectives
         if state != State.INFEASIBLE:
             violations = {f"limits.{name}": 0.0 for name in entry.limits}
             violations |= excess(costs, entry.limits)
         told = objectives.told(state, entry.curve, metrics, costs, violations)
-        ranked = entry.role in (*SEARCH_ROLES, Role.TUNING) and told.feasible
+        ranked = entry.place.role in (*SEARCH_ROLES, Role.TUNING) and told.feasible
         if told.scores is not None and ranked:
-            self._finished[entry.number] = told.scores
+            self._finished[entry.place.number] = told.scores
         return told
 
     def _say_end(self, entry: QueuedRun, end: TrialEnd) -> None:
-        names, progress = self._stage.objectives.names, self._stage.progress
-        if entry.role == Role.BASELINE:
+        names, progress = self.stage.objectives.names, self.stage.progress
+        if entry.beside:
             parts = [f"the baseline, trained beside the search: {end.state}"]
             parts += [f"{name} {end.metrics[name]:.4g}" for name in end.metrics if name in names]
             parts += [end.reason] if end.reason else []
             progress.note(", ".join(parts))
             return
-        best = entry.number in self._finished and entry.number in self.best()
+        best = entry.place.number in self._finished and entry.place.number in self.best()
         progress.trial_ended(entry.info, replace(end, best=best))
 
     def _write_weights(self, entry: QueuedRun, report: Report) -> tuple[Path | None, bool]:
@@ -337,14 +319,14 @@ class Records:
         Returns:
             Where they lie, if they are kept, and whether no earlier run had left them there.
         """
-        good = entry.role == Role.BASELINE or self._keep == "all"
-        if self._keep == "best" and entry.number in self._finished:
-            good = good or entry.number in self._kept()
+        good = entry.beside or self._keep == "all"
+        if self._keep == "best" and entry.place.number in self._finished:
+            good = good or entry.place.number in self._kept()
         if report.weights is None or not good:
             return None, False
         path = self._weights / f"{entry.key}.safetensors"
         new = not path.exists()
-        name = entry.label or f"trial {entry.number:03d}"
+        name = entry.place.name or f"trial {entry.place.number:03d}"
         written = self._write(path, report.weights, f"the weights of {name} are not kept")
         return (path, new) if written else (None, False)
 
@@ -357,7 +339,7 @@ class Records:
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            self._stage.progress.note(f"{otherwise}: {error}")
+            self.stage.progress.note(f"{otherwise}: {error}")
             return False
         return True
 
@@ -366,11 +348,11 @@ class Records:
         kept = self._kept()
         for number in [number for number in self._ours if number not in kept]:
             run_id, path = self._ours.pop(number)
-            self._stage.ledger.set_weights_path(run_id, None)
+            self.stage.ledger.set_weights_path(run_id, None)
             path.unlink(missing_ok=True)
 
     def _kept(self) -> Sequence[int]:
-        objectives = self._stage.objectives
+        objectives = self.stage.objectives
         if len(objectives.names) > 1:
             return objectives.best(self._finished)
         return objectives.ranked(self._finished)[:WEIGHTS_KEPT]

@@ -1,5 +1,7 @@
 """Plain text for the terminal: tables, and numbers a person can read."""
 
+import json
+import re
 import shlex
 import shutil
 import sys
@@ -68,18 +70,19 @@ def table(
 
 
 def render(room: str, template: str, /, **values: object) -> str:
-    """Fill a template of words, `NAME.txt.jinja` in a room of this folder.
+    """Fill a template of words, `NAME.jinja` in a room of this folder.
 
-    In it `table` and `paragraph` write as they do here; the rest is as in `words.render`.
+    In it `table`, `paragraph`, `scalar` and `one_line` write as they do here; the rest is as in
+    `words.render`.
 
     Args:
         room: The room, such as `terminal`.
-        template: Its name, without `.txt.jinja`.
+        template: Its name without `.jinja`, such as `blocks.txt`.
         values: What it names; a name without a value is an error.
     """
-    values |= {"paragraph": paragraph, "table": table}
-    package = f"attnsearch.search.{room}"
-    return words.render(package, f"{template}.txt.jinja", **values).rstrip("\n")
+    here = {word.__name__: word for word in (table, paragraph, scalar, one_line)}
+    text = words.render(f"attnsearch.search.{room}", f"{template}.jinja", **here, **values)
+    return text.rstrip("\n")
 
 
 def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str:
@@ -98,6 +101,22 @@ def paragraph(text: str, *, indent: str = "", hanging: str | None = None) -> str
         break_on_hyphens=False,
         break_long_words=False,
     )
+
+
+def scalar(value: object) -> str:
+    """Return a plain value as YAML writes it in a line; a text so that it is read as text."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(scalar, value))}]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    unquoted = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", value)
+    reserved = value.lower() in ("true", "false", "null")
+    return value if unquoted and not reserved else json.dumps(value, ensure_ascii=False)
+
+
+def one_line(text: str) -> str:
+    """Return a text for a comment, whatever a folder is called."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def terminal_width() -> int | None:

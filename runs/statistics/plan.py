@@ -109,6 +109,11 @@ class Plan:
     reuses_confirm: bool = False
 
     @property
+    def title(self) -> str:
+        """The act in words: `confirm`, `ablation loco`."""
+        return self.name if self.act == self.name else f"{self.act} {self.name}"
+
+    @property
     def hash(self) -> str:
         """SHA-256 of everything that the plan says, except where the data lies."""
         document = self.to_document()

@@ -84,7 +84,7 @@ def forecast_text(forecast: Forecast, path: str, overrides: Sequence[str] = ()) 
     nameless = ["data.source=PATH"] if space.document["data"]["source"] is None else []
     return render(
         "check",
-        "forecast",
+        "forecast.txt",
         path=path,
         forecast=forecast,
         space=space,

@@ -21,7 +21,7 @@ def networks_text() -> str:
         )
         for name, facts in published().items()
     ]
-    return render("check", "published", rows=rows)
+    return render("check", "published.txt", rows=rows)
 
 
 def published_rows(facts: Mapping[str, Any], example: Example) -> list[tuple[str, ...]]:

@@ -10,9 +10,10 @@ winner is frozen; the plans of ablations are stored; only then is the look at th
 and after it the test part evaluated, from the stored weights.
 """
 
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,7 @@ class StudyActs:
             before,
             arm=arm,
             act=act,
-            begun=once(lambda: stage.progress.act_started(info)),
+            begun=functools.cache(lambda: stage.progress.act_started(info)),  # once
         )
         yield from explorer.entries()
         yield ALL_ENDED
@@ -230,16 +231,16 @@ class StudyActs:
     def _tuning_text(self, space: Space, act: str, trials: int, done: int) -> str:
         """Say what a tuning does and what it costs."""
         epochs = space.document["train"]["epochs"]
-        names = ", ".join(decision.name for decision in space.decisions)
-        text = (
-            f"{act}: {plural(trials, 'trial')} of up to {plural(epochs, 'epoch')}, the budget "
-            f"of the search, for {names} of one network"
-        )
         seconds = self.stage.run_seconds(epochs)
+        cost = ""
         if seconds is not None:
             minutes = seconds * (trials - done) / max(self.stage.workers, 1) / 60
-            text += f"; at most {minutes:.1f} min"
-        return f"{text}; {done} done" if done else text
+            cost = f"; at most {minutes:.1f} min"
+        return (
+            f"{act}: {plural(trials, 'trial')} of up to {plural(epochs, 'epoch')}, the budget of "
+            f"the search, for {', '.join(decision.name for decision in space.decisions)} of one "
+            f"network{cost}{f'; {done} done' if done else ''}"
+        )
 
     def _tuning_arm(self, space: Space, arm: str) -> str:
         """Return the arm of a tuning, with a number if that of another network has its name."""
@@ -267,22 +268,21 @@ class StudyActs:
     def _announced(self, runs: PlanRuns) -> ActInfo:
         """Say what a plan's runs are and what they cost."""
         stage, plan, act = self.stage, runs.plan, runs.act
-        metrics = (f"val_{plan.metric}",)
         if runs.done:
             text = f"{act} continues: {runs.done} of {plural(runs.runs, 'run')} done"
-            return ActInfo(act, runs.runs, runs.done, text, metrics)
-        finished = stage.ledger.finished_keys(
-            [entry.key for entry in runs.left],
-            study_id=stage.study.id if stage.study.fresh else None,
-        )
-        reused = Counter(entry.place.arm for entry in runs.left if entry.key in finished)
-        text = plan_text(
-            plan,
-            reused={arm.label: reused[plan.place(arm.label)[1]] for arm in plan.arms},
-            run_seconds=stage.run_seconds(plan.epochs),
-            workers=stage.workers,
-        )
-        return ActInfo(act, runs.runs, 0, text, metrics)
+        else:
+            finished = stage.ledger.finished_keys(
+                [entry.key for entry in runs.left],
+                study_id=stage.study.id if stage.study.fresh else None,
+            )
+            reused = Counter(entry.place.arm for entry in runs.left if entry.key in finished)
+            text = plan_text(
+                plan,
+                reused={arm.label: reused[plan.place(arm.label)[1]] for arm in plan.arms},
+                run_seconds=stage.run_seconds(plan.epochs),
+                workers=stage.workers,
+            )
+        return ActInfo(act, runs.runs, runs.done, text, (f"val_{plan.metric}",))
 
     def _freeze(self, row: PlanRow) -> str | None:
         """Choose the winner by validation means and freeze it; None if no candidate is whole."""
@@ -377,9 +377,3 @@ class StudyActs:
     def _give_up(self, why: str) -> None:
         self.unfinished.append(why)
         self.stage.note(why)
-
-
-def once(function: Callable[[], None]) -> Callable[[], None]:
-    """Return what calls a function the first time, and does nothing from then on."""
-    calls = [function]
-    return lambda: calls.pop()() if calls else None

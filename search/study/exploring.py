@@ -6,6 +6,7 @@ as if it had not been interrupted.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -56,52 +57,46 @@ def make_proposals(space: Space, first: Sequence[dict[str, Any] | None] = ()) ->
     )
 
 
+@dataclass
 class Explorer:
     """Explores a study's space, or one network's training settings.
 
-    Attributes:
-        workers: How many trials run side by side; noted with each proposal.
-        ended_before: How many trials had ended in earlier sessions.
-        ended_early: Why the search ended before its budget was spent, if it did.
-
     Args:
+        past: Its trials so far.
+
+    Attributes:
         stage: The study's surroundings.
         space: What is explored.
-        proposals: The bridge to Optuna, empty.
+        proposals: The bridge to Optuna, empty at first.
         records: Where everything is written down.
-        past: Its trials so far.
         arm: The arm whose settings are tuned; None for a study's trials.
         act: The act's name; empty for a study's exploring.
         begun: Called when a trial needs a worker.
+        workers: How many trials run side by side; noted with each proposal.
+        ended_before: How many trials had ended in earlier sessions.
+        ended_early: Why the search ended before its budget was spent, if it did.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        space: Space,
-        proposals: Proposals,
-        records: Records,
-        past: Sequence[TrialRow],
-        *,
-        arm: str | None = None,
-        act: str = "",
-        begun: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._stage = stage
-        self._space = space
-        self._proposals = proposals
-        self._records = records
-        self._arm, self._act, self._begun = arm, act, begun
-        self._budget = trial_budget(space)
-        limits = space.document.get("limits") or {}
+    stage: Stage
+    space: Space
+    proposals: Proposals
+    records: Records
+    past: InitVar[Sequence[TrialRow]]
+    arm: str | None = None
+    act: str = ""
+    begun: Callable[[], None] = lambda: None
+    workers: int = field(default=1, init=False)
+    ended_before: int = field(default=0, init=False)
+    ended_early: str | None = field(default=None, init=False)
+
+    def __post_init__(self, past: Sequence[TrialRow]) -> None:
+        self._budget = trial_budget(self.space)
+        limits = self.space.document.get("limits") or {}
         self._limits = {name: float(limit) for name, limit in limits.items() if limit is not None}
         self._entries: dict[str, QueuedRun] = {}  # by key: the configs so far
         self._same: dict[str, list[int]] = defaultdict(list)  # proposals that wait for a key
         self._left: list[QueuedRun] = []  # from earlier sessions
         self._baseline: QueuedRun | None = None  # beside the search
-        self.workers = 1
-        self.ended_before = 0
-        self.ended_early: str | None = None
         self._adopt(past)
 
     @property
@@ -131,12 +126,12 @@ class Explorer:
             entry.run_id = row.id
             self._entries[row.key] = entry
             if row.state.ended:
-                self._records.recall(entry, row)
+                self.records.recall(entry, row)
                 self.ended_before += 1
             else:
                 self._left.append(entry)
             how = row.proposal.get("how", "sampler")
-            entry.asked = self._proposals.adopt(row.values, entry.told, how)
+            entry.asked = self.proposals.adopt(row.values, entry.told, how)
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Take over a proposal that was passed over."""
@@ -146,20 +141,20 @@ class Explorer:
             same = (e for e in self._entries.values() if e.place.number == before["same"])
             entry = next(same, None)
             key, told = (entry.key, entry.told) if entry else ("", None)
-        number = self._proposals.adopt(before["values"], told, before["how"])
+        number = self.proposals.adopt(before["values"], told, before["how"])
         if told is None:
             self._same[key].append(number)
 
     def explore_baseline(self, past: Sequence[TrialRow]) -> None:
         """Have the baseline trained beside the search, where that does not contain it."""
-        if self._space.baseline() is not None or not self._space.decisions:
+        if self.space.baseline() is not None or not self.space.decisions:
             return
-        config = baseline_config(self._space.resolve(self._space.defaults()))
-        key = self._stage.key(config)
+        config = baseline_config(self.space.resolve(self.space.defaults()))
+        key = self.stage.key(config)
         self._baseline = self._entry(Place(0, Role.BASELINE, BESIDE), config, key)
         done = next((row for row in past if row.role == Role.BASELINE and row.state.ended), None)
         if done is not None:
-            self._records.recall(self._baseline, done)
+            self.records.recall(self._baseline, done)
         else:
             self._left.append(self._baseline)
 
@@ -167,22 +162,22 @@ class Explorer:
         self, number: int, role: Role, values: Mapping[str, Any], proposal: Mapping[str, Any]
     ) -> Place:
         name = None
-        if self._arm is not None:
+        if self.arm is not None:
             settings = " ".join(f"{key}={value_text(value)}" for key, value in values.items())
-            name = f"tuning {self._arm} {number:03d} {settings}"[:LABEL_MAX]
-        return Place(number, role, self._arm, name, values, proposal)
+            name = f"tuning {self.arm} {number:03d} {settings}"[:LABEL_MAX]
+        return Place(number, role, self.arm, name, values, proposal)
 
     def _entry(self, place: Place, config: dict[str, Any], key: str) -> QueuedRun:
         return QueuedRun(
             place,
             config,
             key,
-            self._records,
+            self.records,
             self._settled,
-            begun=self._begun,
+            begun=self.begun,
             limits=self._limits,
             weak=self._is_weak,
-            act=self._act,
+            act=self.act,
         )
 
     def _settled(self, entry: QueuedRun) -> None:
@@ -191,13 +186,13 @@ class Explorer:
             return
         assert entry.asked is not None and entry.told is not None
         for number in (entry.asked, *self._same.pop(entry.key, ())):
-            self._proposals.tell(number, entry.told)
+            self.proposals.tell(number, entry.told)
 
     def _is_weak(self, entry: QueuedRun) -> bool:
         """Return whether a trial is to be stopped early, by the curves of all so far."""
-        objectives, document = self._stage.objectives, self._space.document
+        objectives, document = self.stage.objectives, self.space.document
         protected = entry.place.role not in (Role.TRIAL, Role.TUNING)
-        if protected or objectives.followed is None or not self._space.decisions:
+        if protected or objectives.followed is None or not self.space.decisions:
             return False
         curves = {other.place.number: other.curve for other in self._entries.values()}
         if self._baseline is not None:
@@ -219,19 +214,19 @@ class Explorer:
                 return None
             number, values = proposal.number, proposal.values
             note: dict[str, Any] = {"how": proposal.how}
-            reason = self._space.forbidden(values)
+            reason = self.space.forbidden(values)
             if reason is not None:
-                self._proposals.tell(number, FORBIDDEN)
+                self.proposals.tell(number, FORBIDDEN)
                 before.append({**note, "values": values, "forbidden": reason})
                 continue
-            config = self._space.resolve(values)
-            key = self._stage.key(config)
+            config = self.space.resolve(values)
+            key = self.stage.key(config)
             same = self._entries.get(key)
             if same is None:
                 break
             before.append({**note, "values": values, "same": same.place.number})
             if same.told is not None:
-                self._proposals.tell(number, same.told)
+                self.proposals.tell(number, same.told)
             else:
                 self._same[key].append(number)
         if before:
@@ -239,8 +234,8 @@ class Explorer:
         if self.workers > 1:
             note["workers"] = self.workers
         following = max((entry.place.number for entry in self._entries.values()), default=-1) + 1
-        role = Role.TRIAL if self._arm is None else Role.TUNING
-        if role == Role.TRIAL and following == 0 and values == self._space.baseline():
+        role = Role.TRIAL if self.arm is None else Role.TUNING
+        if role == Role.TRIAL and following == 0 and values == self.space.baseline():
             role = Role.BASELINE_TRIAL
         entry = self._entry(self._place(following, role, values, note), config, key)
         entry.asked = number
@@ -252,7 +247,7 @@ class Explorer:
         if repeats == REPEATS_LIST and self._can_be_listed():
             left = self._untried()
             if left is not None:
-                return self._proposals.give(left)
+                return self.proposals.give(left)
             self.ended_early = self._all_tried()
             return None
         if repeats >= REPEATS_END:
@@ -261,7 +256,7 @@ class Explorer:
                 f"{repeats} proposals were all known or forbidden"
             )
             return None
-        proposal = self._proposals.ask("random" if repeats >= REPEATS_RANDOM else "sampler")
+        proposal = self.proposals.ask("random" if repeats >= REPEATS_RANDOM else "sampler")
         if proposal is None:
             self.ended_early = self._all_tried()
         return proposal
@@ -274,13 +269,13 @@ class Explorer:
 
     def _can_be_listed(self) -> bool:
         """Return whether all combinations can be gone through."""
-        if any(decision.count is None for decision in self._space.decisions):
+        if any(decision.count is None for decision in self.space.decisions):
             return False
-        return next(islice(self._space.grid(), LISTED_MAX, None), None) is None
+        return next(islice(self.space.grid(), LISTED_MAX, None), None) is None
 
     def _untried(self) -> dict[str, Any] | None:
         """Return the first combination whose config has not been tried, if one is left."""
-        for values in self._space.grid():
-            if self._stage.key(self._space.resolve(values)) not in self._entries:
+        for values in self.space.grid():
+            if self.stage.key(self.space.resolve(values)) not in self._entries:
                 return values
         return None

@@ -8,7 +8,7 @@ from typing import Any
 from attnsearch.runs.ledger import PLAN_ROLES, Place, PlanRow, Role, State, TrialRow
 from attnsearch.search.plans import run_config
 from attnsearch.search.study.records import QueuedRun, Records
-from attnsearch.search.study.stage import Stage, act_name, usable
+from attnsearch.search.study.stage import Stage, usable
 
 LABEL_MAX = 200  # characters of an arm's name in that of its runs
 
@@ -34,7 +34,7 @@ class PlanRuns:
 
     def __init__(self, stage: Stage, row: PlanRow) -> None:
         self.plan = row.plan
-        self.act = act_name(row.plan)
+        self.act = row.plan.title
         self.done = 0
         self.left: list[QueuedRun] = []
         self._stage = stage

@@ -5,6 +5,7 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ def run_study(
         return session.run()
 
 
+@dataclass
 class Session:
     """One call of `run_study` or `ablate`.
 
-    Args:
+    Attributes:
         space: The space.
         ledger: Where to record.
         progress: Told of every event.
@@ -99,43 +101,36 @@ class Session:
         until: The last act.
         confirm: Whether to explore and confirm; otherwise the study goes on with its ablations.
         study: The study to go on with; by default the latest of this name, space and data.
+        datasets: By name, once they are loaded; see `Stage`.
+        notes: What the user should know at the end.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        ledger: Ledger,
-        progress: Progress,
-        interrupt: Interrupt,
-        *,
-        fresh: bool,
-        until: str,
-        confirm: bool = True,
-        study: StudyRow | None = None,
-    ) -> None:
+    space: Space
+    ledger: Ledger
+    progress: Progress
+    interrupt: Interrupt
+    fresh: bool = field(kw_only=True)
+    until: str = field(kw_only=True)
+    confirm: bool = field(default=True, kw_only=True)
+    study: StudyRow | None = field(default=None, kw_only=True)
+    datasets: dict[str, DataSet] = field(default_factory=dict, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+    _said: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
         self.start = time.monotonic()
-        self.space = space
-        self.ledger = ledger
-        self.progress = progress
-        self.interrupt = interrupt
-        self.fresh = fresh
-        self.search: dict[str, Any] = space.document["search"]
-        self.until = until
-        self.confirm = confirm
-        given = (space.document.get("confirm") or {}).get("configs")
-        self.explore = confirm and not (given and until != UNTIL[0])
-        self.study = study
-        self.trials = trial_budget(space)
+        document = self.space.document
+        self.search: dict[str, Any] = document["search"]
+        configs = (document.get("confirm") or {}).get("configs")
+        self.explore = self.confirm and not (configs and self.until != UNTIL[0])
+        self.trials = trial_budget(self.space)
         self.objectives = Objectives(self.search["objectives"])
-        resources = space.document["resources"]
+        resources = document["resources"]
         self.need = Need(float(resources["cpus"]), float(resources["gpus"]))
         self.device = device_kind(self.need.gpus)
-        self.datasets: dict[str, DataSet] = {}
-        self.proposals = make_proposals(space, [space.baseline()])
-        self.notes: list[str] = []
+        self.proposals = make_proposals(self.space, [self.space.baseline()])
         for note in self.proposals.notes() if self.explore else ():
             self._note(note)
-        self._said = False
 
     def run(self) -> SessionResult:
         """Run the session."""

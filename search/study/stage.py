@@ -141,11 +141,6 @@ def device_kind(gpus: float) -> str:
     return " and ".join(sorted(names)) or "cuda"
 
 
-def act_name(plan: Plan) -> str:
-    """Return what the act of a plan is called: `confirm`, `ablation loco`."""
-    return plan.name if plan.act == plan.name else f"{plan.act} {plan.name}"
-
-
 def dataset_name(document: Mapping[str, Any], fold: int | None) -> str:
     """Return under which name the data of a fold is given to the workers."""
     return "data" if fold is None or fold == document["data"].get("fold") else f"fold {fold}"

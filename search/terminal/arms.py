@@ -13,7 +13,7 @@ _OF_RUN = ("seed", "fold", "state", "error", "mlflow_run_id", "metrics")  # as J
 
 
 def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
-    """Return act that a study is in: `explore`, `tuning`, `confirm 7/18`, `ablation loco`, `done`.
+    """Return the act that a study is in, as `explore`, `tuning`, `confirm 7/18` or `done`.
 
     Args:
         rows: All its runs.
@@ -25,7 +25,7 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
         every = [run for label in own for run in runs[label]]
         ended = sum(run is not None and run.state.ended for run in every)
         if ended < len(every):
-            return f"{_act(plan.plan)} {ended}/{len(every)}"
+            return f"{plan.plan.title} {ended}/{len(every)}"
         if plan.state != PlanState.FINISHED:
             return "test" if plan.plan.act == "confirm" else f"test {plan.plan.name}"
     if plans:
@@ -69,7 +69,7 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
         count = moments[0][2]
         cells += [f"{count}/{len(runs)}" if count < len(runs) else str(count), ", ".join(notes)]
         out.append(cells)
-    head = f"{_act(plan.plan)} ({'seed means' if plan.plan.folds == (None,) else 'all folds'}):"
+    head = f"{plan.plan.title} ({'seed means' if plan.plan.folds == (None,) else 'all folds'}):"
     right = {"val_" + metric, "test_" + metric, "sd", "n"}
     return f"{head}\n{table(headers, out, right=right, indent='  ')}"
 
@@ -117,7 +117,3 @@ def _moments(runs: Sequence[TrialRow | None], name: str) -> tuple[float | None, 
     mean = statistics.fmean(values) if values else None
     sd = statistics.stdev(values) if len(values) > 1 else None
     return mean, sd, len(values)
-
-
-def _act(plan: Plan) -> str:
-    return plan.name if plan.act == plan.name else f"{plan.act} {plan.name}"

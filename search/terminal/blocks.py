@@ -17,7 +17,7 @@ from attnsearch.blocks.build import (
 )
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.search.check import broken_rules
-from attnsearch.search.text import render
+from attnsearch.search.text import render, scalar
 
 
 def blocks_text() -> str:
@@ -27,7 +27,7 @@ def blocks_text() -> str:
         block = find_block(name)
         replaces = "any" if can_replace(block) else "same shape"
         rows.append((name, replaces, paper(block) or "-", summary(block)))
-    return render("terminal", "blocks", rows=rows)
+    return render("terminal", "blocks.txt", rows=rows)
 
 
 def block_text(name: str) -> tuple[str, bool]:
@@ -46,7 +46,7 @@ def block_text(name: str) -> tuple[str, bool]:
     docs = parameter_docs(block)
     parameters = hyperparameters(block)
     rows = [
-        (key, _yaml_default(parameter), " ".join(docs.get(key, "").split()))
+        (key, _default(parameter), " ".join(docs.get(key, "").split()))
         for key, parameter in parameters.items()
     ]
     required, broken = [], {}
@@ -54,13 +54,13 @@ def block_text(name: str) -> tuple[str, bool]:
         required = [key for key, value in parameters.items() if value.default is value.empty]
         broken = {} if required else broken_rules(block, {})
     settings = [
-        (f"{key}: {_yaml_default(parameter)}", _searched(parameter.default))
+        (f"{key}: {_default(parameter)}", _searched(parameter.default))
         for key, parameter in parameters.items()
         if parameter.default is not None  # null lets the block decide; not worth a line
     ]
     text = render(
         "terminal",
-        "block",
+        "block.txt",
         name=name,
         quoted=f'"{name}"' if ":" in name else name,
         summary=summary(block),
@@ -94,21 +94,8 @@ def _searched(default: object) -> str | None:
     return None
 
 
-def _yaml_default(parameter: inspect.Parameter) -> str:
-    if parameter.default is inspect.Parameter.empty:
-        return "(required)"
-    return yaml_text(parameter.default)
-
-
-def yaml_text(value: object) -> str:
-    """Return a plain value in YAML's flow style, exact."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(yaml_text(item) for item in value) + "]"
-    return repr(value) if isinstance(value, float) else str(value)
+def _default(parameter: inspect.Parameter) -> str:
+    return "(required)" if parameter.default is parameter.empty else scalar(parameter.default)
 
 
 def _without_arguments(block: type[nn.Module]) -> str:

@@ -1,10 +1,8 @@
 """`attnsearch init`: a commented space file for the user's own data."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +16,13 @@ from attnsearch.runs.readers import (
     is_mask_folder,
     native_side,
 )
-from attnsearch.runs.words import plural, render
+from attnsearch.search.text import render
 from attnsearch.spaces import load_space
-from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
+from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION, Data
 
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
 # On a CPU and on a GPU, by task.
 _LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
-_IMBALANCE = 3.0  # largest class over smallest from which accuracy misleads
 
 
 class InitError(AttnsearchError):
@@ -67,16 +64,6 @@ class SpaceProposal:
     cpus: int
 
     @property
-    def uneven(self) -> bool:
-        """Whether accuracy would favour the large classes."""
-        return self.imbalance >= _IMBALANCE
-
-    @property
-    def steps(self) -> int:
-        """About how many steps a full training has."""
-        return self.epochs * max(1, len(self.data.train) // self.batch_size)
-
-    @property
     def limited(self) -> bool:
         """Whether images are smaller than they could be because there is no GPU."""
         return not self.gpus and self.native > _LARGEST[self.data.task][0]
@@ -111,17 +98,7 @@ def write_space(data: str, file: str) -> str:
     except BaseException:
         target.unlink()
         raise
-    images = proposal.data
-    return "\n".join(
-        [
-            f"Wrote {file} for {images.classes:,} classes and "
-            f"{plural(len(images.train), 'training image')}.",
-            *(f"  * {note}" for note in images.notes),
-            "Read it: the comments say what was chosen and why. Then:",
-            f"  attnsearch check {file}",
-            f"  attnsearch run {file}",
-        ]
-    )
+    return render("terminal", "init.txt", file=file, data=proposal.data)
 
 
 def propose(data: str, target: Path) -> SpaceProposal:
@@ -145,19 +122,8 @@ def propose(data: str, target: Path) -> SpaceProposal:
     native = BUILT_IN[data].side if builtin else native_side(path) or 32
     largest = _LARGEST[task][gpus]
     image_size = _image_size(native, largest, exact=not path.is_dir())
-    section: dict[str, Any] = {
-        "source": data if builtin else str(path.absolute()),
-        "image_size": image_size,
-        "channels": None,
-        "classes": None,
-        "seed": 0,
-        "groups": None,
-        "folds": None,
-        "fold": None,
-        "splits": [0.7, 0.15, 0.15],
-        "augment": {},
-        "ignore_index": None,
-    }
+    source = data if builtin else str(path.absolute())
+    section = Data.model_validate({"source": source, "image_size": image_size}).model_dump()
     try:
         images = load_data(section, task)
     except IgnoreIndexError:
@@ -184,13 +150,7 @@ def propose(data: str, target: Path) -> SpaceProposal:
 
 def space_text(proposal: SpaceProposal) -> str:
     """Return the space file of a proposal."""
-    return render(
-        "attnsearch.search.terminal",
-        f"{proposal.data.task}.yaml.jinja",
-        p=proposal,
-        scalar=_scalar,
-        one_line=_one_line,
-    )
+    return render("terminal", f"{proposal.data.task}.yaml", p=proposal) + "\n"
 
 
 def _image_size(native: int, largest: int, *, exact: bool) -> int:
@@ -221,15 +181,3 @@ def _source(path: Path, target: Path) -> str:
     """Return the data as the file names it: relative where it lies beside or below the file."""
     path, folder = path.absolute(), target.absolute().parent
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _scalar(text: str) -> str:
-    """Return a text as a YAML scalar that is read as text."""
-    unquoted = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text)
-    reserved = text.lower() in ("true", "false", "null")
-    return text if unquoted and not reserved else json.dumps(text, ensure_ascii=False)
-
-
-def _one_line(text: str) -> str:
-    """Return a text for a comment, whatever a folder is called."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -32,7 +32,7 @@ _STATUS = {State.FINISHED: DONE, State.INTERRUPTED: INTERRUPTED, State.FAILED: F
 def run_space(
     path: str, overrides: Sequence[str], *, fresh: bool, until: str | None = None
 ) -> int:
-    """Run a space file's study until it is done or stopped, and prints what came out.
+    """Run a space file's study until it is done or stopped, and print what came out.
 
     Args:
         path: The space file.
@@ -53,9 +53,7 @@ def run_space(
         from attnsearch.search.study import run_study
 
         result = run_study(space, fresh=fresh, progress=progress, until=until)
-    assert progress.study is not None, "every session that returns has started its study"
-    click.echo(summary(result, progress.study, run_command(path, overrides)))
-    return _STATUS[result.state]
+    return _sum_up(result, progress.study, run_command(path, overrides))
 
 
 def ablate_config(
@@ -67,7 +65,7 @@ def ablate_config(
     retune: bool | None,
     fresh: bool,
 ) -> int:
-    """Run ablations until they are done or stopped, and prints what came out.
+    """Run ablations until they are done or stopped, and print what came out.
 
     Args:
         config: A file, an exported folder, or a study.
@@ -95,13 +93,17 @@ def ablate_config(
             fresh=fresh,
             progress=progress,
         )
-    assert progress.study is not None, "every session that returns has started its study"
     words = ["attnsearch", "ablate", config]
     words += ["--plans", ",".join(plans)] if plans else []
     words += ["--seeds", str(seeds)] if seeds else []
     words += ["--retune"] if retune else []
     words += [word for override in overrides for word in ("--set", override)]
-    click.echo(summary(result, progress.study, shlex.join(words)))
+    return _sum_up(result, progress.study, shlex.join(words))
+
+
+def _sum_up(result: "SessionResult", study: StudyInfo | None, again: str) -> int:
+    assert study is not None, "every session that returns has started its study"
+    click.echo(summary(result, study, again))
     return _STATUS[result.state]
 
 
@@ -120,7 +122,7 @@ def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
     best = leaders[0] if leaders else None
     return render(
         "terminal",
-        "summary",
+        "summary.txt",
         result=result,
         study=study,
         name=name,

@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -46,20 +45,9 @@ class NoSuchTrial(AttnsearchError):
     """A study has no trial of this number."""
 
 
-@contextmanager
-def open_ledger() -> Iterator[Ledger]:
-    """Open the ledger of the current folder, or of ATTNSEARCH_LEDGER, for reading.
-
-    Raises:
-        LedgerError: There is none.
-    """
-    with closing(Ledger(create=False)) as ledger:
-        yield ledger
-
-
 def studies_text() -> str:
     """Return the table of studies."""
-    with open_ledger() as ledger:
+    with Ledger(create=False) as ledger:
         studies = ledger.studies()
         if not studies:
             return f"No studies in {ledger} yet. Start one: attnsearch run spaces/resnet.yaml"
@@ -93,7 +81,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     Raises:
         LedgerError: There is no such study.
     """
-    with open_ledger() as ledger:
+    with Ledger(create=False) as ledger:
         study = ledger.find_study(address)
         rows = ledger.trials(study.id)
         plans = ledger.plans(study.id, superseded=False)
@@ -117,7 +105,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     rest = [trial for trial in trials if trial not in leaders]
     return render(
         "terminal",
-        "study",
+        "study.txt",
         name=name,
         headline=_headline(study, trials),
         parts=[
@@ -139,7 +127,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
         LedgerError: There is no such study.
         NoSuchTrial: The study has no such trial.
     """
-    with open_ledger() as ledger:
+    with Ledger(create=False) as ledger:
         study = ledger.find_study(address)
         trials = [trial for trial in ledger.trials(study.id) if trial.arm is None]
         folder = weights_folder(ledger)
@@ -153,7 +141,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
     decisions = [(key, value_text(value)) for key, value in trial.values.items()]
     return render(
         "terminal",
-        "trial",
+        "trial.txt",
         study=study,
         trial=trial,
         tables={
@@ -236,9 +224,7 @@ def _headline(study: StudyRow, trials: Sequence[TrialRow]) -> str:
 
 
 def _wanted(study: StudyRow, least: int) -> int:
-    if (
-        study.state == State.FINISHED
-    ):  # also a space without choices, or exhausted before its budget
+    if study.state == State.FINISHED:  # a space may have fewer than `search.trials`
         return least
     trials = (study.document.get("search") or {}).get("trials", least)
     return max(int(trials), least)

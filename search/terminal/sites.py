@@ -3,33 +3,7 @@
 from attnsearch.blocks.build import Site, backbone_sites, match
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, find_backbone
-from attnsearch.search.text import plural, render
-
-# Kind of site -> its name, and what stands there.
-_KINDS = {
-    "stem": ("stem", "added after the stem, before stage 1"),
-    "stage": ("layerN", "added after the last block of stage N"),
-    "block": ("layerN.K", "added after block K of stage N: after its addition and activation"),
-    "residual": (
-        "layerN.K.residual",
-        "added on the branch of block K, after its last normalisation, before the addition; where "
-        "SE and GC stand in their papers",
-    ),
-    "after_conv": (
-        "layerN.K.after_convM",
-        "added after convolution M of the block with its normalisation and, where there is one, "
-        "its activation",
-    ),
-    "conv": (
-        "layerN.K.convM",
-        "in place of convolution M of the block; where PSA, SCConv and axial attention stand in "
-        "their papers",
-    ),
-    "decoder": (
-        "decoderN",
-        "added after step N of the decoder, counted from the smallest map",
-    ),
-}
+from attnsearch.search.text import render
 
 
 def sites_text(
@@ -59,10 +33,16 @@ def sites_text(
     stem = stem or host.stems[0]
     host.check_size((image_size, image_size), stem)
     places = backbone_sites(backbone, stem, width, image_size, decoder)
-    kinds = dict.fromkeys(place.kind for place in places)
+
+    def count(pattern: str) -> int:
+        try:
+            return len(match(pattern, places))
+        except SiteError:  # not every network has convolutions that a block can replace
+            return 0
+
     return render(
         "terminal",
-        "sites",
+        "sites.txt",
         backbone=backbone,
         host=host,
         stem=stem,
@@ -71,8 +51,8 @@ def sites_text(
         decoder=decoder,
         places=places,
         sites=_site_rows(places),
-        kinds=[_KINDS[kind] for kind in kinds],
-        patterns=_pattern_rows(places, len(host.depths)),
+        kinds=dict.fromkeys(place.kind for place in places),
+        count=count,
         others=[name for name in BACKBONES if name != backbone],
     )
 
@@ -88,26 +68,6 @@ def _site_rows(places: list[Site]) -> list[tuple[str, str, str, str]]:
             if not place.keeps_shape:
                 output = _shape(place.out_channels, place.out_size)
         rows.append((place.name, _shape(place.channels, place.size), output, what))
-    return rows
-
-
-def _pattern_rows(places: list[Site], stages: int) -> list[tuple[str, str]]:
-    meanings = {
-        f"layer{stages}": "after the last stage",
-        f"layer[{stages - 1}-{stages}]": "the last two stages",
-        f"layer[1,{stages}].*.residual": f"every block of stages 1 and {stages}",
-        "layer*.last": "the last block of every stage",
-        "layer*.first.conv2": "the second convolution of every stage's first block",
-        f"layer[2-{stages}].*.conv2": f"the second convolutions of stages 2 to {stages}",
-        "layer*.*.after_conv*": "after every convolution",
-    }
-    rows = []
-    for pattern, meaning in meanings.items():
-        try:
-            count = len(match(pattern, places))
-        except SiteError:  # not every network has convolutions that a block can replace
-            continue
-        rows.append((pattern, f"{meaning} ({plural(count, 'site')})"))
     return rows
 
 

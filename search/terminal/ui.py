@@ -7,7 +7,7 @@ import sys
 import click
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.search.terminal.show import open_ledger
+from attnsearch.runs.ledger import Ledger
 
 # MLflow opens an experiment on its page for language models; this is the one for training runs.
 _VIEW = "workflowType=machine_learning"
@@ -55,7 +55,7 @@ def synchronised() -> tuple[str, dict[str, str]]:
     """
     from attnsearch.runs.mirror import Mirror, tracking_uri
 
-    with open_ledger() as ledger:
+    with Ledger(create=False) as ledger:
         studies = ledger.studies()
         if not studies:
             return tracking_uri(), {}

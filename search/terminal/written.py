@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from attnsearch.search.terminal.show import open_ledger
+from attnsearch.runs.ledger import Ledger
 from attnsearch.search.text import paragraph
 
 
@@ -14,7 +14,7 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
     """
     from attnsearch.runs.exports import export_study
 
-    with open_ledger() as ledger:
+    with Ledger(create=False) as ledger:
         study = ledger.find_study(address)
         options = {} if trial is None else {"trial": trial}
         export_study(ledger, study.label, folder, onnx=onnx, **options)
@@ -41,7 +41,7 @@ def report_text(address: str, formats: str, folder: str | None) -> str:
     """
     from attnsearch.runs.reports import write_report
 
-    with open_ledger() as ledger:
+    with Ledger(create=False) as ledger:
         study = ledger.find_study(address)
         names = [name.strip() for name in formats.split(",") if name.strip()]
         written = write_report(ledger, study.id, folder, names)

@@ -449,7 +449,7 @@ def test_weights_that_could_not_be_kept_cost_a_run_not_the_study(
     keep, lost = Records._write_weights, []
 
     def full_disk(self: Records, entry: QueuedRun, *others: Any) -> Any:
-        if entry.role == "confirm" and not lost:
+        if entry.place.role == "confirm" and not lost:
             lost.append(entry.config["train"]["seed"])
             return None, False
         return keep(self, entry, *others)

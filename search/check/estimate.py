@@ -41,10 +41,14 @@ def seconds_per_epoch(
         whole = max(2, min(config["train"]["batch_size"], training))
         # A small batch first: a whole one of a large network could take minutes.
         first = min(whole, 4)
-        step = _step_seconds(network, config, images, first, device, repeats=1)
+        inputs = torch.rand(first, images.channels, *images.size, device=device)
+        step = _step_seconds(network, config, images.classes, inputs, repeats=1)
         batch = min(whole, max(first, int(first * _PROBE_SECONDS / max(step, 1e-6))))
-        step = _step_seconds(network, config, images, batch, device, repeats=3)
-        forward = _forward_seconds(network, images, batch, device)
+        inputs = torch.rand(batch, images.channels, *images.size, device=device)
+        step = _step_seconds(network, config, images.classes, inputs, repeats=3)
+        network.eval()
+        with torch.inference_mode():
+            forward = _fastest(lambda: network(inputs), device, repeats=1)
     seconds: float = (step * training + forward * validation) / batch
     return seconds
 
@@ -74,26 +78,20 @@ def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
 
 
 def _step_seconds(
-    network: nn.Module,
-    config: Mapping[str, Any],
-    images: Images,
-    batch: int,
-    device: torch.device,
-    repeats: int,
+    network: nn.Module, config: Mapping[str, Any], classes: int, inputs: Tensor, repeats: int
 ) -> float:
-    """Return the fastest of a few training steps."""
+    """Return the fastest of a few training steps on a batch."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
-    inputs = torch.rand(batch, images.channels, *images.size, device=device)
-    targets = torch.arange(batch, device=device) % images.classes
+    targets = torch.arange(len(inputs), device=inputs.device) % classes
     weights = config["train"].get("aux_weight") or {}
     if config["task"] == "segmentation":
-        targets = targets[:, None, None].expand(batch, *images.size)
+        targets = targets[:, None, None].expand(-1, *inputs.shape[2:])
     precision = AUTOCAST[config["train"]["precision"]]
     network.train()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, precision, enabled=precision is not None):
+        with torch.autocast(inputs.device.type, precision, enabled=precision is not None):
             loss = F.cross_entropy(network(inputs), targets)
             # Of masks the side losses cost next to nothing.
             extra = (
@@ -105,20 +103,7 @@ def _step_seconds(
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return _fastest(step, device, repeats)
-
-
-def _forward_seconds(
-    network: nn.Module, images: Images, batch: int, device: torch.device
-) -> float:
-    inputs = torch.rand(batch, images.channels, *images.size, device=device)
-    network.eval()
-
-    def forward() -> Tensor:
-        with torch.inference_mode():
-            return network(inputs)  # type: ignore[no-any-return]
-
-    return _fastest(forward, device, repeats=1)
+    return _fastest(step, inputs.device, repeats)
 
 
 def _fastest(call: Any, device: torch.device, repeats: int) -> float:

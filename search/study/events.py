@@ -3,8 +3,8 @@
 A session calls a `Progress` from the thread that called `run_study`, in order: `study_started`,
 then for each trial `trial_started`, `epoch` once per epoch and `trial_ended`, and `study_ended`
 last, also when the study was stopped. An act that follows exploring begins with `act_started`;
-its runs are told of as trials are, with the act's name in `TrialInfo.act`. `note` may come at any
-time in between. Calls are meant to return at once: they run on the thread that feeds the workers.
+its runs take the same calls as trials, with the act's name in `TrialInfo.act`. `note` may come at
+any time in between. A call should return at once: it holds up the thread that feeds the workers.
 """
 
 from collections.abc import Mapping
@@ -52,10 +52,10 @@ class ActInfo:
 
     Attributes:
         name: What it is called: `tuning`, `confirm`, `test`, `ablation loco`.
-        runs: How many runs it has; 0 where that is open.
+        runs: How many runs it has; 0 where that is not known.
         done: How many of them ended before.
         text: What is going to be done and what it costs, for a person; several lines.
-        metrics: The metrics by which its runs are told of.
+        metrics: Which metrics to show of each of its runs.
     """
 
     name: str
@@ -97,7 +97,7 @@ class TrialEnd:
             space says `checkpoint: best_val`; empty where nothing was trained.
         costs: `params`, `macs`, `latency_ms`, ... as far as they were measured.
         scores: The objectives' values in the order of `StudyInfo.objectives`; None unless the
-            trial finished. Runs of an act whose `ActInfo` names metrics are told of by those.
+            trial finished. Of an act's runs, show the metrics that its `ActInfo` names instead.
         best: Whether it is now the best finished trial, or on the Pareto front.
         reason: Why it failed, is infeasible, or is not ranked although it finished; else None.
         reused: Whether the result was taken over from an earlier run instead of trained.

@@ -67,20 +67,20 @@ def outcome_text(
     counts = Counter(row.state for row in searched)
     words = {state: str(state) for state in State if state.ended}
     words[State.STOPPED] = "stopped early"
-    told = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
+    states = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
     ended = sum(counts[key] for key in words)
     arms = _arms_text(rows)
     if state == State.INTERRUPTED:
-        so_far = f" ({told})" if told else ""
+        so_far = f" ({states})" if states else ""
         acts = f" and {arms}" if arms else ""
         return f"stopped after {ended} of {budget} trials{so_far}{acts}; all is recorded; {AGAIN}"
     if state == State.FAILED and not unfinished:
         reasons = [row for row in searched if row.error]
         why = f"; trial {reasons[0].number:03d}: {reasons[0].error}" if reasons else ""
         if any(row.over for row in searched if row.state == State.FINISHED):
-            return f"no trial that finished keeps the limits ({told}){why}"
-        return f"no trial finished ({told or 'none was tried'}){why}"
-    parts = [f"{plural(ended, 'trial')}: {told}"] if ended else []
+            return f"no trial that finished keeps the limits ({states}){why}"
+        return f"no trial finished ({states or 'none was tried'}){why}"
+    parts = [f"{plural(ended, 'trial')}: {states}"] if ended else []
     parts += [arms] if arms else []
     parts += [f"winner: {winner}"] if winner else []
     return "; ".join([*parts, *unfinished])
@@ -94,7 +94,6 @@ def _arms_text(rows: Sequence[TrialRow]) -> str:
         Role.CONFIRM: "of confirm",
         Role.ABLATION: "of ablations",
     }
-    told = [
+    return ", ".join(
         f"{plural(counts[role], 'run')} {word}" for role, word in words.items() if counts[role]
-    ]
-    return ", ".join(told)
+    )

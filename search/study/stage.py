@@ -80,7 +80,7 @@ class Stage:
         ledger: The ledger.
         study: The study, open and leased.
         mirror: Learns of every change.
-        progress: Told of every event.
+        progress: Hears of every event.
         objectives: Of the study.
         datasets: By name: `data`, which exploring trains on, and `fold 0`, ... where there are
             folds.

@@ -18,7 +18,7 @@ class TestRuns(Queued):
 
     Attributes:
         act: What the act is called.
-        networks: What is to be evaluated, with what watchers are told of each.
+        networks: What is to be evaluated, and how watchers are shown it.
         store: Takes a run's number, its scores and its predictions.
         progress: Told of every network.
         failed: The runs that could not be scored.
@@ -44,7 +44,7 @@ class TestRuns(Queued):
         )
 
     def started(self) -> None:
-        """Do nothing: each network is told of once it is evaluated."""
+        """Do nothing: watchers hear of each network when it is evaluated."""
 
     def reported(self, report: Report) -> bool:
         """Store the scores of a network; the others of the job follow."""

@@ -155,7 +155,7 @@ def trial_text(address: str, number: int, *, as_json: bool = False) -> str:
 
 
 def mirror_lag(ledger: Ledger, study: StudyRow) -> str | None:
-    """Let MLflow catch up with a study that nobody runs now, and says what it still lacks."""
+    """Let MLflow catch up with a study that nobody runs now, and say what it still lacks."""
     from attnsearch.runs.mirror import Mirror
 
     if study.state == State.RUNNING:
@@ -184,8 +184,8 @@ def leaderboard_text(
         )
         for place, trial in enumerate(leaders[:top])
     ]
-    told = table(headers, rows, right={"", "trial", *objectives, *costs})
-    return told + "\n* on the Pareto front" if front else told
+    leaderboard = table(headers, rows, right={"", "trial", *objectives, *costs})
+    return leaderboard + "\n* on the Pareto front" if front else leaderboard
 
 
 def beside_text(arms: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
@@ -208,8 +208,8 @@ def trial_fields(trial: TrialRow) -> dict[str, Any]:
 def states_text(trials: Sequence[TrialRow]) -> str:
     """Return `16 trials: 11 finished, 4 stopped, 1 failed`."""
     counts = Counter(trial.state for trial in trials)
-    told = [f"{counts[state]} {state}" for state in State if counts[state]]
-    return f"{plural(len(trials), 'trial')}: {', '.join(told)}" if told else "no trials yet"
+    counted = [f"{counts[state]} {state}" for state in State if counts[state]]
+    return f"{plural(len(trials), 'trial')}: {', '.join(counted)}" if counted else "no trials yet"
 
 
 def _headline(study: StudyRow, trials: Sequence[TrialRow]) -> str:
@@ -253,9 +253,9 @@ def _importances_text(importances: Mapping[str, Mapping[str, float]]) -> str:
     out = []
     for objective, weights in importances.items():
         best = sorted(weights.items(), key=lambda item: -item[1])[:6]
-        told = ", ".join(f"{name} {weight:.0%}" for name, weight in best if weight >= 0.01)
-        if told:
-            out.append(paragraph(f"What mattered for {objective}: {told}", hanging="  "))
+        weighty = ", ".join(f"{name} {weight:.0%}" for name, weight in best if weight >= 0.01)
+        if weighty:
+            out.append(paragraph(f"What mattered for {objective}: {weighty}", hanging="  "))
     return "\n".join(out)
 
 

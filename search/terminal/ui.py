@@ -19,7 +19,7 @@ class ServerError(AttnsearchError):
 
 
 def serve(host: str, port: int) -> int:
-    """Bring MLflow up to date with the ledger and becomes its server, until Ctrl-C.
+    """Bring MLflow up to date with the ledger and become its server, until Ctrl-C.
 
     Args:
         host: The address to listen on.

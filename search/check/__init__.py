@@ -10,8 +10,8 @@ survey     What a space spans: its smallest and largest network, and what fits w
            nothing
 standing   Which blocks can stand where: those of a file, and those of the table that cannot, and
            why
-contract   Whether a file's own blocks, `module:Class`, keep what every block must keep
-data       What there is of each class, and what happened to the data: a part of `attnsearch check`
+contract   Whether a file's own blocks, `module:Class`, keep the rules of every block
+data       How much of each class a data set's parts hold: a part of `attnsearch check`
 published  The published networks: `attnsearch blocks --published`, and their figures beside ours
 """
 

@@ -1,4 +1,4 @@
-"""Whether a file's own blocks, `module:Class`, keep what every block must keep."""
+"""Whether a file's own blocks, `module:Class`, keep the rules of every block."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

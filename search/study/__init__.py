@@ -1,21 +1,19 @@
 """A study's acts, from the first trial to the last ablation, and their records.
 
-session      Runs a study: its acts in order, everything recorded, and on from where it had stopped
+session      Runs a study: its acts in order, all recorded, from where an earlier session stopped
 acts         The acts of a study that follow exploring: tuning the baseline, confirm, ablation
 queue        The queue of a study's jobs: its acts fill it, and it alone speaks with what executes
              them
-exploring    The exploring act: proposes trials, passes over what is known, and takes their
-             outcomes
+exploring    The exploring act: proposes trials, skips configs that were tried, and takes their
+             results
 plan_runs    The runs of a plan: every arm with every seed and fold, none stopped early
 test_runs    Trained networks applied to the test part, several in one job
-records      What happens to a study's trainings, written down: ledger, weights, MLflow, and
-             whoever watches
+records      Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers
 events       What a study tells whoever watches it: the command line's live table, a notebook, a
              test
 outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
-stage        What the acts of a study share: their surroundings, and how runs are told apart and
-             ranked
+stage        What the acts of a study share: what they work with, and how runs are named and ranked
 ablation     Ablations by themselves: around one config, or around the winner of a study
 """
 

@@ -27,7 +27,7 @@ def ablate(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> SessionResult:
-    """Take parts of a network away, moves or varies them: what `attnsearch ablate` does.
+    """Take parts of a network away, move or vary them: what `attnsearch ablate` does.
 
     Around a config, the ablations are recorded in the study of the config's name; around the
     winner of a study, in that study. What is there already is not trained again.

@@ -1,9 +1,8 @@
 """The acts of a study that follow exploring: tuning the baseline, confirm, ablation.
 
-They are written as one generator of entries for the queue, `StudyActs.entries`, which waits at the
-end of each act until all of its runs have ended: what stands there may depend on them.
-Everything that is decided on the way stands in the ledger, so a study that was stopped goes
-through the same steps again and finds them done.
+They are one generator of entries for the queue, `StudyActs.entries`. At the end of each act it
+waits until all runs have ended, since what follows may depend on them. All decisions stand in the
+ledger, so a study that was stopped goes through the same steps again and finds them done.
 
 The order of confirm matters. All arms are trained and compared on validation data alone; the
 winner is frozen; the plans of ablations are stored; only then is the look at the test part noted,
@@ -243,7 +242,7 @@ class StudyActs:
         )
 
     def _tuning_arm(self, space: Space, arm: str) -> str:
-        """Return the arm of a tuning, with a number if that of another network has its name."""
+        """Return a tuning's arm, numbered if another network's tuning has that name."""
         network = network_text(space.resolve(space.defaults()))
         past = [row for row in self.stage.past() if row.role == Role.TUNING]
         name = arm

@@ -1,4 +1,4 @@
-"""The exploring act: proposes trials, passes over what is known, and takes their outcomes.
+"""The exploring act: proposes trials, skips configs that were tried, and takes their results.
 
 What it knows of earlier sessions it reads from the ledger when it is made, so that a study goes on
 as if it had not been interrupted.
@@ -134,15 +134,15 @@ class Explorer:
             entry.asked = self.proposals.adopt(row.values, entry.told, how)
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
-        """Take over a proposal that was passed over."""
-        told: ProposalResult | None = FORBIDDEN
+        """Take over an earlier proposal that was forbidden, or whose config was known."""
+        result: ProposalResult | None = FORBIDDEN
         key = ""
         if "same" in before:
             same = (e for e in self._entries.values() if e.place.number == before["same"])
             entry = next(same, None)
-            key, told = (entry.key, entry.told) if entry else ("", None)
-        number = self.proposals.adopt(before["values"], told, before["how"])
-        if told is None:
+            key, result = (entry.key, entry.told) if entry else ("", None)
+        number = self.proposals.adopt(before["values"], result, before["how"])
+        if result is None:
             self._same[key].append(number)
 
     def explore_baseline(self, past: Sequence[TrialRow]) -> None:
@@ -243,7 +243,7 @@ class Explorer:
         return entry
 
     def _ask(self, repeats: int) -> Proposal | None:
-        """Ask for a proposal, the more insistently the more of them were not new."""
+        """Ask for a proposal; after many known ones draw at random, then list what is left."""
         if repeats == REPEATS_LIST and self._can_be_listed():
             left = self._untried()
             if left is not None:

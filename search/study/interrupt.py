@@ -58,7 +58,7 @@ class Interrupt:
 
 
 def in_background(function: Callable[[], Any]) -> Future[Any]:
-    """Call a function in a thread that does not keep the process alive when it is interrupted."""
+    """Call a function in a daemon thread: a process that is interrupted does not wait for it."""
     future: Future[Any] = Future()
 
     def work() -> None:

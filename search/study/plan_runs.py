@@ -16,7 +16,7 @@ Places = Mapping[tuple[str, str | None, int], TrialRow]
 
 
 class PlanRuns:
-    """The runs of one plan, of which those of earlier sessions are found done.
+    """The runs of one plan; those that ended in earlier sessions count as done.
 
     A run that failed stays failed, also in later sessions: another seed in its place, or another
     attempt, would bend the comparison. One that was interrupted, or whose worker was lost, is
@@ -66,7 +66,7 @@ class PlanRuns:
         return self.done + len(self.left)
 
     def entries(self) -> Iterator[QueuedRun]:
-        """Yield the runs to train; one whose like has failed takes that result."""
+        """Yield the runs to train; where a run of the same key has failed, take that result."""
         for entry in self.left:
             if entry.key in self._failed:
                 self._records.attach(entry, self._failed[entry.key])
@@ -75,7 +75,7 @@ class PlanRuns:
                 yield entry
 
     def _all(self) -> Iterator[QueuedRun]:
-        """Yield all runs, seed by seed: what is there when a study is stopped can be compared."""
+        """Yield all runs, seed by seed, so that a stopped study has arms that can be compared."""
         arms = [arm for arm in self.plan.arms if arm.equals is None]
         for number, (fold, seed) in enumerate(self.plan.repeats()):
             for index, arm in enumerate(arms):

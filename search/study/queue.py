@@ -81,12 +81,12 @@ class Queue:
         self._polled = 0.0
 
     def anything_to_train(self) -> bool:
-        """Tell whether there is a job, then kept for `next_job`, or may be one later."""
+        """Return whether there is a job, which `next_job` then returns, or may be one later."""
         self._ready = self.next_job()
         return self._ready is not None or not self.exhausted()
 
     def close(self) -> None:
-        """Let go of a job that was kept and never asked for."""
+        """End a job that `anything_to_train` took and nobody asked for."""
         if self._ready is not None:
             self.ended(self._ready, Outcome(State.INTERRUPTED, {}, Report()))
             self._ready = None

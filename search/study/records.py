@@ -1,4 +1,4 @@
-"""What happens to a study's trainings, written down: ledger, weights, MLflow, and whoever watches.
+"""Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers.
 
 Only the driver writes. Everything here is called from its main thread, but for the heartbeat,
 which tells other drivers that this one lives.
@@ -86,7 +86,7 @@ class QueuedRun(Queued):
 
     @property
     def info(self) -> TrialInfo:
-        """What watchers are told of it."""
+        """What watchers hear of it."""
         place = self.place
         number = place.number if self.shown is None else self.shown
         label = place.name or describe(self.config)
@@ -331,7 +331,7 @@ class Records:
         return (path, new) if written else (None, False)
 
     def _write(self, path: Path, content: np.ndarray, otherwise: str) -> bool:
-        """Write a file whole or not at all; where it cannot be, that is told."""
+        """Write a file whole or not at all; note where it cannot be written."""
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self._weights.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs a study: its acts in order, everything recorded, and on from where it had stopped."""
+"""Runs a study: its acts in order, all recorded, from where an earlier session stopped."""
 
 import contextlib
 import importlib
@@ -172,7 +172,7 @@ class Session:
         running: Cluster | None,
         stack: contextlib.ExitStack,
     ) -> tuple[Explorer | None, StudyActs]:
-        """Train and evaluate what is to be."""
+        """Do the acts: train and evaluate what is left of them."""
         data = self.datasets["data"]
         for note in data.notes:
             self.progress.note(note)
@@ -230,7 +230,7 @@ class Session:
     def _close(
         self, study: StudyRow, explorer: Explorer | None, acts: StudyActs, mirror: LateMirror
     ) -> SessionResult:
-        """Bring everything to its end and say how it stands."""
+        """End the session: store its state, write the report, return the result."""
         rows = self.ledger.trials(study.id)
         trials = [row for row in rows if row.arm is None]
         ended = sum(row.state.ended for row in trials)

@@ -1,4 +1,4 @@
-"""What the acts of a study share: their surroundings, and how runs are told apart and ranked."""
+"""What the acts of a study share: what they work with, and how runs are named and ranked."""
 
 import math
 import statistics

@@ -27,8 +27,8 @@ _STYLES = {
 _NARROW = 72  # below it, bars and costs make room for the names
 
 
-class _Telling(Progress):
-    """What every way of showing a study shares: which study and act it is, and what is said.
+class _Display(Progress):
+    """What both displays of a study share: the study and act that they show, and messages.
 
     The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
     terminal that is gone) they stop and the search goes on.
@@ -79,7 +79,7 @@ class _Telling(Progress):
         raise NotImplementedError
 
 
-class PlainProgress(_Telling):
+class PlainProgress(_Display):
     """One line when a trial starts and one when it ends, for logs and pipes; none for epochs.
 
     Args:
@@ -112,7 +112,7 @@ class PlainProgress(_Telling):
             print(line, file=self._stream, flush=True)
 
 
-class LiveProgress(_Telling):
+class LiveProgress(_Display):
     """A table of the running trials under the lines of those that ended.
 
     Args:
@@ -229,7 +229,7 @@ class LiveProgress(_Telling):
         return grid
 
     def _seconds_left(self, total: int, done: int, elapsed: float) -> float | None:
-        """Return the rest, at the pace of what this session has trained so far."""
+        """Return the seconds left, at the pace of this session so far."""
         partly = sum(epoch / max(trial.epochs, 1) for trial, epoch, _ in self._running.values())
         worked = self._trained + partly
         if worked < 1:

@@ -123,9 +123,7 @@ def parse(text: str, file: str) -> Document:
     """
     problems = Problems(file)
     node = _compose(text, file)
-    if node is None:
-        return Document(None, problems)
-    return Document(_Construction(problems).value(node, ()), problems)
+    return Document(node and _Construction(problems).value(node, ()), problems)
 
 
 def parse_value(text: str) -> Any:
@@ -142,12 +140,8 @@ def parse_value(text: str) -> Any:
 
 def _compose(text: str, file: str) -> yaml.Node | None:
     try:
-        loader = _Loader(text)
-        try:
-            node: yaml.Node | None = loader.get_single_node()
-            return node
-        finally:
-            loader.dispose()
+        node: yaml.Node | None = yaml.compose(text, _Loader)
+        return node
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Position(file, before.count("\n") + 1, len(before.rsplit("\n", 1)[-1]) + 1)

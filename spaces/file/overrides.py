@@ -43,13 +43,13 @@ def _set(document: Document, parts: list[str], value: Any, place: Position) -> N
     path: KeyPath = ()
     while True:
         if isinstance(node, list):
-            index = _index(node, parts[0])
-            if index is None:
-                message = f"is a list of {len(node)}; {shown(parts[0])} is no position in it"
+            index = parts[0]
+            if not (index.isascii() and index.isdigit() and int(index) < len(node)):
+                message = f"is a list of {len(node)}; {shown(index)} is no position in it"
                 hint = f" (0 to {len(node) - 1})" if node else ""
                 problems.add_at(place, dotted(path), message + hint)
                 return
-            step: str | int = index
+            step: str | int = int(index)
             parts = parts[1:]
         elif isinstance(node, dict):
             step, parts = _longest_key(node, parts)
@@ -77,10 +77,6 @@ def _longest_key(node: dict[str, Any], parts: list[str]) -> tuple[str, list[str]
     return parts[0], parts[1:]
 
 
-def _index(node: list[Any], part: str) -> int | None:
-    return int(part) if part.isascii() and part.isdigit() and int(part) < len(node) else None
-
-
 def _mark(problems: Problems, path: KeyPath, value: Any, place: Position) -> None:
     """Make the override the place of all it brings, and forget what was there before."""
     for table in (problems.keys, problems.values):
@@ -88,6 +84,6 @@ def _mark(problems: Problems, path: KeyPath, value: Any, place: Position) -> Non
             del table[below]
     problems.forgive(path)
     problems.keys[path] = problems.values[path] = place
-    inner = value.items() if isinstance(value, dict) else ()
-    for key, item in [*inner, *(enumerate(value) if isinstance(value, list) else ())]:
+    members = enumerate(value) if isinstance(value, list) else ()
+    for key, item in value.items() if isinstance(value, dict) else members:
         _mark(problems, (*path, key), item, place)

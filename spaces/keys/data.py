@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from attnsearch.spaces.keys.values import (
+    SEGMENTATION_ONLY,
     Of,
     Positive,
     Searchable,
@@ -13,7 +14,6 @@ from attnsearch.spaces.keys.values import (
     Section,
     Seed,
     Text,
-    When,
     by_type,
 )
 
@@ -117,23 +117,21 @@ class Data(Section):
     """Fractions for training, validation and test where the data has no split."""
     augment: Augment = Field(default_factory=Augment)
     """Random changes of training images."""
-    ignore_index: Annotated[Byte | None, When("task", "segmentation")] = None
+    ignore_index: Annotated[Byte | None, SEGMENTATION_ONLY] = None
     """Segmentation: the mask value that is left out of loss and metrics."""
     mask_values: Annotated[
         Annotated[list[MaskValue], Field(min_length=2, max_length=255)] | None,
         Of("data"),
-        When("task", "segmentation"),
+        SEGMENTATION_ONLY,
     ] = None
     """Segmentation: the mask value of each class in order, as [0, 128, 255]; null finds out."""
     mask_name: Annotated[
-        Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] | None,
-        Of("data"),
-        When("task", "segmentation"),
+        Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] | None, Of("data"), SEGMENTATION_ONLY
     ] = None
     """Segmentation: how a mask's name is made of its image's, without the endings, as "{}_mask";
     null finds out."""
     tile_overlap: Annotated[
-        Annotated[float, Field(ge=0, le=0.9)] | None, Of("data"), When("task", "segmentation")
+        Annotated[float, Field(ge=0, le=0.9)] | None, Of("data"), SEGMENTATION_ONLY
     ] = None
     """Segmentation: cuts images into tiles of image_size that overlap by at least this fraction,
     instead of resizing them; null resizes."""

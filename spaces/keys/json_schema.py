@@ -63,8 +63,8 @@ def _blocks() -> dict[str, Any]:
         for key, parameter in hyperparameters(cls).items():
             properties[key] = {"description": docs.get(key, "")}
             default = plain(parameter.default)
-            known = isinstance(default, bool | int | float | str | list | dict | None)
-            if parameter.default is not inspect.Parameter.empty and known:
+            is_json = isinstance(default, bool | int | float | str | list | dict | None)
+            if parameter.default is not inspect.Parameter.empty and is_json:
                 properties[key]["default"] = default
         blocks[name] = {
             "type": "object",

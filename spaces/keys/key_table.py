@@ -53,8 +53,8 @@ def _section(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
     """Return the section that a key holds; None where it holds a value."""
     forms = [form for form in field.get("anyOf", [field]) if form.get("type") != "null"]
     name = forms[0].get("$ref", "").rpartition("/")[2] if len(forms) == 1 else ""
-    found: dict[str, Any] | None = definitions.get(name)
-    return found if found and name != "Published" else None
+    section: dict[str, Any] | None = definitions.get(name)
+    return section if section and name != "Published" else None
 
 
 def _allowed(field: dict[str, Any]) -> str:

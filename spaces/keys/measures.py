@@ -98,8 +98,8 @@ COUNTED = tuple(name for name, cost in COSTS.items() if cost.counted)
 
 def excess(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
     """Return each limit's relative excess where its cost is known: 0.1 is 10 % above."""
-    known = [name for name in limits if costs.get(name) is not None]
-    return {f"limits.{name}": costs[name] / limits[name] - 1 for name in known}
+    pairs = [(name, costs.get(name), limit) for name, limit in limits.items()]
+    return {f"limits.{name}": cost / limit - 1 for name, cost, limit in pairs if cost is not None}
 
 
 def primary_metrics(task: str) -> dict[str, str]:

@@ -6,12 +6,12 @@ from pydantic import Field, Tag
 
 from attnsearch.blocks.hosts import BACKBONES
 from attnsearch.spaces.keys.values import (
+    SEGMENTATION_ONLY,
     Fixed,
     Searchable,
     SearchableFloat,
     Section,
     Text,
-    When,
     by_type,
 )
 
@@ -68,11 +68,9 @@ class Network(Section):
     weights: Weights | None = None
     """A .safetensors or .pth with the network's names (torchvision's for a ResNet); or {path,
     rename} with a key map from the file's names to these."""
-    decoder: Annotated[
-        Literal["unet", "fpn", "fcn", "aspp"] | None, When("task", "segmentation")
-    ] = None
+    decoder: Annotated[Literal["unet", "fpn", "fcn", "aspp"] | None, SEGMENTATION_ONLY] = None
     """Segmentation: the decoder; null takes unet. medt, logo and the axial U-Nets have their
     own."""
-    aux_heads: Annotated[list[str], When("task", "segmentation")] = []
+    aux_heads: Annotated[list[str], SEGMENTATION_ONLY] = []
     """Segmentation: stages such as layer3 that get a head of their own in training, whose loss has
     the weight train.aux_weight.heads."""

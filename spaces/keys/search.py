@@ -103,9 +103,9 @@ class Confirm(Section):
         "capacity",
         "tuned_baseline",
     ]
-    """What the best are compared with. baseline: the plain network with the same training
-    settings; capacity: the plain network as large as the candidate; tuned_baseline: the plain
-    network, its training settings searched with the whole budget."""
+    """What the best are compared with. baseline: the network with nothing inserted, with the
+    same training settings; capacity: the baseline as large as the candidate; tuned_baseline: the
+    baseline, its training settings searched with the whole budget."""
     configs: Annotated[list[Text], Field(min_length=1)] | None = None
     """Files without choices, such as exported configs, that are confirmed in place of the best
     trials, on this file's data."""

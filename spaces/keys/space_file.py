@@ -49,7 +49,7 @@ class SpaceFile(Section):
     network: Network
     """The host network; {backbone: resnet18} for instance."""
     insert: list[Entry] = []
-    """Where and which blocks; empty for the plain net."""
+    """Where and which blocks; empty for the baseline."""
     blocks: dict[str, dict[str, Any]] = {}
     """Hyperparameters by block, fixed or searched."""
     train: Train = Field(default_factory=Train)

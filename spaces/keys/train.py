@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag
 
 from attnsearch.spaces.keys.values import (
+    SEGMENTATION_ONLY,
     Count,
     Fixed,
     Of,
@@ -19,6 +20,9 @@ from attnsearch.spaces.keys.values import (
 )
 
 NotNegative = Annotated[float, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+CROSS_ENTROPY = When("loss", None, "ce", "ce_dice", "focal")
+"""The losses that hold a cross-entropy; `None` is the default, `ce_dice`."""
 
 
 class Train(Section):
@@ -36,9 +40,7 @@ class Train(Section):
     """The optimizer."""
     lr: SearchableFloat[Positive] | None = None
     """Peak learning rate; null takes 0.1 for sgd and 0.001 for adamw."""
-    momentum: Annotated[
-        SearchableFloat[Annotated[float, Field(ge=0, lt=1)]], When("optimizer", "sgd")
-    ] = 0.9
+    momentum: Annotated[SearchableFloat[BelowOne], When("optimizer", "sgd")] = 0.9
     """Momentum of sgd."""
     weight_decay: SearchableFloat[NotNegative] = 5e-4
     """Weight decay, decoupled for adamw."""
@@ -56,10 +58,7 @@ class Train(Section):
         SearchableInt[Annotated[int, Field(ge=0)]], When("schedule", "cosine", "step", "constant")
     ] = 0
     """Epochs of linear warm-up; schedule: onecycle has its own."""
-    label_smoothing: Annotated[
-        SearchableFloat[Annotated[float, Field(ge=0, lt=1)]],
-        When("loss", None, "ce", "ce_dice", "focal"),
-    ] = 0.0
+    label_smoothing: Annotated[SearchableFloat[BelowOne], CROSS_ENTROPY] = 0.0
     """Label smoothing."""
     precision: Searchable[Literal["fp32", "bf16", "fp16"]] = "fp32"
     """Arithmetic of the forward pass; fp16 needs a GPU."""
@@ -74,18 +73,16 @@ class Train(Section):
                 by_type("null, balanced or a list of one weight a class"),
             ]
         ],
-        When("loss", None, "ce", "ce_dice", "focal"),
+        CROSS_ENTROPY,
     ] = None
     """Weights of the classes in the loss; balanced: inverse frequency."""
     loss: Annotated[
-        Searchable[Literal["ce", "dice", "ce_dice", "focal"]] | None, When("task", "segmentation")
+        Searchable[Literal["ce", "dice", "ce_dice", "focal"]] | None, SEGMENTATION_ONLY
     ] = None
     """Segmentation: cross-entropy, Dice, their sum, or focal; null takes ce_dice."""
-    boundary_weight: Annotated[
-        SearchableFloat[NotNegative],
-        When("task", "segmentation"),
-        When("loss", None, "ce", "ce_dice", "focal"),
-    ] = 0.0
+    boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
+        0.0
+    )
     """Segmentation: how much more the pixels at borders weigh in the cross-entropy; 5 is
     F3Net's."""
     aux_weight: dict[str, SearchableFloat[NotNegative]] = {}

@@ -61,6 +61,9 @@ class When:
         object.__setattr__(self, "values", values)
 
 
+SEGMENTATION_ONLY = When("task", "segmentation")
+
+
 @dataclass(frozen=True)
 class Fixed:
     """Says on a field why it cannot be searched."""
@@ -238,8 +241,7 @@ def _tag(value: Any) -> str:
     for form, kind in ((Choice, "choice"), (IntRange, "int"), (FloatRange, "float")):
         if isinstance(value, form):
             return f"<{kind}>"
-    kind_written = kind_of(value)
-    return f"<{kind_written or 'fixed'}>"
+    return f"<{kind_of(value) or 'fixed'}>"
 
 
 def _only(refused: str, allowed: str) -> Discriminator:

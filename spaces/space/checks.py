@@ -231,16 +231,17 @@ def _differs(section: BaseModel, key: str) -> bool:
 def _search(file: SpaceFile, problems: Problems) -> None:
     search, path = file.search, ("search",)
     metrics = objectives(file.task)
-    known = {**metrics, **dict.fromkeys(COSTS, "min")}
+    directions = {**metrics, **dict.fromkeys(COSTS, "min")}
     for index, (name, direction) in enumerate(search.objectives.items()):
         where = (*path, "objectives", name)
         if problems.wrong(("task",)):
             break
-        if name not in known:
-            problems.add(where, _no_metric(name, name, known, file), at_key=True)
-        elif known[name] != direction:
-            better = "higher" if known[name] == "max" else "lower"
-            problems.add(where, f"{name} is better when {better}; write {name}: {known[name]}")
+        better = directions.get(name)
+        if better is None:
+            problems.add(where, _no_metric(name, name, directions, file), at_key=True)
+        elif better != direction:
+            words = "higher" if better == "max" else "lower"
+            problems.add(where, f"{name} is better when {words}; write {name}: {better}")
         elif index == 0 and name in COSTS:
             problems.add(
                 where,
@@ -257,10 +258,10 @@ def _search(file: SpaceFile, problems: Problems) -> None:
         _scheduler(file, search.scheduler, problems)
 
 
-def _no_metric(written: str, name: str, known: Mapping[str, Any], file: SpaceFile) -> str:
+def _no_metric(written: str, name: str, directions: Mapping[str, Any], file: SpaceFile) -> str:
     return (
-        f"{shown(written)} is no metric of {file.task}{did_you_mean(name, known)} "
-        f"(there are {', '.join(known)})"
+        f"{shown(written)} is no metric of {file.task}{did_you_mean(name, directions)} "
+        f"(there are {', '.join(directions)})"
     )
 
 
@@ -296,21 +297,34 @@ def _plans(file: SpaceFile, problems: Problems) -> None:
         for index, name in enumerate(names):
             if name in names[:index]:
                 problems.add((section, key, index), f"{name} stands twice; remove one")
-    if file.ablation and file.ablation.reuse == "confirm" and file.confirm is None:
+    confirm, ablation = file.confirm, file.ablation
+    if ablation is None or ablation.reuse is None:
+        return
+    if confirm is None:
+        message = "there is no confirm section whose runs could be reused; add it"
+        problems.add(("ablation", "reuse"), message)
+        return
+    used = confirm.epochs or file.train.epochs
+    if ablation.epochs not in (None, used):
+        message = f"{ablation.epochs} epochs cannot reuse runs of confirm, which have {used}"
+        problems.add(("ablation", "epochs"), f"{message}; remove one")
+    if "seeds" in ablation.model_fields_set and ablation.seeds > confirm.seeds:
         problems.add(
-            ("ablation", "reuse"), "there is no confirm section whose runs could be reused; add it"
+            ("ablation", "seeds"),
+            f"{ablation.seeds} seeds are more than the {confirm.seeds} of confirm, "
+            "whose runs reuse: confirm takes; raise confirm.seeds or remove reuse",
         )
 
 
 def _statistics(file: SpaceFile, problems: Problems) -> None:
-    known = primary_metrics(file.task)
+    directions = primary_metrics(file.task)
     metric, path = file.primary_metric, ("primary_metric",)
     if metric is None:
-        metric = next(iter(file.search.objectives or known)).removeprefix(MEASURED)
-    if metric not in known and not problems.wrong(("task",)) and not problems.wrong(path):
+        metric = next(iter(file.search.objectives or directions)).removeprefix(MEASURED)
+    if metric not in directions and not problems.wrong(("task",)) and not problems.wrong(path):
         if file.primary_metric is not None:
             name = metric.removeprefix(MEASURED)
-            problems.add(path, _no_metric(metric, name, known, file))
+            problems.add(path, _no_metric(metric, name, directions, file))
         return
     effects = {"smallest_effect": file.smallest_effect, "margin": file.margin}
     for key, value in effects.items():
@@ -319,20 +333,6 @@ def _statistics(file: SpaceFile, problems: Problems) -> None:
                 (key,),
                 f"{value:g} is more than any difference of {metric}, which lies between 0 and 1; "
                 f"{value / 100:g} is {value:g} points",
-            )
-    if file.ablation and file.ablation.reuse == "confirm" and file.confirm is not None:
-        wanted, used = file.ablation.epochs, file.confirm.epochs or file.train.epochs
-        if wanted is not None and wanted != used:
-            problems.add(
-                ("ablation", "epochs"),
-                f"{wanted} epochs cannot reuse runs of confirm, which have {used}; remove one",
-            )
-        given = "seeds" in file.ablation.model_fields_set
-        if given and file.ablation.seeds > file.confirm.seeds:
-            problems.add(
-                ("ablation", "seeds"),
-                f"{file.ablation.seeds} seeds are more than the {file.confirm.seeds} of confirm, "
-                "whose runs reuse: confirm takes; raise confirm.seeds or remove reuse",
             )
 
 

@@ -30,12 +30,11 @@ def count_architectures(
         host: The host network under values of the decisions.
         fits: What fits where.
     """
-    total = 0
     if math.prod(d.count or 1 for d in hosts) > _MAX_OPTIONS:
         hosts = []
-    for chosen in _assignments(hosts):
-        total += _count_under(chosen, groups, rules, host(chosen), fits)
-    return total
+    return sum(
+        _count_under(chosen, groups, rules, host(chosen), fits) for chosen in _assignments(hosts)
+    )
 
 
 def _count_under(

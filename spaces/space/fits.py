@@ -87,12 +87,12 @@ class Fits:
 
     def __init__(self) -> None:
         self.warnings: dict[str, None] = {}
-        self._known: dict[tuple[Any, ...], str | None] = {}
+        self._answers: dict[tuple[Any, ...], str | None] = {}
 
     @property
     def built(self) -> int:
         """How many questions were answered by building a block."""
-        return len(self._known)
+        return len(self._answers)
 
     def fault(
         self, host: HostChoice, group: Group, block: str, params: Mapping[str, Any]
@@ -125,9 +125,9 @@ class Fits:
             site = places[named.name]
             shape = (site.kind == "conv", site.channels, site.size, site.out_channels)
             key = (block, written, *shape, site.out_size, site.stride, site.kernel, host.batch)
-            if key not in self._known:
-                self._known[key] = self._try(host, site, block, params)
-            fault = self._known[key]
+            if key not in self._answers:
+                self._answers[key] = self._try(host, site, block, params)
+            fault = self._answers[key]
             if fault is not None:
                 yield site.name, fault
 

@@ -1,5 +1,6 @@
 """The networks that a file can make, before anything is inserted, and what they must allow."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,26 +35,18 @@ def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], HostChoice]]:
         widths.append(decision("network.width", network.width).default())
     sizes = members(batch_size)
     batches = [2] * any(size > 1 for size in sizes) + [1] * (1 in sizes)
+    stems, distinct = members(network.stem), dict.fromkeys(map(as_width, widths))
+    size, decoder = file.data.image_size, decoder_of(file)
     hosts = []
-    for stem in members(network.stem):
-        for width in dict.fromkeys(map(as_width, widths)):
-            for batch in batches or [2]:
-                chosen: dict[str, Any] = {}
-                if is_spec(network.stem):
-                    chosen["network.stem"] = stem
-                if is_spec(network.width):
-                    chosen["network.width"] = width
-                if is_spec(batch_size) and batch == 1:
-                    chosen["train.batch_size"] = 1
-                host = HostChoice(
-                    network.backbone,
-                    stem,
-                    width,
-                    file.data.image_size,
-                    batch,
-                    decoder_of(file),
-                )
-                hosts.append((chosen, host))
+    for stem, width, batch in itertools.product(stems, distinct, batches):
+        chosen: dict[str, Any] = {}
+        if is_spec(network.stem):
+            chosen["network.stem"] = stem
+        if is_spec(network.width):
+            chosen["network.width"] = width
+        if is_spec(batch_size) and batch == 1:
+            chosen["train.batch_size"] = 1
+        hosts.append((chosen, HostChoice(network.backbone, stem, width, size, batch, decoder)))
     return hosts
 
 

@@ -1,6 +1,7 @@
 """From a space file to a `Space`: read, override, check everything, name the decisions."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from attnsearch.spaces.file import (
 from attnsearch.spaces.keys import (
     DECIDING,
     MEASURED,
-    GroupsPattern,
     GroupsTable,
     SpaceFile,
     default_objective,
@@ -57,15 +57,15 @@ def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
     Raises:
         SpaceError: The file cannot be used; it holds every mistake with its place.
     """
-    found = find_space_file(path)
-    text = read_text(found, str(path))
+    file_path = find_space_file(path)
+    text = read_text(file_path, str(path))
     document = parse(text, str(path))
     apply_overrides(document, overrides)
     problems = document.problems
     file = validate(document.value, problems)
     if file is None:
         raise SpaceError(problems)
-    space = _Loading(found, text, document.value, file, problems).space()
+    space = _Loading(file_path, text, document.value, file, problems).space()
     if problems or space is None:
         raise SpaceError(problems)
     return space
@@ -91,8 +91,7 @@ class _Loading:
         sides = self._side_losses(groups)
         settings = list(self._settings(groups, sides))
         decisions = self._ordered(groups, settings)
-        known = {decision.name: decision for decision in decisions}
-        rules = self._rules(groups, known)
+        rules = self._rules(groups, {decision.name: decision for decision in decisions})
         fits = Fits()
         hosts = possible_hosts(file)
         survey = Survey(fits, hosts, problems)
@@ -129,11 +128,7 @@ class _Loading:
         file, problems = self.file, self.problems
         document = file.model_dump(by_alias=True)
         data, network = document["data"], document["network"]
-        data["augment"] = {
-            key: data["augment"][key]
-            for key in type(file.data.augment).model_fields
-            if key in file.data.augment.model_fields_set
-        }
+        data["augment"] = file.data.augment.model_dump(by_alias=True, exclude_unset=True)
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
@@ -156,8 +151,7 @@ class _Loading:
         for index, text in enumerate((document["confirm"] or {}).get("configs") or ()):
             path = ("confirm", "configs", index)
             document["confirm"]["configs"][index] = self._file(text, path)
-        limits = document["limits"].items()
-        document["limits"] = {key: value for key, value in limits if value is not None}
+        document["limits"] = file.limits.model_dump(exclude_none=True)
         gpus = document["resources"]["gpus"]
         document["resources"]["gpus"] = int(gpus) if gpus == int(gpus) else gpus
         return document
@@ -172,19 +166,14 @@ class _Loading:
         for pattern, target in weights.rename.items():
             if fault := rename_fault(pattern, target):
                 self.problems.add((*path, "rename", pattern), fault, at_key=True)
-        found = weights.path and self._file(weights.path, (*path, "path"))
-        return {"path": found, "rename": dict(weights.rename)}
+        file = weights.path and self._file(weights.path, (*path, "path"))
+        return {"path": file, "rename": dict(weights.rename)}
 
     def _groups(self) -> dict[str, str] | None:
-        groups, path = self.file.data.groups, ("data", "groups")
-        if groups is None:
-            return None
-        if isinstance(groups, GroupsPattern):
-            return {"pattern": groups.pattern}
-        name = groups.csv if isinstance(groups, GroupsTable) else groups
-        if isinstance(groups, str) and not name.endswith(".csv"):
-            return {"pattern": name}
-        return {"csv": self._file(name, path)}
+        groups: Any = self.file.data.groups
+        if isinstance(groups, GroupsTable) or str(groups).endswith(".csv"):
+            return {"csv": self._file(getattr(groups, "csv", groups), ("data", "groups"))}
+        return None if groups is None else {"pattern": getattr(groups, "pattern", groups)}
 
     def _make_importable(self) -> None:
         names = [*self.file.blocks, *(n for entry in self.file.insert for n in entry.params)]
@@ -195,9 +184,8 @@ class _Loading:
             sys.path.append(folder)
 
     def _host_is_wrong(self) -> bool:
-        places: list[KeyPath] = [("network", "backbone"), ("network", "stem")]
-        places += [("network", "width"), ("data", "image_size")]
-        return any(self.problems.wrong(place) for place in places)
+        keys = ("network", "backbone"), ("network", "stem"), ("network", "width")
+        return any(map(self.problems.wrong, (*keys, ("data", "image_size"))))
 
     def _sites(self) -> list[Site] | None:
         network = self.file.network
@@ -208,19 +196,16 @@ class _Loading:
 
     def _side_losses(self, groups: Sequence[Group]) -> dict[str, Parents]:
         """Return by side loss which block decisions bring it; none where it is always there."""
-        sides: dict[str, Parents] = {}
-        always: set[str] = set()
+        sides: dict[str, list[tuple[str, frozenset[str]] | None]] = defaultdict(list)
         for group in groups:
             for block in group.options:
-                side = side_loss(block)
-                if side is None:
-                    continue
-                sides.setdefault(side, ())
-                if group.decision is None:
-                    always.add(side)
-                else:
-                    sides[side] += ((group.decision.name, frozenset([block])),)
-        return sides | dict.fromkeys(always, ())
+                if side := side_loss(block):
+                    which = group.decision
+                    sides[side].append((which.name, frozenset([block])) if which else None)
+        return {
+            side: () if None in parents else tuple(filter(None, parents))
+            for side, parents in sides.items()
+        }
 
     def _settings(
         self, groups: Sequence[Group], sides: Mapping[str, Parents]
@@ -239,8 +224,8 @@ class _Loading:
                     parents = self._parents(key) if prefix == ("train",) else ()
                     if parents is not None:
                         name = dotted((*prefix, key))
-                        found = decision(name, value, parents)
-                        yield Setting((*prefix, key), found, info.default)
+                        choice = decision(name, value, parents)
+                        yield Setting((*prefix, key), choice, info.default)
         for key, weight in file.train.aux_weight.items():
             path: KeyPath = ("train", "aux_weight", key)
             if not self._aux_weight_is_known(key, sides, path) or not is_spec(weight):
@@ -263,14 +248,15 @@ class _Loading:
         return ((f"train.{parent}", frozenset(options & wanted)),)
 
     def _aux_weight_is_known(self, key: str, sides: Mapping[str, Any], path: KeyPath) -> bool:
-        known = [*sides, *(side for side in _side_names() if side not in sides)]
+        own = (getattr(cls, "side_loss", None) for cls in BLOCKS.values())
+        names = [side for side in dict.fromkeys([*sides, *own]) if side]
         if key == HEADS and self.file.network.aux_heads:
             return True
-        if key not in known:
+        if key not in names:
             self.problems.add(
                 path,
-                f"no block has a side output called {key!r}{did_you_mean(key, known)} "
-                f"(there are {', '.join(known)})",
+                f"no block has a side output called {key!r}{did_you_mean(key, names)} "
+                f"(there are {', '.join(names)})",
                 at_key=True,
             )
             return False
@@ -283,12 +269,12 @@ class _Loading:
 
     def _ordered(self, groups: Sequence[Group], settings: Sequence[Setting]) -> list[Decision]:
         """Return all decisions in the order of the file, each after those it depends on."""
-        found: list[tuple[tuple[int, ...], Decision]] = []
+        placed: list[tuple[tuple[int, ...], Decision]] = []
         for number, group in enumerate(groups):
             order = (*self._order(group.path), number)
-            found += [(order, choice) for choice in group.decisions]
-        found += [(self._order(setting.path), setting.decision) for setting in settings]
-        waiting = [choice for _, choice in sorted(found, key=lambda item: item[0])]
+            placed += [(order, choice) for choice in group.decisions]
+        placed += [(self._order(setting.path), setting.decision) for setting in settings]
+        waiting = [choice for _, choice in sorted(placed, key=lambda item: item[0])]
         ordered: list[Decision] = []
         while waiting:
             names = {choice.name for choice in waiting}
@@ -305,7 +291,7 @@ class _Loading:
             node = node[part]
         return tuple(order)
 
-    def _rules(self, groups: Sequence[Group], known: Mapping[str, Decision]) -> list[Rule]:
+    def _rules(self, groups: Sequence[Group], decisions: Mapping[str, Decision]) -> list[Rule]:
         rules = double_replacements(groups, self.problems)
         if self._host_is_wrong() or self.problems.wrong(("insert",)):
             return rules  # names of decisions would be missing for another reason
@@ -313,10 +299,10 @@ class _Loading:
         for section in ("network", "train"):
             values = getattr(self.file, section)
             for key in type(values).model_fields:
-                if f"{section}.{key}" not in known:
+                if f"{section}.{key}" not in decisions:
                     constants[f"{section}.{key}"] = getattr(values, key)
         together = other_names(self.file, groups) if self.file.forbid else {}
-        written = read_rules(self.file.forbid, known, constants, together, self.problems)
+        written = read_rules(self.file.forbid, decisions, constants, together, self.problems)
         return [*written, *rules]
 
     def _check_sampler(
@@ -340,9 +326,3 @@ class _Loading:
                 f"cmaes proposes only numbers that always matter; {len(others)} of "
                 f"{len(decisions)} decisions, such as {others[0]}, are drawn at random",
             )
-
-
-def _side_names() -> list[str]:
-    """Return the side outputs of our own blocks."""
-    named = [getattr(cls, "side_loss", None) for cls in BLOCKS.values()]
-    return [name for name in dict.fromkeys(named) if name is not None]

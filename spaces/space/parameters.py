@@ -218,12 +218,8 @@ def _explain(
     """Record why a value does not have the type that the constructor declares."""
     details = error.errors(include_url=False)
     own = ("choice", "range", "kind", "missing", "extra_forbidden")
-    shape = [
-        detail
-        for detail in details
-        if detail["type"] in own or detail["loc"][-1:] in (("choice",), ("int",), ("float",))
-    ]
-    if shape:
+    forms = (("choice",), ("int",), ("float",))
+    if any(detail["type"] in own or detail["loc"][-1:] in forms for detail in details):
         explain(error, value, path, problems)
         return
     for detail in details:

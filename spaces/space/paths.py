@@ -19,26 +19,26 @@ def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exis
         exists: Whether there must be a file.
     """
     try:
-        found = Path(base, Path(text).expanduser()).resolve()
-        there = found.exists()
+        absolute = Path(base, Path(text).expanduser()).resolve()
+        there = absolute.exists()
     except (OSError, ValueError, RuntimeError) as error:
         problems.add(path, f"{shown(text)} is no path: {error}")
         return text
     if exists and not there:
-        problems.add(path, f"there is no file {found}; paths are relative to {base}")
-    return str(found)
+        problems.add(path, f"there is no file {absolute}; paths are relative to {base}")
+    return str(absolute)
 
 
 def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> str:
     """Return a data source: a built-in name as it is, a path made absolute."""
     if text in BUILT_IN:
         return text
-    found = place_file(text, base, path, problems, exists=False)
+    absolute = place_file(text, base, path, problems, exists=False)
     is_word = re.fullmatch(r"[A-Za-z0-9_-]+", text)
-    if is_word and not problems.wrong(path) and not Path(found).exists():
+    if is_word and not problems.wrong(path) and not Path(absolute).exists():
         problems.add(
             path,
             f"{text!r} is not built in ({', '.join(BUILT_IN)}){did_you_mean(text, BUILT_IN)}, and "
-            f"there is no file or folder {found}",
+            f"there is no file or folder {absolute}",
         )
-    return found
+    return absolute

@@ -1,10 +1,9 @@
 """The one record of studies and runs, from which everything else is derived.
 
 ledger    Ledger: all that can be done with a ledger, put together from these modules' functions
-access    A ledger's database, the process that works on it, and its transactions
+access    A ledger's database, its files, the process that works on it, and its changes
 studies   Opening, continuing and finding studies, and noting how they stand
-claims    Claiming runs, training them, and what came of them
-places    The places of runs in studies: trials, and the seeds of arms
+claims    Claiming runs, what came of them, and their places in studies
 plans     Plans and looks: what was to be compared, and when test data was opened
 records   What the ledger is given and returns: frozen records; they state the columns
 states    State, Role, PlanState: the words for how something stands and what a run is for
@@ -14,7 +13,6 @@ database  Opening the ledger's database, and saying in words what is wrong with 
 lease     Leases: which process holds a run or a study, and whether that process still lives
 key       The run key: a hash of what determines a run's result, and of nothing else
 encoding  How JSON, times, words and arrays are kept
-files     Where a ledger's trained weights and pictures lie. This module needs no torch
 """
 
 from typing import TYPE_CHECKING
@@ -22,9 +20,9 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.ledger.access import change, panel_file, weights_folder
     from attnsearch.runs.ledger.claims import LeaseLost
     from attnsearch.runs.ledger.database import LedgerError
-    from attnsearch.runs.ledger.files import panel_file, weights_folder
     from attnsearch.runs.ledger.key import run_key
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger

@@ -92,12 +92,12 @@ def ledger_url(url: str | Path | URL | None = None) -> URL:
     """
     if isinstance(url, URL):
         return url
-    given = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
+    address = str(url or os.environ.get(LEDGER_VARIABLE) or LEDGER_FILE)
     try:
-        parsed = make_url(given) if "://" in given else URL.create("sqlite", database=given)
+        parsed = make_url(address) if "://" in address else URL.create("sqlite", database=address)
     except (ArgumentError, ValueError) as error:
         raise LedgerError(
-            f"{given!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
+            f"{address!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
             "sqlite:////absolute/path.db or postgresql://user:password@host/database"
         ) from error
     backend = parsed.get_backend_name()

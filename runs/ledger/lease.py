@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from attnsearch.runs.ledger.schema import Lease
 
@@ -126,10 +126,11 @@ def held(connection: Connection, *resources: str) -> dict[str, Held]:
 def acquire(
     connection: Connection, resource: str, token: str, holder: Holder, now: float
 ) -> Held | None:
-    """Take a lease by compare-and-set, or renew one's own.
+    """Take a lease that is free or void, or renew one's own.
 
     Args:
-        connection: A write transaction.
+        connection: A write transaction; no other process writes while it is open, so nothing
+            comes between looking and taking.
         resource: What is leased, ``run:12`` for instance.
         token: Names who asks.
         holder: The process that asks.
@@ -139,22 +140,12 @@ def acquire(
         None if the lease is now held by `token`, else the living lease that stands in the way.
     """
     present = held(connection, resource).get(resource)
-    values = {**vars(holder), "token": token, "heartbeat": now}
-    if present is None:
-        connection.execute(insert(Lease).values(resource=resource, **values))
-        return None
-    if present.token != token and not present.void(now):
+    if present is not None and present.token != token and not present.void(now):
         return present
-    changed = connection.execute(
-        update(Lease)
-        .where(
-            Lease.resource == resource,
-            Lease.token == present.token,
-            Lease.heartbeat == present.heartbeat,
-        )
-        .values(**values)
-    ).rowcount
-    return None if changed else held(connection, resource).get(resource, present)
+    connection.execute(delete(Lease).where(Lease.resource == resource))
+    values = {**vars(holder), "token": token, "heartbeat": now}
+    connection.execute(insert(Lease).values(resource=resource, **values))
+    return None
 
 
 def release(connection: Connection, resource: str, token: str) -> bool:

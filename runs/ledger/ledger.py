@@ -9,7 +9,7 @@ read or written.
 
 from typing import Self
 
-from attnsearch.runs.ledger import claims, places
+from attnsearch.runs.ledger import claims
 from attnsearch.runs.ledger import plans as _plans
 from attnsearch.runs.ledger import studies as _studies
 from attnsearch.runs.ledger.access import Access
@@ -60,9 +60,8 @@ class Ledger(Access):
     run = claims.run
     finished_keys = claims.finished_keys
     predictions = claims.predictions
-
-    attach = places.attach
-    trials = places.trials
+    attach = claims.attach
+    trials = claims.trials
 
     def __enter__(self) -> Self:
         return self

@@ -31,7 +31,7 @@ def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
     kept = _without(document, keys_of("plans", "statistics", "host"))
     kept["search"] = _without(kept.get("search") or {}, keys_of("trials", section=Search))
     kept["data"] = _without(kept.get("data") or {}, keys_of("host", section=Data))
-    text = json.dumps([_given(kept), fingerprint], sort_keys=True, default=plain)
+    text = json.dumps([_without_nulls(kept), fingerprint], sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -39,12 +39,12 @@ def _without(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any
     return {key: value for key, value in section.items() if key not in keys}
 
 
-def _given(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     """Leave out keys that are null: one that a later version adds changes no digest."""
     if isinstance(value, Mapping):
-        return {key: _given(item) for key, item in value.items() if item is not None}
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
-        return [_given(item) for item in value]
+        return [_without_nulls(item) for item in value]
     return value
 
 

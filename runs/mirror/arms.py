@@ -20,6 +20,7 @@ from attnsearch.runs.mirror.view import (
     flat_params,
     identity,
     milliseconds,
+    without_none,
 )
 from attnsearch.spaces import dump
 
@@ -36,13 +37,13 @@ class ArmRuns:
     Args:
         store: The store.
         study: The study, shown there.
-        known: The study's runs there, by their tags; new ones are added.
+        runs: The study's runs there, by their tags; new ones are added.
     """
 
-    def __init__(self, store: Store, study: StudyRow, known: dict[str, str]) -> None:
+    def __init__(self, store: Store, study: StudyRow, runs: dict[str, str]) -> None:
         self._store = store
         self._study = study
-        self._known = known
+        self._runs = runs
 
     def above(self, trial: TrialRow) -> str | None:
         """Find or create the run that stands above a run; None for one that belongs to no arm."""
@@ -64,27 +65,28 @@ class ArmRuns:
                     role, label = act.plan.place(arm.label)
                     mark = _identity(role, label, rows[0].config)
                     shown.add(mark)
-                    self._show(self._find(mark, _name(role, label), rows[0]), mark, act, arm)
+                    arm_run = self._find(mark, _name(role, label), rows[0])
+                    if self._store.stage(arm_run) != "deleted":  # by the user, into the bin
+                        self._show(arm_run, mark, act, arm, rows)
         others: dict[str, list[TrialRow]] = {}
         for row in result.rows:
             if row.role in ARM_ROLES and row.arm is not None:
                 others.setdefault(_identity(row.role, row.arm, row.config), []).append(row)
         for mark, rows in others.items():
-            run_id = self._known.get(mark)
+            run_id = self._runs.get(mark)
             if run_id and mark not in shown and self._store.stage(run_id) == "active":
                 self._set_state(run_id, rows, done=all(row.state.ended for row in rows))
 
-    def _show(self, run_id: str, mark: str, act: "ActResult", arm: "ArmResult") -> None:
-        if self._store.stage(run_id) == "deleted":
-            return  # the user threw it into the bin
+    def _show(
+        self, run_id: str, mark: str, act: "ActResult", arm: "ArmResult", rows: list[TrialRow]
+    ) -> None:
         written = f"{mark}:params"
-        new = written not in self._known
+        new = written not in self._runs
         params = flat_params(arm.arm.config, {}) if new else {}
         self._store.log(run_id, arm_values(act, arm), params, arm_tags(act, arm))
         if new:
             self._store.files(run_id, {"config.yaml": dump(dict(arm.arm.config)).encode()})
-            self._known[written] = run_id
-        rows = [run.row for run in arm.runs if run.row is not None]
+            self._runs[written] = run_id
         self._set_state(run_id, rows, done=all(run.state != "to come" for run in arm.runs))
 
     def _set_state(self, run_id: str, rows: list[TrialRow], *, done: bool) -> None:
@@ -94,7 +96,7 @@ class ArmRuns:
         self._store.set_status(run_id, status, None if last is None else milliseconds(last))
 
     def _find(self, mark: str, name: str, first: TrialRow) -> str:
-        if mark not in self._known:
+        if mark not in self._runs:
             study = self._study
             assert study.mlflow_experiment_id is not None, "set with the parent run"
             tags = {
@@ -107,8 +109,8 @@ class ArmRuns:
                 "attnsearch.data": study.fingerprint,
             }
             started = milliseconds(first.started)
-            self._known[mark] = self._store.create(study.mlflow_experiment_id, name, started, tags)
-        return self._known[mark]
+            self._runs[mark] = self._store.create(study.mlflow_experiment_id, name, started, tags)
+        return self._runs[mark]
 
 
 def arm_values(act: "ActResult", arm: "ArmResult") -> list[MetricValue]:
@@ -128,24 +130,19 @@ def arm_values(act: "ActResult", arm: "ArmResult") -> list[MetricValue]:
             values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     c = arm.comparison
     if c is not None:
-        values |= {
-            "difference": c.difference,
-            "difference_low": c.low,
-            "difference_high": c.high,
-            "p_adjusted": c.p_adjusted,
-        }
+        values |= {"difference": c.difference, "p_adjusted": c.p_adjusted}
+        values |= {"difference_low": c.low, "difference_high": c.high}
     at = milliseconds(max(ended))
     return [
         MetricValue(key, float(value), at, len(ended))
-        for key, value in values.items()
-        if value is not None
+        for key, value in without_none(values).items()
     ]
 
 
 def arm_tags(act: "ActResult", arm: "ArmResult") -> dict[str, str]:
     """Collect an arm's tags, those of its verdict included."""
     role, label = act.plan.place(arm.label)
-    tags = {
+    tags: dict[str, str | None] = {
         "mlflow.runName": _name(role, label),
         STATE_TAG: "finished" if all(run.state != "to come" for run in arm.runs) else "running",
         "attnsearch.arm": label,
@@ -154,15 +151,13 @@ def arm_tags(act: "ActResult", arm: "ArmResult") -> dict[str, str]:
         "attnsearch.plan": act.name,
         "attnsearch.seeds": json.dumps(list(act.plan.seeds)),
         "attnsearch.winner": json.dumps(arm.label == act.winner),
+        "attnsearch.equals": arm.arm.equals,
+        "attnsearch.excluded": arm.excluded or None,
     }
-    if arm.arm.equals is not None:
-        tags["attnsearch.equals"] = arm.arm.equals
-    if arm.excluded:
-        tags["attnsearch.excluded"] = arm.excluded
     if arm.comparison is not None:
         tags["attnsearch.reference"] = arm.comparison.minus[0]
         tags["attnsearch.verdict"] = f"{arm.comparison.verdict} ({arm.comparison.reason})"
-    return tags
+    return without_none(tags)
 
 
 def _identity(role: str, arm: str, config: Mapping[str, Any]) -> str:

@@ -63,8 +63,8 @@ class Mirror:
         self._asked_uri = tracking_uri
         self._uri = ""
         self._store: Store | None = None
-        self._verified: set[int] = set()  # studies whose parent run was seen in this store
-        self._known: dict[int, dict[str, str]] = {}  # study -> its runs found by their tags
+        # Study -> its runs by their tags, once its parent run was seen in this store.
+        self._runs: dict[int, dict[str, str]] = {}
         self._lock = threading.Lock()
         self._signal = threading.Event()
         self._closing = threading.Event()
@@ -133,7 +133,7 @@ class Mirror:
         uri = tracking_uri(self._asked_uri, study.mlflow_uri)
         if uri != self._uri:
             self._uri, self._store = uri, None
-            self._verified.clear()
+            self._runs.clear()
         if self._is_current(study):
             return self._report(study_id, None)
         try:
@@ -152,7 +152,7 @@ class Mirror:
             study.mlflow_uri == self._uri
             and (path is None or path.exists())
             and not self._positions.count(study.id)[0]
-            and self._positions.parent_shows(study.id)
+            and study.mirrored
             == _digest(self._ledger, study, self._ledger.trials(study.id), plots=True)
         )
 
@@ -196,17 +196,17 @@ class Mirror:
             except Exception:
                 # The store may come back empty, or may have done more than it told.
                 self._store = None
-                self._verified.discard(study_id)
+                self._runs.pop(study_id, None)
                 raise
 
     def _verify(self, store: Store, study_id: int) -> None:
         """Make sure, once a connection, that the study's parent run exists."""
-        if study_id in self._verified:
+        if study_id in self._runs:
             return
         study = self._ledger.study(study_id)
         experiment_id = store.experiment(study.name)
-        known = store.runs(experiment_id, study.uid)
-        parent = known.get("study")
+        runs = store.runs(experiment_id, study.uid)
+        parent = runs.get("study")
         if parent is not None and store.stage(parent) == "deleted":
             store.restore(parent)  # without it no run of the study is seen
         if parent is None:
@@ -214,8 +214,7 @@ class Mirror:
             parent = store.create(experiment_id, study.label, milliseconds(study.created), tags)
         if (study.mlflow_uri, study.mlflow_run_id) != (self._uri, parent):
             self._positions.set_parent(study_id, self._uri, experiment_id, parent)
-        self._known[study_id] = known
-        self._verified.add(study_id)
+        self._runs[study_id] = runs
 
     def _write(self, store: Store, study_id: int, *, final: bool) -> None:
         study = self._ledger.study(study_id)
@@ -245,7 +244,7 @@ class Mirror:
 
     def _show_run(self, store: Store, study: StudyRow, item: Pending) -> None:
         trial = item.trial
-        run_id = trial.mlflow_run_id or self._known[study.id].get(str(trial.place_id))
+        run_id = trial.mlflow_run_id or self._runs[study.id].get(str(trial.place_id))
         stage = "missing" if run_id is None else "active"
         if run_id is not None and item.new:
             stage = store.stage(run_id)
@@ -289,13 +288,13 @@ class Mirror:
             store.set_status(run_id, STATUS[trial.state], ended)
 
     def _arms(self, store: Store, study: StudyRow) -> ArmRuns:
-        return ArmRuns(store, study, self._known[study.id])
+        return ArmRuns(store, study, self._runs[study.id])
 
     def _show_study(self, store: Store, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
         trials = self._ledger.trials(study.id)
         digest = _digest(self._ledger, study, trials, plots=plots)
-        if self._positions.parent_shows(study.id) == digest:
+        if study.mirrored == digest:
             return
         assert study.mlflow_run_id is not None, "set with the parent run"
         run_id, view = study.mlflow_run_id, study_view(study, trials)

@@ -10,7 +10,16 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
-from attnsearch.runs.ledger import Epoch, Ledger, Run, Study, StudyRun, TrialRow, read_places
+from attnsearch.runs.ledger import (
+    Epoch,
+    Ledger,
+    Run,
+    Study,
+    StudyRun,
+    TrialRow,
+    change,
+    read_places,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,6 @@ class Pending:
 
     Args:
         trial: The run in its place.
-        revision: Of the run, as read here.
         new: Whether nothing of it was shown yet.
         shown_epoch: The last epoch of this attempt that was shown; -1 for none.
         points: Its rows of the table of epochs, those of earlier attempts included.
@@ -27,7 +35,6 @@ class Pending:
     """
 
     trial: TrialRow
-    revision: int
     new: bool
     shown_epoch: int
     points: tuple[Row[Any], ...]
@@ -75,9 +82,7 @@ class Positions:
 
     def count(self, study_id: int) -> tuple[int, int]:
         """Count the places of a study: those not shown as they stand, and all."""
-        query = select(StudyRun.mirrored_revision, Run.revision).join(
-            Run, Run.id == StudyRun.run_id
-        )
+        query = select(StudyRun.mirrored_revision, Run.revision).where(Run.id == StudyRun.run_id)
         with self._database.read() as connection:
             rows = connection.execute(query.where(StudyRun.study_id == study_id)).all()
         return sum(shown != revision for shown, revision in rows), len(rows)
@@ -94,7 +99,6 @@ class Positions:
                     StudyRun.mirrored_revision,
                     StudyRun.mirrored_attempt,
                     StudyRun.mirrored_epoch,
-                    Run.revision,
                     origin.c.mlflow_run_id.label("origin_run_id"),
                 )
                 .join(Run, Run.id == StudyRun.run_id)
@@ -105,11 +109,7 @@ class Positions:
             points: dict[int, list[Row[Any]]] = {}
             rows = connection.execute(
                 select(*Epoch.__table__.columns)
-                .where(
-                    Epoch.run_id.in_(
-                        select(Run.id).join(StudyRun, StudyRun.run_id == Run.id).where(*late)
-                    )
-                )
+                .where(Epoch.run_id.in_(select(Run.id).where(Run.id == StudyRun.run_id, *late)))
                 .order_by(Epoch.attempt, Epoch.epoch)
             )
             for row in rows:
@@ -117,7 +117,6 @@ class Positions:
         return [
             Pending(
                 trial,
-                mark.revision,
                 new=mark.mirrored_revision < 0,
                 shown_epoch=mark.mirrored_epoch if mark.mirrored_attempt == trial.attempt else -1,
                 points=tuple(points.get(trial.run_id, ())),
@@ -130,11 +129,8 @@ class Positions:
     def set_run(self, place_id: int, mlflow_run_id: str) -> None:
         """Note the MLflow run of a place."""
         with self._database.write() as connection:
-            connection.execute(
-                update(StudyRun)
-                .where(StudyRun.id == place_id)
-                .values(mlflow_run_id=mlflow_run_id, mirrored_revision=-1)
-            )
+            values = {"mlflow_run_id": mlflow_run_id, "mirrored_revision": -1}
+            change(connection, StudyRun, place_id, **values)
 
     def mark(self, shown: Iterable[Pending]) -> None:
         """Note that these places are shown as they were read."""
@@ -146,12 +142,10 @@ class Positions:
                 epochs = item.trial.epochs
                 connection.execute(
                     update(StudyRun)
-                    .where(
-                        StudyRun.id == item.trial.place_id,
-                        StudyRun.run_id == item.trial.run_id,  # not pointed elsewhere since
-                    )
+                    # Not one that was pointed elsewhere since.
+                    .filter_by(id=item.trial.place_id, run_id=item.trial.run_id)
                     .values(
-                        mirrored_revision=item.revision,
+                        mirrored_revision=item.trial.revision,
                         mirrored_attempt=item.trial.attempt,
                         mirrored_epoch=epochs[-1]["epoch"] if epochs else -1,
                     )
@@ -162,26 +156,16 @@ class Positions:
         with self._database.write() as connection:
             query = select(Study.mlflow_uri, Study.mlflow_run_id).where(Study.id == study_id)
             before = connection.execute(query).one()
-            values = {"mlflow_uri": uri, "mlflow_run_id": run_id}
-            connection.execute(
-                update(Study)
-                .where(Study.id == study_id)
-                .values(**values, mlflow_experiment_id=experiment_id, mirrored=None)
-            )
+            values = {"mlflow_uri": uri, "mlflow_run_id": run_id, "mirrored": None}
+            change(connection, Study, study_id, **values, mlflow_experiment_id=experiment_id)
             if tuple(before) != (uri, run_id):
                 connection.execute(
                     update(StudyRun)
-                    .where(StudyRun.study_id == study_id)
+                    .filter_by(study_id=study_id)
                     .values(mlflow_run_id=None, mirrored_revision=-1, mirrored_epoch=-1)
                 )
-
-    def parent_shows(self, study_id: int) -> str | None:
-        """Tell what the parent run shows, as set by `set_parent_shows`."""
-        with self._database.read() as connection:
-            query = select(Study.mirrored).where(Study.id == study_id)
-            return connection.execute(query).scalar_one()
 
     def set_parent_shows(self, study_id: int, digest: str) -> None:
         """Note what the parent run shows: a digest of it."""
         with self._database.write() as connection:
-            connection.execute(update(Study).where(Study.id == study_id).values(mirrored=digest))
+            change(connection, Study, study_id, mirrored=digest)

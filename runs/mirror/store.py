@@ -28,18 +28,18 @@ _PROBE_SECONDS = 5.0
 _STALE_SECONDS = 600.0
 
 
-def tracking_uri(given: str | None = None, recorded: str | None = None) -> str:
+def tracking_uri(asked: str | None = None, recorded: str | None = None) -> str:
     """Find the MLflow store.
 
     Args:
-        given: A URI that was asked for.
+        asked: A URI that was asked for.
         recorded: The one that showed the study before; used only while it can be there.
 
     Returns:
-        The given one, else ``MLFLOW_TRACKING_URI``, else the recorded one, else MLflow's own
+        The asked one, else ``MLFLOW_TRACKING_URI``, else the recorded one, else MLflow's own
         default, ``mlflow.db`` in the current folder. An SQLite path is made absolute.
     """
-    uri = given or os.environ.get(URI_VARIABLE)
+    uri = asked or os.environ.get(URI_VARIABLE)
     if not uri and recorded:
         path = sqlite_path(recorded)
         uri = recorded if path is None or path.exists() else None

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from attnsearch.runs.results import (
 from attnsearch.spaces import dump
 from attnsearch.spaces.keys import keys_of
 from attnsearch.spaces.space import inserted_values
+
+Value = TypeVar("Value")
 
 STUDY_TAG = "attnsearch.study"
 RUN_TAG = "attnsearch.run"
@@ -75,7 +77,12 @@ def flat_params(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
             flat[key] = value
     flat.pop("data.source", None)  # a path of one machine; the fingerprint is a tag
     flat |= {**inserted_values(config), **values}
-    return {key: _text(value) for key, value in flat.items() if value is not None}
+    return {key: _text(value) for key, value in without_none(flat).items()}
+
+
+def without_none(values: Mapping[str, Value | None]) -> dict[str, Value]:
+    """Return what there is a value of."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _text(value: Any) -> str:
@@ -162,20 +169,16 @@ def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[s
         "attnsearch.key": trial.key,
         "attnsearch.seed": str(trial.seed),
         "attnsearch.data": study.fingerprint,
+        "attnsearch.arm": trial.arm,
+        "attnsearch.fold": None if trial.fold is None else str(trial.fold),
+        "reused_from": trial.reused_from and (item.origin_run_id or trial.reused_from),
+        "attnsearch.reused_from": trial.reused_from,
+        "error": trial.error and trial.error[:_LONGEST_TAG],
     }
-    if trial.arm is not None:
-        tags["attnsearch.arm"] = trial.arm
-    if trial.fold is not None:
-        tags["attnsearch.fold"] = str(trial.fold)
-    if trial.reused_from is not None:
-        tags["reused_from"] = item.origin_run_id or trial.reused_from
-        tags["attnsearch.reused_from"] = trial.reused_from
-    if trial.error is not None:
-        tags["error"] = trial.error[:_LONGEST_TAG]
     if trial.over:
         amounts = {limit: amount for limit, amount in trial.violations.items() if amount > 0}
         tags["attnsearch.violated"] = json.dumps(amounts)
-    return tags
+    return without_none(tags)
 
 
 def study_tags(study: StudyRow, note: str) -> dict[str, str]:
@@ -191,11 +194,9 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
         "attnsearch.role": "study",
         "attnsearch.data": study.fingerprint,
         "attnsearch.version": latest.get("packages", {}).get("attnsearch", ""),
+        "mlflow.source.git.commit": (latest.get("code") or {}).get("commit"),
     }
-    commit = (latest.get("code") or {}).get("commit")
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-    return tags
+    return without_none(tags)
 
 
 def findings_tag(verdicts: Sequence[str], note: str) -> dict[str, str]:
@@ -250,12 +251,10 @@ def result_values(trial: TrialRow) -> list[MetricValue]:
 def study_params(study: StudyRow) -> dict[str, str]:
     """Collect the params of a parent run: only what can never change while the study goes on."""
     search = study.document.get("search") or {}
-    kept = {key: search[key] for key in ("sampler", "scheduler", "seed") if key in search}
-    params = flat_params({"task": study.document.get("task"), "find": kept}, {})
-    objectives = " ".join(f"{metric}:{goal}" for metric, goal in study.objectives.items())
-    return {key.replace("find.", "search."): value for key, value in params.items()} | {
-        "search.objectives": objectives
-    }
+    params = {f"search.{key}": search.get(key) for key in ("sampler", "scheduler", "seed")}
+    params["task"] = study.document.get("task")
+    params["search.objectives"] = " ".join(f"{m}:{goal}" for m, goal in study.objectives.items())
+    return {key: _text(value) for key, value in without_none(params).items()}
 
 
 def study_values(study: StudyRow, trials: Sequence[TrialRow]) -> list[MetricValue]:

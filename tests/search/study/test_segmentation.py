@@ -11,8 +11,7 @@ from PIL import Image
 
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.exports.export import export_study, load_export
-from attnsearch.runs.exports.predict import normalisation_of
-from attnsearch.runs.ledger.files import panel_file, weights_folder
+from attnsearch.runs.ledger.access import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.metrics.masks import OF_MASK, confusion, summary
 from attnsearch.runs.training.segment import classes_of, enlarged_logits
@@ -110,7 +109,7 @@ def test_a_study_of_masks_from_end_to_end(
     assert data.val.masks is not None
     network: Any = load_export(tmp_path / "best")
     images = torch.from_numpy(np.array(data.val.images))
-    found = enlarged_logits(network, data.val.masks, images, normalisation_of(network))
+    found = enlarged_logits(network, data.val.masks, images, network.preprocess.normalisation)
     counts = [
         confusion(classes_of(scores), data.val.masks.original(image), 2) for image, scores in found
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnsearch.runs.exports.export import load_export
 from attnsearch.runs.exports.inputs import (
@@ -17,7 +17,7 @@ from attnsearch.runs.exports.inputs import (
     read_inputs,
     read_picture,
 )
-from attnsearch.runs.exports.predict import Predicted, check_free, normalisation_of, output_names
+from attnsearch.runs.exports.predict import Predicted, check_free, output_names, ready
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.metrics import confusion, per_image
 from attnsearch.runs.readers import (
@@ -51,28 +51,24 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
         ExportError: If the export cannot be loaded, an image does not exist, two images would
             give the same file, a file exists, or the folder cannot be written.
     """
-    network = load_export(export)
-    notes: list[str] = []
-    files = find_images(images, notes)
-    folder = Path(to)
-    names = dict(zip((file.path for file in files), output_names(files), strict=True))
-    check_free(folder, [f"{name}.png" for name in names.values()])
+    network: Any = load_export(export)
+    done = Predicted(Path(to))
+    files = find_images(images, done.notes)
+    names = output_names(files)
+    check_free(done.folder, [f"{name}.png" for name in names.values()])
     truths = Truths(network)
-    faults = []
-    done = 0
+    title = f"{network.config['name']}: {network.config['network']['backbone']}"
     try:
-        for inputs, unread in read_inputs(network, files):
-            faults += unread
+        for inputs in read_inputs(network, files, done.faults):
             for case, file in _cases(network, inputs, truths):
-                place = folder / f"{names[file.path]}.png"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                class_names: list[str] = list(network.class_names)  # type: ignore[arg-type]
-                panel([case], class_names, _title(network), SIDE).save(place, "PNG")
-                done += 1
+                picture = panel([case], network.class_names, title, SIDE)
+                picture.save(ready(done.folder / f"{names[file.path]}.png"), "PNG")
+                done.images += 1
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error})") from error
-    written = ["NAME.png"] if done else []
-    return Predicted(folder, done, faults, written, [*notes, *truths.notes()])
+        raise ExportError(f"{done.folder}: cannot be written ({error})") from error
+    done.files += ["NAME.png"] if done.images else []
+    done.notes += truths.notes()
+    return done
 
 
 class Truths:
@@ -86,7 +82,7 @@ class Truths:
         self._data: dict[str, Any] = network.config["data"]
         self._segments = network.config["task"] == "segmentation"
         self._class_names: list[str] = list(network.class_names)
-        self._known: dict[Path, dict[str, Path]] = {}
+        self._masks_of: dict[Path, dict[str, Path]] = {}
         self._unpaired: dict[str, None] = {}
         self._missing: list[str] = []
         self._unusable: list[str] = []
@@ -133,13 +129,13 @@ class Truths:
         return None
 
     def _masks(self, side: Path) -> dict[str, Path]:
-        if side not in self._known:
-            self._known[side] = {}
+        if side not in self._masks_of:
+            self._masks_of[side] = {}
             try:
-                self._known[side] = masks_beside(side, self._data.get("mask_name"))
+                self._masks_of[side] = masks_beside(side, self._data.get("mask_name"))
             except (DataError, OSError) as error:
                 self._unpaired[f"no masks of {side}: {error}"] = None
-        return self._known[side]
+        return self._masks_of[side]
 
     def _read(self, mask: Path) -> NDArray[np.uint8]:
         decoded, faults = attempt_all(decode_mask, {mask.name: mask})
@@ -147,8 +143,8 @@ class Truths:
             raise DataError(faults[mask.name])
         # Two classes may have any two values; which, one mask says as well as all of them.
         classes = self._data.get("classes") if len(self._class_names) == 2 else self._class_names
-        given = (self._data.get("ignore_index"), self._data.get("mask_values"))
-        coding, _ = find_coding(decoded, classes, *given)
+        settings = (self._data.get("ignore_index"), self._data.get("mask_values"))
+        coding, _ = find_coding(decoded, classes, *settings)
         if len(coding.values) != len(self._class_names):
             raise DataError(
                 f"has the classes {listing([str(value) for value in coding.values])}, the network "
@@ -157,22 +153,19 @@ class Truths:
         return coding.index(decoded[mask.name], mask.name)
 
 
-def _cases(network: nn.Module, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case, ImageFile]]:
+def _cases(network: Any, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case, ImageFile]]:
     """Yield what is shown of each image, one at a time: they may be large."""
-    if not inputs.files:
-        return
-    config: Any = network.config
-    class_names: list[str] = list(network.class_names)  # type: ignore[arg-type]
-    normalisation = normalisation_of(network)
+    class_names, normalisation = network.class_names, network.preprocess.normalisation
+    segments = network.config["task"] == "segmentation"
     outputs: Iterable[tuple[int, Tensor]]
-    if config["task"] == "segmentation":
+    if segments:
         outputs = enlarged_logits(network, inputs.masks, inputs.images, normalisation)
     else:
         outputs = enumerate(predict(network, inputs.images, normalisation))
     for number, logits in outputs:
         file = inputs.files[number]
         caption, predicted, truth = file.name, None, None
-        if config["task"] == "segmentation":
+        if segments:
             predicted = classes_of(logits)
             truth = truths.of(file.path, (predicted.shape[0], predicted.shape[1]))
         else:
@@ -185,8 +178,3 @@ def _cases(network: nn.Module, inputs: Inputs, truths: Truths) -> Iterator[tuple
         tiles = inputs.images[np.flatnonzero(inputs.masks.image == number)]
         maps = whole_maps(network, alone, tiles, normalisation)
         yield Case(caption, read_picture(file.path), truth, predicted, maps), file
-
-
-def _title(network: nn.Module) -> str:
-    config: Any = network.config
-    return f"{config['name']}: {config['network']['backbone']}"

@@ -240,11 +240,8 @@ def _confirmed(ledger: "Ledger", study: "StudyRow") -> "PlanRow | None":
 def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str, Any]]:
     """Return run of the winner with the best validation score, and what is recorded of confirm."""
     winner, metric = str(plan.winner), f"val_{plan.plan.metric}"
-    finished = [
-        run
-        for run in ledger.arm_runs(plan)[winner]
-        if run is not None and run.state == State.FINISHED and run.weights_path is not None
-    ]
+    every = [run for run in ledger.arm_runs(plan)[winner] if run is not None]
+    finished = [run for run in every if run.state == State.FINISHED and run.weights_path]
     if not finished:
         raise ExportError(
             f"the weights of {winner}, the winner of confirm, are gone; run the study again with "
@@ -254,7 +251,6 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
     chosen = finished[rank(scores, {metric: plan.plan.direction})[0]]
     names = sorted({name for run in finished for name in run.metrics})
     kept = [name for name in names if name.startswith(("val_", "test_"))]
-    every = [run for run in ledger.arm_runs(plan)[winner] if run is not None]
     return chosen, {
         "confirm": {
             "winner": winner,
@@ -262,13 +258,8 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
             "ranking": [list(item) for item in plan.ranking],
             "seeds": [run.seed for run in every],
             "runs": [
-                {
-                    "name": run.name,
-                    "seed": run.seed,
-                    "fold": run.fold,
-                    "state": run.state,
-                    "metrics": {name: run.metrics.get(name) for name in kept},
-                }
+                {key: getattr(run, key) for key in ("name", "seed", "fold", "state")}
+                | {"metrics": {name: run.metrics.get(name) for name in kept}}
                 for run in every
             ],
             "plan": plan.hash,

@@ -1,7 +1,7 @@
 """A user's image files on their way to a trained network, one by one or cut into tiles."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Inputs:
     masks: Masks
 
 
-def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> list[ImageFile]:
+def find_images(paths: Sequence[str | Path], notes: list[str]) -> list[ImageFile]:
     """Return the image files that are meant by files and folders, in the order given.
 
     Of a folder all images count, those in its folders and linked folders too, in the order of
@@ -71,10 +71,9 @@ def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> 
     Raises:
         ExportError: If a path does not exist, or a folder holds no image or cannot be listed.
     """
-    found: dict[Path, ImageFile] = {}
+    files: dict[Path, ImageFile] = {}
     masks: list[str] = []
-    for given in paths:
-        path = Path(given)
+    for path in map(Path, paths):
         if path.is_dir():
             try:
                 inside = sorted(_images_in(path, masks), key=lambda item: item.name)
@@ -88,13 +87,13 @@ def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> 
             raise ExportError(f"{path}: there is no such image or folder")
         for item in inside:
             # Two links to one file are two images: a store of content keeps equal files once.
-            found.setdefault(Path(os.path.realpath(item.path.parent), item.path.name), item)
-    if masks and notes is not None:
+            files.setdefault(Path(os.path.realpath(item.path.parent), item.path.name), item)
+    if masks:
         notes.append(f"left out, masks beside images: {listing(masks)}")
-    return list(found.values())
+    return list(files.values())
 
 
-def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inputs, list[str]]]:
+def read_inputs(network: Any, files: Sequence[ImageFile], faults: list[str]) -> Iterator[Inputs]:
     """Yield image files as a network takes them, so many at a time as fit.
 
     They are decoded, resized or cut into tiles as the network's data was.
@@ -102,9 +101,10 @@ def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inpu
     Args:
         network: From `load_export`.
         files: The files.
+        faults: For each image that cannot be read its name and the reason are added to it.
 
     Yields:
-        Those images that could be read, and for each other one its name and the reason.
+        At least one image each.
     """
     interface = network.interface
     overlap = network.config["data"].get("tile_overlap")
@@ -116,9 +116,8 @@ def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inpu
             lambda path: _shallow(path, size if overlap is None else None),
             {file: file.path for file in part},
         )
-        faults = [f"{file.path} ({reason})" for file, reason in unread.items()]
+        faults += [f"{file.path} ({reason})" for file, reason in unread.items()]
         if not read:
-            yield Inputs([], torch.zeros(0), _places([])), faults
             continue
         pixels = [
             to_channels(image.pixels.reshape(*image.pixels.shape[:2], -1), interface.channels)
@@ -130,7 +129,7 @@ def read_inputs(network: Any, files: Sequence[ImageFile]) -> Iterator[tuple[Inpu
         else:
             blank = [np.zeros(shape, dtype=np.uint8) for shape in shapes]
             images, masks = tile(pixels, blank, size, overlap)
-        yield Inputs(list(read), torch.from_numpy(images), masks), faults
+        yield Inputs(list(read), torch.from_numpy(images), masks)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -153,9 +152,9 @@ def _shallow(path: Path, size: int | None) -> Decoded:
     return image
 
 
-def _places(shapes: Iterable[tuple[int, int]]) -> Masks:
+def _places(shapes: Sequence[tuple[int, int]]) -> Masks:
     """Return where whole images of these sizes (h, w) go."""
-    sizes = np.array(list(shapes), dtype=np.int64).reshape(-1, 2)
+    sizes = np.array(shapes, dtype=np.int64)
     return Masks(
         resized=np.zeros((len(sizes), 1, 1), dtype=np.uint8),
         image=np.arange(len(sizes)),

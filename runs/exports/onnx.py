@@ -101,9 +101,9 @@ def _difference(network: nn.Module, path: Path, input_shape: Sequence[int]) -> f
         images = _images(count, input_shape)
         with torch.no_grad():
             expected = network(images)
-        (found,) = session.run(["logits"], {"images": images.numpy()})
+        (outputs,) = session.run(["logits"], {"images": images.numpy()})
         scale = expected.abs().max().clamp(min=1e-6)
-        worst = max(worst, float((torch.from_numpy(found) - expected).abs().max() / scale))
+        worst = max(worst, float((torch.from_numpy(outputs) - expected).abs().max() / scale))
     if not worst <= TOLERANCE:
         raise OnnxError(
             f"{path.name.removeprefix('.').removesuffix('.partial')}: outputs of the ONNX model "

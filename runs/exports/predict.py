@@ -7,22 +7,18 @@ table.
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from attnsearch.runs.exports.export import load_export
 from attnsearch.runs.exports.inputs import ImageFile, find_images, read_inputs, read_picture
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import SUFFIXES, listing
 from attnsearch.runs.training import (
-    Normalisation,
     classes_of,
     enlarged_logits,
     mask_image,
@@ -35,7 +31,7 @@ TABLE, CLASSES = "predictions.csv", "classes.csv"
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Predicted:
     """What was written.
 
@@ -48,7 +44,7 @@ class Predicted:
     """
 
     folder: Path
-    images: int
+    images: int = 0
     faults: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -78,57 +74,26 @@ def predict_images(
             give the same file, a file exists, or the folder cannot be written.
     """
     network: Any = load_export(export)
-    notes: list[str] = []
-    files = find_images(images, notes)
-    folder = Path(to)
+    segments = network.config["task"] == "segmentation"
+    if not segments and (probabilities or overlays):
+        raise ExportError(
+            f"{export} tells the class of an image: {TABLE} has its probabilities anyway, and "
+            f"there is no mask to lay over; leave out --probabilities and --overlays"
+        )
+    done = Predicted(Path(to))
+    files = find_images(images, done.notes)
     try:
-        if network.config["task"] == "segmentation":
-            done = _write_masks(
-                network, files, folder, probabilities=probabilities, overlays=overlays
-            )
-            return replace(done, notes=notes)
-        if probabilities or overlays:
-            raise ExportError(
-                f"{export} tells the class of an image: {TABLE} has its probabilities anyway, and "
-                f"there is no mask to lay over; leave out --probabilities and --overlays"
-            )
-        return replace(_write_table(network, files, folder), notes=notes)
+        if segments:
+            _write_masks(network, files, done, probabilities=probabilities, overlays=overlays)
+        else:
+            _write_table(network, files, done)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error})") from error
+        raise ExportError(f"{done.folder}: cannot be written ({error})") from error
+    return done
 
 
-def segment_files(
-    network: nn.Module, files: Sequence[ImageFile]
-) -> Iterator[tuple[ImageFile, NDArray[np.uint8], NDArray[np.float32]] | str]:
-    """Yield the mask of each image file at its own size; tiles are put together.
-
-    Args:
-        network: From `load_export`, of a segmentation.
-        files: From `find_images`.
-
-    Yields:
-        The file, its mask (h, w) and the probabilities (K, h, w); or, for an image that cannot be
-        read, its name and the reason.
-    """
-    normalisation = normalisation_of(network)
-    for inputs, faults in read_inputs(network, files):
-        yield from faults
-        if not inputs.files:
-            continue
-        found = enlarged_logits(network, inputs.masks, inputs.images, normalisation)
-        for number, logits in found:
-            yield inputs.files[number], classes_of(logits), logits.softmax(0).cpu().numpy()
-
-
-def normalisation_of(network: nn.Module) -> Normalisation:
-    """Return how the images of an export are normalised."""
-    preprocess: Any = network.preprocess
-    normalisation: Normalisation = preprocess.normalisation
-    return normalisation
-
-
-def output_names(files: Sequence[ImageFile]) -> list[str]:
-    """Return what the mask of each image is called, without the ending.
+def output_names(files: Sequence[ImageFile]) -> dict[Path, str]:
+    """Return what the mask of each image is called, without the ending, by the image's path.
 
     The image's name without its ending; with it where two images differ in nothing else.
 
@@ -145,7 +110,7 @@ def output_names(files: Sequence[ImageFile]) -> list[str]:
             f"two images are called {listing(same, 3)}; give the folder that holds them all, or "
             f"a folder of their own to each with --to"
         )
-    return names
+    return dict(zip((file.path for file in files), names, strict=True))
 
 
 def _stem(name: PurePosixPath) -> str:
@@ -169,16 +134,22 @@ def check_free(folder: Path, targets: Sequence[str]) -> None:
         )
 
 
+def ready(place: Path) -> Path:
+    """Return the place of a file, with its folder created."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def _write_masks(
-    network: nn.Module,
+    network: Any,
     files: Sequence[ImageFile],
-    folder: Path,
+    done: Predicted,
     *,
     probabilities: bool,
     overlays: bool,
-) -> Predicted:
-    class_names: list[str] = list(network.class_names)  # type: ignore[arg-type]
-    names = dict(zip((file.path for file in files), output_names(files), strict=True))
+) -> None:
+    """Write the mask of each image at its own size, and what else is asked for."""
+    folder, names = done.folder, output_names(files)
     kinds = {"": "png"}
     kinds |= {f"{OVERLAYS}/": "png"} if overlays else {}
     kinds |= {f"{PROBABILITIES}/": "npz"} if probabilities else {}
@@ -186,63 +157,41 @@ def _write_masks(
     check_free(folder, [CLASSES, *targets])
     if len(set(targets)) < len(targets):
         raise ExportError(f"images in a folder {OVERLAYS} or {PROBABILITIES} need another name")
-    done = 0
-    faults = []
-    for item in segment_files(network, files):
-        if isinstance(item, str):
-            faults.append(item)
-            continue
-        file, mask, shares = item
-        name = names[file.path]
-        _save(folder, f"{name}.png", mask_image(mask))
-        if overlays:
-            picture = overlay(read_picture(file.path), mask, class_names)
-            _save(folder, f"{OVERLAYS}/{name}.png", picture)
-        if probabilities:
-            place = folder / PROBABILITIES / f"{name}.npz"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(place, probabilities=shares.astype(np.float16))
-        done += 1
-    if done:
-        _write_classes(folder / CLASSES, class_names)
-    written = ["NAME.png"]
-    written += [f"{OVERLAYS}/NAME.png"] if overlays else []
-    written += [f"{PROBABILITIES}/NAME.npz"] if probabilities else []
-    return Predicted(folder, done, faults, [*written, CLASSES] if done else [])
+    for inputs in read_inputs(network, files, done.faults):
+        normalisation = network.preprocess.normalisation
+        for number, logits in enlarged_logits(network, inputs.masks, inputs.images, normalisation):
+            path, mask = inputs.files[number].path, classes_of(logits)
+            mask_image(mask).save(ready(folder / f"{names[path]}.png"), "PNG")
+            if overlays:
+                picture = overlay(read_picture(path), mask, network.class_names)
+                picture.save(ready(folder / OVERLAYS / f"{names[path]}.png"), "PNG")
+            if probabilities:
+                place = ready(folder / PROBABILITIES / f"{names[path]}.npz")
+                shares = logits.softmax(0).cpu().numpy().astype(np.float16)
+                np.savez_compressed(place, probabilities=shares)
+            done.images += 1
+    if done.images:
+        done.files += [*(f"{kind}NAME.{end}" for kind, end in kinds.items()), CLASSES]
+        colours = np.reshape(mask_palette(len(network.class_names)), (-1, 3)).tolist()
+        rows = [[k, name, *colours[k]] for k, name in enumerate(network.class_names)]
+        _write_rows(folder / CLASSES, [["value", "class", "red", "green", "blue"], *rows])
 
 
-def _write_table(network: nn.Module, files: Sequence[ImageFile], folder: Path) -> Predicted:
-    check_free(folder, [TABLE])
-    class_names: list[str] = list(network.class_names)  # type: ignore[arg-type]
-    normalisation = normalisation_of(network)
-    rows: list[list[str]] = []
-    faults: list[str] = []
-    for inputs, unread in read_inputs(network, files):
-        faults += unread
-        if not inputs.files:
-            continue
-        shares = predict(network, inputs.images, normalisation).softmax(1)
-        for file, share, best in zip(inputs.files, shares, shares.argmax(1).tolist(), strict=True):
-            rows.append([file.name, class_names[best], *(f"{value:.6f}" for value in share)])
-    if rows:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_rows(folder / TABLE, [["name", "label", *class_names], *rows])
-    return Predicted(folder, len(rows), faults, [TABLE] if rows else [])
+def _write_table(network: Any, files: Sequence[ImageFile], done: Predicted) -> None:
+    """Write the class of each image and the probabilities of all."""
+    check_free(done.folder, [TABLE])
+    rows = [["name", "label", *network.class_names]]
+    for inputs in read_inputs(network, files, done.faults):
+        logits = predict(network, inputs.images, network.preprocess.normalisation)
+        for file, share in zip(inputs.files, logits.softmax(1), strict=True):
+            label = network.class_names[int(share.argmax())]
+            rows.append([file.name, label, *(f"{value:.6f}" for value in share)])
+    done.images = len(rows) - 1
+    if done.images:
+        done.files.append(TABLE)
+        _write_rows(ready(done.folder / TABLE), rows)
 
 
-def _write_classes(path: Path, class_names: Sequence[str]) -> None:
-    """Which class each value of a mask is, and its colour in the palette."""
-    colours = torch.tensor(mask_palette(len(class_names))).view(-1, 3).tolist()
-    rows = [[str(k), name, *map(str, colours[k])] for k, name in enumerate(class_names)]
-    _write_rows(path, [["value", "class", "red", "green", "blue"], *rows])
-
-
-def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
-
-
-def _save(folder: Path, name: str, picture: Any) -> None:
-    place = folder / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(place, "PNG")

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from attnsearch.runs.exports.weights import ExportError, Interface
-from attnsearch.runs.readers import GREY_MODES, resize, to_channels
+from attnsearch.runs.readers import resize, shallow, to_channels
 from attnsearch.runs.training import Normalisation
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -60,11 +60,7 @@ def _pixels(image: Picture) -> NDArray[np.uint8]:
                 f"a PIL image of mode {image.mode} has more than 8 bits; convert it to 8 bits by "
                 f"the rule that converted the training data"
             )
-        mode = "L" if image.mode in GREY_MODES else "RGB"
-        if image.has_transparency_data:
-            black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-            image = Image.alpha_composite(black, image.convert("RGBA"))
-        return np.asarray(image.convert(mode))
+        return shallow(image)[0]
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (
         pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))

@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import safetensors
 import safetensors.torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -40,22 +40,6 @@ class Interface:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Return from what `dataclasses.asdict` or JSON made of one.
-
-        Raises:
-            KeyError, TypeError, ValueError: If it is none.
-        """
-        height, width = document["image_size"]
-        return cls(
-            class_names=tuple(str(name) for name in document["class_names"]),
-            image_size=(int(height), int(width)),
-            channels=int(document["channels"]),
-            mean=tuple(float(value) for value in document["mean"]),
-            std=tuple(float(value) for value in document["std"]),
-        )
 
 
 def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
@@ -91,8 +75,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Interface]:
     except (safetensors.SafetensorError, OSError) as error:
         raise ExportError(f"{path}: not a readable safetensors file ({error})") from error
     try:
-        return state, Interface.from_dict(json.loads(metadata[METADATA_KEY]))
-    except (KeyError, TypeError, ValueError) as error:
+        return state, TypeAdapter(Interface).validate_json(metadata[METADATA_KEY])
+    except (KeyError, ValueError) as error:
         raise ExportError(
             f"{path}: its metadata does not say what the network takes (key {METADATA_KEY!r}); "
             f"only weights that attnsearch wrote can be loaded here"

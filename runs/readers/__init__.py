@@ -24,12 +24,12 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.readers.folders import walk
     from attnsearch.runs.readers.images import (
-        GREY_MODES,
         SUFFIXES,
         Decoded,
         attempt_all,
         decode,
         resize,
+        shallow,
         to_channels,
     )
     from attnsearch.runs.readers.mask_files import decode_mask

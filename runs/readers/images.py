@@ -85,7 +85,7 @@ def decode(path: Path, size: int | None) -> Decoded:
         upright = ImageOps.exif_transpose(file)
         turned = file.size[::-1] == upright.size and file.size != upright.size
     deep = upright.mode.startswith(("I", "F"))
-    pixels, transparent = (np.asarray(upright, np.float32), False) if deep else _shallow(upright)
+    pixels, transparent = (np.asarray(upright, np.float32), False) if deep else shallow(upright)
     if deep and not np.isfinite(pixels).all():
         raise OSError("holds values that are not finite")
     return Decoded(
@@ -107,7 +107,7 @@ def orientation(image: Image.Image) -> int:
     return tag if tag in range(2, 9) else 1
 
 
-def _shallow(image: Image.Image) -> tuple[NDArray[Any], bool]:
+def shallow(image: Image.Image) -> tuple[NDArray[Any], bool]:
     """Return an image of 8 bits or fewer, (H, W) or (H, W, 3), and whether it is transparent."""
     grey = image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image))
     transparent = False

@@ -16,7 +16,7 @@ from attnsearch.runs.data.data import load_data
 from attnsearch.runs.exports.explain import Truths, explain_images
 from attnsearch.runs.exports.export import load_export, save_export
 from attnsearch.runs.exports.inputs import ImageFile
-from attnsearch.runs.exports.predict import normalisation_of, output_names, predict_images
+from attnsearch.runs.exports.predict import output_names, predict_images
 from attnsearch.runs.exports.weights import ExportError, Interface
 from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.training.panels import chosen_cases
@@ -108,7 +108,7 @@ def dice(network: Any, training: Training) -> float:
     part = training.data.val
     assert part.masks is not None
     images = torch.from_numpy(np.array(part.images))
-    found = enlarged_logits(network, part.masks, images, normalisation_of(network))
+    found = enlarged_logits(network, part.masks, images, network.preprocess.normalisation)
     counts = [
         confusion(classes_of(scores), part.masks.original(image), 2) for image, scores in found
     ]
@@ -194,7 +194,7 @@ def test_nothing_is_overwritten(export: Path, discs: Path, tmp_path: Path) -> No
 
 def test_names_of_what_is_written(tmp_path: Path) -> None:
     def named(*names: str) -> list[str]:
-        return output_names([ImageFile(tmp_path / name, name) for name in names])
+        return list(output_names([ImageFile(tmp_path / name, name) for name in names]).values())
 
     assert named("IM0001", "a.b/IM0002", "1.2.840.11", "x.y.JPG") == [
         "IM0001",

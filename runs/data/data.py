@@ -301,15 +301,15 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _fingerprint(splits: Sequence[Split]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part, split in zip(PARTS, splits, strict=True):
-        found.update(f"{part} {split.images.shape}".encode())
-        found.update(split.labels.astype("<i8").tobytes())
-        found.update(split.images.data)
+        digest.update(f"{part} {split.images.shape}".encode())
+        digest.update(split.labels.astype("<i8").tobytes())
+        digest.update(split.images.data)
         if split.masks is not None:
-            found.update(split.masks.resized.data)
-            found.update(b"" if split.masks.flat is None else split.masks.flat.data)
-    return found.hexdigest()
+            digest.update(split.masks.resized.data)
+            digest.update(b"" if split.masks.flat is None else split.masks.flat.data)
+    return digest.hexdigest()
 
 
 def _content(source: Source, rows: NDArray[np.int64]) -> str:

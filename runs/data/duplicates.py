@@ -58,12 +58,12 @@ def duplicates_in(data: DataSet, config: Mapping[str, Any], task: str) -> list[s
     sets = [data]
     if config["folds"] and config["fold"] is None:
         sets = [load_data({**config, "fold": fold}, task) for fold in range(config["folds"])]
-    found = [
+    notes = [
         note
         for one in sets
         for note in duplicate_notes(find_duplicates({part: getattr(one, part) for part in PARTS}))
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(notes))
 
 
 def find_duplicates(splits: Mapping[str, Split]) -> list[Duplicate]:
@@ -80,11 +80,11 @@ def find_duplicates(splits: Mapping[str, Split]) -> list[Duplicate]:
 
 def _hashes(split: Split) -> Floats:
     """Return the hashes of a part's examples; of a padded tile that of one without content."""
-    found = hashes_of(split.images)
+    hashes = hashes_of(split.images)
     if split.masks is not None:
         whole = (split.masks.cut == split.images.shape[1:3]).all(1)
-        found[~whole] = 0
-    return found
+        hashes[~whole] = 0
+    return hashes
 
 
 def duplicate_notes(pairs: Sequence[Duplicate]) -> list[str]:
@@ -96,15 +96,15 @@ def duplicate_notes(pairs: Sequence[Duplicate]) -> list[str]:
     notes = []
     for exact in (True, False):
         for parts in dict.fromkeys(pair.parts for pair in pairs):
-            mine = [pair for pair in pairs if pair.parts == parts and pair.exact == exact]
-            if not mine:
+            alike = [pair for pair in pairs if pair.parts == parts and pair.exact == exact]
+            if not alike:
                 continue
-            names = listing([f"{pair.names[1]} = {pair.names[0]}" for pair in mine], 3)
+            names = listing([f"{pair.names[1]} = {pair.names[0]}" for pair in alike], 3)
             is_like = "equal" if exact else "nearly equal"
-            other = sum(1 for pair in mine if not pair.same_class)
+            other = sum(1 for pair in alike if not pair.same_class)
             labels = f"; {other} of them with another label" if other else ""
             notes.append(
-                f"{len(mine)} of the {parts[1]} images {is_like} an image of {parts[0]}{labels}: "
+                f"{len(alike)} of the {parts[1]} images {is_like} an image of {parts[0]}{labels}: "
                 f"{names if exact else names.replace(' = ', ' ~ ')}; leave them out, or keep "
                 "what belongs together in one part with data.groups"
             )
@@ -120,14 +120,16 @@ def hashes_of(images: NDArray[np.uint8]) -> Floats:
     _, height, width, channels = images.shape
     mean = np.full(channels, 1 / channels, dtype=np.float32)
     down, across = _averages(height), _averages(width)
-    found = np.empty((len(images), 2 * SIDE * (SIDE - 1)), dtype=np.float32)
+    differences = np.empty((len(images), 2 * SIDE * (SIDE - 1)), dtype=np.float32)
     for start in range(0, len(images), _AT_ONCE):
         grey = images[start : start + _AT_ONCE].astype(np.float32) @ mean
         small = down @ grey @ across.T
         steps = [np.diff(small, axis=axis).reshape(len(small), -1) for axis in (1, 2)]
-        found[start : start + _AT_ONCE] = np.concatenate(steps, 1)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return np.where(lengths > _FLAT, found / np.maximum(lengths, _FLAT), 0).astype(np.float32)
+        differences[start : start + _AT_ONCE] = np.concatenate(steps, 1)
+    lengths = np.linalg.norm(differences, axis=1, keepdims=True)
+    return np.where(lengths > _FLAT, differences / np.maximum(lengths, _FLAT), 0).astype(
+        np.float32
+    )
 
 
 def _averages(pixels: int) -> Floats:
@@ -145,7 +147,7 @@ def _pairs(
     """Return pairs of images; of several tiles of one image that are like others, the likest."""
     one, other = splits[first], splits[second]
     owners, others = _owners(one), _owners(other)
-    found: dict[int, tuple[bool, float, Duplicate]] = {}
+    likest: dict[int, tuple[bool, float, Duplicate]] = {}
     for start in range(0, len(other), _AT_ONCE):
         likeness = hashes[second][start : start + _AT_ONCE] @ hashes[first].T
         nearest = likeness.argmax(1)
@@ -159,9 +161,9 @@ def _pairs(
                 bool(np.array_equal(one.labels[like], other.labels[image])),
             )
             rank = (pair.exact, float(likeness[row, nearest[row]]))
-            if image not in found or rank > found[image][:2]:
-                found[image] = (*rank, pair)
-    return [pair for _, _, pair in found.values()]
+            if image not in likest or rank > likest[image][:2]:
+                likest[image] = (*rank, pair)
+    return [pair for _, _, pair in likest.values()]
 
 
 def _owners(split: Split) -> NDArray[np.int64]:

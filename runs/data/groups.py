@@ -24,8 +24,8 @@ def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str
         One group per example, and notes.
 
     Raises:
-        DataError: If the pattern is no regular expression with a group or fits no name, or the
-            table cannot be read, lacks a name, or gives one name two groups.
+        DataError: If the pattern fits no name, or the table cannot be read, lacks a name, or
+            gives one name two groups.
     """
     if "pattern" in spec:
         return _by_pattern(spec["pattern"], names)
@@ -33,21 +33,13 @@ def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str
 
 
 def _by_pattern(pattern: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"data.groups: {pattern!r} is no regular expression: {error}") from None
-    if not expression.groups:
-        raise DataError(
-            f"data.groups: {pattern!r} has no group; put round brackets around the part that "
-            f"names the patient, such as patient(\\d+)"
-        )
+    expression = re.compile(pattern)
     # The file's name first: folders come before it, and "^" would mean them.
     files = [name.rpartition("/")[2] for name in names]
-    found = [expression.search(name) for name in files]
-    if not any(match and match[1] for match in found):
-        found = [expression.search(name) for name in names]
-    if not any(match and match[1] for match in found):
+    matches = [expression.search(name) for name in files]
+    if not any(match and match[1] for match in matches):
+        matches = [expression.search(name) for name in names]
+    if not any(match and match[1] for match in matches):
         raise DataError(
             f"data.groups: {pattern!r} fits none of {len(names)} names, such as "
             f"{listing(names, 2)}"
@@ -55,7 +47,7 @@ def _by_pattern(pattern: str, names: Sequence[str]) -> tuple[list[str], list[str
     # A name cannot be mistaken for what the pattern catches: no name starts with a slash.
     groups = [
         match[1] if match and match[1] else f"/{name}"
-        for match, name in zip(found, names, strict=True)
+        for match, name in zip(matches, names, strict=True)
     ]
     alone = [name for name, group in zip(names, groups, strict=True) if group == f"/{name}"]
     notes = [f"groups: {len(set(groups))} of {len(names)} images"]

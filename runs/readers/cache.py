@@ -28,13 +28,14 @@ from attnsearch.runs.readers.folders import walk
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import DataError, Masks, Source
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is stored, or how files are decoded, changes."""
 
 GB = 20.0
 LEFT_BEHIND = 24 * 3600  # seconds after which nobody writes a partial entry any more
 SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept
 ARRAYS = ("images", "labels", "parts")
+WORDS = ("name", "names", "class_names", "notes")
 MASK_ARRAYS = ("resized", "image", "corners", "sizes", "flat", "starts")
 
 
@@ -60,7 +61,7 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
     except OSError:  # whether a folder that cannot be listed matters is the reader's to say
         return read()
     try:
-        found = _load(entry)
+        source = _load(entry)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         # Another error of the system, such as too many open files, says nothing about the entry.
         if not isinstance(error, OSError) or isinstance(
@@ -70,7 +71,7 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
     else:
         with contextlib.suppress(OSError):
             os.utime(entry)
-        return found
+        return source
     source = read()
     try:
         if source.images.nbytes > SMALLEST_MB * 2**20:
@@ -83,22 +84,22 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
 
 def cache_folder() -> Path | None:
     """Return where entries lie; None where the cache is switched off."""
-    given = os.environ.get("ATTNSEARCH_CACHE")
-    if given is not None:
-        return Path(given).absolute() / "decoded" if given else None
+    named = os.environ.get("ATTNSEARCH_CACHE")
+    if named is not None:
+        return Path(named).absolute() / "decoded" if named else None
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "attnsearch" / "decoded"
 
 
 def _most_bytes() -> float:
-    given = os.environ.get("ATTNSEARCH_CACHE_GB") or str(GB)
+    asked = os.environ.get("ATTNSEARCH_CACHE_GB") or str(GB)
     try:
-        most = float(given)
+        most = float(asked)
     except ValueError:
         most = math.nan
     if not most >= 0:
         raise DataError(
-            f"ATTNSEARCH_CACHE_GB is {given}, expected a number of gigabytes without a unit, 0 or "
+            f"ATTNSEARCH_CACHE_GB is {asked}, expected a number of gigabytes without a unit, 0 or "
             f"more; correct or unset this environment variable"
         )
     return most * 2**30
@@ -136,22 +137,16 @@ def _state(path: Path) -> list[str | int]:
 def _store(source: Source, entry: Path) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent))
-    absent = [name for name in MASK_ARRAYS if getattr(source.masks, name, None) is None]
+    masks = [name for name in MASK_ARRAYS if getattr(source.masks, name, None) is not None]
+    described = {name: getattr(source, name) for name in WORDS} | {
+        "digests": [digest.hex() for digest in source.digests],
+        "masks": masks,
+    }
     try:
         for name in ARRAYS:
             np.save(partial / f"{name}.npy", getattr(source, name))
-        for name in MASK_ARRAYS if source.masks is not None else ():
-            if name not in absent:
-                np.save(partial / f"mask-{name}.npy", getattr(source.masks, name))
-        described = {
-            "name": source.name,
-            "names": source.names,
-            "class_names": source.class_names,
-            "digests": [digest.hex() for digest in source.digests],
-            "notes": source.notes,
-            "masks": source.masks is not None,
-            "absent": absent,
-        }
+        for name in masks:
+            np.save(partial / f"mask-{name}.npy", getattr(source.masks, name))
         (partial / "source.json").write_text(json.dumps(described))
         partial.rename(entry)
     except OSError:
@@ -161,19 +156,13 @@ def _store(source: Source, entry: Path) -> None:
 
 def _load(entry: Path) -> Source:
     described = json.loads((entry / "source.json").read_text())
-    masks = None
-    if described["masks"]:
-        stored = [name for name in MASK_ARRAYS if name not in described["absent"]]
-        arrays: dict[str, Any] = dict.fromkeys(MASK_ARRAYS)
-        masks = Masks(**arrays | {name: _array(entry / f"mask-{name}.npy") for name in stored})
+    masks: dict[str, Any] = dict.fromkeys(MASK_ARRAYS)
+    masks |= {name: _array(entry / f"mask-{name}.npy") for name in described["masks"]}
     return Source(
-        name=described["name"],
+        **{name: described[name] for name in WORDS},
         **{name: _array(entry / f"{name}.npy") for name in ARRAYS},
-        names=described["names"],
-        class_names=described["class_names"],
         digests=[bytes.fromhex(digest) for digest in described["digests"]],
-        notes=described["notes"],
-        masks=masks,
+        masks=Masks(**masks) if described["masks"] else None,
     )
 
 

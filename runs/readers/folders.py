@@ -30,13 +30,9 @@ from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, li
 
 ARCHIVED = "__MACOSX"  # what archives of macOS leave behind
 PART_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
 }
 UNREADABLE_ONE_IN = 100
 LOOKED_AT = 200  # image files whose size is read
@@ -142,15 +138,15 @@ def images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
     Raises:
         OSError: If a folder cannot be listed.
     """
-    found = []
+    images = []
     for place, _, files in walk(folder):
         for file in files:
             suffix = Path(file).suffix.lower()
             if suffix in SUFFIXES:
-                found.append(place / file)
+                images.append(place / file)
             elif others is not None:
                 others[suffix or "(no ending)"] += 1
-    return found
+    return images
 
 
 def part_folders(folder: Path) -> dict[str, Path]:
@@ -161,12 +157,12 @@ def part_folders(folder: Path) -> dict[str, Path]:
     """
     parts: dict[str, Path] = {}
     for child in _subfolders(folder):
-        part = PART_NAMES.get(child.name.lower())
-        if part is not None and parts.setdefault(part, child) != child:
-            raise DataError(
-                f"{folder}: both {parts[part].name}/ and {child.name}/ look like the {part} part; "
-                f"keep one of them"
-            )
+        for part, names in PART_NAMES.items():
+            if child.name.lower() in names and parts.setdefault(part, child) != child:
+                raise DataError(
+                    f"{folder}: both {parts[part].name}/ and {child.name}/ look like the {part} "
+                    f"part; keep one of them"
+                )
     return parts
 
 
@@ -190,22 +186,22 @@ def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
 def _class_names(
     folder: Path, roots: dict[int, Path], classes: Sequence[str] | None, notes: list[str]
 ) -> list[str]:
-    found = sorted({child.name for root in roots.values() for child in _subfolders(root)})
+    folders = sorted({child.name for root in roots.values() for child in _subfolders(root)})
     if classes is None:
-        if not found:
+        if not folders:
             raise DataError(_no_images(folder))
-        if {name.lower() for name in found} == {"images", "masks"}:
+        if {name.lower() for name in folders} == {"images", "masks"}:
             raise DataError(
                 f"{folder}: images/ and masks/ are a folder for task: segmentation; for "
                 f"classification put the images into one folder per class"
             )
-        return found
-    if missing := [name for name in classes if name not in found]:
+        return folders
+    if missing := [name for name in classes if name not in folders]:
         raise DataError(
             f"{folder}: data.classes names {listing(missing)}, but there is no such folder; the "
-            f"folders are {listing(found, 20) or 'none'}"
+            f"folders are {listing(folders, 20) or 'none'}"
         )
-    if rest := [name for name in found if name not in classes]:
+    if rest := [name for name in folders if name not in classes]:
         notes.append(f"folders left out, not in data.classes: {listing(rest, 20)}")
     return list(classes)
 

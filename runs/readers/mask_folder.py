@@ -77,7 +77,7 @@ def read_mask_folder(
     _note_masks(both, notes)
     coding, conclusions = find_coding(files, classes, ignore_index, mask_values)
     check_found(files, coding)
-    notes += [*conclusions, _scored(coding.class_names, given=isinstance(classes, list | tuple))]
+    notes += [*conclusions, _scored(coding.class_names, named=isinstance(classes, list | tuple))]
     originals = [coding.index(file, name) for name, file in files.items()]
     pixels = to_common(decoded, channels, notes)
     if tile_overlap is None:
@@ -219,12 +219,12 @@ def _note_masks(both: Sequence[Both], notes: list[str]) -> None:
         notes.append(f"{some(words, turned, len(both))}; see whether these masks fit")
 
 
-def _scored(class_names: Sequence[str], *, given: bool) -> str:
+def _scored(class_names: Sequence[str], *, named: bool) -> str:
     """Return which classes the mean Dice is over, in words.
 
     Args:
         class_names: One per class.
-        given: Whether the space file names them.
+        named: Whether the space file names them.
 
     Raises:
         DataError: If two metrics would have the same name, or of two classes the second is called
@@ -254,5 +254,5 @@ def _scored(class_names: Sequence[str], *, given: bool) -> str:
             f"left out"
         )
     return f"Dice is the mean over {listing(counted)}; {listing(left_out)} is left out" + (
-        "" if given else ", by its name: where it is a class to find, give data.classes"
+        "" if named else ", by its name: where it is a class to find, give data.classes"
     )

@@ -85,13 +85,13 @@ def find_pairs(folder: Path, mask_name: str | None = None) -> tuple[list[MaskPai
                 raise DataError(
                     f"{side}: no images; expected files that end in {' '.join(sorted(SUFFIXES))}"
                 )
-        matched, said = match_masks(images, masks, root, mask_name)
+        matched, remarks = match_masks(images, masks, root, mask_name)
         part = PARTS.index(name) if name else NO_PART
         pairs += [
             MaskPair(image.relative_to(folder).as_posix(), image, mask, part)
             for image, mask in matched
         ]
-        notes += [note for note in said if note not in notes]
+        notes += [note for note in remarks if note not in notes]
     return sorted(pairs, key=lambda pair: pair.name), notes
 
 
@@ -109,8 +109,8 @@ def match_masks(
     Raises:
         DataError: If an image has no mask, or more than one.
     """
-    rule, found = _choose(images, masks, root, mask_name)
-    both = list(zip(images.values(), found, strict=True))
+    rule, chosen = _choose(images, masks, root, mask_name)
+    both = list(zip(images.values(), chosen, strict=True))
     pairs = [(image, mask) for image, mask in both if mask]
     if len(pairs) < len(images):
         missing = [image.name for image, mask in both if not mask]
@@ -159,11 +159,11 @@ def masks_beside(side: Path, mask_name: str | None = None) -> dict[str, Path]:
     )
     if not images or not masks:
         return {}
-    _, found = _choose(images, masks, side.parent, mask_name)
-    owners = Counter(found)
+    _, chosen = _choose(images, masks, side.parent, mask_name)
+    owners = Counter(chosen)
     return {
         key: mask
-        for key, mask in zip(images, found, strict=True)
+        for key, mask in zip(images, chosen, strict=True)
         if mask is not None and owners[mask] == 1
     }
 
@@ -180,18 +180,18 @@ def _choose(
             f'masks, or say how they are called by data.mask_name: "{{}}_mask"'
         )
     folded = {key.lower(): path for key, path in masks.items()}
-    found = {rule: [folded.get(_mask_key(key, rule)) for key in images] for rule in rules}
-    counts = {rule: sum(mask is not None for mask in found[rule]) for rule in rules}
+    chosen = {rule: [folded.get(_mask_key(key, rule)) for key in images] for rule in rules}
+    counts = {rule: sum(mask is not None for mask in chosen[rule]) for rule in rules}
     best = [rule for rule in rules if counts[rule] == max(counts.values())]
     rule = SAME if SAME in best else min(best, key=len)
-    others = [name for name in best if found[name] != found[rule]]
+    others = [name for name in best if chosen[name] != chosen[rule]]
     if others and rule != SAME:
         raise DataError(
             f"{root}: {counts[rule]} of {len(images)} images have {len(others) + 1} masks each, "
             f"named {listing([_shown(name) for name in (rule, *others)])}; choose one by "
             f'data.mask_name: "{rule}"'
         )
-    return rule, found[rule]
+    return rule, chosen[rule]
 
 
 def _rules(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
@@ -295,16 +295,16 @@ def _child(root: Path, names: Sequence[str]) -> Path | None:
 
 def _single(side: Path) -> dict[str, Path]:
     """Return as `_files`, where no two differ in their endings only."""
-    found = _files(side)
-    if several := [paths for paths in found.values() if len(paths) > 1]:
+    files = _files(side)
+    if several := [paths for paths in files.values() if len(paths) > 1]:
         first, second = (path.name for path in several[0][:2])
         raise DataError(f"{side}: {first} and {second} have the same stem; keep one")
-    return {key: paths[0] for key, paths in found.items()}
+    return {key: paths[0] for key, paths in files.items()}
 
 
 def _files(side: Path) -> dict[str, list[Path]]:
     """Return image files at any depth, by their paths below `side` without the ending."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    files: dict[str, list[Path]] = defaultdict(list)
     for path in images_in(side):
-        found[path.relative_to(side).with_suffix("").as_posix()].append(path)
-    return found
+        files[path.relative_to(side).with_suffix("").as_posix()].append(path)
+    return files

@@ -63,21 +63,21 @@ class Coding:
             dark, bright = np.argsort(self.values).astype(np.uint8)
             black_and_white: NDArray[np.uint8] = np.where(levels < 128, dark, bright)
             return black_and_white
-        known = (*self.values, self.ignored or 0)
-        table = np.full(max(int(levels.max()), *known) + 1, -1, dtype=np.int16)
+        highest = max(int(levels.max()), *self.values, self.ignored or 0)
+        table = np.full(highest + 1, -1, dtype=np.int16)
         table[list(self.values)] = np.arange(len(self.values))
         if self.ignored is not None:
             table[self.ignored] = IGNORED
-        found = table[levels]
-        if found.min() < 0:
-            unknown = np.unique(levels[found < 0]).tolist()
+        indices = table[levels]
+        if indices.min() < 0:
+            unknown = np.unique(levels[indices < 0]).tolist()
             raise DataError(
                 f"{name}: the mask holds {_shown(unknown, 5)}, which is no class: classes have "
                 f"the values {_shown(self.values)}"
                 + (f", {self.ignored} is ignored" if self.ignored is not None else "")
                 + f"; {self._way_out(unknown)}"
             )
-        index: NDArray[np.uint8] = found.astype(np.uint8)
+        index: NDArray[np.uint8] = indices.astype(np.uint8)
         return index
 
     def _way_out(self, unknown: Sequence[int]) -> str:
@@ -117,7 +117,8 @@ def find_coding(
     """
     names = [str(name) for name in classes] if isinstance(classes, list | tuple) else None
     count = len(names) if names is not None else classes if isinstance(classes, int) else None
-    _check_count(count, names, mask_values)
+    if count is not None and count > CLASSES_MAX:
+        raise DataError(f"data.classes: {count} classes; masks can have 2 to {CLASSES_MAX}")
     lossy = [name for name, mask in masks.items() if mask.lossy]
     exact = {name: mask for name, mask in masks.items() if not mask.lossy}
     values = sorted({value for mask in exact.values() for value in mask.values} - {ignored})
@@ -126,7 +127,7 @@ def find_coding(
     elif count is not None and count > 2:
         coded = tuple(range(count))
     else:
-        coded = _found_values(exact, values, ignored, count, white=bool(lossy))
+        coded = _occurring_values(exact, values, ignored, count, white=bool(lossy))
     if lossy:
         _check_lossy(masks, lossy, coded, ignored)
     names = names or _default_names(len(coded))
@@ -159,15 +160,15 @@ def check_found(masks: Mapping[str, MaskFile], coding: Coding) -> None:
     Raises:
         DataError: If they do not, with what may be the reason.
     """
-    found: set[int] = set()
+    values: set[int] = set()
     for mask in masks.values():
         # What a lossy file holds lies around its classes' values.
-        found |= {255 * (value >= 128) for value in mask.values} if mask.lossy else {*mask.values}
-    rest = found - {coding.ignored}
+        values |= {255 * (value >= 128) for value in mask.values} if mask.lossy else {*mask.values}
+    rest = values - {coding.ignored}
     if len(rest) > 1:
         return
     only = f"the masks hold nothing but {_shown(sorted(rest)) or 'ignored pixels'}"
-    if found > rest:
+    if values > rest:
         raise DataError(
             f"{only} beside the value of data.ignore_index, {coding.ignored}: if that is a class, "
             f"remove data.ignore_index"
@@ -180,33 +181,7 @@ def shrink(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return resize(mask, size, Image.Resampling.NEAREST)
 
 
-def _check_count(
-    count: int | None, names: Sequence[str] | None, mask_values: Sequence[int] | None
-) -> None:
-    """See that so many classes can be, and that their names differ."""
-    if count == 1:
-        only = names[0] if names else "foreground"
-        raise DataError(
-            f"data.classes counts the background too: give two, classes: [background, {only}]"
-        )
-    if count is not None and not 2 <= count <= CLASSES_MAX:
-        raise DataError(f"data.classes: {count} classes; masks can have 2 to {CLASSES_MAX}")
-    if names and (twice := sorted({name for name in names if names.count(name) > 1})):
-        raise DataError(f"data.classes: two classes are called {listing(twice)}; rename one")
-    if mask_values is None:
-        return
-    if not 2 <= len(mask_values) <= CLASSES_MAX or len({*mask_values}) < len(mask_values):
-        raise DataError(
-            f"data.mask_values: {_shown(mask_values)}; give 2 to {CLASSES_MAX} different values"
-        )
-    if count is not None and count != len(mask_values):
-        raise DataError(
-            f"data.mask_values has {len(mask_values)} values and data.classes {count} classes; "
-            f"give one value per class"
-        )
-
-
-def _found_values(
+def _occurring_values(
     masks: Mapping[str, MaskFile],
     values: Sequence[int],
     ignored: int | None,

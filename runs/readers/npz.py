@@ -7,7 +7,6 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,11 @@ def read_npz(path: Path, image_size: int, channels: int | None = None) -> Source
         images[part] = _images(path, f"{part}_images", arrays)
         labels[part] = _labels(path, f"{part}_labels", arrays, len(images[part]))
     notes: list[str] = []
-    digests = [digest for part in parts for digest in _digests(images[part])]
+    digests = [
+        hashlib.sha256(np.ascontiguousarray(image).data).digest()
+        for part in parts
+        for image in images[part]
+    ]
     pixels = _convert(path, images, image_size, channels, notes)
     counts = [len(images[part]) for part in parts]
     return Source(
@@ -57,6 +60,11 @@ def read_npz(path: Path, image_size: int, channels: int | None = None) -> Source
         digests=digests,
         notes=notes,
     )
+
+
+def is_npz(path: Path) -> bool:
+    """Return whether a path is such a file, by its name."""
+    return path.suffix.lower() == ".npz" and path.is_file()
 
 
 def npz_side(path: Path) -> int | None:
@@ -149,11 +157,6 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str] | Non
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _digests(images: NDArray[Any]) -> Iterator[bytes]:
-    for image in np.ascontiguousarray(images):
-        yield hashlib.sha256(image.data).digest()
-
-
 def _convert(
     path: Path,
     images: dict[str, NDArray[Any]],
@@ -162,11 +165,11 @@ def _convert(
     notes: list[str],
 ) -> NDArray[np.uint8]:
     """Return all parts as one array (N, size, size, C) of uint8."""
-    found = {array.shape[3] for array in images.values()}
-    channels = channels or max(found)
-    if found - {channels}:
+    stored = {array.shape[3] for array in images.values()}
+    channels = channels or max(stored)
+    if stored - {channels}:
         words = "repeated to 3 channels" if channels == 3 else "converted to grey"
-        notes.append(f"images with {min(found - {channels})} channels {words}")
+        notes.append(f"images with {min(stored - {channels})} channels {words}")
     shapes = sorted({array.shape[1:3] for array in images.values()})
     if other := [f"{h}x{w}" for h, w in shapes if (h, w) != (size, size)]:
         notes.append(f"resized from {listing(other)} to {size}x{size}")

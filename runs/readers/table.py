@@ -11,7 +11,7 @@ from attnsearch.runs.readers.cache import cached
 from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import folder_side, read_folder
 from attnsearch.runs.readers.mask_folder import read_mask_folder
-from attnsearch.runs.readers.npz import npz_side, read_npz
+from attnsearch.runs.readers.npz import is_npz, npz_side, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Source
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
@@ -29,7 +29,6 @@ class Reader:
         words: What it takes, for messages.
         side: Returns about how many pixels the shorter side of its images has; None where that
             cannot be told.
-        kept: Whether reading takes long enough to keep the decoded images on disk.
     """
 
     task: str
@@ -37,26 +36,14 @@ class Reader:
     takes: Callable[[Path], bool] | None = None
     words: str = ""
     side: Callable[[Path], int | None] = lambda path: None
-    kept: bool = False
 
 
 READERS = {
     "digits": Reader(CLASSIFICATION, read_digits),
     "scenes": Reader(SEGMENTATION, read_scenes),
-    "npz": Reader(
-        CLASSIFICATION,
-        read_npz,
-        lambda path: path.suffix.lower() == ".npz" and path.is_file(),
-        "an .npz file in MedMNIST layout",
-        npz_side,
-    ),
+    "npz": Reader(CLASSIFICATION, read_npz, is_npz, "an .npz file in MedMNIST layout", npz_side),
     "folder": Reader(
-        CLASSIFICATION,
-        read_folder,
-        Path.is_dir,
-        "a folder of class folders",
-        folder_side,
-        kept=True,
+        CLASSIFICATION, read_folder, Path.is_dir, "a folder of class folders", folder_side
     ),
     "mask_folder": Reader(
         SEGMENTATION,
@@ -64,7 +51,6 @@ READERS = {
         Path.is_dir,
         "a folder with images/ and masks/",
         folder_side,
-        kept=True,
     ),
 }
 """By name; of a built-in set what `data.source` calls it, see `BUILT_IN` of `spaces`."""
@@ -83,15 +69,15 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     readers = {name: reader for name, reader in READERS.items() if reader.task == task}
     if not readers:
         raise DataError(f"task: {task!r} has no data reader; use classification or segmentation")
-    given, built_in = data["source"], [name for name in readers if name in BUILT_IN]
-    if given is None:
+    source, built_in = data["source"], [name for name in readers if name in BUILT_IN]
+    if source is None:
         raise DataError(
             "data.source is null: this network can be checked and built, but not trained; give "
             f"{', '.join(built_in)} or a path"
         )
-    if given in built_in:
-        return readers[given].read(**_settings(readers[given], data))
-    path = Path(given)
+    if source in built_in:
+        return readers[source].read(**_settings(readers[source], data))
+    path = Path(source)
     takers = [reader for reader in readers.values() if reader.takes and reader.takes(path)]
     if not takers and not path.exists():
         raise DataError(_missing(path, built_in))
@@ -102,7 +88,7 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
             f"{', '.join(built_in)}"
         )
     read, settings = takers[0].read, _settings(takers[0], data)
-    if not takers[0].kept:
+    if not path.is_dir():  # one file is read faster than a folder is looked through
         return read(path, **settings)
     try:
         return cached(path, settings, lambda: read(path, **settings))

@@ -63,13 +63,13 @@ def provenance() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Look up the installed versions of `PACKAGES`; a missing one is left out."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def git_commit(folder: Path) -> dict[str, Any] | None:

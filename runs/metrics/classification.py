@@ -153,11 +153,7 @@ def auroc(probabilities: Floats, labels: Integers) -> float:
     Returns:
         The area in 0..1; NaN where the labels hold fewer than two classes.
     """
-    classes = probabilities.shape[1]
-    columns = [1] if classes == 2 else range(classes)
-    areas = [_area(probabilities[:, k], labels == k) for k in columns]
-    defined = [area for area in areas if not math.isnan(area)]
-    return float(np.mean(defined)) if defined else math.nan
+    return _one_against_rest(_area, probabilities, labels)
 
 
 def auprc(probabilities: Floats, labels: Integers) -> float:
@@ -168,11 +164,10 @@ def auprc(probabilities: Floats, labels: Integers) -> float:
     """
     from sklearn.metrics import average_precision_score  # a second that training does not need
 
-    classes = probabilities.shape[1]
-    columns = [1] if classes == 2 else range(classes)
-    present = [k for k in columns if (labels == k).any()]
-    areas = [average_precision_score(labels == k, probabilities[:, k]) for k in present]
-    return float(np.mean(areas)) if areas else math.nan
+    def area(scores: Floats, positive: NDArray[np.bool_]) -> float:
+        return average_precision_score(positive, scores) if positive.any() else math.nan
+
+    return _one_against_rest(area, probabilities, labels)
 
 
 def nll(probabilities: Floats, labels: Integers) -> float:
@@ -223,6 +218,17 @@ def choose_threshold(probabilities: Floats, labels: Integers) -> float:
         return math.nan
     false, true, thresholds = roc_curve(positive, probabilities[:, 1], drop_intermediate=False)
     return float(thresholds[1:][np.argmax((true - false)[1:])])
+
+
+def _one_against_rest(
+    area: Callable[[Floats, NDArray[np.bool_]], float], probabilities: Floats, labels: Integers
+) -> float:
+    """Return an area of class 1 of two, else the mean over the classes that have one, or NaN."""
+    classes = probabilities.shape[1]
+    columns = [1] if classes == 2 else range(classes)
+    areas = [area(probabilities[:, k], labels == k) for k in columns]
+    defined = [value for value in areas if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 def _area(scores: Floats, positive: NDArray[np.bool_]) -> float:

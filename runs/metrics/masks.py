@@ -74,14 +74,14 @@ def per_image(counts: Counts, class_names: Sequence[str]) -> dict[str, Floats]:
         class_names: One per class.
     """
     scored = scored_classes(class_names)
-    found = {}
+    figures = {}
     for name, values in shares(counts).items():
         chosen = values[:, scored]
         if len(class_names) == 2:
             empty = np.isnan(chosen) & (counts.sum((-2, -1)) > 0)[:, None]
             chosen = np.where(empty, 1.0, chosen)
-        found[name] = _mean(chosen, axis=1)
-    return found
+        figures[name] = _mean(chosen, axis=1)
+    return figures
 
 
 def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
@@ -96,7 +96,7 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
         the share of pixels that are right, pooled; with more than two classes `dice_<class>` and
         `iou_<class>` per image, over the images that have the class in either mask.
     """
-    found = {
+    figures = {
         name: float(_mean(values, axis=0))
         for name, values in per_image(counts, class_names).items()
     }
@@ -107,16 +107,16 @@ def summary(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:
             continue
         value = float(_mean(pooled[name][scored], axis=0))
         empty = math.isnan(value) and len(class_names) == 2 and total > 0
-        found[f"{name}_pooled"] = 1.0 if empty else value
-    found["accuracy"] = float(counts.sum(0).trace() / total) if total else math.nan
+        figures[f"{name}_pooled"] = 1.0 if empty else value
+    figures["accuracy"] = float(counts.sum(0).trace() / total) if total else math.nan
     if len(class_names) > 2:
         each = shares(counts)
         for k in scored:
             key = class_key(class_names[k])
             for name, values in each.items():
                 if METRICS[name].by_class:
-                    found[f"{name}_{key}"] = float(_mean(values[:, k], axis=0))
-    return found
+                    figures[f"{name}_{key}"] = float(_mean(values[:, k], axis=0))
+    return figures
 
 
 def hd95(
@@ -168,7 +168,7 @@ def _cropped(*masks: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
 
 def _mean(values: Floats, axis: int) -> Any:
     """Return the mean of what is not NaN; NaN where nothing is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis)
+    defined = ~np.isnan(values)
+    count = defined.sum(axis)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis) / np.where(count > 0, count, np.nan)
+        return np.where(defined, values, 0).sum(axis) / np.where(count > 0, count, np.nan)

@@ -192,9 +192,9 @@ class _Draws:
 def _sample_masks(masks: Tensor, grid: Tensor, outside: int) -> Tensor:
     """Read masks (B, H, W) at the nearest pixels, one more than a class, so that 0 is outside."""
     shifted = (masks + 1)[:, None].to(grid.dtype)
-    found = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
-    found = found[:, 0].round().long() - 1
-    return torch.where(found < 0, outside, found)
+    sampled = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
+    sampled = sampled[:, 0].round().long() - 1
+    return torch.where(sampled < 0, outside, sampled)
 
 
 def _brighten(images: Tensor, factor: Tensor) -> Tensor:

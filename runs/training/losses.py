@@ -28,41 +28,40 @@ def classification_loss(
     Raises:
         TrainError: If the number of weights is not that of the classes.
     """
-    weights = class_weights(train["class_weights"], data, data.train.labels)
-    return partial(
-        cross_entropy,
-        weight=None if weights is None else weights.to(device),
-        label_smoothing=train["label_smoothing"],
-    )
+    weights = class_weights(train["class_weights"], data, data.train.labels, device)
+    return partial(cross_entropy, weight=weights, label_smoothing=train["label_smoothing"])
 
 
 def class_weights(
-    given: str | Sequence[float] | None, data: DataSet, shown: NDArray[np.integer]
+    weights: str | Sequence[float] | None,
+    data: DataSet,
+    shown: NDArray[np.integer],
+    device: str | torch.device = "cpu",
 ) -> Tensor | None:
     """Return weights (K,) of the classes in the loss, or None where all weigh the same.
 
     Args:
-        given: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of N
+        weights: None, "balanced" or one weight per class. "balanced" is N / (K n_k) with n_k of N
             in class k, as in scikit-learn; a class without any weighs 0.
         data: Its training part is counted.
         shown: The class of each training image, or of each pixel of a mask; others are not
             counted.
+        device: Where the loss will be computed.
 
     Raises:
         TrainError: If the number of weights is not that of the classes.
     """
-    if given is None:
+    if weights is None:
         return None
-    if isinstance(given, str):
+    if isinstance(weights, str):
         counts = np.bincount(shown.ravel(), minlength=data.classes)[: data.classes]
         weights = counts.sum() / (data.classes * np.maximum(counts, 1)) * (counts > 0)
-        return torch.tensor(weights, dtype=torch.float32)
-    if len(given) != data.classes:
+    elif len(weights) != data.classes:
         raise TrainError(
-            f"train.class_weights: {len(given)} weights for {data.classes} classes "
+            f"train.class_weights: {len(weights)} weights for {data.classes} classes "
             f"({', '.join(data.class_names)}); give one per class, or balanced"
         )
-    return torch.tensor(given, dtype=torch.float32)
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def auxiliary_loss(

@@ -45,8 +45,7 @@ def mask_loss(train: Mapping[str, Any], data: DataSet, device: torch.device) -> 
     """
     name = train["loss"] or "ce_dice"
     assert data.train.masks is not None
-    weights = class_weights(train["class_weights"], data, data.train.masks.resized)
-    weights = None if weights is None else weights.to(device)
+    weights = class_weights(train["class_weights"], data, data.train.masks.resized, device)
     smoothing, boundary = train["label_smoothing"], train["boundary_weight"]
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -90,13 +89,13 @@ def pixel_loss(
         reduction="none",
     )
     counted = target != IGNORED
-    known = torch.where(counted, target, 0)
+    filled = torch.where(counted, target, 0)
     scale = counted.to(logits.dtype)
     if boundary:
-        scale = scale * (1 + boundary * border(known, counted, logits.shape[1]))
-    total = scale if weights is None else scale * weights[known]
+        scale = scale * (1 + boundary * border(filled, counted, logits.shape[1]))
+    total = scale if weights is None else scale * weights[filled]
     if focal:
-        right = logits.softmax(1).gather(1, known[:, None])[:, 0]
+        right = logits.softmax(1).gather(1, filled[:, None])[:, 0]
         each = each * (1 - right) ** FOCUS
     # At least one, so that a batch that is ignored altogether has a loss of 0.
     return (each * scale).sum() / total.sum().clamp(min=1)

@@ -1,6 +1,7 @@
 """The panel of a trained network: its worst and median validation images, and where it looks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,10 +47,10 @@ def validation_panel(
         tiles = images[torch.from_numpy(rows).to(images.device)]
         ((_, logits),) = enlarged_logits(network, alone, tiles, normalisation)
         kind = "worst" if image in worst else "median"
-        told = f"{data.val.names[image]}   Dice {dice[image]:.3f}   {kind}, "
+        caption = f"{data.val.names[image]}   Dice {dice[image]:.3f}   {kind}, "
         cases.append(
             Case(
-                told + f"rank {rank[image]} of {len(rank)} from the worst",
+                caption + f"rank {rank[image]} of {len(rank)} from the worst",
                 whole_image(tiles.cpu().numpy(), alone),
                 alone.original(0),
                 classes_of(logits),
@@ -86,12 +87,7 @@ def whole_image(tiles: NDArray[np.uint8], masks: Masks) -> NDArray[np.uint8]:
     if masks.corners is None:
         first: NDArray[np.uint8] = tiles[0]
         return first
-    height, width = masks.sizes[0].tolist()
-    canvas = np.zeros((height, width, tiles.shape[3]), dtype=np.uint8)
-    for tile, (top, left) in zip(tiles, masks.corners.tolist(), strict=True):
-        there = canvas[top : top + tile.shape[0], left : left + tile.shape[1]]
-        there[:] = tile[: there.shape[0], : there.shape[1]]
-    return canvas
+    return _stitched(tiles, masks).astype(np.uint8)  # exact: tiles agree where they overlap
 
 
 def whole_maps(
@@ -107,28 +103,28 @@ def whole_maps(
     """
     if not mapped_blocks(network):
         return {}
-    found: dict[str, list[Tensor]] = {}
+    parts: dict[str, list[Tensor]] = {}
     for part in torch.split(tiles, TILES_AT_ONCE):
         for site, maps in attention_maps(network, normalisation(part)).items():
-            found.setdefault(site, []).append(maps.float().cpu())
+            parts.setdefault(site, []).append(maps.float().cpu())
     if masks.corners is None:
-        return {site: maps[0][0].numpy() for site, maps in found.items()}
+        return {site: maps[0][0].numpy() for site, maps in parts.items()}
     size = (tiles.shape[1], tiles.shape[2])
     return {
         site: _stitched(enlarge(torch.cat(maps)[:, None], size)[:, 0].numpy(), masks)
-        for site, maps in found.items()
+        for site, maps in parts.items()
     }
 
 
-def _stitched(tiles: NDArray[np.float32], masks: Masks) -> Map:
-    """Return maps of tiles (n, H, W) as one, the mean where they overlap."""
+def _stitched(tiles: NDArray[Any], masks: Masks) -> Map:
+    """Return what tiles (n, H, W, ...) show as one, the mean where they overlap."""
     assert masks.corners is not None
     height, width = masks.sizes[0].tolist()
-    total = np.zeros((height, width), dtype=np.float32)
+    total = np.zeros((height, width, *tiles.shape[3:]), dtype=np.float32)
     seen = np.zeros_like(total)
     for tile, (top, left) in zip(tiles, masks.corners.tolist(), strict=True):
         window = (slice(top, top + tile.shape[0]), slice(left, left + tile.shape[1]))
-        rows, columns = total[window].shape
+        rows, columns = total[window].shape[:2]
         total[window] += tile[:rows, :columns]
         seen[window] += 1
     mean: Map = total / seen.clip(min=1)
@@ -137,5 +133,5 @@ def _stitched(tiles: NDArray[np.float32], masks: Masks) -> Map:
 
 def _ranked(dice: NDArray[np.floating]) -> list[int]:
     """Return the images that have a Dice, the worst first; equals by number."""
-    known: Sequence[int] = np.flatnonzero(~np.isnan(dice)).tolist()
-    return sorted(known, key=lambda image: (float(dice[image]), image))
+    scored: Sequence[int] = np.flatnonzero(~np.isnan(dice)).tolist()
+    return sorted(scored, key=lambda image: (float(dice[image]), image))

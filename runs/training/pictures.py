@@ -18,7 +18,7 @@ from attnsearch.runs.readers import IGNORED, scored_classes
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
-Entry = tuple[Any, str, int]  # of a legend: a colour, its name, and the name's pixels
+Entry = tuple[Any, str]  # of a legend: a colour and its name
 
 # Pixels of one picture: the largest with which a panel is small enough.
 SIDES = (160, 128, 104, 84)
@@ -90,14 +90,14 @@ def overlay(image: Pixels, mask: Pixels, class_names: Sequence[str]) -> Image.Im
 
 def error_map(predicted: Pixels, truth: Pixels, class_names: Sequence[str]) -> Pixels:
     """Return where a mask is wrong and how, (H, W, 3); black where the background is right."""
-    found, there = (np.isin(mask, scored_classes(class_names)) for mask in (predicted, truth))
+    marked, there = (np.isin(mask, scored_classes(class_names)) for mask in (predicted, truth))
     same = predicted == truth
     shown = np.zeros((*truth.shape, 3), dtype=np.uint8)
     for name, where in (
         ("right", same & there),
-        ("found, not there", found & ~there),
-        ("missed", there & ~found),
-        ("another class", found & there & ~same),
+        ("found, not there", marked & ~there),
+        ("missed", there & ~marked),
+        ("another class", marked & there & ~same),
         ("ignored", truth == IGNORED),
     ):
         shown[where] = ERRORS[name]
@@ -160,7 +160,8 @@ def panel(
         top += size[1] + LINE + GAP
     for row in rows:
         left = GAP
-        for colour, text, length in row:
+        for colour, text in row:
+            length = _length(text)
             draw.rectangle((left, top + 2, left + 10, top + 12), fill=colour, outline=(90, 90, 90))
             _write(draw, (left + 14, top), text, length)
             left += 14 + length + 2 * GAP
@@ -242,7 +243,7 @@ def _legend(
     """Return colours and their names: of the classes, then of the error map."""
     palette = mask_palette(len(class_names))
     classes: list[Entry] = [
-        (tuple(palette[3 * k : 3 * k + 3]), name, _length(name))
+        (tuple(palette[3 * k : 3 * k + 3]), name)
         for k, name in enumerate(class_names[:CLASSES_MAX])
     ]
     if not errors:
@@ -254,15 +255,14 @@ def _legend(
         del names["found, not there"], names["missed"]
     if not any(case.truth is not None and (case.truth == IGNORED).any() for case in cases):
         del names["ignored"]
-    errors_named = {f"error: {name}": colour for name, colour in names.items()}
-    return [classes, [(colour, name, _length(name)) for name, colour in errors_named.items()]]
+    return [classes, [(colour, f"error: {name}") for name, colour in names.items()]]
 
 
 def _wrapped(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
     rows: list[list[Entry]] = []
     used = width + 1
     for entry in entries:
-        length = 14 + entry[2] + 2 * GAP
+        length = 14 + _length(entry[1]) + 2 * GAP
         if used + length > width:
             rows.append([])
             used = 0

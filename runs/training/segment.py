@@ -1,6 +1,6 @@
 """Segmentation as a task: masks in the loss, and metrics at the size of the original images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,16 +110,24 @@ class Segmentation(Task):
         """
         masks = part.masks
         assert masks is not None
-        loss = _PixelLoss()
+        total = 0.0  # of the loss, over the pixels at the network's size
         counts = []
         slow: dict[str, list[float]] = {name: [] for name in OF_MASK if every}
-        for image, logits in enlarged_logits(network, masks, images, self.normalisation, loss):
+
+        def add(rows: slice, logits: Tensor) -> None:
+            nonlocal total
+            truth = torch.from_numpy(np.array(masks.resized[rows])).long().to(logits.device)
+            each = F.cross_entropy(logits.double(), truth, ignore_index=IGNORED, reduction="sum")
+            total += float(each)
+
+        for image, logits in enlarged_logits(network, masks, images, self.normalisation, add):
             predicted, truth = classes_of(logits), masks.original(image)
             counts.append(confusion(predicted, truth, len(self._class_names)))
             for name, values in slow.items():
                 values.append(OF_MASK[name](predicted, truth, self._class_names))
         confusions = np.stack(counts)
-        metrics = {"loss": loss.mean, **summary(confusions, self._class_names)}
+        loss = total / max(1, int((masks.resized != IGNORED).sum()))
+        metrics = {"loss": loss, **summary(confusions, self._class_names)}
         kept: dict[str, Any] = {"names": list(part.names)}
         kept |= per_image(confusions, self._class_names)
         if len(self._class_names) > 2:
@@ -133,29 +141,12 @@ class Segmentation(Task):
         return metrics, kept
 
 
-class _PixelLoss:
-    """The plain mean cross-entropy in nats over the pixels at the network's size."""
-
-    def __init__(self) -> None:
-        self._total, self._pixels = 0.0, 0
-
-    def add(self, logits: Tensor, masks: NDArray[np.uint8]) -> None:
-        target = torch.from_numpy(np.array(masks)).long().to(logits.device)
-        total = F.cross_entropy(logits.double(), target, ignore_index=IGNORED, reduction="sum")
-        self._total += float(total)
-        self._pixels += int((masks != IGNORED).sum())
-
-    @property
-    def mean(self) -> float:
-        return self._total / max(1, self._pixels)
-
-
 def enlarged_logits(
     network: nn.Module,
     masks: Masks,
     images: Tensor,
     normalisation: Normalisation,
-    loss: _PixelLoss | None = None,
+    on_batch: Callable[[slice, Tensor], None] = lambda rows, logits: None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the logits of each image, at its own size, in order.
 
@@ -164,10 +155,10 @@ def enlarged_logits(
 
     Args:
         network: Left in the mode it was in.
-        masks: Says which example is of which image, and where; the truth is used by `loss` only.
+        masks: Says which example is of which image, and where.
         images: (N, H, W, C) of uint8, on the network's device.
         normalisation: As in training.
-        loss: Told of every batch.
+        on_batch: Called with every batch: which examples, and their logits before enlarging.
 
     Yields:
         The image's number and its logits (K, h, w).
@@ -176,8 +167,7 @@ def enlarged_logits(
     last_of_image = np.diff(masks.image, append=-1) != 0
     canvas: Tensor | None = None
     for rows, logits in in_batches(network, images, normalisation, size):
-        if loss is not None:
-            loss.add(logits, masks.resized[rows])
+        on_batch(rows, logits)
         for row, scores in zip(range(rows.start, rows.stop), logits, strict=True):
             image = int(masks.image[row])
             height, width = masks.sizes[image].tolist()

@@ -252,19 +252,17 @@ class Training:
         first, which warms up, where there are more.
         """
         shape = (self.data.channels, *self.data.image_size)
-        found = dict(
-            costs(
-                self.network,
-                shape,
-                device=self.device,
-                batch_size=self._train["batch_size"],
-                optimizer=self._train["optimizer"],
-            )
+        measured = costs(
+            self.network,
+            shape,
+            device=self.device,
+            batch_size=self._train["batch_size"],
+            optimizer=self._train["optimizer"],
         )
         speeds = [metrics["images_per_s"] for metrics in self.history]
         if speeds:
-            found["images_per_s"] = float(np.median(speeds[1:] or speeds))
-        return found
+            measured["images_per_s"] = float(np.median(speeds[1:] or speeds))
+        return measured
 
     def _train_epoch(self) -> dict[str, float]:
         """Return one pass over the training part."""

@@ -17,7 +17,8 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.exports.explain import explain_images
     from attnsearch.runs.exports.export import CONFIG, export_study, load_export
-    from attnsearch.runs.exports.predict import Predicted, predict_images
+    from attnsearch.runs.exports.inputs import find_images
+    from attnsearch.runs.exports.predict import Predicted, predict_images, segment_files
     from attnsearch.runs.exports.weights import (
         Interface,
         pack_weights,

@@ -58,7 +58,7 @@ class Inputs:
     masks: Masks
 
 
-def find_images(paths: Sequence[str | Path], notes: list[str]) -> list[ImageFile]:
+def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> list[ImageFile]:
     """Return the image files that are meant by files and folders, in the order given.
 
     Of a folder all images count, those in its folders and linked folders too, in the order of
@@ -88,7 +88,7 @@ def find_images(paths: Sequence[str | Path], notes: list[str]) -> list[ImageFile
         for item in inside:
             # Two links to one file are two images: a store of content keeps equal files once.
             files.setdefault(Path(os.path.realpath(item.path.parent), item.path.name), item)
-    if masks:
+    if masks and notes is not None:
         notes.append(f"left out, masks beside images: {listing(masks)}")
     return list(files.values())
 

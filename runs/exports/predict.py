@@ -7,12 +7,13 @@ table.
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnsearch.runs.exports.export import load_export
 from attnsearch.runs.exports.inputs import ImageFile, find_images, read_inputs, read_picture
@@ -92,6 +93,27 @@ def predict_images(
     return done
 
 
+def segment_files(
+    network: Any, files: Sequence[ImageFile]
+) -> Iterator[tuple[ImageFile, NDArray[np.uint8], NDArray[np.float32]] | str]:
+    """Yield the mask of each image file at its own size; tiles are put together.
+
+    Args:
+        network: From `load_export`, of a segmentation.
+        files: From `find_images`.
+
+    Yields:
+        The file, its mask (h, w) and the probabilities (K, h, w); or, for an image that cannot be
+        read, its name and the reason.
+    """
+    faults: list[str] = []
+    normalisation = network.preprocess.normalisation
+    for inputs in read_inputs(network, files, faults):
+        for number, logits in enlarged_logits(network, inputs.masks, inputs.images, normalisation):
+            yield inputs.files[number], classes_of(logits), logits.softmax(0).cpu().numpy()
+    yield from faults
+
+
 def output_names(files: Sequence[ImageFile]) -> dict[Path, str]:
     """Return what the mask of each image is called, without the ending, by the image's path.
 
@@ -157,19 +179,20 @@ def _write_masks(
     check_free(folder, [CLASSES, *targets])
     if len(set(targets)) < len(targets):
         raise ExportError(f"images in a folder {OVERLAYS} or {PROBABILITIES} need another name")
-    for inputs in read_inputs(network, files, done.faults):
-        normalisation = network.preprocess.normalisation
-        for number, logits in enlarged_logits(network, inputs.masks, inputs.images, normalisation):
-            path, mask = inputs.files[number].path, classes_of(logits)
-            mask_image(mask).save(ready(folder / f"{names[path]}.png"), "PNG")
-            if overlays:
-                picture = overlay(read_picture(path), mask, network.class_names)
-                picture.save(ready(folder / OVERLAYS / f"{names[path]}.png"), "PNG")
-            if probabilities:
-                place = ready(folder / PROBABILITIES / f"{names[path]}.npz")
-                shares = logits.softmax(0).cpu().numpy().astype(np.float16)
-                np.savez_compressed(place, probabilities=shares)
-            done.images += 1
+    for item in segment_files(network, files):
+        if isinstance(item, str):
+            done.faults.append(item)
+            continue
+        file, mask, shares = item
+        name = names[file.path]
+        mask_image(mask).save(ready(folder / f"{name}.png"), "PNG")
+        if overlays:
+            picture = overlay(read_picture(file.path), mask, network.class_names)
+            picture.save(ready(folder / OVERLAYS / f"{name}.png"), "PNG")
+        if probabilities:
+            place = ready(folder / PROBABILITIES / f"{name}.npz")
+            np.savez_compressed(place, probabilities=shares.astype(np.float16))
+        done.images += 1
     if done.images:
         done.files += [*(f"{kind}NAME.{end}" for kind, end in kinds.items()), CLASSES]
         colours = np.reshape(mask_palette(len(network.class_names)), (-1, 3)).tolist()

@@ -31,13 +31,8 @@ from attnsearch.spaces.keys import keys_of
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow
 
-CONFIG, WEIGHTS, METRICS, README, ONNX = (
-    "config.yaml",
-    "weights.safetensors",
-    "metrics.json",
-    "README.md",
-    "model.onnx",
-)
+CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
+METRICS, README, ONNX = "metrics.json", "README.md", "model.onnx"
 # What belongs to a study and not to one training.
 STUDY_KEYS = keys_of("search", "plans", "limits")
 
@@ -187,7 +182,7 @@ def load_export(folder: str | Path) -> nn.Module:
     state, interface = read_weights(folder / WEIGHTS)
     untrained = copy.deepcopy(config)
     untrained["network"]["weights"] = None  # the trained weights replace them
-    network = build_network(
+    network: Any = build_network(
         untrained, interface.channels, len(interface.class_names), interface.image_size
     )
     try:
@@ -196,16 +191,12 @@ def load_export(folder: str | Path) -> nn.Module:
         raise ExportError(f"{folder}: {WEIGHTS} does not fit {CONFIG}: {error}") from error
     channels_last = bool(config["train"]["channels_last"])
     if channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    attributes = {
-        "config": config,
-        "interface": interface,
-        "class_names": interface.class_names,
-        "preprocess": Preprocess(interface, channels_last),
-    }
-    for name, value in attributes.items():
-        setattr(network, name, value)
-    return network.eval()
+        network.to(memory_format=torch.channels_last)
+    network.config, network.interface = config, interface
+    network.class_names = interface.class_names
+    network.preprocess = Preprocess(interface, channels_last)
+    trained: nn.Module = network.eval()
+    return trained
 
 
 def is_export(folder: str | Path) -> bool:

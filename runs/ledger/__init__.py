@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.access import change, panel_file, weights_folder
     from attnsearch.runs.ledger.claims import LeaseLost
     from attnsearch.runs.ledger.database import LedgerError
+    from attnsearch.runs.ledger.encoding import pack
     from attnsearch.runs.ledger.key import run_key
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger

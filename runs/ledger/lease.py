@@ -11,7 +11,6 @@ agree within a minute.
 import functools
 import os
 import socket
-import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,16 +38,12 @@ def machine_identity() -> str:
     identity joins the host's name with the kernel's boot id and the process-id namespace where
     the system has them, else with the network card's address.
     """
-    parts = [socket.gethostname()]
-    if sys.platform == "linux":
-        try:
-            parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-            parts.append(str(Path("/proc/self/ns/pid").readlink()))
-        except OSError:
-            parts.append(f"{uuid.getnode():x}")
-    else:
-        parts.append(f"{uuid.getnode():x}")
-    return "/".join(parts)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        parts = [boot, str(Path("/proc/self/ns/pid").readlink())]
+    except OSError:  # another system than Linux, or one that hides them
+        parts = [f"{uuid.getnode():x}"]
+    return "/".join([socket.gethostname(), *parts])
 
 
 @dataclass(frozen=True)

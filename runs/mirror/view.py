@@ -5,16 +5,21 @@ All that a run shows stands in `run_view`, all that a parent run shows but plots
 twice writes the same values, which MLflow's stores keep once.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from attnsearch.runs.ledger import Ledger, State, StudyRow, TrialRow, panel_file, weights_folder
+from attnsearch.runs.ledger import (
+    Ledger,
+    State,
+    StudyRow,
+    TrialRow,
+    pack,
+    panel_file,
+    weights_folder,
+)
 from attnsearch.runs.mirror.positions import Pending
 from attnsearch.runs.results import (
     best,
@@ -130,9 +135,7 @@ def _run_files(ledger: Ledger, item: Pending) -> dict[str, bytes]:
         files["traceback.txt"] = trial.traceback.encode()
     if trial.state in (State.FINISHED, State.STOPPED):
         for part, arrays in ledger.predictions(trial.run_id).items():
-            content = io.BytesIO()
-            np.savez_compressed(content, allow_pickle=False, **arrays)
-            files[f"predictions_{part}.npz"] = content.getvalue()
+            files[f"predictions_{part}.npz"] = pack(arrays)
         panel = panel_file(weights_folder(ledger), trial.key)
         if panel.is_file():
             files["panel.png"] = panel.read_bytes()

@@ -61,14 +61,12 @@ class Case:
 
 def mask_palette(classes: int = 256) -> list[int]:
     """Return red, green and blue of each class, one after the other, as PASCAL VOC has them."""
-    colours = []
-    for index in range(classes):
-        colour = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                colour[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-        colours += colour
-    return colours
+    # Every third bit of the class's number is one channel's, the lowest its brightest.
+    return [
+        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+        for index in range(classes)
+        for channel in range(3)
+    ]
 
 
 def mask_image(mask: Pixels) -> Image.Image:

@@ -131,7 +131,7 @@ class Explorer:
             else:
                 self._left.append(entry)
             how = row.proposal.get("how", "sampler")
-            entry.asked = self.proposals.adopt(row.values, entry.told, how)
+            entry.asked = self.proposals.adopt(row.values, entry.result, how)
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Take over an earlier proposal that was forbidden, or whose config was known."""
@@ -140,7 +140,7 @@ class Explorer:
         if "same" in before:
             same = (e for e in self._entries.values() if e.place.number == before["same"])
             entry = next(same, None)
-            key, result = (entry.key, entry.told) if entry else ("", None)
+            key, result = (entry.key, entry.result) if entry else ("", None)
         number = self.proposals.adopt(before["values"], result, before["how"])
         if result is None:
             self._same[key].append(number)
@@ -184,9 +184,9 @@ class Explorer:
         """Tell Optuna what became of an entry, and of those that waited for the same config."""
         if entry.beside:
             return
-        assert entry.asked is not None and entry.told is not None
+        assert entry.asked is not None and entry.result is not None
         for number in (entry.asked, *self._same.pop(entry.key, ())):
-            self.proposals.tell(number, entry.told)
+            self.proposals.tell(number, entry.result)
 
     def _is_weak(self, entry: QueuedRun) -> bool:
         """Return whether a trial is to be stopped early, by the curves of all so far."""
@@ -225,8 +225,8 @@ class Explorer:
             if same is None:
                 break
             before.append({**note, "values": values, "same": same.place.number})
-            if same.told is not None:
-                self.proposals.tell(number, same.told)
+            if same.result is not None:
+                self.proposals.tell(number, same.result)
             else:
                 self._same[key].append(number)
         if before:

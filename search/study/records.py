@@ -49,7 +49,7 @@ class QueuedRun(Queued):
         config: The resolved config.
         key: The run key.
         records: Where all is written down.
-        settled: Called once its result is known, with `told` set.
+        settled: Called once its result is known, with `result` set.
         begun: Called when it needs a worker, or waits for another driver's.
         asked: Optuna's number of the proposal; None for the baseline.
         limits: Cost name to its upper limit.
@@ -62,7 +62,7 @@ class QueuedRun(Queued):
         run_id: The run's number in the ledger, once it is claimed.
         trained: Whether a worker has begun with it in this session.
         curve: What early stopping follows, by epoch.
-        told: What became of it, as Optuna is told; None until its run is over.
+        result: What became of it, for Optuna; None until its run is over.
     """
 
     place: Place
@@ -82,7 +82,7 @@ class QueuedRun(Queued):
     run_id: int = -1
     trained: bool = False
     curve: dict[int, float] = field(default_factory=dict)
-    told: ProposalResult | None = None
+    result: ProposalResult | None = None
 
     @property
     def info(self) -> TrialInfo:
@@ -122,7 +122,7 @@ class QueuedRun(Queued):
         )
 
     def started(self) -> None:
-        """Hear that a worker begins with it; watchers are told once."""
+        """Hear that a worker begins with it; tell watchers, but only once."""
         stage = self.records.stage
         stage.mirror.prepare()
         if not self.trained and not self.beside:
@@ -201,14 +201,14 @@ class Records:
     def recall(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that the run of an entry is over; nothing is written."""
         entry.curve = self.stage.objectives.curve(run.epochs)
-        entry.told = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
+        entry.result = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
 
     def took_over(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that an entry needs no training: its run was finished before."""
         self.recall(entry, run)
-        assert entry.told is not None
-        end = TrialEnd(State.FINISHED, run.metrics, run.costs, entry.told.scores, reused=True)
-        self._say_end(entry, replace(end, reason=_why(entry.told)))
+        assert entry.result is not None
+        end = TrialEnd(State.FINISHED, run.metrics, run.costs, entry.result.scores, reused=True)
+        self._say_end(entry, replace(end, reason=_why(entry.result)))
 
     def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:
         """Record how the training of an entry ended.
@@ -218,7 +218,7 @@ class Records:
         """
         report, stage, state = outcome.report, self.stage, State(outcome.state)
         violations = report.violations if state == State.INFEASIBLE else {}
-        told = self._judge(entry, state, outcome.metrics, report.costs, violations)
+        result = self._judge(entry, state, outcome.metrics, report.costs, violations)
         path, new = self._write_weights(entry, report)
         if report.panel is not None:
             what = "a picture of validation images is not kept"
@@ -242,12 +242,12 @@ class Records:
             stage.progress.note(str(error))
             return False
         if state != State.INTERRUPTED:
-            entry.told = told
+            entry.result = result
         if path is not None and new and not entry.beside and self._keep == "best":
             self._ours[entry.place.number] = (entry.run_id, path)
         stage.mirror.wake()
-        end = TrialEnd(state, outcome.metrics, report.costs, told.scores)
-        reason = outcome.error or _why(told)
+        end = TrialEnd(state, outcome.metrics, report.costs, result.scores)
+        reason = outcome.error or _why(result)
         self._say_end(entry, replace(end, reason=reason, seconds=report.seconds))
         self._drop_weights()
         return True
@@ -296,11 +296,11 @@ class Records:
         if state != State.INFEASIBLE:
             violations = {f"limits.{name}": 0.0 for name in entry.limits}
             violations |= excess(costs, entry.limits)
-        told = objectives.told(state, entry.curve, metrics, costs, violations)
-        ranked = entry.place.role in (*SEARCH_ROLES, Role.TUNING) and told.feasible
-        if told.scores is not None and ranked:
-            self._finished[entry.place.number] = told.scores
-        return told
+        result = objectives.told(state, entry.curve, metrics, costs, violations)
+        ranked = entry.place.role in (*SEARCH_ROLES, Role.TUNING) and result.feasible
+        if result.scores is not None and ranked:
+            self._finished[entry.place.number] = result.scores
+        return result
 
     def _say_end(self, entry: QueuedRun, end: TrialEnd) -> None:
         names, progress = self.stage.objectives.names, self.stage.progress
@@ -358,9 +358,10 @@ class Records:
         return objectives.ranked(self._finished)[:WEIGHTS_KEPT]
 
 
-def _why(told: ProposalResult) -> str | None:
+def _why(result: ProposalResult) -> str | None:
     """Say why a trial with a full schedule is not ranked, if it is not."""
-    if told.state != State.FINISHED or told.feasible:
+    if result.state != State.FINISHED or result.feasible:
         return None
-    above = [f"{name} by {amount:.1%}" for name, amount in told.constraints.items() if amount > 0]
+    amounts = result.constraints.items()
+    above = [f"{name} by {amount:.1%}" for name, amount in amounts if amount > 0]
     return f"as measured after training it is above {', '.join(above)}, so it is not ranked"

@@ -217,9 +217,9 @@ class Sheet:
             texts = axis.get_major_formatter().format_ticks(places)
             for place, words in zip(places, texts, strict=True):
                 share = (place - low) / (high - low)
+                if not -1e-9 < share < 1 + 1e-9:
+                    continue
                 x, y = left + share * width, top + (1 - share) * height
-                if not (-0.5 < x - left < width + 0.5 and -0.5 < y - top < height + 0.5):
-                    continue  # half a pixel outside is rounding
                 if name == "x":
                     self.small(x, top + height + 6, words, ha="center", va="top")
                     ends = (x, x), (top + height, top)

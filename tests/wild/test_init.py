@@ -118,6 +118,8 @@ def differences(made: Made, space: Space, data: DataSet) -> Iterator[str]:
         if example.group is not None:
             places[example.group].add(part)
             groups.add(split.groups and split.groups[row])
+    if not places and data.train.groups is not None:
+        yield "groups, where names tell none"
     if places and len(groups) != len(places):
         yield f"{len(groups)} groups, not {len(places)}"
     if torn := sorted(group for group, parts in places.items() if len(parts) > 1):

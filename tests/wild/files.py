@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.wild.layouts import Made, in_classes
+from tests.wild.making import Made, in_classes
 
 SPACE = """
 name: scans

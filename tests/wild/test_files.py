@@ -19,7 +19,8 @@ from attnsearch.search.exit import DONE, INTERRUPTED, WRONG_INPUT
 from attnsearch.search.study import session as engine
 from attnsearch.search.study.stage import LateMirror
 from tests.wild.files import SPACE, attnsearch, project
-from tests.wild.layouts import arrays, picture, save
+from tests.wild.making import picture, save
+from tests.wild.with_arrays import arrays
 
 ODD_FOLDERS = {"a?b": False, "a%20b": False, "a#b": True, "d\u00e9j\u00e0 vu": True}
 """Names of a project's folder, and whether they do today."""

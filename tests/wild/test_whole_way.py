@@ -12,7 +12,8 @@ from PIL import Image
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
-from tests.wild.layouts import LAYOUTS, Made, picture, plain, save
+from tests.wild.layouts import LAYOUTS
+from tests.wild.making import Made, picture, plain, save
 from tests.wild.test_init import WRONG, differences, proposal
 
 # One of each kind: class folders, masks, arrays.

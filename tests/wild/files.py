@@ -43,7 +43,7 @@ def attnsearch(
     """
     code = "from attnsearch.search.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *words],
+        [sys.executable, "-P", "-c", code, *words],  # as the console script, without this folder
         cwd=folder,
         env=environment(variables),
         capture_output=True,

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +66,11 @@ def shown_by_mlflow(folder: Path) -> list[str]:
         return [state for (state,) in connection.execute("select status from runs")]
 
 
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a command printed, in one line."""
+    return " ".join((done.stdout + done.stderr).split())
+
+
 # The project's folder
 
 
@@ -90,6 +97,7 @@ def test_mlflow_shows_a_study_that_lies_in_an_odd_folder(
     assert [path.name for path in tmp_path.iterdir()] == [name], "nothing lands elsewhere"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", odd_folders())
 def test_a_study_in_an_odd_folder_is_run_shown_and_exported(name: str, tmp_path: Path) -> None:
     folder = project(tmp_path / name)
@@ -100,9 +108,9 @@ def test_a_study_in_an_odd_folder_is_run_shown_and_exported(name: str, tmp_path:
         ("export", "scans", "--to", "best"),
         ("predict", "best", "scans", "--to", "out"),
     ):
-        done = attnsearch(folder, *words, seconds=100)
+        done = attnsearch(folder, *words, seconds=60 if words[0] == "show" else 200)
         assert done.returncode == DONE, done
-        assert "does not show" not in done.stdout
+        assert "does not show" not in said(done)
     assert set(shown_by_mlflow(folder)) == {"FINISHED"}
     assert [path.name for path in tmp_path.iterdir()] == [name], "nothing lands elsewhere"
 
@@ -111,8 +119,7 @@ def test_a_study_in_an_odd_folder_is_run_shown_and_exported(name: str, tmp_path:
 @pytest.mark.xfail(strict=True, reason="row 9: the folder stands before installed modules")
 def test_a_file_called_as_an_installed_module_is_no_harm(tmp_path: Path) -> None:
     folder = project(tmp_path / "mine")
-    for name in ("profile", "platform", "queue"):
-        (folder / f"{name}.py").write_text("raise RuntimeError('mine')\n")
+    (folder / "profile.py").write_text("raise RuntimeError('mine')\n")
     done = attnsearch(folder, "run", "space.yaml")
     assert done.returncode == DONE, done
     shown = json.loads(attnsearch(folder, "show", "scans", "--json").stdout)
@@ -154,7 +161,7 @@ def test_a_space_file_with_accents_is_read_under_any_locale(accents: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="row 11: tables and plots never reach MLflow")
+@pytest.mark.timeout(600)
 def test_a_study_with_accents_under_a_locale_without_utf8(accents: Path) -> None:
     for words in (
         ("run", "space.yaml"),
@@ -164,9 +171,26 @@ def test_a_study_with_accents_under_a_locale_without_utf8(accents: Path) -> None
     ):
         done = attnsearch(accents, *words, **ASCII)
         assert done.returncode == DONE, done
-        assert "does not show" not in done.stdout, done.stdout
+        assert "does not show" not in said(done)
     head = (accents / "out/predictions.csv").read_text(encoding="utf-8").splitlines()[0]
     assert head == "name,label,gesund,\u00fcbel"
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="row 11: Ray cannot be started, in words of Python")
+@pytest.mark.parametrize("where", ["folder", "space file"])
+def test_a_name_with_accents_does_under_any_locale_or_is_refused_for_it(
+    where: str, tmp_path: Path
+) -> None:
+    folder = project(tmp_path / ("klinik" if where == "space file" else "M\u00fcnchen"))
+    space = "r\u00f6ntgen.yaml" if where == "space file" else "space.yaml"
+    (folder / "space.yaml").rename(folder / space)
+    done = attnsearch(folder, "run", space, "--until", "explore", **ASCII)
+    if done.returncode != DONE:
+        assert re.search(r"(?i)locale|PYTHONUTF8", done.stderr), done
+        return
+    assert "does not show" not in said(done)
+    assert set(shown_by_mlflow(folder)) == {"FINISHED"}
 
 
 @pytest.mark.xfail(strict=True, reason="row 11: export and predict crash after the whole study")
@@ -282,6 +306,7 @@ def test_a_moved_project_is_exported_and_continued(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.xfail(strict=True, reason="row 3: artifacts go to the old folder, made again")
 def test_mlflow_follows_a_moved_project(tmp_path: Path) -> None:
     old = project(tmp_path / "old", SPACE.replace("trials: 2", "trials: 1"))

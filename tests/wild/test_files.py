@@ -155,15 +155,11 @@ def accents(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_space_file_with_accents_is_read_under_any_locale(accents: Path) -> None:
-    done = attnsearch(accents, "check", "space.yaml", **ASCII)
-    assert done.returncode == DONE, done
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_study_with_accents_under_a_locale_without_utf8(accents: Path) -> None:
     for words in (
+        ("check", "space.yaml"),
         ("run", "space.yaml"),
         ("show", "scans"),
         ("export", "scans", "--to", "best"),

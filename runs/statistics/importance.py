@@ -106,7 +106,7 @@ def _shares(weights: Floats, ranks: Floats, layout: Floats, total: float) -> Flo
 
 
 def _groups(values: Sequence[Any]) -> np.ndarray:
-    """Number the groups of values that are alike: equal ones, or quarters of many numbers."""
+    """Return the group of each value: equal ones, or quarters of many numbers."""
     numbers = all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values
     )

@@ -207,7 +207,7 @@ class Session:
                 if running is None:
                     running = self._start_ray(stack)
                     self._set_workers(stage, explorer, running, left)
-                from attnsearch.search.workers import execute
+                from attnsearch.search.workers import execute, known_times
 
                 execute(
                     queue,
@@ -216,6 +216,7 @@ class Session:
                     need=self.need,
                     workers=running.workers,
                     folders=[str(self.space.path.absolute().parent)],
+                    times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     stop=self._stop,
                 )
         return explorer, acts

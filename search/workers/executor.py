@@ -14,6 +14,7 @@ from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, envir
 from attnsearch.search.workers.job import Jobs
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
 from attnsearch.search.workers.searcher import Feed, Watch
+from attnsearch.search.workers.turns import Times, write_times
 from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
 
 
@@ -25,6 +26,7 @@ def execute(
     need: Need | None = None,
     workers: int | None = None,
     folders: Sequence[str] = (),
+    times: Mapping[str, Times] | None = None,
     stop: Callable[[], bool] = lambda: False,
     make: MakeTraining = make_training,
 ) -> None:
@@ -39,6 +41,7 @@ def execute(
         need: What each job takes, as `cluster` was told; by default one CPU.
         workers: How many jobs run side by side; by default as many as the cluster has room for.
         folders: Where modules of the user's own blocks lie.
+        times: Of the architectures that were measured before, on this machine.
         stop: Asked about ten times a second; once True, running jobs are interrupted.
         make: Builds the training of a job, in the worker.
 
@@ -48,6 +51,8 @@ def execute(
     workers = workers or cluster.workers
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
+    if times:
+        write_times(faults, times)
     watch = Watch(
         source,
         stop,

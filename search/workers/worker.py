@@ -8,11 +8,12 @@ new one for the next job.
 import contextlib
 import faulthandler
 import gc
+import socket
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,14 @@ from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
-from attnsearch.runs.ledger import State
-from attnsearch.runs.training import Training
+from attnsearch.runs.ledger import RunRow, State
+from attnsearch.runs.training import Training, architecture
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.turns import Times, Turns
 from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
+
+TIMES = ("latency_ms", "latency_low_ms", "latency_high_ms")
 
 MakeTraining = Callable[[Job, DataSet, str, int], Training]
 
@@ -71,6 +75,9 @@ class Worker(Trainable):  # type: ignore[misc]
         self._device = "cuda" if need.gpus else "cpu"
         self._make = make
         self._faults = faults
+        # On another machine than the driver's its folder is missing.
+        shared = faults if faults is not None and faults.is_dir() else None
+        self._turns = Turns(shared)
         sys.path[:0] = [folder for folder in folders if folder not in sys.path]
         torch.set_num_threads(self._threads)
         # What was imported stays; without it a collection takes milliseconds, not a third of a
@@ -108,6 +115,11 @@ class Worker(Trainable):  # type: ignore[misc]
         self._seconds += time.perf_counter() - start
         report.seconds = self._seconds
         return {"report": report, "done": report.state is not None}
+
+    def cleanup(self) -> None:
+        """Let go of the training."""
+        self._forget()
+        self._turns.close()
 
     def _watch_for_crash(self) -> None:
         """Has Python write the place of a native crash where the driver looks for it.
@@ -172,7 +184,14 @@ class Worker(Trainable):  # type: ignore[misc]
         )
 
     def _build(self, job: Job) -> Training:
-        return self._make(job, self._datasets[job.dataset], self._device, self._threads)
+        training = self._make(job, self._datasets[job.dataset], self._device, self._threads)
+        training.turn = self._turns.working
+        return training
+
+    def _measure(self, training: Training) -> dict[str, float]:
+        """Return a network's costs, its times among them, which equal networks share."""
+        times = self._turns.measured(training.architecture, training.times)
+        return training.costs() | dict(times)
 
     def _violations(self, training: Training) -> dict[str, float]:
         """Return by how much the network exceeds its limits, measuring the cheap costs first."""
@@ -184,12 +203,12 @@ class Worker(Trainable):  # type: ignore[misc]
         }
         violations = excess(self._costs, limits)
         if max(violations.values(), default=0) <= 0 and set(limits) - set(COUNTED):
-            self._costs = training.costs()
+            self._costs = self._measure(training)
             violations = excess(self._costs, limits)
         return violations
 
     def _finish(self, training: Training, report: Report) -> None:
-        self._costs = report.costs = training.costs()
+        self._costs = report.costs = self._measure(training)
         report.state = State.FINISHED
         data = self._datasets[self._job.dataset]
         masked = data.task == SEGMENTATION
@@ -229,6 +248,20 @@ def _panel(training: Training, said: Mapping[str, Any]) -> np.ndarray | None:
 def fault_file(folder: Path, job: Job) -> Path:
     """Return where a worker writes why its process crashed in a job; empty unless it did."""
     return folder / f"fault-{job.id}.txt"
+
+
+def known_times(runs: Iterable[RunRow], data: DataSet, threads: int) -> dict[str, Times]:
+    """Return the times that earlier sessions measured on this machine, by architecture.
+
+    Networks with a user's block are measured again: its code may have changed since.
+    """
+    return {
+        architecture(run.config, data, threads): {name: run.costs[name] for name in TIMES}
+        for run in runs
+        if run.host == socket.gethostname()
+        and run.costs.keys() >= set(TIMES)
+        and all(":" not in entry["block"] for entry in run.config.get("insert", ()))
+    }
 
 
 def interface(data: DataSet) -> Interface:

@@ -284,6 +284,7 @@ class InProcess:
         need: Need,
         workers: int,
         folders: Any,
+        times: Any,
         stop: Callable[[], bool],
     ) -> None:
         worker = None

@@ -75,13 +75,6 @@ class Turns:
             fcntl.flock(self._room, fcntl.LOCK_UN)
             fcntl.flock(self._door, fcntl.LOCK_UN)
 
-    def close(self) -> None:
-        """Let go of the files."""
-        if self._folder is not None:
-            os.close(self._door)
-            os.close(self._room)
-            self._folder = None
-
 
 def write_times(folder: Path, times: Mapping[str, Times]) -> None:
     """Write the times of architectures that workers need not measure again."""

@@ -116,11 +116,6 @@ class Worker(Trainable):  # type: ignore[misc]
         report.seconds = self._seconds
         return {"report": report, "done": report.state is not None}
 
-    def cleanup(self) -> None:
-        """Let go of the training."""
-        self._forget()
-        self._turns.close()
-
     def _watch_for_crash(self) -> None:
         """Has Python write the place of a native crash where the driver looks for it.
 

@@ -105,4 +105,3 @@ def test_a_worker_without_a_folder_takes_no_turns() -> None:
     alone = Turns(None)
     with alone.working():
         assert alone.measured("a", lambda: {"latency_ms": 1.0}) == {"latency_ms": 1.0}
-    alone.close()

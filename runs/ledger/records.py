@@ -56,7 +56,7 @@ class StudyRow(Record):
         space_text: The space file as given, comments included.
         document: The space file checked, with defaults.
         provenance: Versions, hardware and command of each start, oldest first.
-        importances: Objective -> decision -> importance in 0..1, if they were computed.
+        importances: Objective -> decision -> the fields of `Importance`, if they were computed.
         created: When it was first started.
         ended: When it ended, if it did.
         mlflow_uri: The MLflow store that shows it.
@@ -76,7 +76,7 @@ class StudyRow(Record):
     space_text: Mapped[str] = mapped_column(Text, default="")
     document: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
     provenance: Mapped[tuple[dict[str, Any], ...]] = mapped_column(JSONText, default=list)
-    importances: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSONText)
+    importances: Mapped[dict[str, dict[str, dict[str, float]]] | None] = mapped_column(JSONText)
     created: Mapped[datetime]
     ended: Mapped[datetime | None]
     mlflow_uri: Mapped[str | None] = mapped_column(Text)

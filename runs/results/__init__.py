@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from attnsearch.runs.results.ranking import (
         best,
         counting,
+        importance_sentence,
+        importances_of,
         listed,
         objective_values,
         pareto_front,

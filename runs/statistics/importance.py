@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from numpy.typing import NDArray
 
-from attnsearch.runs.statistics.families import holm
-from attnsearch.runs.statistics.paired import Floats
+Floats = NDArray[np.float64]
 
 LEAST_TRIALS = 20
 """Fewer finished trials find a decision that moves scores by three standard deviations less than
@@ -61,6 +60,11 @@ def importances(
     """
     if len(scores) < LEAST_TRIALS:
         return {}
+    # They take a second to import, which who only lists trials need not wait for.
+    from scipy.stats import rankdata
+
+    from attnsearch.runs.statistics.families import holm
+
     ranks = rankdata(scores)
     total = float(((ranks - ranks.mean()) ** 2).sum())
     names = sorted({name for trial in values for name in trial})

@@ -110,10 +110,6 @@ class Explorer:
         while not self.spent and (entry := self._propose()) is not None:
             yield entry
 
-    def numbers(self) -> list[int]:
-        """Return Optuna's numbers of the distinct configs, which importances are computed from."""
-        return [entry.asked for entry in self._entries.values() if entry.asked is not None]
-
     def _adopt(self, past: Sequence[TrialRow]) -> None:
         """Take over the trials of earlier sessions, in the order of their proposals."""
         for row in past:

@@ -14,6 +14,7 @@ from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, run_key
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
+from attnsearch.runs.results import importances_of
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
@@ -236,10 +237,8 @@ class Session:
         trials = [row for row in rows if row.arm is None]
         ended = sum(row.state.ended for row in trials)
         importances = study.importances or {}
-        news = explorer is not None and (not importances or ended > explorer.ended_before)
-        if explorer is not None and self.space.decisions and news:
-            for index, name in enumerate(self.objectives.names):
-                importances[name] = self.proposals.importances(index, explorer.numbers())
+        if explorer is not None and self.space.decisions:
+            importances = {name: importances_of(trials, name) for name in self.objectives.names}
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
         whole = best is not None if explorer is not None else True

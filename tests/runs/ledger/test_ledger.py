@@ -432,10 +432,11 @@ def test_places_are_unique_and_can_be_pointed_elsewhere(ledger: Ledger) -> None:
 def test_importances_and_states_are_kept(ledger: Ledger) -> None:
     study = open_study(ledger)
     assert (study.state, study.importances, study.ended) == ("running", None, None)
-    ledger.set_importances(study.id, {"val_accuracy": {"lr": 0.75}})
+    rate = {"share": 0.75, "low": 0.5, "high": 0.875, "p": 0.001}
+    ledger.set_importances(study.id, {"val_accuracy": {"lr": rate}})
     ledger.set_study_state(study.id, "finished")
     study = ledger.study(study.id)
-    assert (study.state, study.importances) == ("finished", {"val_accuracy": {"lr": 0.75}})
+    assert (study.state, study.importances) == ("finished", {"val_accuracy": {"lr": rate}})
     assert study.ended is not None
     Ledger(ledger.database.url).open_study("digits", "", DOCUMENT, "data1", {})  # lease is free
 

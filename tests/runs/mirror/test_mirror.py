@@ -148,7 +148,10 @@ def test_a_study_is_shown_as_the_ledger_has_it(
     for number, state in enumerate(["finished", "stopped", "failed", "interrupted", "infeasible"]):
         complete(ledger, study, number, state)
     start(ledger, study, 5, epochs=2)
-    ledger.set_importances(study.id, {"val_accuracy": {"train.lr": 1.0}})
+    ledger.set_importances(
+        study.id,
+        {"val_accuracy": {"train.lr": {"share": 1.0, "low": 0.5, "high": 1.0, "p": 0.001}}},
+    )
     report = Mirror(ledger).sync(study.id)
     assert (report.problem, report.missing, report.total) == (None, 0, 6)
 

@@ -12,7 +12,7 @@ from typing import TypeGuard, TypeVar
 from attnsearch.runs.ledger import SEARCH_ROLES, RunRow, State, TrialRow
 from attnsearch.runs.statistics import LEAST_TRIALS, importances
 from attnsearch.runs.words import plural
-from attnsearch.spaces.keys import COSTS
+from attnsearch.spaces.keys import COSTS, metric_name
 
 _ORDER = list(State)
 
@@ -113,19 +113,16 @@ def importance_sentence(
         judged: As `importances_of` returns it.
     """
     counted = len(counting([t for t in trials if t.role in SEARCH_ROLES], {metric: ""}))
+    what = f"What mattered for {metric_name(metric)}"
     if counted < LEAST_TRIALS:
-        return (
-            f"What mattered for {metric}: {plural(counted, 'trial')} of the full schedule cannot "
-            f"tell; it takes {LEAST_TRIALS}."
-        )
+        few = plural(counted, "trial")
+        return f"{what}: {few} of the full schedule cannot tell; it takes {LEAST_TRIALS}."
     shares = ", ".join(
         f"{name} {each['share']:.0%} ({each['low']:.0%} to {each['high']:.0%})"
         for name, each in judged.items()
     )
-    return (
-        f"What mattered for {metric}, as a share of the variance with its 95 % interval: "
-        f"{shares or 'no decision more than chance'}."
-    )
+    shares = shares or "no decision more than chance"
+    return f"{what}, as a share of the variance with its 95 % interval: {shares}."
 
 
 def listed(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:

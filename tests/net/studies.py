@@ -325,7 +325,7 @@ class _Recorder:
 
 def _judged(shares: dict[str, float]) -> dict[str, dict[str, float]]:
     return {
-        name: {"share": share, "low": share / 2, "high": share * 1.25, "p": 0.0625}
+        name: {"share": share, "low": share / 2, "high": share * 1.25, "p": 0.03125}
         for name, share in shares.items()
     }
 

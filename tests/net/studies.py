@@ -323,13 +323,6 @@ class _Recorder:
         return int((said["probabilities"].argmax(1) == said["labels"]).sum()) / IMAGES
 
 
-def _judged(shares: dict[str, float]) -> dict[str, dict[str, float]]:
-    return {
-        name: {"share": share, "low": share / 2, "high": share * 1.25, "p": 0.03125}
-        for name, share in shares.items()
-    }
-
-
 def _labels(ledger: Ledger) -> None:
     """Classification: a reused trial, every way for a trial to end, confirm, two ablations."""
     earlier = _opened(ledger, _space(LABELS, "search.seed=1"))
@@ -350,8 +343,7 @@ def _labels(ledger: Ledger) -> None:
     over = {"limits.params": 0.25}
     here.trial(5, "infeasible", 0.5, psa, deep, epochs=0, violations=over)
     here.trial(6, "finished", 0.84375, psa, violations={"limits.params": -0.5})
-    shares = {"layer3.block": 0.625, "train.lr": 0.25, "conv.layer2.block": 0.125}
-    ledger.set_importances(here.study.id, {"val_accuracy": _judged(shares)})
+    ledger.set_importances(here.study.id, {"val_accuracy": {}})  # four trials cannot tell
     here.tuning()
 
     first, second, base = here.config(gc), here.config(psa), here.config()
@@ -429,9 +421,7 @@ def _masks(ledger: Ledger) -> None:
     here.trial(2, "finished", 0.75, {"top.block": "gc", "train.lr": 0.01})
     here.trial(3, "failed", 0.5, se, epochs=1, error="out of memory")
     here.trial(4, "finished", 0.78125, ecrm, se)
-    ledger.set_importances(
-        here.study.id, {"val_dice": _judged({"top.block": 0.75, "train.lr": 0.25})}
-    )
+    ledger.set_importances(here.study.id, {"val_dice": {}})
 
     one = "ecrm@top"
     arms = (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
     from attnsearch.runs.results.numbers import (
         MINUS,
+        cost_cell,
         cost_text,
         difference_text,
         factor,

@@ -32,9 +32,9 @@ from attnsearch.runs.training import Training, architecture
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.turns import Times, Turns
-from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
+from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, excess
 
-TIMES = ("latency_ms", "latency_low_ms", "latency_high_ms")
+TIMES = ("latency_ms", *LATENCY_QUARTILES)
 
 MakeTraining = Callable[[Job, DataSet, str, int], Training]
 

@@ -180,4 +180,7 @@ def _name(data: str) -> str:
 def _source(path: Path, target: Path) -> str:
     """Return the data as the file names it: relative where it lies beside or below the file."""
     path, folder = path.absolute(), target.absolute().parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    if not path.is_relative_to(folder):
+        return str(path)
+    text = path.relative_to(folder).as_posix()
+    return f"./{text}" if text in BUILT_IN else text  # a folder called digits is not the set

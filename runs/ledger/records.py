@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from attnsearch.runs.ledger.encoding import JSONText
-from attnsearch.runs.ledger.states import PlanState, Role, State
+from attnsearch.runs.ledger.states import LOSSES, LOST_ATTEMPTS, PlanState, Role, State
 from attnsearch.runs.statistics import Plan
 from attnsearch.spaces.keys import CLASSIFICATION, default_objective
 
@@ -158,9 +158,20 @@ class RunRow(Record):
         return ", ".join(f"over {limit} by {amount:.1%}" for limit, amount in above)
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing more will come of it: not where a loss of its worker ended it."""
+        return self.state.ended and not lost(self)
+
+    @property
     def run_id(self) -> int:
         """The same as `id`; reads better beside a study's."""
         return self.id
+
+
+def lost(run: Any) -> bool:
+    """Return whether a run failed because the machine ended it, and is to be begun anew."""
+    ours = run.state == State.FAILED and run.attempt < LOST_ATTEMPTS
+    return ours and str(run.error).startswith(LOSSES)
 
 
 class TrialRow(RunRow):

@@ -121,7 +121,7 @@ class Explorer:
             entry = self._entry(place, row.config, row.key)
             entry.run_id = row.id
             self._entries[row.key] = entry
-            if row.state.ended:
+            if row.settled:
                 self.records.recall(entry, row)
                 self.ended_before += 1
             else:
@@ -148,7 +148,7 @@ class Explorer:
         config = baseline_config(self.space.resolve(self.space.defaults()))
         key = self.stage.key(config)
         self._baseline = self._entry(Place(0, Role.BASELINE, BESIDE), config, key)
-        done = next((row for row in past if row.role == Role.BASELINE and row.state.ended), None)
+        done = next((row for row in past if row.role == Role.BASELINE and row.settled), None)
         if done is not None:
             self.records.recall(self._baseline, done)
         else:

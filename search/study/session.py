@@ -25,7 +25,7 @@ from attnsearch.search.study.outcome import SessionResult, outcome_text
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import LateMirror, Stage, dataset_name, device_kind
-from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
+from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN
 
@@ -160,10 +160,11 @@ class Session:
                 explorer, acts = self._work(study, mirror, running, stack)
                 stack.close()  # Ray, while the mirror catches up
                 return self._close(study, explorer, acts, mirror)
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(AttnsearchError):
                     self.ledger.set_study_state(study.id, State.INTERRUPTED)
-                mirror.close(timeout=5)
+                # A Ray that is gone soon takes this process with it.
+                mirror.close(timeout=0 if isinstance(error, ClusterError) else 5)
                 raise
 
     def _work(

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
@@ -13,7 +13,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Jobs
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
-from attnsearch.search.workers.searcher import Feed, Watch
+from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
 from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
 
@@ -58,6 +58,7 @@ def execute(
         stop,
         kill_worker,
         lambda job: _read(fault_file(faults, job)),
+        check=cluster.check,
         ship=cluster.nodes > 1,
     )
     trainable = tune.with_parameters(
@@ -87,7 +88,9 @@ def execute(
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             )
-        except (TuneError, ray.exceptions.RayError) as error:
+        except RayGone:
+            pass  # a failure, which follows
+        except (TuneError, RayError) as error:
             raise ClusterError(
                 f"Ray stopped in the midst of the study: {error}\nWhat has finished is recorded; "
                 f"the same command goes on from there"

@@ -1,8 +1,8 @@
 """The worker: trains one job after the other in a process that stays warm.
 
 Each step is one epoch. Whatever a training raises becomes one failed result, and the process goes
-on with the next job; only a native crash takes the process with it, and then Ray Tune starts a
-new one for the next job.
+on with the next job; only a kill or a native crash takes the process with it, and then Ray Tune
+starts a new one for the next job.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ class Worker(Trainable):  # type: ignore[misc]
         start = time.perf_counter()
         try:
             report = self._evaluate() if self._job.evaluations else self._epoch()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             report = Report(
                 state=State.FAILED,
                 error=failure_text(error),

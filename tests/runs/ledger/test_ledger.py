@@ -29,7 +29,7 @@ from attnsearch.runs.ledger.database import LedgerError, ledger_url
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.ledger.schema import Lease, Schema
-from attnsearch.runs.ledger.states import State
+from attnsearch.runs.ledger.states import LOST_ATTEMPTS, State
 
 SPAWN = multiprocessing.get_context("spawn")
 CONFIG = {"insert": [{"at": "layer4", "name": "layer4", "block": "gc", "params": {}}]}
@@ -194,6 +194,31 @@ def test_what_did_not_finish_is_trained_beside_the_old_record(ledger: Ledger, st
     new = claim(ledger, study_id=study.id)
     assert (new.outcome, new.run.generation) == ("claimed", 2)
     assert (ledger.run(old.run_id).state, ledger.run(old.run_id).error) == (state, "why")
+
+
+LOSS = "the worker process died without a word: it was killed"
+
+
+def test_a_run_whose_worker_was_lost_is_taken_up_in_its_row_a_few_times(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    first = claim(ledger, study_id=study.id)
+    for attempt in range(1, LOST_ATTEMPTS):
+        ledger.finish(first.run_id, Ending("failed", error=LOSS))
+        assert not ledger.run(first.run_id).settled
+        again = claim(ledger, study_id=study.id)
+        assert (again.run_id, again.run.attempt) == (first.run_id, attempt + 1)
+        assert again.run.error is None
+    ledger.finish(first.run_id, Ending("failed", error=LOSS))
+    assert ledger.run(first.run_id).settled
+    assert claim(ledger, study_id=study.id).run.generation == 2
+
+
+def test_another_study_does_not_write_into_a_lost_run(ledger: Ledger) -> None:
+    old = claim(ledger, study_id=open_study(ledger).id)
+    ledger.finish(old.run_id, Ending("failed", error=LOSS))
+    other = open_study(ledger, DOCUMENT | {"train": {"lr": 0.2}})
+    assert claim(ledger, study_id=other.id).run_id != old.run_id
+    assert ledger.run(old.run_id).error == LOSS
 
 
 def test_an_interrupted_run_is_taken_up_in_its_row_and_starts_over(ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.exports.export import export_study
@@ -151,6 +152,10 @@ def trained(trainer: Any, act: str | None = None) -> list[Job]:
         for job in trainer.jobs
         if not job.evaluations and (act is None or job.act.startswith(act))
     ]
+
+
+class Stopped(BaseException):
+    """Ends the driver, whose process is the worker's here."""
 
 
 EVALUATE = Cheap.evaluate
@@ -290,7 +295,7 @@ def test_stopped_in_every_act_nothing_is_repeated(
             if job.act.startswith(act):
                 calls.append(job)
                 if len(calls) == 3:
-                    raise KeyboardInterrupt
+                    raise Stopped
 
         def evaluate(self: Cheap, split: str, stop: Callable[[Job], None] = stop) -> Any:
             if split == "test":
@@ -305,7 +310,7 @@ def test_stopped_in_every_act_nothing_is_repeated(
             if act == "never":
                 result = run_study(space(), ledger=ledger)  # type: ignore[arg-type]
             else:
-                with pytest.raises(KeyboardInterrupt):
+                with pytest.raises(Stopped):
                     run_study(space(), ledger=ledger)  # type: ignore[arg-type]
                 assert ledger.studies()[0].state == "interrupted" and len(calls) == 3
             looks = ledger.looks()
@@ -360,6 +365,32 @@ def test_a_failed_seed_stays_failed(
     Cheap.broken = lambda job: False  # type: ignore[method-assign, assignment, misc]
     again = run_study(space(), ledger=ledger)
     assert not trainer.jobs and picture(again) == picture(result)
+
+
+@pytest.mark.parametrize("act", ["", "tuning", "confirm", "ablation loco"])
+def test_what_a_lost_worker_failed_is_trained_when_the_study_is_run_again(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, act: str
+) -> None:
+    """So an earlier version recorded it, and so does this one after a few attempts."""
+
+    class Lost(AttnsearchError):
+        """Recorded as it stands, as the loss of a worker is."""
+
+    def before(job: Job) -> None:
+        if job.act == act and job.config["train"]["lr"] == 0.1:
+            raise Lost("the worker process died without a word: it was killed")
+
+    whole = {"ledger": ledger, "fresh": True}
+    expected = picture(run_study(space(), **whole))
+    Cheap.before = before  # type: ignore[method-assign, assignment]
+    broken = run_study(space(), **whole)
+    assert any(row.state == "failed" for row in broken.trials)
+    Cheap.before = lambda job: None  # type: ignore[method-assign, assignment, misc]
+    again = run_study(space(), ledger=ledger)
+    assert again.study.id == broken.study.id and again.state == "finished" and again.winner
+    assert {row.state for row in again.trials} <= {"finished", "stopped"}
+    if act in ("confirm", "ablation loco"):
+        assert picture(again) == expected
 
 
 def test_without_a_whole_candidate_the_test_part_stays_closed(

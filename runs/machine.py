@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from attnsearch.runs.addresses import without_secrets
+
 PACKAGES = (
     "attnsearch",
     "cmaes",
@@ -46,7 +48,7 @@ def provenance() -> dict[str, Any]:
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])],
         "folder": str(Path.cwd()),
         "host": socket.gethostname(),
         "platform": platform.platform(),

@@ -112,7 +112,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            _complain(traceback.format_exc().rstrip())
         return _explain(error, words)
     return status if isinstance(status, int) else DONE
 
@@ -142,8 +142,10 @@ def _explain(error: Exception, words: list[str]) -> int:
 
 def _complain(message: str) -> None:
     # The terminal may be gone; there is nobody left to tell then.
+    from attnsearch.runs.addresses import without_secrets
+
     with contextlib.suppress(OSError, ValueError):
-        click.echo(message, file=cast(TextIO, sys.stderr))
+        click.echo(without_secrets(message), file=cast(TextIO, sys.stderr))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from attnsearch.runs.ledger.encoding import JSONText
+from attnsearch.runs.ledger.encoding import JSONText, Told
 from attnsearch.runs.ledger.states import LOSSES, LOST_ATTEMPTS, PlanState, Role, State
 from attnsearch.runs.statistics import Plan
 from attnsearch.spaces.keys import CLASSIFICATION, default_objective
@@ -59,7 +59,7 @@ class StudyRow(Record):
         importances: Objective -> decision -> the fields of `Importance`, if they were computed.
         created: When it was first started.
         ended: When it ended, if it did.
-        mlflow_uri: The MLflow store that shows it.
+        mlflow_uri: The MLflow store that shows it, without secrets.
         mlflow_experiment_id: Its experiment there.
         mlflow_run_id: Its parent run there.
         mirrored: A digest of what that run shows.
@@ -79,7 +79,7 @@ class StudyRow(Record):
     importances: Mapped[dict[str, dict[str, dict[str, float]]] | None] = mapped_column(JSONText)
     created: Mapped[datetime]
     ended: Mapped[datetime | None]
-    mlflow_uri: Mapped[str | None] = mapped_column(Text)
+    mlflow_uri: Mapped[str | None] = mapped_column(Told)
     mlflow_experiment_id: Mapped[str | None] = mapped_column(String(64))
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
     mirrored: Mapped[str | None] = mapped_column(String(64))
@@ -141,8 +141,8 @@ class RunRow(Record):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
     costs: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
     violations: Mapped[dict[str, float]] = mapped_column(JSONText, default=dict)
-    error: Mapped[str | None] = mapped_column(Text)
-    traceback: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Told)
+    traceback: Mapped[str | None] = mapped_column(Told)
     weights_path: Mapped[str | None] = mapped_column(Text)
     host: Mapped[str | None] = mapped_column(String(255))
     started: Mapped[datetime]

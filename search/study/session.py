@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, run_key
 from attnsearch.runs.machine import provenance
@@ -384,5 +385,5 @@ class Session:
             sampler=self.search["sampler"],
             scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
-            tracking_uri=tracking_uri(),
+            tracking_uri=without_secrets(tracking_uri()),
         )

@@ -25,6 +25,7 @@ from ray.tune import Trainable
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import count_macs, count_params
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.runs.ledger import RunRow, State
@@ -107,7 +108,7 @@ class Worker(Trainable):  # type: ignore[misc]
             report = Report(
                 state=State.FAILED,
                 error=failure_text(error),
-                traceback="".join(traceback.format_exception(error)),
+                traceback=without_secrets("".join(traceback.format_exception(error))),
                 costs=self._costs,
             )
         if report.state:
@@ -272,7 +273,7 @@ def interface(data: DataSet) -> Interface:
 
 def failure_text(error: BaseException) -> str:
     """Return why a training failed, in one sentence that a person understands."""
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     memory_words = ("can't allocate memory", "out of memory", "cannot allocate memory")
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
         words in text.lower() for words in memory_words

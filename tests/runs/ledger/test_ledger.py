@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, update
+from sqlalchemy import create_engine, text, update
 
 from attnsearch.runs.ledger import lease
 from attnsearch.runs.ledger.claims import LeaseLost
@@ -607,3 +607,46 @@ def test_a_writer_waits_for_another(file_ledger: Ledger) -> None:
     other.stdout.readline()
     assert claim(file_ledger).outcome == "claimed"
     assert other.wait() == 0
+
+
+# Secrets
+
+
+def test_an_error_with_a_login_is_kept_without_it(file_ledger: Ledger) -> None:
+    run_id = claim(file_ledger).run_id
+    address = "https://anna:s3cr3t@host/weights"
+    ending = Ending("failed", error=f"no answer from {address}", traceback=f"get({address!r})")
+    file_ledger.finish(run_id, ending)
+    file_ledger.database.close()
+    assert file_ledger.database.path is not None
+    assert b"s3cr3t" not in file_ledger.database.path.read_bytes()
+    with file_ledger.database.read() as connection:
+        error, where = connection.execute(text("SELECT error, traceback FROM run")).one()
+    assert (error, where) == (
+        "no answer from https://***@host/weights",
+        "get('https://***@host/weights')",
+    )
+
+
+def test_a_login_that_an_earlier_release_kept_is_not_told(file_ledger: Ledger) -> None:
+    study = open_study(file_ledger)
+    kept = text("UPDATE study SET mlflow_uri = 'http://anna:s3cr3t@host:5000'")
+    with file_ledger.database.write() as connection:
+        connection.execute(kept)
+    assert file_ledger.study(study.id).mlflow_uri == "http://***@host:5000"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://anna:s3cr3t@host/db",
+        "postgresql+nosuchdriver://host/db?password=s3cr3t",
+        "postgresql+nosuchdriver://anna:s3cr3t@host/db",
+        "://anna:s3cr3t@host",
+    ],
+)
+def test_a_ledger_s_address_is_refused_without_its_secrets(address: str) -> None:
+    with pytest.raises(LedgerError) as refusal:
+        ledger_url(address)
+    assert "host" in str(refusal.value)
+    assert "s3cr3t" not in str(refusal.value)

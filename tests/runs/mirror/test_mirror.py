@@ -657,3 +657,52 @@ def test_the_store_is_the_one_asked_for(
     if environment:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
     assert tracking.tracking_uri(given, recorded) == chosen.format(folder=folder)
+
+
+def test_a_login_is_used_and_told_to_nobody(
+    ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(ledger, study, 0)
+    address = "http://anna:s3cr3t@host:5000"
+    asked: list[str] = []
+
+    def refuse(uri: str) -> None:
+        asked.append(uri)
+        raise ConnectionError(f"{uri} does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking, "_connect", refuse)
+        report = Mirror(ledger, address).sync(study.id)
+    assert asked == [address]
+    assert report.uri == "http://***@host:5000"
+    assert "s3cr3t" not in str(report)
+    Positions(ledger).set_parent(study.id, address, "1", "run")
+    assert ledger.study(study.id).mlflow_uri == "http://***@host:5000"
+    later = Mirror(ledger).sync(study.id)
+    assert "set MLFLOW_TRACKING_URI" in str(later)
+
+
+def test_a_study_shown_under_a_login_stays_shown(ledger: Ledger, study: StudyRow) -> None:
+    complete(ledger, study, 0)
+    positions = Positions(ledger)
+    positions.set_parent(study.id, "http://***@host:5000", "1", "run")
+    positions.mark(positions.pending(study.id))
+    positions.set_parent(study.id, "http://anna:other@host:5000", "1", "run")
+    assert positions.count(study.id)[0] == 0, "another password is no other store"
+    positions.set_parent(study.id, "http://other:5000", "1", "run")
+    assert positions.count(study.id)[0] == 1
+
+
+def test_files_of_a_folder_with_a_percent_sign_lie_in_it(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a%20b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    shutil.copy(empty_store, folder / "mlflow.db")
+    store = tracking.Store(tracking.tracking_uri())
+    run_id = store.create(store.experiment("digits"), "000", 0, {})
+    store.files(run_id, {"config.yaml": b"x"})
+    (file,) = folder.rglob("config.yaml")
+    assert file.read_bytes() == b"x"
+    assert not (tmp_path / "a b").exists()

@@ -36,6 +36,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
+from attnsearch.runs.words import printable
 
 BUSY_SECONDS = 30.0
 """How long, in seconds, a writer waits for another process's transaction."""
@@ -215,6 +216,11 @@ class Database:
 
     @staticmethod
     def _check_path(path: Path, create: bool) -> None:
+        if str(path) != printable(str(path)):
+            raise LedgerError(
+                f"the ledger {printable(str(path))} lies in a folder whose name is not UTF-8, "
+                "which the records cannot name; rename the folder"
+            )
         if not path.parent.is_dir():
             raise LedgerError(
                 f"the ledger {path} cannot be made: there is no folder {path.parent}"

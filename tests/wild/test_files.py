@@ -166,7 +166,6 @@ def test_a_study_with_accents_under_a_locale_without_utf8(accents: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="row 11: Ray cannot be started, in words of Python")
 @pytest.mark.parametrize("where", ["folder", "space file"])
 def test_a_name_with_accents_does_under_any_locale_or_is_refused_for_it(
     where: str, tmp_path: Path
@@ -182,7 +181,6 @@ def test_a_name_with_accents_does_under_any_locale_or_is_refused_for_it(
     assert set(shown_by_mlflow(folder)) == {"FINISHED"}
 
 
-@pytest.mark.xfail(strict=True, reason="row 11: export and predict crash after the whole study")
 @pytest.mark.parametrize("where", ["class", pytest.param("file", marks=pytest.mark.slow)])
 def test_names_that_are_not_utf8_are_refused_at_once_or_go_the_whole_way(
     where: str,

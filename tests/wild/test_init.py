@@ -48,8 +48,6 @@ WRONG = {
     "near_by_case": "awkward: does not say the near name",
     "near_by_space": "awkward: does not say the near name",
     "near_by_accent": "awkward: does not say the near name",
-    "not_utf8": "row 11: a note that names such a file cannot be printed",
-    "folder_not_utf8": "row 11: such a path cannot be written",
     "eyes_with_masks": SPLIT,
     "two_eyes": SPLIT,
     "slices": SPLIT,

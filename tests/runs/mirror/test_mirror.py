@@ -204,7 +204,7 @@ def test_a_study_is_shown_as_the_ledger_has_it(
     assert files(finished) == {"config.yaml"}
     assert files(failed) == {"config.yaml", "traceback.txt"}
     config = client.download_artifacts(finished.info.run_id, "config.yaml")
-    assert yaml.safe_load(Path(config).read_text()) == CONFIG
+    assert yaml.safe_load(Path(config).read_text(encoding="utf-8")) == CONFIG
     tables = {f"leaderboard.{ending}" for ending in ("csv", "json", "md")}
     assert files(parent) == tables | {"space.yaml", "provenance.json", "plots"}
     assert files(parent, "plots") == {
@@ -232,7 +232,7 @@ def test_the_parent_tells_what_the_study_is(ledger: Ledger, study: StudyRow, fol
     )
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     space = client.download_artifacts(parent.info.run_id, "space.yaml")
-    assert Path(space).read_text() == "name: digits  # mine"
+    assert Path(space).read_text(encoding="utf-8") == "name: digits  # mine"
     table = client.load_table(parent.info.experiment_id, "leaderboard.json")
     assert table["name"].tolist() == ["000 psa@layer4", "001 psa@layer4"]
     assert table["val_accuracy"].tolist() == pytest.approx([0.3, 0.1])

@@ -68,9 +68,7 @@ def measure(sampler: str, trials: int, epochs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         path = Path("orchestration.yaml")
-        path.write_text(
-            SPACE.format(sampler=sampler, trials=trials, epochs=epochs), encoding="utf-8"
-        )
+        path.write_text(SPACE.format(sampler=sampler, trials=trials, epochs=epochs))
         clock = Clock()
         run_study(load_space(path), progress=clock)
         os.chdir("/")

@@ -15,6 +15,13 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.spaces.file import DecisionError, Problem, SpaceError, dump, shipped
     from attnsearch.spaces.keys import schema
-    from attnsearch.spaces.space import Decision, Space, canonical, canonical_text, load_space
+    from attnsearch.spaces.space import (
+        Decision,
+        Space,
+        canonical,
+        canonical_text,
+        load_space,
+        weights_marker,
+    )
 
 face(__name__)

@@ -2,6 +2,7 @@
 
 architecture  What is inserted where, as one plain dict
 catalog       Finds blocks by name, and reads what a block's class says about itself
+sources       The source of a user's block: its file, and what that imports from beside it
 sites         The backbones, and the sites in them where a block can stand
 chain         The blocks that are added at one site, and how they can start as the identity
 initialise    Initial weights that depend on the seed and the tensor's state-dict name alone
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         find_block,
         hyperparameters,
         parameter_docs,
-        source_hash,
         summary,
         takes_size,
     )
@@ -42,5 +42,6 @@ if TYPE_CHECKING:
         side_outputs,
     )
     from attnsearch.blocks.build.sites import Site, backbone_sites, match, network_sites
+    from attnsearch.blocks.build.sources import source_files, source_hash
 
 face(__name__)

@@ -4,13 +4,11 @@ A name is one of the table `BLOCKS`, or an entry point of the group `attnsearch.
 installed package declares, or `module.path:Class`. A name of the table cannot be taken over.
 """
 
-import hashlib
 import importlib
 import inspect
 import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 
 from torch import nn
 
@@ -125,25 +123,6 @@ def parameter_docs(cls: type[nn.Module]) -> dict[str, str]:
             elif current:
                 docs[current] = f"{docs[current]} {text}".strip()
     return docs
-
-
-def source_hash(cls: type[nn.Module]) -> str:
-    """Return the SHA-256 of the source file that defines a block, in hexadecimal.
-
-    Args:
-        cls: The block's class.
-
-    Raises:
-        BlockError: The class has no source file, as one typed into an interpreter.
-    """
-    try:
-        source = Path(inspect.getfile(cls)).read_bytes()
-    except (OSError, TypeError) as error:
-        raise BlockError(
-            f"block {cls.__module__}:{cls.__qualname__} has no source file to be recorded with "
-            f"its results; define it in a module"
-        ) from error
-    return hashlib.sha256(source).hexdigest()
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -57,17 +57,16 @@ def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
     return _without_numbers(count)
 
 
-def latency(
+def latency_ms(
     network: nn.Module,
     input_shape: Sequence[int],
     device: str | torch.device = "cpu",
     batch_size: int = 1,
     seconds: float = 0.5,
-) -> dict[str, float]:
-    """Measure the time of a forward pass in evaluation mode, in milliseconds.
+) -> float:
+    """Return median time of a forward pass in evaluation mode, in milliseconds.
 
     Three passes warm up; then passes are timed one by one, at least five, until the time is up.
-    What else runs on the device meanwhile is measured with it.
 
     Args:
         network: Any module.
@@ -75,9 +74,6 @@ def latency(
         device: Where to run.
         batch_size: Images in a pass.
         seconds: How long to measure.
-
-    Returns:
-        The median as `latency_ms`, and the quartiles as `latency_low_ms` and `latency_high_ms`.
     """
     device = torch.device(device)
     copied = _copy(network, device).eval()
@@ -93,8 +89,7 @@ def latency(
             copied(images)
             _synchronize(device)
             times.append(1e3 * (time.perf_counter() - start))
-    low, median, high = statistics.quantiles(times, n=4)
-    return {"latency_ms": median, "latency_low_ms": low, "latency_high_ms": high}
+    return statistics.median(times)
 
 
 def memory_mb(
@@ -145,18 +140,19 @@ def costs(
     batch_size: int = 64,
     optimizer: str = "sgd",
 ) -> dict[str, float]:
-    """Count params and macs, and memory_mb of a training step; `latency` is measured apart.
+    """Measure params, macs, latency_ms of one image and memory_mb of a training step.
 
     Args:
         network: Any module.
         input_shape: (channels, height, width) of an image.
-        device: Where training will run.
+        device: Where latency and memory count.
         batch_size: Images in a training step.
         optimizer: ``sgd`` or ``adamw``.
     """
     return {
         "params": count_params(network),
         "macs": count_macs(network, input_shape),
+        "latency_ms": latency_ms(network, input_shape, device),
         "memory_mb": memory_mb(network, input_shape, batch_size, device, optimizer),
     }
 

@@ -5,7 +5,6 @@ takes and tells (see `weights`), `metrics.json` holds what was recorded of the r
 """
 
 import copy
-import inspect
 import json
 import shutil
 import tempfile
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.build import build_network, find_block
+from attnsearch.blocks.build import build_network, find_block, source_files
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
-from attnsearch.runs.ledger import State
+from attnsearch.runs.ledger import State, changed_inputs, inputs
 from attnsearch.runs.results import finite, rank, ranked
 from attnsearch.runs.words import render
 from attnsearch.spaces import dump, load_space
@@ -77,6 +76,12 @@ def export_study(
         raise ExportError(
             f"the weights of trial {chosen.number} of study {row.label} were not kept: only the "
             f"best trials' are; train it again with `attnsearch run` and its config"
+        )
+    own = chosen.config | {"network": chosen.config["network"] | {"weights": None}}
+    if changed := changed_inputs(row.inputs, inputs(own)):
+        raise ExportError(
+            f"{'; '.join(changed)} is another one than study {row.label} was run with, and the "
+            f"export would hold that beside the trained weights; restore it, or run anew"
         )
     state, interface = read_weights(Path(chosen.weights_path))
     suffix = "best" if trial is None else f"{chosen.number:03d}"
@@ -292,17 +297,22 @@ def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -
 def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:
     """Put the modules of a user's own blocks beside the config, so that the export loads alone.
 
+    With them goes what they import from beside them.
+
     Returns:
         The packages that a block is part of: they cannot be copied and must be installed.
     """
     packages = []
     for name in sorted({entry["block"] for entry in config["insert"] if ":" in entry["block"]}):
         module, _, rest = name.partition(":")[0].partition(".")
-        source = inspect.getsourcefile(find_block(name))
-        if rest or source is None or Path(source).stem != module:
+        root, files = source_files(find_block(name))
+        if rest or root / f"{module}.py" not in files:
             packages.append(module)
-        else:
-            shutil.copy(source, folder)
+            continue
+        for file in files:
+            to = folder / file.relative_to(root)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, to)
     return packages
 
 

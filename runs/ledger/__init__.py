@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.claims import LeaseLost
     from attnsearch.runs.ledger.database import LedgerError
     from attnsearch.runs.ledger.encoding import pack
-    from attnsearch.runs.ledger.key import run_key
+    from attnsearch.runs.ledger.key import (
+        WEIGHTS_INPUT,
+        InputsChanged,
+        changed_inputs,
+        inputs,
+        package_inputs,
+        run_key,
+    )
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger
     from attnsearch.runs.ledger.reading import read_places
@@ -49,6 +56,10 @@ if TYPE_CHECKING:
         Role,
         State,
     )
-    from attnsearch.runs.ledger.studies import study_digest
+    from attnsearch.runs.ledger.studies import (
+        studies_elsewhere,
+        study_differences,
+        study_digest,
+    )
 
 face(__name__)

@@ -7,12 +7,15 @@ not enter; neither do parameters that its config does not use.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any
 
 from attnsearch.blocks import BLOCKS
 from attnsearch.blocks.build import find_block, source_hash
-from attnsearch.spaces import canonical
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import weights_file
+from attnsearch.spaces import canonical, weights_marker
 
 NUMERICS_REVISION = 5
 """Raised by one when a change of attnsearch changes the numbers that a config trains to.
@@ -20,6 +23,61 @@ NUMERICS_REVISION = 5
 It makes every earlier run unequal to every later one. Only the blocks of users are hashed by
 their source; ours would change the key with every comment.
 """
+
+
+NUMERIC_PACKAGES = ("torch", "numpy")
+WEIGHTS_INPUT = "network.weights"
+
+
+class InputsChanged(AttnsearchError):
+    """What determines a result is not what it was when the run was claimed."""
+
+    exit_status = 1
+
+
+def inputs(document: Mapping[str, Any]) -> dict[str, str]:
+    """Say what lies in files, and with the data determines what a config trains to.
+
+    Args:
+        document: A resolved config, or a checked space file: then of all that it may choose.
+
+    Returns:
+        Block of the user -> hash of its source; ``network.weights`` -> hash of its content.
+
+    Raises:
+        BlockError: A block does not exist, or a user's block has no source file.
+        OSError: The weights that the config starts from cannot be read.
+    """
+    asked = {name for entry in document.get("insert", ()) for name in _names(entry["block"])}
+    own = sorted(asked - BLOCKS.keys() - {"none"})
+    path, _ = weights_file(document["network"].get("weights"))
+    weights = {} if path is None else {WEIGHTS_INPUT: weights_marker(path)}
+    return {name: source_hash(find_block(name)) for name in own} | weights
+
+
+def _names(block: Any) -> Iterator[str]:
+    """Yield the blocks that an entry may hold."""
+    if isinstance(block, str):
+        yield block
+    elif isinstance(block, Mapping):
+        for name in block["choice"]:
+            yield from _names(name)
+
+
+def package_inputs() -> dict[str, str]:
+    """Return the versions of the packages that compute."""
+    return {name: version(name) for name in NUMERIC_PACKAGES}
+
+
+def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Say which inputs differ, one phrase each; those that only one side knows are left out."""
+    differ = [name for name in before if name in now and before[name] != now[name]]
+    words = {WEIGHTS_INPUT: "the content of the file of network.weights"} | {
+        name: f"{name} {before[name]} (now {now[name]})"
+        for name in NUMERIC_PACKAGES
+        if name in differ
+    }
+    return [words.get(name, f"the source of block {name}") for name in differ]
 
 
 def run_key(

@@ -2,17 +2,22 @@
 
 import hashlib
 import json
+import sqlite3
+import textwrap
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
 from time import time
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, select
 
+from attnsearch.blocks.hosts import weights_file
 from attnsearch.runs.ledger.access import Access, add, change, touch
-from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.database import LEDGER_FILE, LedgerError
 from attnsearch.runs.ledger.encoding import plain
+from attnsearch.runs.ledger.key import changed_inputs
 from attnsearch.runs.ledger.lease import Held, release
 from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
@@ -26,13 +31,71 @@ def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
 
     Left out is what may change while a study goes on: the confirm and ablation acts and how their
     scores are compared, resources, the number of trials, and where the data lies (its fingerprint
-    counts, not its path).
+    counts, not its path). What lies in other files is compared beside it, see `inputs`.
     """
+    text = json.dumps([_counted(document), fingerprint], sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _counted(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the trials of a study depend on, no path among it."""
     kept = _without(document, keys_of("plans", "statistics", "host"))
     kept["search"] = _without(kept.get("search") or {}, keys_of("trials", section=Search))
     kept["data"] = _without(kept.get("data") or {}, keys_of("host", section=Data))
-    text = json.dumps([_without_nulls(kept), fingerprint], sort_keys=True, default=plain)
-    return hashlib.sha256(text.encode()).hexdigest()
+    if "csv" in (kept["data"].get("groups") or {}):
+        kept["data"]["groups"] = "csv"
+    network = kept.get("network") or {}
+    path, rename = weights_file(network.get("weights"))
+    if path is not None:
+        kept["network"] = {**network, "weights": rename or "file"}
+    counted: dict[str, Any] = _without_nulls(kept)
+    return counted
+
+
+def study_differences(before: StudyRow, now: StudyRow) -> list[str]:
+    """Say what keeps a study from going on as another one, one phrase each."""
+    old, new = _flat(_counted(before.document)), _flat(_counted(now.document))
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    differ = [f"{key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in keys]
+    if before.fingerprint != now.fingerprint:
+        source = (now.document.get("data") or {}).get("source")
+        differ.append(f"the data of {source}: images, labels or their split")
+    return differ + changed_inputs(before.inputs, now.inputs)
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        deeper = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{key}.") if deeper else {f"{prefix}{key}": value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(json.dumps(value, default=plain), 60, placeholder=" ...")
+
+
+def studies_elsewhere(ledger: Access, name: str, folders: Iterable[Path]) -> list[str]:
+    """Find studies of a name in other ledgers, which are only read: ``PATH: NAME/NUMBER``.
+
+    Args:
+        ledger: The ledger.
+        name: Of the study.
+        folders: Where ledgers may lie, under the name that they have by default.
+    """
+    lines = []
+    for folder in dict.fromkeys(folders):
+        path = folder / LEDGER_FILE
+        if path == ledger.database.path or not path.is_file():
+            continue
+        with suppress(sqlite3.Error), closing(_read_only(path)) as other:
+            rows = other.execute("SELECT max(number) FROM study WHERE name = ?", (name,))
+            lines += [f"{path}: {name}/{number}" for (number,) in rows if number]
+    return lines
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
 
 
 def _without(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
@@ -70,8 +133,9 @@ def open_study(
 ) -> StudyRow:
     """Start a study, or continue the one of this name, space and data.
 
-    A changed space (see `study_digest`) gets a new number of the same name; changing it back
-    continues the earlier number. The space file as given now replaces the stored one.
+    A changed space (see `study_digest`), or changed sources of its blocks, get a new number of the
+    same name; changing it back continues the earlier number. The space file as given now replaces
+    the stored one.
 
     Args:
         ledger: The ledger.
@@ -79,29 +143,41 @@ def open_study(
         space_text: The space file as given.
         document: The space file checked, with defaults.
         fingerprint: Of the data.
-        provenance: Versions, hardware and command of this start; added to the earlier ones.
+        provenance: Versions, hardware and command of this start; added to the earlier ones. Its
+            `inputs` are those of `attnsearch.runs.ledger.inputs`.
         fresh: Start a new number in any case, and let its claims ignore other studies' runs.
         number: Continue this number of several that are alike; by default the latest.
 
     Raises:
-        LedgerError: Another living process runs this study.
+        LedgerError: Another living process runs this study; or the one of that number was run on
+            other data, or with other sources.
     """
     reconcile(ledger)
     digest = study_digest(document, fingerprint)
-
-    alike = select(Study.id).where(Study.name == name, Study.digest == digest)
-    if number is not None:
-        alike = alike.where(Study.number == number)
-    last = select(func.max(Study.number)).where(Study.name == name)
     with ledger.database.write() as connection:
-        study_id = connection.execute(alike.order_by(Study.number.desc())).scalar()
+        named = read_studies(connection, Study.name == name)
+        # An earlier release took paths into the digest that it stored.
+        alike = [
+            row
+            for row in named
+            if number in (None, row.number)
+            and digest in (row.digest, study_digest(row.document, row.fingerprint))
+            and not changed_inputs(row.inputs, provenance.get("inputs", {}))
+        ]
+        study_id = alike[-1].id if alike else None
+        if number is not None and study_id is None:
+            raise LedgerError(
+                f"the study {name}/{number} was run on other data or with another source of a "
+                f"block or weights file than there is now; restore that, or run the space file "
+                f"again: attnsearch run SPACE"
+            )
         if study_id is None or fresh:
             study_id = add(
                 connection,
                 Study,
                 uid=uuid.uuid4().hex,
                 name=name,
-                number=(connection.execute(last).scalar() or 0) + 1,
+                number=max((row.number for row in named), default=0) + 1,
                 state=State.RUNNING,
                 digest=digest,
                 fingerprint=fingerprint,
@@ -166,9 +242,9 @@ def set_study_state(ledger: Access, study_id: int, state: State) -> None:
 
 
 def set_importances(
-    ledger: Access, study_id: int, importances: Mapping[str, Mapping[str, Mapping[str, float]]]
+    ledger: Access, study_id: int, importances: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Keep which decisions matter: objective -> decision -> the fields of `Importance`."""
+    """Keep the parameter importances: objective -> decision -> importance in 0..1."""
     with ledger.database.write() as connection:
         change(connection, Study, study_id, importances=importances)
 

@@ -11,6 +11,8 @@ test_runs    Trained networks applied to the test part, several in one job
 records      Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers
 events       What a study tells whoever watches it: the command line's live table, a notebook, a
              test
+origin       What a study's results depend on beside its space file and data, and what it goes on
+             from
 outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
 stage        What the acts of a study share: what they work with, and how runs are named and ranked

@@ -206,7 +206,7 @@ class StudyActs:
 
         before = rows()
         trials = trial_budget(space)
-        done = sum(row.settled for row in before)
+        done = sum(row.state.ended for row in before)
         text = self._tuning_text(space, act, trials, done)
         info = ActInfo(act, trials, done, text, tuple(stage.objectives.names))
         explorer = Explorer(
@@ -356,8 +356,14 @@ class StudyActs:
                 if run.weights_path is None:
                     without.add(run.id)
                     continue
+                # Its own weights take the place of those that it started from.
+                network = {**run.config["network"], "weights": None}
                 task = Evaluation(
-                    run.id, run.config, self.stage.dataset(run.fold), run.weights_path
+                    run.id,
+                    run.config,
+                    self.stage.dataset(run.fold),
+                    run.weights_path,
+                    inputs=self.stage.inputs({**run.config, "network": network}),
                 )
                 wanted.setdefault(run.id, (task, run.name))
         return list(wanted.values()), len(without)

@@ -110,6 +110,10 @@ class Explorer:
         while not self.spent and (entry := self._propose()) is not None:
             yield entry
 
+    def numbers(self) -> list[int]:
+        """Return Optuna's numbers of the distinct configs, which importances are computed from."""
+        return [entry.asked for entry in self._entries.values() if entry.asked is not None]
+
     def _adopt(self, past: Sequence[TrialRow]) -> None:
         """Take over the trials of earlier sessions, in the order of their proposals."""
         for row in past:
@@ -118,10 +122,15 @@ class Explorer:
             for before in row.proposal.get("before", ()):
                 self._adopt_known(before)
             place = self._place(row.number, row.role, row.values, row.proposal)
+            # What is trained now has the key of now: its device or source may be another.
+            config = self.space.resolve(row.values)
+            key = self.stage.key(config)
             entry = self._entry(place, row.config, row.key)
+            if not row.state.ended:
+                entry = self._entry(place, config, key)
             entry.run_id = row.id
-            self._entries[row.key] = entry
-            if row.settled:
+            self._entries[row.key if key in self._entries else key] = entry
+            if row.state.ended:
                 self.records.recall(entry, row)
                 self.ended_before += 1
             else:
@@ -148,7 +157,7 @@ class Explorer:
         config = baseline_config(self.space.resolve(self.space.defaults()))
         key = self.stage.key(config)
         self._baseline = self._entry(Place(0, Role.BASELINE, BESIDE), config, key)
-        done = next((row for row in past if row.role == Role.BASELINE and row.settled), None)
+        done = next((row for row in past if row.role == Role.BASELINE and row.state.ended), None)
         if done is not None:
             self.records.recall(self._baseline, done)
         else:

@@ -100,6 +100,7 @@ class QueuedRun(Queued):
 
     def begin(self) -> Job | Fate:
         """Claim the run; return its job, unless it has finished before or trains elsewhere."""
+        inputs = self.records.stage.inputs(self.config)
         claim = self.records.claim(self)
         if claim.outcome == "finished" and not self.usable(claim.run):
             # Its weights are gone, and the test part needs them.
@@ -119,6 +120,7 @@ class QueuedRun(Queued):
             limits=self.limits,
             predictions=self.predictions,
             act=self.act,
+            inputs=inputs,
         )
 
     def started(self) -> None:

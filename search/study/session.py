@@ -10,23 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet, load_data
-from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, run_key
+from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_key
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
-from attnsearch.runs.results import importances_of
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.interrupt import Interrupt, in_background
+from attnsearch.search.study.origin import Inputs, origin_notes
 from attnsearch.search.study.outcome import SessionResult, outcome_text
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import LateMirror, Stage, dataset_name, device_kind
-from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
+from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN
 
@@ -118,6 +117,7 @@ class Session:
     datasets: dict[str, DataSet] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
     _said: bool = field(default=False, init=False)
+    _inputs: Inputs = field(default_factory=Inputs, init=False)
 
     def __post_init__(self) -> None:
         self.start = time.monotonic()
@@ -145,6 +145,9 @@ class Session:
                 running = self._start_ray(stack, lambda: begun.append(in_background(self._load)))
                 (loading,) = begun
             self.datasets, origin = self._wait(loading)
+            self._inputs(self.space.document)
+            origin["inputs"] = inputs(self.space.document)
+            before = [row for row in self.ledger.studies() if row.name == self.space.name]
             study = self.ledger.open_study(
                 self.space.name,
                 self.space.text,
@@ -154,6 +157,9 @@ class Session:
                 fresh=self.fresh,
                 number=self.study.number if self.study else None,
             )
+            if not self.fresh:
+                for note in origin_notes(self.ledger, study, before, self.space.path):
+                    self._note(note)
             from attnsearch.runs.mirror import Mirror
 
             mirror = LateMirror(Mirror(self.ledger), study.id)
@@ -161,11 +167,10 @@ class Session:
                 explorer, acts = self._work(study, mirror, running, stack)
                 stack.close()  # Ray, while the mirror catches up
                 return self._close(study, explorer, acts, mirror)
-            except BaseException as error:
+            except BaseException:
                 with contextlib.suppress(AttnsearchError):
                     self.ledger.set_study_state(study.id, State.INTERRUPTED)
-                # A Ray that is gone soon takes this process with it.
-                mirror.close(timeout=0 if isinstance(error, ClusterError) else 5)
+                mirror.close(timeout=5)
                 raise
 
     def _work(
@@ -188,6 +193,7 @@ class Session:
             objectives=self.objectives,
             datasets=self.datasets,
             key=self._key,
+            inputs=self._inputs,
             note=self._note,
         )
         if self.space.document["network"]["weights"] is not None:
@@ -210,7 +216,7 @@ class Session:
                 if running is None:
                     running = self._start_ray(stack)
                     self._set_workers(stage, explorer, running, left)
-                from attnsearch.search.workers import execute, known_times
+                from attnsearch.search.workers import execute
 
                 execute(
                     queue,
@@ -219,7 +225,6 @@ class Session:
                     need=self.need,
                     workers=running.workers,
                     folders=[str(self.space.path.absolute().parent)],
-                    times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     stop=self._stop,
                 )
         return explorer, acts
@@ -239,8 +244,10 @@ class Session:
         trials = [row for row in rows if row.arm is None]
         ended = sum(row.state.ended for row in trials)
         importances = study.importances or {}
-        if explorer is not None and self.space.decisions:
-            importances = {name: importances_of(trials, name) for name in self.objectives.names}
+        news = explorer is not None and (not importances or ended > explorer.ended_before)
+        if explorer is not None and self.space.decisions and news:
+            for index, name in enumerate(self.objectives.names):
+                importances[name] = self.proposals.importances(index, explorer.numbers())
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
         whole = best is not None if explorer is not None else True
@@ -385,5 +392,5 @@ class Session:
             sampler=self.search["sampler"],
             scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
-            tracking_uri=without_secrets(tracking_uri()),
+            tracking_uri=tracking_uri(),
         )

@@ -85,6 +85,7 @@ class Stage:
         datasets: By name: `data`, which exploring trains on, and `fold 0`, ... where there are
             folds.
         key: Gives the run key of a config with its fold and seed.
+        inputs: Gives what a config's result depends on beside the data, see `Session`.
         note: Tells the user something, now and at the end.
         workers: How many jobs run side by side, as far as is known.
     """
@@ -97,6 +98,7 @@ class Stage:
     objectives: Objectives
     datasets: Mapping[str, DataSet]
     key: Callable[[Mapping[str, Any]], str]
+    inputs: Callable[[Mapping[str, Any]], dict[str, str]]
     note: Callable[[str], None]
     workers: int = 1
 

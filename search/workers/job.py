@@ -9,7 +9,7 @@ import numpy as np
 from attnsearch.runs.ledger import State
 
 LOST = "lost"
-"""The outcome of a job whose worker process was lost; of no run."""
+"""The outcome of a job whose worker never began, or whose machine went away; of no run."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Evaluation:
         dataset: Which of the data sets given to `execute` it was trained on.
         weights: Its weights file.
         split: The part.
+        inputs: What else determines its result, see `attnsearch.runs.ledger.inputs`.
     """
 
     run_id: int
@@ -29,6 +30,7 @@ class Evaluation:
     dataset: str
     weights: str
     split: str = "test"
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Job:
         predictions: The splits whose predictions come back when it has finished.
         act: The act that it belongs to, as watchers are told; empty for exploring.
         evaluations: What to evaluate, one a step; nothing is trained then.
+        inputs: What determines its result beside config and data, as it was when its run was
+            claimed: sources of the user's blocks, weights to start from, versions of packages.
         packed: The weights files of `evaluations`, in their order, where the workers do not see
             the driver's disk; anything that `ray.get` takes.
     """
@@ -54,6 +58,7 @@ class Job:
     predictions: tuple[str, ...] = ()
     act: str = ""
     evaluations: tuple[Evaluation, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
     packed: tuple[Any, ...] = field(default=(), repr=False)
 
 
@@ -77,6 +82,8 @@ class Report:
         panel: The bytes of a PNG that shows what the network does; of a finished segmentation.
         seconds: Time spent on the job so far.
         evaluated: The run that this step evaluated.
+        changed: Where the worker found other inputs than `Job.inputs`, which they are: the job
+            ends as interrupted then, since nothing is known of the run that was claimed.
     """
 
     epoch: int = 0
@@ -92,6 +99,7 @@ class Report:
     panel: np.ndarray | None = field(default=None, repr=False)
     seconds: float = 0.0
     evaluated: int | None = None
+    changed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,6 @@ class Outcome:
         report: The last report of its worker; an empty one where none came.
         error: Why it failed or is infeasible.
         traceback: Where it failed.
-        place: Where native code crashed; empty where a lost worker left no word.
     """
 
     state: str
@@ -112,7 +119,6 @@ class Outcome:
     report: Report
     error: str | None = None
     traceback: str | None = None
-    place: str = ""
 
 
 class Jobs(Protocol):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         CLASSIFICATION,
         COSTS,
         COUNTED,
-        LATENCY_QUARTILES,
         MEASURED,
         METRICS,
         SEGMENTATION,

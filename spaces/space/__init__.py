@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.space.canonical_form import canonical, canonical_text
+    from attnsearch.spaces.space.canonical_form import canonical, canonical_text, weights_marker
     from attnsearch.spaces.space.decisions import (
         Decision,
         decision,

@@ -93,11 +93,11 @@ def weights_marker(path: str) -> str:
         OSError: The file cannot be read.
     """
     status = Path(path).stat()
-    return _content_hash(path, status.st_mtime_ns, status.st_size)
+    return _content_hash(path, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
 
 
 @lru_cache(maxsize=16)
-def _content_hash(path: str, modified_ns: int, size: int) -> str:
+def _content_hash(path: str, modified_ns: int, changed_ns: int, size: int) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -17,10 +17,10 @@ from attnsearch.blocks.build.catalog import (
     find_block,
     hyperparameters,
     parameter_docs,
-    source_hash,
     summary,
     takes_size,
 )
+from attnsearch.blocks.build.sources import source_hash
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.mechanisms.se import SE
 from attnsearch.blocks.mechanisms.table import BLOCKS

@@ -68,7 +68,9 @@ def measure(sampler: str, trials: int, epochs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         path = Path("orchestration.yaml")
-        path.write_text(SPACE.format(sampler=sampler, trials=trials, epochs=epochs))
+        path.write_text(
+            SPACE.format(sampler=sampler, trials=trials, epochs=epochs), encoding="utf-8"
+        )
         clock = Clock()
         run_study(load_space(path), progress=clock)
         os.chdir("/")

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from attnsearch.runs.addresses import without_secrets
+
 PACKAGES = (
     "attnsearch",
     "cmaes",
@@ -46,7 +48,7 @@ def provenance() -> dict[str, Any]:
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])],
         "folder": str(Path.cwd()),
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -88,7 +90,7 @@ def git_commit(folder: Path) -> dict[str, Any] | None:
 def cpu_name() -> str:
     """Name the processor."""
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith(("model name", "Model\t")):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -105,8 +107,8 @@ def available_cpus() -> int:
         ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
     ):
         with contextlib.suppress(OSError, ValueError):
-            words = Path(limit).read_text().split()
-            words += Path(period).read_text().split() if period else []
+            words = Path(limit).read_text(encoding="utf-8").split()
+            words += Path(period).read_text(encoding="utf-8").split() if period else []
             if float(words[0]) > 0:
                 cpus = min(cpus, max(1, int(float(words[0]) / float(words[1]))))
     return cpus

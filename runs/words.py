@@ -19,6 +19,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
+def printable(text: str) -> str:
+    """Return a text that can be written as UTF-8: a file's name may have bytes that are none."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def listed(words: list[str]) -> str:
     """Return words in a row: ``a``, ``a and b``, ``a, b and c``."""
     if len(words) < 2:

@@ -5,6 +5,8 @@ answers before Torch or Ray could be loaded.
 """
 
 import contextlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TextIO, cast
@@ -112,7 +114,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            _complain(traceback.format_exc().rstrip())
         return _explain(error, words)
     return status if isinstance(status, int) else DONE
 
@@ -142,13 +144,29 @@ def _explain(error: Exception, words: list[str]) -> int:
 
 def _complain(message: str) -> None:
     # The terminal may be gone; there is nobody left to tell then.
+    from attnsearch.runs.addresses import without_secrets
+
     with contextlib.suppress(OSError, ValueError):
-        click.echo(message, file=cast(TextIO, sys.stderr))
+        click.echo(without_secrets(message), file=cast(TextIO, sys.stderr))
 
 
 def main() -> None:
     """Run the command line as the console script."""
+    if sys.getfilesystemencoding() != "utf-8":
+        _begin_again_in_utf8()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(call())
+
+
+def _begin_again_in_utf8() -> None:
+    """Replace this process by one whose names and texts are UTF-8, whatever the locale says.
+
+    Files are written for other machines, and neither Ray nor a URL can name a path otherwise.
+    """
+    os.environ["PYTHONUTF8"] = "1"  # for the workers
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_of_modules_are_those_of_the_tree(page: Path) -> None:
     paths = re.findall(
-        r"(?<![\w/.])((?:blocks|spaces|runs|search|tests)/[\w/]+\.py)", page.read_text()
+        r"(?<![\w/.])((?:blocks|spaces|runs|search|tests)/[\w/]+\.py)",
+        page.read_text(encoding="utf-8"),
     )
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

@@ -13,6 +13,6 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.blocks.measure.attention import attention_maps, mapped_blocks
     from attnsearch.blocks.measure.conformance import check_block
-    from attnsearch.blocks.measure.cost import costs, count_macs, count_params
+    from attnsearch.blocks.measure.cost import costs, count_macs, count_params, latency
 
 face(__name__)

@@ -57,16 +57,17 @@ def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
     return _without_numbers(count)
 
 
-def latency_ms(
+def latency(
     network: nn.Module,
     input_shape: Sequence[int],
     device: str | torch.device = "cpu",
     batch_size: int = 1,
     seconds: float = 0.5,
-) -> float:
-    """Return median time of a forward pass in evaluation mode, in milliseconds.
+) -> dict[str, float]:
+    """Measure the time of a forward pass in evaluation mode, in milliseconds.
 
     Three passes warm up; then passes are timed one by one, at least five, until the time is up.
+    What else runs on the device meanwhile is measured with it.
 
     Args:
         network: Any module.
@@ -74,6 +75,9 @@ def latency_ms(
         device: Where to run.
         batch_size: Images in a pass.
         seconds: How long to measure.
+
+    Returns:
+        The median as `latency_ms`, and the quartiles as `latency_low_ms` and `latency_high_ms`.
     """
     device = torch.device(device)
     copied = _copy(network, device).eval()
@@ -89,7 +93,8 @@ def latency_ms(
             copied(images)
             _synchronize(device)
             times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
+    low, median, high = statistics.quantiles(times, n=4)
+    return {"latency_ms": median, "latency_low_ms": low, "latency_high_ms": high}
 
 
 def memory_mb(
@@ -140,19 +145,18 @@ def costs(
     batch_size: int = 64,
     optimizer: str = "sgd",
 ) -> dict[str, float]:
-    """Measure params, macs, latency_ms of one image and memory_mb of a training step.
+    """Count params and macs, and memory_mb of a training step; `latency` is measured apart.
 
     Args:
         network: Any module.
         input_shape: (channels, height, width) of an image.
-        device: Where latency and memory count.
+        device: Where training will run.
         batch_size: Images in a training step.
         optimizer: ``sgd`` or ``adamw``.
     """
     return {
         "params": count_params(network),
         "macs": count_macs(network, input_shape),
-        "latency_ms": latency_ms(network, input_shape, device),
         "memory_mb": memory_mb(network, input_shape, batch_size, device, optimizer),
     }
 

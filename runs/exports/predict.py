@@ -216,5 +216,6 @@ def _write_table(network: Any, files: Sequence[ImageFile], done: Predicted) -> N
 
 
 def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    # A file's name that is no UTF-8 is written as the bytes that it has.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         csv.writer(stream).writerows(rows)

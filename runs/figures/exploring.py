@@ -125,48 +125,51 @@ def _score(trial: TrialRow, metric: str) -> object:
     return trial.metrics.get(metric, last.get(metric))
 
 
-def importances(shares: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    """Draw how much each decision explains of each objective; None where nothing is known.
+def importances(judged: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure | None:
+    """Draw how much each decision explains of each objective; None where none does.
 
     Args:
-        shares: Objective -> decision -> importance in 0..1.
+        judged: Objective -> decision -> its `share` in 0..1 and its interval, `low` and `high`.
     """
-    shares = {objective: by_decision for objective, by_decision in shares.items() if by_decision}
-    if not shares:
+    judged = {objective: by_decision for objective, by_decision in judged.items() if by_decision}
+    if not judged:
         return None
-    every = dict.fromkeys(decision for by_decision in shares.values() for decision in by_decision)
-    most = {
-        name: max(by_decision.get(name, 0.0) for by_decision in shares.values()) for name in every
-    }
-    alone = len(shares) == 1
+    most: dict[str, float] = {}
+    for by_decision in judged.values():
+        for name, each in by_decision.items():
+            most[name] = max(each["share"], most.get(name, 0.0))
+    widest = max(each["high"] for by_name in judged.values() for each in by_name.values())
+    alone = len(judged) == 1
 
     def draw(sheet: Sheet) -> None:
         left, height = sheet.width * 0.44, 20 if alone else 12
-        scale = (sheet.width - left - 44) / (max(most.values()) or 1.0)
-        for name in sorted(every, key=lambda name: -most[name]):
-            sheet.text(0, sheet.y + height * len(shares) / 2, shortened(name, left - 10))
-            for tone, (goal, by_decision) in zip(SERIES, shares.items(), strict=False):
-                share, label = by_decision.get(name, 0.0), "" if alone else metric_name(goal)
-                length, tone = max(share * scale, 1), "neutral" if alone else tone
-                style = {"gid": f"{name}: {share:.3f}", "label": label}
-                sheet.rect(left, sheet.y, length, height - 3, tone, **style)
-                sheet.small(left + length + 6, sheet.y + height / 2 - 1.5, f"{share:.2f}")
+        scale = (sheet.width - left - 44) / widest
+        for name in sorted(most, key=lambda name: -most[name]):
+            sheet.text(0, sheet.y + height * len(judged) / 2, shortened(name, left - 10))
+            for tone, (goal, by_decision) in zip(SERIES, judged.items(), strict=False):
+                each, label = by_decision.get(name), "" if alone else metric_name(goal)
+                if each is not None:
+                    tone, middle = "neutral" if alone else tone, sheet.y + (height - 3) / 2
+                    style = {"gid": f"{name}: {each['share']:.3f}", "label": label}
+                    sheet.rect(left, sheet.y, each["share"] * scale, height - 3, tone, **style)
+                    start, end = left + each["low"] * scale, left + each["high"] * scale
+                    sheet.rect(start, middle - 0.5, end - start, 1, "ink")
+                    sheet.small(end + 6, sheet.y + height / 2 - 1.5, f"{each['share']:.2f}")
                 sheet.y += height
             sheet.y += 4
 
     words = " ".join(
         f"Importances for {goal}. "
-        + "; ".join(f"{name} {share:.2f}" for name, share in _ranked(by_decision))
-        for goal, by_decision in shares.items()
+        + "; ".join(f"{name} {each['share']:.2f}" for name, each in by_decision.items())
+        for goal, by_decision in judged.items()
     )
     title = "Which decisions matter"
-    title += f" for {metric_name(next(iter(shares)))}" if alone else ""
-    caption = "Share of the variance over the trials that a decision explains, estimated."
+    title += f" for {metric_name(next(iter(judged)))}" if alone else ""
+    caption = (
+        "Share of the variance over the trials that goes with a decision, with its 95 % interval; "
+        "those that matter more than chance."
+    )
     return Figure(title, caption, words, draw)
-
-
-def _ranked(shares: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(shares.items(), key=lambda item: -item[1])
 
 
 def rank_pairs(result: MeasuredStudy) -> list[tuple[str, float, float]]:

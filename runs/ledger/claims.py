@@ -3,7 +3,8 @@
 A run is named by its key, which is what determines its result. **A key completes once**: whoever
 needs it later is given the result. A run that was stopped early, failed or was found infeasible
 keeps its row, and a new need of the same key starts a new generation beside it, so that what one
-study recorded never changes under another. An interrupted run is taken up again in its row.
+study recorded never changes under another. An interrupted run is taken up again in its row, and so
+is one whose worker was lost: what the machine did is not what the training did.
 
 Claims are exclusive between processes, by a lease (`lease.py`).
 
@@ -25,7 +26,15 @@ from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.encoding import pack, unpack
 from attnsearch.runs.ledger.lease import release
 from attnsearch.runs.ledger.reading import Drivers, read_places, read_run
-from attnsearch.runs.ledger.records import Claim, Ending, Place, Request, RunRow, TrialRow
+from attnsearch.runs.ledger.records import (
+    Claim,
+    Ending,
+    Place,
+    Request,
+    RunRow,
+    TrialRow,
+    lost,
+)
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
 from attnsearch.runs.ledger.states import State
 
@@ -41,11 +50,12 @@ def claim(
 
     Args:
         ledger: The ledger.
-        request: The run. An interrupted one of the same study is taken up again.
+        request: The run. An interrupted or lost one of the same study is taken up again.
         fresh: Ignore what was trained for other studies.
         unusable: Finished runs to ignore, because what is needed of them is gone.
     """
-    query = select(Run.id, Run.generation, Run.state, Run.study_id)
+    columns = Run.id, Run.generation, Run.state, Run.study_id, Run.attempt, Run.error
+    query = select(*columns)
     query = query.where(Run.key == request.key).order_by(Run.generation)
     with ledger.database.write() as connection:
         rows = connection.execute(query).all()
@@ -58,7 +68,7 @@ def claim(
             if drivers.state_of("run", row) == State.RUNNING:
                 holder = drivers.leases[f"run:{row.id}"].holder
                 return Claim("busy", read_run(connection, row.id), str(holder))
-            if not row.state.ended and row.study_id == request.study_id:
+            if (not row.state.ended or lost(row)) and row.study_id == request.study_id:
                 resumable = row.id
         generation = rows[-1].generation + 1 if rows else 1
         begun = {"state": State.RUNNING, "started": time()}

@@ -34,7 +34,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
+from attnsearch.runs.words import printable
 
 BUSY_SECONDS = 30.0
 """How long, in seconds, a writer waits for another process's transaction."""
@@ -97,8 +99,8 @@ def ledger_url(url: str | Path | URL | None = None) -> URL:
         parsed = make_url(address) if "://" in address else URL.create("sqlite", database=address)
     except (ArgumentError, ValueError) as error:
         raise LedgerError(
-            f"{address!r} is no database URL; set {LEDGER_VARIABLE} to a file's path, "
-            "sqlite:////absolute/path.db or postgresql://user:password@host/database"
+            f"{without_secrets(address)!r} is no database URL; set {LEDGER_VARIABLE} to a "
+            "file's path, sqlite:////absolute/path.db or postgresql://user:password@host/database"
         ) from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
@@ -108,8 +110,13 @@ def ledger_url(url: str | Path | URL | None = None) -> URL:
     if backend in ("postgresql", "postgres"):
         return _with_driver(parsed)
     raise LedgerError(
-        f"a ledger on {backend!r} is not supported ({parsed}); use SQLite or PostgreSQL"
+        f"a ledger on {backend!r} is not supported ({_told(parsed)}); use SQLite or PostgreSQL"
     )
+
+
+def _told(url: URL) -> str:
+    """Write an address for people."""
+    return without_secrets(url.render_as_string(hide_password=False))
 
 
 def _with_driver(url: URL) -> URL:
@@ -120,8 +127,8 @@ def _with_driver(url: URL) -> URL:
         if importlib.util.find_spec(driver):
             return url.set(drivername=f"postgresql+{driver}")
     raise LedgerError(
-        f"the ledger {url} needs the PostgreSQL driver {named or _POSTGRES_DRIVERS[0]!r}, which "
-        "is not installed; run: pip install 'psycopg[binary]'"
+        f"the ledger {_told(url)} needs the PostgreSQL driver {named or _POSTGRES_DRIVERS[0]!r}, "
+        "which is not installed; run: pip install 'psycopg[binary]'"
     )
 
 
@@ -149,7 +156,7 @@ class Database:
             self._prepare(create)
 
     def __str__(self) -> str:
-        return str(self.path or self.url.render_as_string(hide_password=True))
+        return str(self.path or _told(self.url))
 
     @property
     def sqlite(self) -> bool:
@@ -209,6 +216,11 @@ class Database:
 
     @staticmethod
     def _check_path(path: Path, create: bool) -> None:
+        if str(path) != printable(str(path)):
+            raise LedgerError(
+                f"the ledger {printable(str(path))} lies in a folder whose name is not UTF-8, "
+                "which the records cannot name; rename the folder"
+            )
         if not path.parent.is_dir():
             raise LedgerError(
                 f"the ledger {path} cannot be made: there is no folder {path.parent}"
@@ -266,4 +278,4 @@ class Database:
         problem = next((text for words, text in _PROBLEMS if any(w in low for w in words)), None)
         if problem is None:
             problem = "cannot be used" if self.sqlite else _SERVER_PROBLEM
-        return f"the ledger {self} {problem.format(self)} ({said})"
+        return without_secrets(f"the ledger {self} {problem.format(self)} ({said})")

@@ -1,4 +1,4 @@
-"""How the ledger keeps what a database has no type for: JSON, times, words and arrays.
+"""How the ledger keeps what a database has no type for: JSON, times, words, arrays, told texts.
 
 Times are seconds since 1970 (UTC) as double precision, JSON is kept as text: both are the same on
 SQLite and PostgreSQL, and text can hold NaN, which PostgreSQL's JSON type refuses.
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Double, Enum, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
+
+from attnsearch.runs.addresses import without_secrets
 
 
 def plain(value: Any) -> Any:
@@ -41,6 +43,21 @@ class JSONText(TypeDecorator[Any]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Decode from the database."""
         return None if value is None else json.loads(value)
+
+
+class Told(TypeDecorator[str]):
+    """A text that is shown to people: no secret gets into the ledger, or out of an older one."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave secrets out of what is written."""
+        return None if value is None else without_secrets(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave secrets out of what was written before they were left out."""
+        return None if value is None else without_secrets(value)
 
 
 class Moment(TypeDecorator[datetime]):

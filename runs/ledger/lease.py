@@ -39,7 +39,7 @@ def machine_identity() -> str:
     the system has them, else with the network card's address.
     """
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         parts = [boot, str(Path("/proc/self/ns/pid").readlink())]
     except OSError:  # another system than Linux, or one that hides them
         parts = [f"{uuid.getnode():x}"]

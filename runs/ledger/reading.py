@@ -112,9 +112,18 @@ def read_studies(connection: Connection, *conditions: Any) -> list[StudyRow]:
             row._mapping,
             state=drivers.state_of("study", row),
             provenance=tuple(row.provenance),
+            importances=_tested(row.importances),
         )
         for row in connection.execute(query)
     ]
+
+
+def _tested(importances: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Leave out shares of earlier versions, plain numbers that were not held against chance."""
+    return importances and {
+        objective: {name: share for name, share in shares.items() if isinstance(share, dict)}
+        for objective, shares in importances.items()
+    }
 
 
 def _read_epochs(connection: Connection, condition: Any) -> dict[int, list[dict[str, Any]]]:

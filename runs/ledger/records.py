@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from attnsearch.runs.ledger.encoding import JSONText
-from attnsearch.runs.ledger.states import PlanState, Role, State
+from attnsearch.runs.ledger.encoding import JSONText, Told
+from attnsearch.runs.ledger.states import LOSSES, LOST_ATTEMPTS, PlanState, Role, State
 from attnsearch.runs.statistics import Plan
 from attnsearch.spaces.keys import CLASSIFICATION, default_objective
 
@@ -56,10 +56,10 @@ class StudyRow(Record):
         space_text: The space file as given, comments included.
         document: The space file checked, with defaults.
         provenance: Versions, hardware and command of each start, oldest first.
-        importances: Objective -> decision -> importance in 0..1, if they were computed.
+        importances: Objective -> decision -> the fields of `Importance`, if they were computed.
         created: When it was first started.
         ended: When it ended, if it did.
-        mlflow_uri: The MLflow store that shows it.
+        mlflow_uri: The MLflow store that shows it, without secrets.
         mlflow_experiment_id: Its experiment there.
         mlflow_run_id: Its parent run there.
         mirrored: A digest of what that run shows.
@@ -76,10 +76,10 @@ class StudyRow(Record):
     space_text: Mapped[str] = mapped_column(Text, default="")
     document: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
     provenance: Mapped[tuple[dict[str, Any], ...]] = mapped_column(JSONText, default=list)
-    importances: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSONText)
+    importances: Mapped[dict[str, dict[str, dict[str, float]]] | None] = mapped_column(JSONText)
     created: Mapped[datetime]
     ended: Mapped[datetime | None]
-    mlflow_uri: Mapped[str | None] = mapped_column(Text)
+    mlflow_uri: Mapped[str | None] = mapped_column(Told)
     mlflow_experiment_id: Mapped[str | None] = mapped_column(String(64))
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
     mirrored: Mapped[str | None] = mapped_column(String(64))
@@ -146,8 +146,8 @@ class RunRow(Record):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
     costs: Mapped[dict[str, Any]] = mapped_column(JSONText, default=dict)
     violations: Mapped[dict[str, float]] = mapped_column(JSONText, default=dict)
-    error: Mapped[str | None] = mapped_column(Text)
-    traceback: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Told)
+    traceback: Mapped[str | None] = mapped_column(Told)
     weights_path: Mapped[str | None] = mapped_column(Text)
     host: Mapped[str | None] = mapped_column(String(255))
     started: Mapped[datetime]
@@ -163,9 +163,20 @@ class RunRow(Record):
         return ", ".join(f"over {limit} by {amount:.1%}" for limit, amount in above)
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing more will come of it: not where a loss of its worker ended it."""
+        return self.state.ended and not lost(self)
+
+    @property
     def run_id(self) -> int:
         """The same as `id`; reads better beside a study's."""
         return self.id
+
+
+def lost(run: Any) -> bool:
+    """Return whether a run failed because the machine ended it, and is to be begun anew."""
+    ours = run.state == State.FAILED and run.attempt < LOST_ATTEMPTS
+    return ours and str(run.error).startswith(LOSSES)
 
 
 class TrialRow(RunRow):

@@ -53,5 +53,16 @@ PLAN_ROLES = frozenset({Role.CONFIRM, Role.ABLATION})
 ARM_ROLES = PLAN_ROLES | {Role.TUNING}
 """What stands below its arm rather than among the trials."""
 
+LOSSES = (
+    "the worker process died",
+    "the worker process crashed",
+    "the machine that trained it was lost",
+    "out of memory: Ray ended the worker",
+)
+"""How the error begins of a failed run that the machine ended; it says nothing about the run."""
+
+LOST_ATTEMPTS = 6
+"""So many times a run is begun before a loss counts as its own doing, sessions together."""
+
 STUDY_STATES = frozenset({State.FINISHED, State.FAILED, State.INTERRUPTED, State.RUNNING})
 """A study is never stopped early or infeasible."""

@@ -242,9 +242,9 @@ def set_study_state(ledger: Access, study_id: int, state: State) -> None:
 
 
 def set_importances(
-    ledger: Access, study_id: int, importances: Mapping[str, Mapping[str, float]]
+    ledger: Access, study_id: int, importances: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> None:
-    """Keep the parameter importances: objective -> decision -> importance in 0..1."""
+    """Keep which decisions matter: objective -> decision -> the fields of `Importance`."""
     with ledger.database.write() as connection:
         change(connection, Study, study_id, importances=importances)
 

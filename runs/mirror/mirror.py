@@ -20,10 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
+from attnsearch.runs.addresses import sqlite_path, without_secrets
 from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
 from attnsearch.runs.mirror.arms import ArmRuns
 from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
-from attnsearch.runs.mirror.store import Store, refused, sqlite_path, tracking_uri
+from attnsearch.runs.mirror.store import Store, refused, tracking_uri
 from attnsearch.runs.mirror.view import (
     NOTE_TAG,
     STATUS,
@@ -149,7 +150,7 @@ class Mirror:
         """Return whether the store shows a study as it stands, judged without MLflow."""
         path = sqlite_path(self._uri)
         return (
-            study.mlflow_uri == self._uri
+            study.mlflow_uri == without_secrets(self._uri)
             and (path is None or path.exists())
             and not self._positions.count(study.id)[0]
             and study.mirrored
@@ -158,9 +159,10 @@ class Mirror:
 
     def _report(self, study_id: int, problem: str | None) -> MirrorReport:
         missing, total = self._positions.count(study_id)
-        if self._ledger.study(study_id).mlflow_uri != self._uri:
+        uri = without_secrets(self._uri)
+        if self._ledger.study(study_id).mlflow_uri != uri:
             missing = total
-        return MirrorReport(self._uri, total, missing, problem)
+        return MirrorReport(uri, total, missing, problem)
 
     def _loop(self) -> None:
         assert self._followed is not None, "set by `follow`"
@@ -212,8 +214,9 @@ class Mirror:
         if parent is None:
             tags = study_tags(study, "")
             parent = store.create(experiment_id, study.label, milliseconds(study.created), tags)
-        if (study.mlflow_uri, study.mlflow_run_id) != (self._uri, parent):
-            self._positions.set_parent(study_id, self._uri, experiment_id, parent)
+        uri = without_secrets(self._uri)
+        if (study.mlflow_uri, study.mlflow_run_id) != (uri, parent):
+            self._positions.set_parent(study_id, uri, experiment_id, parent)
         self._runs[study_id] = runs
 
     def _write(self, store: Store, study_id: int, *, final: bool) -> None:
@@ -364,4 +367,4 @@ def _digest(ledger: Ledger, study: StudyRow, trials: list[TrialRow], *, plots: b
 def _say(error: Exception) -> str:
     """Return the first line of an error, short."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    return without_secrets(lines[0])[:300]

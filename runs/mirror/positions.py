@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger import (
     Epoch,
     Ledger,
@@ -46,7 +47,7 @@ class MirrorReport:
     """How a study stands in MLflow.
 
     Args:
-        uri: The store.
+        uri: The store, without secrets.
         total: The number of the study's runs.
         missing: How many of them it does not show as they stand in the ledger.
         problem: What went wrong; None if nothing did.
@@ -153,6 +154,7 @@ class Positions:
 
     def set_parent(self, study_id: int, uri: str, experiment_id: str, run_id: str) -> None:
         """Note the parent run of a study; in another one than before, nothing is shown yet."""
+        uri = without_secrets(uri)  # another password is no other store
         with self._database.write() as connection:
             query = select(Study.mlflow_uri, Study.mlflow_run_id).where(Study.id == study_id)
             before = connection.execute(query).one()

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
 
 if TYPE_CHECKING:
@@ -33,26 +34,22 @@ def tracking_uri(asked: str | None = None, recorded: str | None = None) -> str:
 
     Args:
         asked: A URI that was asked for.
-        recorded: The one that showed the study before; used only while it can be there.
+        recorded: The one that showed the study before; used only while it can be there. Where
+            the ledger kept it without its login, `Store` says that it must be asked for.
 
     Returns:
         The asked one, else ``MLFLOW_TRACKING_URI``, else the recorded one, else MLflow's own
-        default, ``mlflow.db`` in the current folder. An SQLite path is made absolute.
+        default, ``mlflow.db`` in the current folder. An SQLite path is made absolute. It can
+        hold a password: it is told `without_secrets` alone.
     """
     uri = asked or os.environ.get(URI_VARIABLE)
     if not uri and recorded:
         path = sqlite_path(recorded)
         uri = recorded if path is None or path.exists() else None
-    uri = uri or f"sqlite:///{MLFLOW_FILE}"
+    if not uri:
+        return sqlite_url(Path(MLFLOW_FILE))
     path = sqlite_path(uri)
-    return uri if path is None else f"sqlite:///{path}"
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """Tell the file of an SQLite store, absolute; None for any other store."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///")).absolute()
+    return uri if path is None else sqlite_url(path)
 
 
 def refused(error: Exception) -> bool:
@@ -82,7 +79,7 @@ class Store:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return str(self._client.create_experiment(name))
+                return str(self._client.create_experiment(name, _artifacts(self.uri)))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -198,11 +195,27 @@ def _connect(uri: str) -> "MlflowClient":
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     path = sqlite_path(uri)
+    if HIDDEN in uri:
+        raise ConnectionError(
+            f"its login is kept nowhere; set {URI_VARIABLE} to the address with its login"
+        )
     if path is not None:
         _create_store(path)
     elif uri.startswith(("http://", "https://")):
         _probe(uri)
     return MlflowClient(uri)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Return where a new experiment's files go; None where MLflow finds the place itself.
+
+    Its own default for an SQLite store, ``mlruns`` in the current folder, it takes for a URL and
+    so reads ``%20`` in the folder's name as a space.
+    """
+    folder = Path("mlruns").absolute()
+    if sqlite_path(uri) is None or "%" not in str(folder):
+        return None
+    return (folder / uuid.uuid4().hex).as_uri()
 
 
 def _probe(uri: str) -> None:
@@ -231,7 +244,7 @@ def _create_store(path: Path) -> None:
 
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     try:
-        _: Any = MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+        _: Any = MlflowClient(sqlite_url(new)).search_experiments(max_results=1)
         with suppress(FileExistsError):  # another process was quicker; its store is as good
             os.link(new, path)
     finally:

@@ -13,6 +13,7 @@ mask_pairs   Which mask belongs to which image, by their names
 mask_files   One mask file to its values, before anything is said about what they mean
 masks        Mask files to class indices: one rule for a whole source, and no value is ever blended
 images       Image files to pixels of one kind, and the rules of every conversion
+names        Names of files that are no text: refused before anything is trained
 cache        Decoded sources on disk, so that a folder of images is decoded once and not at every
              start
 """
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         masks_beside,
     )
     from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, find_coding
+    from attnsearch.runs.readers.names import check_names
     from attnsearch.runs.readers.source import (
         NO_PART,
         PARTS,

@@ -11,6 +11,7 @@ from attnsearch.runs.readers.cache import cached
 from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import folder_side, read_folder
 from attnsearch.runs.readers.mask_folder import read_mask_folder
+from attnsearch.runs.readers.names import check_names
 from attnsearch.runs.readers.npz import is_npz, npz_side, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Source
@@ -78,6 +79,7 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     if source in built_in:
         return readers[source].read(**_settings(readers[source], data))
     path = Path(source)
+    check_names(path)
     takers = [reader for reader in readers.values() if reader.takes and reader.takes(path)]
     if not takers and not path.exists():
         raise DataError(_missing(path, built_in))

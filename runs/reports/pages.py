@@ -31,7 +31,7 @@ from attnsearch.runs.reports.tables import (
     secondary_table,
     trouble_table,
 )
-from attnsearch.runs.results import ActResult, MeasuredStudy
+from attnsearch.runs.results import ActResult, MeasuredStudy, importance_sentence
 from attnsearch.runs.words import plural
 from attnsearch.spaces.keys import COSTS, COUNTED, metric_name
 
@@ -80,7 +80,9 @@ def make_report(result: MeasuredStudy) -> ReportText:
     sections = [_act(act) for act in result.acts]
     if result.trials:
         table = leaderboard_table(result)
-        notes = _ranks(result)
+        judged = study.importances or {}
+        mattered = (importance_sentence(result.trials, *item) for item in judged.items())
+        notes = (*_ranks(result), *mattered)
         sections.append(
             Chapter("exploring", "Exploring", (table,), lambda: _search_figures(result), notes)
         )

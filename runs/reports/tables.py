@@ -8,6 +8,7 @@ from attnsearch.runs.results import (
     ArmResult,
     MeasuredStudy,
     best,
+    cost_cell,
     cost_text,
     difference_text,
     interval_text,
@@ -130,7 +131,7 @@ def arm_table(act: ActResult) -> Table:
                 Cell(metric_text(metric, summary.sd if summary else None)),
                 Cell(_count(arm), summary.n if summary else 0),
                 *_difference_cells(act, arm),
-                *(Cell(cost_text(k, arm.costs.get(k)), arm.costs.get(k)) for k in COSTS),
+                *(Cell(cost_cell(k, arm.costs), arm.costs.get(k)) for k in COSTS),
                 _validation(act, arm),
                 Cell("; ".join(_arm_notes(act, arm))),
             ]
@@ -379,7 +380,7 @@ def leaderboard_table(result: MeasuredStudy) -> Table:
         for cost in COSTS:
             if cost not in study.objectives:
                 value = record.get(cost)
-                cells.append(Cell(cost_text(cost, value), value if is_number(value) else None))
+                cells.append(Cell(cost_cell(cost, record), value if is_number(value) else None))
         cells.append(Cell(str(record["epochs"]), float(record["epochs"])))
         rows.append(cells)
     objectives = [

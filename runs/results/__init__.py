@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
     from attnsearch.runs.results.numbers import (
         MINUS,
+        cost_cell,
         cost_text,
         difference_text,
         factor,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from attnsearch.runs.results.ranking import (
         best,
         counting,
+        importance_sentence,
+        importances_of,
         listed,
         objective_values,
         pareto_front,

@@ -30,7 +30,7 @@ from attnsearch.runs.statistics import (
     compare,
     summarise,
 )
-from attnsearch.spaces.keys import COSTS
+from attnsearch.spaces.keys import COSTS, LATENCY_QUARTILES
 
 _FAILED = (State.FAILED, State.INFEASIBLE, State.STOPPED)
 _NOT_COMPARED = ("source", "fold", "folds", "development")
@@ -255,7 +255,7 @@ def _measured(run: ArmRun, stored: Predictions) -> Measured:
 def _costs(runs: Sequence[ArmRun]) -> dict[str, float]:
     rows = [run.row for run in runs if run.row is not None]
     costs = {}
-    for cost in COSTS:
+    for cost in (*COSTS, *LATENCY_QUARTILES):
         values = [row.costs[cost] for row in rows if is_number(row.costs.get(cost))]
         if values:
             costs[cost] = float(median(values))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from attnsearch.runs.words import quantity
-from attnsearch.spaces.keys import COUNTED, is_share
+from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, is_share
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -81,6 +81,15 @@ def cost_text(cost: str, value: Any) -> str:
     if not is_number(value):
         return ""
     return quantity(value) if cost in COUNTED else f"{value:.3g}"
+
+
+def cost_cell(cost: str, costs: Mapping[str, Any]) -> str:
+    """Return a cost as it stands in tables, a latency with its quartiles: ``4.1 (3.9 to 4.4)``."""
+    text = cost_text(cost, costs.get(cost))
+    quartiles = [cost_text(cost, costs.get(name)) for name in LATENCY_QUARTILES]
+    if cost != "latency_ms" or not text or not all(quartiles):
+        return text
+    return f"{text} ({' to '.join(quartiles)})"
 
 
 def finite(value: Any) -> Any:

@@ -6,10 +6,13 @@ value of every objective. All that shows a winner, a leaderboard or a Pareto fro
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TypeGuard, TypeVar
 
 from attnsearch.runs.ledger import SEARCH_ROLES, RunRow, State, TrialRow
-from attnsearch.spaces.keys import COSTS
+from attnsearch.runs.statistics import LEAST_TRIALS, importances
+from attnsearch.runs.words import plural
+from attnsearch.spaces.keys import COSTS, metric_name
 
 _ORDER = list(State)
 
@@ -88,6 +91,38 @@ def best(trials: Sequence[TrialRow], metric: str, goal: str) -> TrialRow | None:
     """
     chosen = [trial for trial in trials if trial.role in SEARCH_ROLES]
     return next(iter(ranked(chosen, {metric: goal})), None)
+
+
+def importances_of(trials: Sequence[TrialRow], metric: str) -> dict[str, dict[str, float]]:
+    """Return decision -> the fields of its `Importance` for a metric, of the trials that count."""
+    chosen = [trial for trial in trials if trial.role in SEARCH_ROLES]
+    scores = counting(chosen, {metric: ""})
+    values = [chosen[index].values for index in scores]
+    judged = importances(values, [score for (score,) in scores.values()])
+    return {name: asdict(importance) for name, importance in judged.items()}
+
+
+def importance_sentence(
+    trials: Sequence[TrialRow], metric: str, judged: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Say which decisions mattered for a metric, or why that cannot be said.
+
+    Args:
+        trials: The runs of a study.
+        metric: A score or a cost.
+        judged: As `importances_of` returns it.
+    """
+    counted = len(counting([t for t in trials if t.role in SEARCH_ROLES], {metric: ""}))
+    what = f"What mattered for {metric_name(metric)}"
+    if counted < LEAST_TRIALS:
+        few = plural(counted, "trial")
+        return f"{what}: {few} of the full schedule cannot tell; it takes {LEAST_TRIALS}."
+    shares = ", ".join(
+        f"{name} {each['share']:.0%} ({each['low']:.0%} to {each['high']:.0%})"
+        for name, each in judged.items()
+    )
+    shares = shares or "no decision more than chance"
+    return f"{what}, as a share of the variance with its 95 % interval: {shares}."
 
 
 def listed(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> list[TrialRow]:

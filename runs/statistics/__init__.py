@@ -11,6 +11,8 @@ patients       The scope of new patients: what would hold for other patients, an
 power          What a number of seeds can find, before a run is trained: power of the paired t
 verdicts       What may be said of a difference, given how it came about
 claim          The claim that a paper makes of its winner, and what it needs
+importance     Which decisions of a search matter: shares of the scores' variance, held against
+               chance
 families       Families of tests: p-values adjusted together so that the family has one error rate
 fold_variance  Folds of one data set share most of their training images, so their scores are
                correlated
@@ -23,6 +25,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.statistics.claim import judge_claim
     from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
+    from attnsearch.runs.statistics.importance import LEAST_TRIALS, importances
     from attnsearch.runs.statistics.measured import ArmSummary, Interval, Measured, summarise
     from attnsearch.runs.statistics.patients import case_values, mean_case_values
     from attnsearch.runs.statistics.plan import (

@@ -7,10 +7,11 @@ deterministic algorithms, see `seeding`. Evaluation is in fp32, in a fixed order
 On CUDA repeats agree to rounding.
 """
 
+import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.build import build_network
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.blocks.measure import costs
+from attnsearch.blocks.measure import costs, latency
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.training.optim import (
     TrainError,
@@ -33,6 +34,7 @@ from attnsearch.runs.training.optim import (
 from attnsearch.runs.training.seeding import deterministic, generator, global_draws
 from attnsearch.runs.training.segment import Segmentation
 from attnsearch.runs.training.task import Classification, Task
+from attnsearch.spaces import canonical
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
@@ -56,6 +58,7 @@ class Training:
         seed: `train.seed`: of initialisation, order, augmentation and dropout.
         network: The network, in training mode between epochs.
         epochs: Epochs of the full schedule.
+        turn: Entered for every step and evaluation, so that others can measure times alone.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
         best_epoch: The epoch, from 1, with the best `val_accuracy`, for segmentation `val_dice`,
             the earliest of equals; 0 before the first. The study's objectives have no say in it:
@@ -79,6 +82,7 @@ class Training:
         self.config = config
         self.data = data
         self.device = torch.device(device)
+        self.turn: Callable[[], AbstractContextManager[None]] = nullcontext
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
@@ -148,7 +152,8 @@ class Training:
             metrics = self._train_epoch()
             train_s = time.perf_counter() - start
             images = self._images["val"]
-            validation, _ = self._task.evaluate(self.network, self.data.val, images)
+            with self.turn():
+                validation, _ = self._task.evaluate(self.network, self.data.val, images)
         self._check_finite(validation["loss"], "validation loss")
         metrics |= {f"val_{name}": value for name, value in validation.items()}
         metrics["images_per_s"] = self._examples / train_s
@@ -183,7 +188,7 @@ class Training:
         """
         part = self._split(split)
         images = self._images[split] if split in self._images else self._upload(part.images)
-        with self._result_weights(), deterministic(self.device):
+        with self._result_weights(), deterministic(self.device), self.turn():
             return self._task.evaluate(self.network, part, images, every=True)
 
     def panel(self, said: Mapping[str, Any]) -> bytes:
@@ -246,23 +251,25 @@ class Training:
         self.best_state = dict(state["best_state"])
 
     def costs(self) -> dict[str, float]:
-        """Return what the built network costs: `params`, `macs`, `latency_ms`, `memory_mb`.
-
-        With them, after the first epoch, `images_per_s`: the median over the epochs without the
-        first, which warms up, where there are more.
-        """
-        shape = (self.data.channels, *self.data.image_size)
-        measured = costs(
+        """Return what the built network costs: `params`, `macs`, `memory_mb`."""
+        return costs(
             self.network,
-            shape,
+            (self.data.channels, *self.data.image_size),
             device=self.device,
             batch_size=self._train["batch_size"],
             optimizer=self._train["optimizer"],
         )
-        speeds = [metrics["images_per_s"] for metrics in self.history]
-        if speeds:
-            measured["images_per_s"] = float(np.median(speeds[1:] or speeds))
-        return measured
+
+    def times(self) -> dict[str, float]:
+        """Measure the network's `latency_ms`, with its quartiles, see `latency`."""
+        return latency(
+            self.network, (self.data.channels, *self.data.image_size), device=self.device
+        )
+
+    @property
+    def architecture(self) -> str:
+        """What its network's times follow from, see `architecture`."""
+        return architecture(self.config, self.data, torch.get_num_threads())
 
     def _train_epoch(self) -> dict[str, float]:
         """Return one pass over the training part."""
@@ -275,21 +282,22 @@ class Training:
         look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
         has_auxiliary = False
         for index in torch.split(order.to(self.device), self._batches):
-            rate = self._rate(step)
-            images, targets = self.batch(index, draws)
-            logits, auxiliary = self._forward(images, targets)
-            loss = self._task.loss(logits, targets)
-            total = loss if auxiliary is None else loss + auxiliary
-            set_learning_rate(self._optimizer, rate)
-            if step % look == 0:
-                self._check_finite(float(total.detach()), "training loss")
-            self._step(total)
-            loss_sum += loss.detach() * len(index)
-            counts = counts + self._task.count(logits.detach(), targets)
-            if auxiliary is not None:
-                has_auxiliary = True
-                aux_sum += auxiliary.detach() * len(index)
-            step += 1
+            with self.turn():
+                rate = self._rate(step)
+                images, targets = self.batch(index, draws)
+                logits, auxiliary = self._forward(images, targets)
+                loss = self._task.loss(logits, targets)
+                total = loss if auxiliary is None else loss + auxiliary
+                set_learning_rate(self._optimizer, rate)
+                if step % look == 0:
+                    self._check_finite(float(total.detach()), "training loss")
+                self._step(total)
+                loss_sum += loss.detach() * len(index)
+                counts = counts + self._task.count(logits.detach(), targets)
+                if auxiliary is not None:
+                    has_auxiliary = True
+                    aux_sum += auxiliary.detach() * len(index)
+                step += 1
         metrics = {"train_loss": float(loss_sum) / self._examples}
         metrics |= {f"train_{name}": value for name, value in self._task.rates(counts).items()}
         metrics["lr"] = rate
@@ -354,6 +362,13 @@ class Training:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(images).to(self.device)
+
+
+def architecture(config: Mapping[str, Any], data: DataSet, threads: int) -> str:
+    """Name what the times of a network follow from, beside the machine."""
+    built = canonical(config)["network"] | {"weights": None}
+    layout = config["train"]["channels_last"]
+    return json.dumps([built, layout, data.channels, data.image_size, data.classes, threads])
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

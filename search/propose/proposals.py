@@ -209,42 +209,6 @@ class Proposals:
         """Return all proposals as Optuna has them."""
         return list(self._study.get_trials(deepcopy=True))
 
-    def importances(self, objective: int, numbers: Sequence[int]) -> dict[str, float]:
-        """Return how much each decision matters for an objective, by (conditional) PED-ANOVA.
-
-        Watanabe et al. 2023 (arXiv 2304.10255), as Optuna computes it.
-
-        Args:
-            objective: Its position.
-            numbers: The proposals to look at, of which the complete ones count.
-
-        Returns:
-            Decision to importance, the most important first, with sum 1; empty where fewer than
-            two complete trials or no decision differ.
-        """
-        every = self._study.get_trials(deepcopy=False)
-        complete = [every[n] for n in numbers if every[n].state is TrialState.COMPLETE]
-        varied = {
-            name
-            for trial in complete
-            for name in trial.params
-            if len({str(other.params.get(name)) for other in complete}) > 1
-        }
-        if len(complete) < 2 or not varied:
-            return {}
-        with quiet():
-            study = optuna.create_study(direction=self._directions[objective])
-            for trial in complete:
-                study.add_trial(
-                    create_trial(
-                        value=trial.values[objective],
-                        params=trial.params,
-                        distributions=trial.distributions,
-                    )
-                )
-            importances = optuna.importance.get_param_importances(study)
-        return {name: float(value) for name, value in importances.items()}
-
     def notes(self) -> list[str]:
         """Return what the user should know about this sampler on this space."""
         return sampler_notes(self._sampler, list(self._decisions.values()), self._trials)

@@ -206,7 +206,7 @@ class StudyActs:
 
         before = rows()
         trials = trial_budget(space)
-        done = sum(row.state.ended for row in before)
+        done = sum(row.settled for row in before)
         text = self._tuning_text(space, act, trials, done)
         info = ActInfo(act, trials, done, text, tuple(stage.objectives.names))
         explorer = Explorer(

@@ -110,10 +110,6 @@ class Explorer:
         while not self.spent and (entry := self._propose()) is not None:
             yield entry
 
-    def numbers(self) -> list[int]:
-        """Return Optuna's numbers of the distinct configs, which importances are computed from."""
-        return [entry.asked for entry in self._entries.values() if entry.asked is not None]
-
     def _adopt(self, past: Sequence[TrialRow]) -> None:
         """Take over the trials of earlier sessions, in the order of their proposals."""
         for row in past:
@@ -126,11 +122,11 @@ class Explorer:
             config = self.space.resolve(row.values)
             key = self.stage.key(config)
             entry = self._entry(place, row.config, row.key)
-            if not row.state.ended:
+            if not row.settled:
                 entry = self._entry(place, config, key)
             entry.run_id = row.id
             self._entries[row.key if key in self._entries else key] = entry
-            if row.state.ended:
+            if row.settled:
                 self.records.recall(entry, row)
                 self.ended_before += 1
             else:
@@ -157,7 +153,7 @@ class Explorer:
         config = baseline_config(self.space.resolve(self.space.defaults()))
         key = self.stage.key(config)
         self._baseline = self._entry(Place(0, Role.BASELINE, BESIDE), config, key)
-        done = next((row for row in past if row.role == Role.BASELINE and row.state.ended), None)
+        done = next((row for row in past if row.role == Role.BASELINE and row.settled), None)
         if done is not None:
             self.records.recall(self._baseline, done)
         else:

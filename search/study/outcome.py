@@ -22,7 +22,7 @@ class SessionResult:
         trials: All its runs, also those of earlier sessions.
         best: Number of the best finished trial by the first objective; None without one.
         front: Numbers of the best trials: with several objectives the Pareto front.
-        importances: Objective to decision to importance, which sum to 1.
+        importances: Objective to the decisions that matter more than chance, see `Importance`.
         notes: What the user should know, one sentence each.
         message: Why the session ended and, where the study can go on, how.
         seconds: Wall time of the session.
@@ -37,7 +37,7 @@ class SessionResult:
     trials: list[TrialRow]
     best: int | None
     front: list[int]
-    importances: dict[str, dict[str, float]]
+    importances: dict[str, dict[str, dict[str, float]]]
     notes: list[str]
     message: str
     seconds: float

@@ -20,7 +20,7 @@ class PlanRuns:
 
     A run that failed stays failed, also in later sessions: another seed in its place, or another
     attempt, would bend the comparison. One that was interrupted, or whose worker was lost, is
-    begun anew.
+    begun anew: that is no result.
 
     Args:
         stage: The study's surroundings.
@@ -48,7 +48,9 @@ class PlanRuns:
         self._failed = {
             old.key: old.id
             for old in past
-            if old.role in PLAN_ROLES and old.state in (State.FAILED, State.INFEASIBLE)
+            if old.role in PLAN_ROLES
+            and old.settled
+            and old.state in (State.FAILED, State.INFEASIBLE)
         }
         for entry in self._all():
             place = entry.place
@@ -104,7 +106,7 @@ class PlanRuns:
 
     def _is_settled(self, old: TrialRow) -> bool:
         """Return whether nothing is left to do for a run of an earlier session."""
-        return old.state.ended and (old.state != State.FINISHED or usable(self.plan, old))
+        return old.settled and (old.state != State.FINISHED or usable(self.plan, old))
 
     def _attach_twins(self, entry: QueuedRun) -> None:
         """Give the arms that equal an entry's their rows, unless they have them."""

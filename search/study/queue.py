@@ -18,6 +18,7 @@ from attnsearch.search.study.origin import changed_error
 from attnsearch.search.workers import LOST, Job, Outcome, Report
 
 LOST_MAX = 2  # times that an entry is begun anew because its worker was lost
+SAME_PLACE = "it crashes its worker process every time, at the same place: "
 POLL_SECONDS = 1.0  # between looks at a run that another driver trains
 
 
@@ -34,10 +35,10 @@ class Queued(ABC):
     """Something that an act wants a worker to do.
 
     Attributes:
-        lost: How often its worker was lost.
+        losses: Where its workers crashed that were lost; empty texts where they left no word.
     """
 
-    lost: int = field(default=0, kw_only=True)
+    losses: list[str] = field(default_factory=list, kw_only=True)
 
     @abstractmethod
     def begin(self) -> Job | Fate:
@@ -119,12 +120,21 @@ class Queue:
         return self._running[job.id].reported(report)
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        """Take in how a job ended; one whose worker was lost is begun anew a few times."""
+        """Take in how a job ended; one whose worker was lost is begun anew a few times.
+
+        A machine kills a process at any place. Native code that crashes at the same place again
+        would do so for ever.
+        """
         entry = self._running.pop(job.id)
         if outcome.state == LOST:
-            entry.lost += 1
-            again = entry.lost <= LOST_MAX
-            outcome = replace(outcome, state=State.INTERRUPTED if again else State.FAILED)
+            same = outcome.place != "" and outcome.place in entry.losses
+            entry.losses.append(outcome.place)
+            again = not same and len(entry.losses) <= LOST_MAX
+            outcome = replace(
+                outcome,
+                state=State.INTERRUPTED if again else State.FAILED,
+                error=f"{SAME_PLACE}{outcome.place}" if same else outcome.error,
+            )
         self._keep(entry, entry.ended(outcome))
         if outcome.report.changed:
             raise changed_error(outcome.report.changed)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_key
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
+from attnsearch.runs.results import importances_of
 from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
@@ -25,7 +27,7 @@ from attnsearch.search.study.outcome import SessionResult, outcome_text
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import LateMirror, Stage, dataset_name, device_kind
-from attnsearch.search.workers import Cluster, Need, running_cluster, scheduler_name
+from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN
 
@@ -167,10 +169,11 @@ class Session:
                 explorer, acts = self._work(study, mirror, running, stack)
                 stack.close()  # Ray, while the mirror catches up
                 return self._close(study, explorer, acts, mirror)
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(AttnsearchError):
                     self.ledger.set_study_state(study.id, State.INTERRUPTED)
-                mirror.close(timeout=5)
+                # A Ray that is gone soon takes this process with it.
+                mirror.close(timeout=0 if isinstance(error, ClusterError) else 5)
                 raise
 
     def _work(
@@ -216,7 +219,7 @@ class Session:
                 if running is None:
                     running = self._start_ray(stack)
                     self._set_workers(stage, explorer, running, left)
-                from attnsearch.search.workers import execute
+                from attnsearch.search.workers import execute, known_times
 
                 execute(
                     queue,
@@ -225,6 +228,7 @@ class Session:
                     need=self.need,
                     workers=running.workers,
                     folders=[str(self.space.path.absolute().parent)],
+                    times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     stop=self._stop,
                 )
         return explorer, acts
@@ -244,10 +248,8 @@ class Session:
         trials = [row for row in rows if row.arm is None]
         ended = sum(row.state.ended for row in trials)
         importances = study.importances or {}
-        news = explorer is not None and (not importances or ended > explorer.ended_before)
-        if explorer is not None and self.space.decisions and news:
-            for index, name in enumerate(self.objectives.names):
-                importances[name] = self.proposals.importances(index, explorer.numbers())
+        if explorer is not None and self.space.decisions:
+            importances = {name: importances_of(trials, name) for name in self.objectives.names}
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
         whole = best is not None if explorer is not None else True
@@ -392,5 +394,5 @@ class Session:
             sampler=self.search["sampler"],
             scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
-            tracking_uri=tracking_uri(),
+            tracking_uri=without_secrets(tracking_uri()),
         )

@@ -52,6 +52,7 @@ class TestRuns(Queued):
         ((_, predictions),) = report.predictions.items()
         self.store(report.evaluated, report.metrics, predictions)
         self._leave(report.evaluated, TrialEnd(State.FINISHED, report.metrics))
+        self.losses.clear()  # they are counted for each network
         return False
 
     def ended(self, outcome: Outcome) -> Fate:
@@ -59,6 +60,7 @@ class TestRuns(Queued):
         if self.networks and outcome.state != State.INTERRUPTED:
             run_id = self.networks[0][0].run_id
             self.failed.append(run_id)
+            self.losses.clear()
             reason = outcome.error or "it was not evaluated"
             self._leave(run_id, TrialEnd(State.FAILED, reason=reason))
         return Fate.AGAIN if self.networks else Fate.OVER

@@ -13,6 +13,7 @@ from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.readers import (
     IGNORED,
     IgnoreIndexError,
+    check_names,
     is_mask_folder,
     native_side,
 )
@@ -115,6 +116,8 @@ def propose(data: str, target: Path) -> SpaceProposal:
             f"{data} does not exist; DATA is a folder of class folders, or one with images/ and "
             "masks/, an .npz file in MedMNIST layout, digits or scenes"
         )
+    if not builtin:
+        check_names(path)
     masks = not builtin and path.is_dir() and is_mask_folder(path)
     task = BUILT_IN[data].task if builtin else SEGMENTATION if masks else CLASSIFICATION
     masks = task == SEGMENTATION
@@ -180,4 +183,7 @@ def _name(data: str) -> str:
 def _source(path: Path, target: Path) -> str:
     """Return the data as the file names it: relative where it lies beside or below the file."""
     path, folder = path.absolute(), target.absolute().parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    if not path.is_relative_to(folder):
+        return str(path)
+    text = path.relative_to(folder).as_posix()
+    return f"./{text}" if text in BUILT_IN else text  # a folder called digits is not the set

@@ -19,6 +19,7 @@ from attnsearch.runs.ledger import (
 from attnsearch.runs.results import (
     counting,
     finite,
+    importance_sentence,
     listed,
     pareto_front,
     ranked,
@@ -113,7 +114,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
             beside and beside_text(beside, study.objectives),
             *(arms_text(plan, rows) for plan in plans),
             rest and _rest_text(rest, study.objectives),
-            study.importances and _importances_text(study.importances),
+            study.importances and _importances_text(trials, study.importances),
         ],
         leaders=leaders,
         lag=lag,
@@ -249,14 +250,11 @@ def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str
     return table(headers, rows, right={"trial", "epochs", f"last {watched}"})
 
 
-def _importances_text(importances: Mapping[str, Mapping[str, float]]) -> str:
-    out = []
-    for objective, weights in importances.items():
-        best = sorted(weights.items(), key=lambda item: -item[1])[:6]
-        weighty = ", ".join(f"{name} {weight:.0%}" for name, weight in best if weight >= 0.01)
-        if weighty:
-            out.append(paragraph(f"What mattered for {objective}: {weighty}", hanging="  "))
-    return "\n".join(out)
+def _importances_text(
+    trials: Sequence[TrialRow], importances: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> str:
+    sentences = [importance_sentence(trials, *item) for item in importances.items()]
+    return "\n".join(paragraph(sentence, hanging="  ") for sentence in sentences)
 
 
 def _epochs_text(epochs: Sequence[Mapping[str, Any]]) -> str:

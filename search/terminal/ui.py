@@ -7,6 +7,7 @@ import sys
 import click
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.addresses import HIDDEN, without_secrets
 from attnsearch.runs.ledger import Ledger
 
 # MLflow opens an experiment on its page for language models; this is the one for training runs.
@@ -34,24 +35,30 @@ def serve(host: str, port: int) -> int:
     """
     uri, experiments = synchronised()
     if uri.startswith(("http://", "https://")):
-        click.echo(f"The records are on a server that runs already: {uri}")
+        click.echo(f"The records are on a server that runs already: {without_secrets(uri)}")
         return 0
+    if HIDDEN in uri:
+        raise ServerError(
+            f"the records are at {uri}, whose login is kept nowhere; set MLFLOW_TRACKING_URI to "
+            "the address with its login"
+        )
     check_address(host, port)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
-    click.echo(f"Records:  {uri}")
+    click.echo(f"Records:  {without_secrets(uri)}")
     click.echo(f"Open      http://{shown}:{port}   (in a few seconds; Ctrl-C stops the server)")
     for name, experiment in list(experiments.items())[:_LINKS]:
         click.echo(f"{name}: http://{shown}:{port}/#/experiments/{experiment}/runs?{_VIEW}")
     sys.stdout.flush()
     # The server takes this process's place: every signal then reaches it, and nothing outlives it.
-    os.execve(sys.executable, server_command(uri, host, port), server_environment())
+    os.execve(sys.executable, server_command(host, port), server_environment(uri))
 
 
 def synchronised() -> tuple[str, dict[str, str]]:
     """Write to MLflow whatever it lacks of the ledger.
 
     Returns:
-        The store's address, and the studies' MLflow experiments by study name, newest first.
+        The store's address, for MLflow alone (it can hold a password), and the
+        studies' MLflow experiments by study name, newest first.
     """
     from attnsearch.runs.mirror import Mirror, tracking_uri
 
@@ -70,26 +77,28 @@ def synchronised() -> tuple[str, dict[str, str]]:
             for study in reversed(ledger.studies())
             if study.mlflow_experiment_id is not None
         }
-        return reports[0].uri, experiments
+        return tracking_uri(recorded=reports[0].uri), experiments
 
 
-def server_command(uri: str, host: str, port: int) -> list[str]:
+def server_command(host: str, port: int) -> list[str]:
     """Say how MLflow's server starts: one worker serves one researcher, in 0.4 GB not 1.4."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
         *("--host", host, "--port", str(port)),
         *("--workers", "1"),
     ]
 
 
-def server_environment() -> dict[str, str]:
-    """Copy this process's environment, without MLflow's job queue and reports to the makers."""
+def server_environment(uri: str) -> dict[str, str]:
+    """Copy this process's environment, without MLflow's job queue and reports to the makers.
+
+    The store's address stands in it and not in the command, which every user of a machine sees.
+    """
     defaults = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    return {**defaults, **os.environ}
+    return {**defaults, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def check_address(host: str, port: int) -> None:

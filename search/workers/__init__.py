@@ -8,6 +8,8 @@ worker       The worker: trains one job after the other in a process that stays 
 searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of
              them
 stopping     Early stopping: which of the trials that run are not worth their full schedule
+turns        Taking turns on one machine: trainings run side by side, a measurement of time runs
+             alone
 ray_private  Every reach into Ray's private parts
 """
 
@@ -26,5 +28,6 @@ if TYPE_CHECKING:
     from attnsearch.search.workers.executor import execute
     from attnsearch.search.workers.job import LOST, Evaluation, Job, Jobs, Outcome, Report
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
+    from attnsearch.search.workers.worker import known_times
 
 face(__name__)

@@ -6,6 +6,7 @@ one, also when this one is killed: Linux tells them (PR_SET_PDEATHSIG). That sig
 helper thread would take Ray down when it ends.
 """
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -15,8 +16,8 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.machine import available_cpus, gpu_count
-from attnsearch.search.workers.ray_private import few_processes, ray_processes
+from attnsearch.search.workers.ray_private import few_processes, ray_processes, ray_services
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
@@ -103,12 +104,28 @@ class Cluster:
         workers: How many trials run side by side.
         bundle: What each of them asks Ray for.
         nodes: How many machines there are.
+        services: The processes of a Ray that was started here, by name.
     """
 
     folder: Path
     workers: int
     bundle: Mapping[str, float]
     nodes: int = 1
+    services: Mapping[str, psutil.Process] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Look after Ray's own processes: without them it ends this one, a while later.
+
+        Raises:
+            ClusterError: One is gone.
+        """
+        for name, process in self.services.items():
+            if not _runs(process):
+                raise ClusterError(
+                    f"{name}, a process of Ray, is gone: something on this machine ended it, "
+                    f"perhaps the system as memory ran out\nWhat has finished is recorded; the "
+                    f"same command goes on from there"
+                )
 
 
 @contextlib.contextmanager
@@ -157,7 +174,16 @@ def running_cluster(
                 include_dashboard=False,
                 _temp_dir=str(folder),
             )
-            yield Cluster(folder, workers, {"CPU": 1, "GPU": need.gpus})
+            bundle = {"CPU": 1, "GPU": need.gpus}
+            yield Cluster(folder, workers, bundle, services=ray_services())
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Return whether a process lives; a child that was killed is a zombie for a while."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def trials_here(need: Need) -> int:
@@ -232,6 +258,14 @@ def _shut_down() -> None:
     import ray
 
     family = ray_processes()
+    if not all(map(_runs, ray_services().values())):
+        # With its services gone, Ray waits for them for most of a minute.
+        atexit.unregister(ray.shutdown)
+        leaving = threading.Thread(target=ray.shutdown, daemon=True)
+        leaving.start()
+        leaving.join(timeout=3)
+        _kill(family)
+        return
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -241,10 +275,14 @@ def _shut_down() -> None:
         if was_on:
             gc.enable()
     # Workers see that their machine's Ray is gone; one in the midst of a computation may not.
-    for process in psutil.wait_procs(family, timeout=1)[1]:
+    _kill(psutil.wait_procs(family, timeout=1)[1])
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(family, timeout=5)
+    psutil.wait_procs(processes, timeout=5)
 
 
 @contextlib.contextmanager

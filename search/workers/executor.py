@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
@@ -13,7 +13,8 @@ from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Jobs
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
-from attnsearch.search.workers.searcher import Feed, Watch
+from attnsearch.search.workers.searcher import Feed, RayGone, Watch
+from attnsearch.search.workers.turns import Times, write_times
 from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
 
 
@@ -25,6 +26,7 @@ def execute(
     need: Need | None = None,
     workers: int | None = None,
     folders: Sequence[str] = (),
+    times: Mapping[str, Times] | None = None,
     stop: Callable[[], bool] = lambda: False,
     make: MakeTraining = make_training,
 ) -> None:
@@ -39,6 +41,7 @@ def execute(
         need: What each job takes, as `cluster` was told; by default one CPU.
         workers: How many jobs run side by side; by default as many as the cluster has room for.
         folders: Where modules of the user's own blocks lie.
+        times: Of the architectures that were measured before, on this machine.
         stop: Asked about ten times a second; once True, running jobs are interrupted.
         make: Builds the training of a job, in the worker.
 
@@ -48,11 +51,14 @@ def execute(
     workers = workers or cluster.workers
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
+    if times:
+        write_times(faults, times)
     watch = Watch(
         source,
         stop,
         kill_worker,
         lambda job: _read(fault_file(faults, job)),
+        check=cluster.check,
         ship=cluster.nodes > 1,
     )
     trainable = tune.with_parameters(
@@ -82,7 +88,9 @@ def execute(
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             )
-        except (TuneError, ray.exceptions.RayError) as error:
+        except RayGone:
+            pass  # a failure, which follows
+        except (TuneError, RayError) as error:
             raise ClusterError(
                 f"Ray stopped in the midst of the study: {error}\nWhat has finished is recorded; "
                 f"the same command goes on from there"
@@ -95,7 +103,7 @@ def execute(
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 

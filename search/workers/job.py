@@ -9,7 +9,7 @@ import numpy as np
 from attnsearch.runs.ledger import State
 
 LOST = "lost"
-"""The outcome of a job whose worker never began, or whose machine went away; of no run."""
+"""The outcome of a job whose worker process was lost; of no run."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Outcome:
         report: The last report of its worker; an empty one where none came.
         error: Why it failed or is infeasible.
         traceback: Where it failed.
+        place: Where native code crashed; empty where a lost worker left no word.
     """
 
     state: str
@@ -119,6 +120,7 @@ class Outcome:
     report: Report
     error: str | None = None
     traceback: str | None = None
+    place: str = ""
 
 
 class Jobs(Protocol):

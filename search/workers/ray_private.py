@@ -71,6 +71,18 @@ def ray_processes() -> list[psutil.Process]:
     return processes
 
 
+def ray_services() -> dict[str, psutil.Process]:
+    """Return the processes of a Ray that was started here without which it is none, by name."""
+    services = {}
+    with contextlib.suppress(AttributeError):
+        node = _inner_part("ray._private.worker", "_global_node")
+        for name in ("gcs_server", "raylet"):
+            for info in node.all_processes.get(name, ()):
+                with contextlib.suppress(psutil.Error):
+                    services[name] = psutil.Process(info.process.pid)
+    return services
+
+
 def kill_worker(trial: Any) -> None:
     """End the worker process of one of Tune's trials at once, not after its epoch."""
     import ray

@@ -7,6 +7,7 @@ Tune makes of it. Tune stops a job early where the source says so, not by a sche
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,12 @@ from attnsearch.runs.ledger import State
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
 
-LOST_IN_A_ROW = 3  # jobs whose workers never began, until it is taken for a fault of the machine
+NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
+FATAL = "Fatal Python error: "  # how faulthandler begins
+
+
+class RayGone(BaseException):
+    """Ray's own processes are gone; after an `Exception`, Tune would wait for them."""
 
 
 class Watch(Callback, Stopper):  # type: ignore[misc]
@@ -35,6 +41,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         stop: Whether the user wants an end; a job that ends then was interrupted.
         kill: Ends a worker process at once.
         crash: What a crashed worker left behind about a job, in a line or two; may be empty.
+        check: Looks after the machine; raises where nothing more can come of it.
         ship: Whether jobs carry the weights files that they need, since other machines do not see
             this one's disk.
 
@@ -49,19 +56,21 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         kill: Callable[[Trial], None],
         crash: Callable[[Job], str],
         *,
+        check: Callable[[], None] = lambda: None,
         ship: bool = False,
     ) -> None:
         self._source = source
         self._asked_to_stop = stop
         self._kill = kill
         self._crash = crash
+        self._check = check
         self._ship = ship
         self._reports: dict[str, Report] = {}
         self._ended: set[str] = set()
         self._trials: list[Trial] = []
         self._begun: set[str] = set()
         self._killed: set[str] = set()
-        self._lost = 0
+        self._never_began = 0
         self.failure: Exception | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,6 +113,11 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         A worker in the middle of an epoch would answer a request to stop only after it.
         """
         self._trials = trials
+        try:
+            self._check()
+        except ClusterError as error:
+            self.failure = self.failure or error
+            raise RayGone from error
         if self.stop():
             for trial in trials:
                 if trial.status == Trial.RUNNING and trial.trial_id not in self._killed:
@@ -143,14 +157,12 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """End a job whose worker process was lost."""
-        job = _job(trial)
-        left = self._crash(job)
-        error = str(trial.get_error())
-        begun = trial.trial_id in self._begun
-        state = State.FAILED if begun and not machine_lost(error) else LOST
+        """End a job whose worker process was lost; its queue knows whether for the first time."""
+        begun = trial.trial_id in self._begun  # else it left nothing; an earlier attempt may have
+        left = self._crash(_job(trial)) if begun else ""
+        error = explain_loss(str(trial.get_error()), left)
         report = self._reports.get(trial.trial_id, Report())
-        self._end(trial, Outcome(state, {}, report, explain_loss(error, left), left))
+        self._end(trial, Outcome(LOST, {}, report, error, left or None, crash_place(left)))
 
     def interrupt(self) -> None:
         """End what has not ended, as interrupted."""
@@ -165,10 +177,11 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
         self._ended.add(trial.trial_id)  # a job that is begun anew is another trial
         self._reports.pop(trial.trial_id, None)
-        self._lost = self._lost + 1 if outcome.state == LOST else 0
+        never_began = outcome.state == LOST and trial.trial_id not in self._begun
+        self._never_began = self._never_began + 1 if never_began else 0
         with self._kept():
             self._source.ended(_job(trial), outcome)
-            if self._lost >= LOST_IN_A_ROW:
+            if self._never_began >= NEVER_BEGAN:
                 raise ClusterError(
                     f"worker processes cannot be started or kept: {outcome.error}\nWhat has "
                     f"finished is recorded; the same command goes on from there"
@@ -239,10 +252,21 @@ def explain_loss(error: str, left: str) -> str:
         )
     if machine_lost(error):
         return "the machine that trained it was lost"
-    if left:
-        fault = left.splitlines()[0].removeprefix("Fatal Python error: ")
-        return f"the worker process crashed: {fault}"
+    if place := crash_place(left):
+        return f"the worker process crashed: {place}"
     return (
         "the worker process died without a word: it was killed (by the system, if memory ran "
         "out), or native code ended it"
     )
+
+
+def crash_place(left: str) -> str:
+    """Return how and where a process crashed, from what faulthandler wrote; empty without that.
+
+    Its lines name the innermost call of a thread first, and the thread that crashed.
+    """
+    fault = left.partition(FATAL)[2].partition("\n")[0]
+    calls = left.partition("Current thread")[2].split("\n")[1:]
+    match = re.search(r'File "(.*)", line (\d+) in (.*)', calls[0] if calls else "")
+    place = f" ({Path(match[1]).name}:{match[2]} in {match[3]})" if match else ""
+    return f"{fault}{place}"

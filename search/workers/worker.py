@@ -1,18 +1,19 @@
 """The worker: trains one job after the other in a process that stays warm.
 
 Each step is one epoch. Whatever a training raises becomes one failed result, and the process goes
-on with the next job; only a native crash takes the process with it, and then Ray Tune starts a
-new one for the next job.
+on with the next job; only a kill or a native crash takes the process with it, and then Ray Tune
+starts a new one for the next job.
 """
 
 import contextlib
 import faulthandler
 import gc
+import socket
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,24 @@ from ray.tune import Trainable
 
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.measure import count_macs, count_params
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
-from attnsearch.runs.ledger import WEIGHTS_INPUT, State, changed_inputs, inputs, package_inputs
-from attnsearch.runs.training import Training
+from attnsearch.runs.ledger import (
+    WEIGHTS_INPUT,
+    RunRow,
+    State,
+    changed_inputs,
+    inputs,
+    package_inputs,
+)
+from attnsearch.runs.training import Training, architecture
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
-from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
+from attnsearch.search.workers.turns import Times, Turns
+from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, excess
+
+TIMES = ("latency_ms", *LATENCY_QUARTILES)
 
 MakeTraining = Callable[[Job, DataSet, str, int], Training]
 
@@ -72,6 +84,9 @@ class Worker(Trainable):  # type: ignore[misc]
         self._make = make
         self._faults = faults
         self._sources: dict[str, str] = {}  # of the user's blocks that were imported
+        # On another machine than the driver's its folder is missing.
+        shared = faults if faults is not None and faults.is_dir() else None
+        self._turns = Turns(shared)
         sys.path[:0] = [folder for folder in folders if folder not in sys.path]
         torch.set_num_threads(self._threads)
         # What was imported stays; without it a collection takes milliseconds, not a third of a
@@ -98,11 +113,11 @@ class Worker(Trainable):  # type: ignore[misc]
         begins = self._training is None
         try:
             report = self._evaluate() if self._job.evaluations else self._epoch()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             report = Report(
                 state=State.FAILED,
                 error=failure_text(error),
-                traceback="".join(traceback.format_exception(error)),
+                traceback=without_secrets("".join(traceback.format_exception(error))),
                 costs=self._costs,
             )
         # After the first step, by which all is imported and read; also where that failed.
@@ -197,7 +212,14 @@ class Worker(Trainable):  # type: ignore[misc]
         )
 
     def _build(self, job: Job) -> Training:
-        return self._make(job, self._datasets[job.dataset], self._device, self._threads)
+        training = self._make(job, self._datasets[job.dataset], self._device, self._threads)
+        training.turn = self._turns.working
+        return training
+
+    def _measure(self, training: Training) -> dict[str, float]:
+        """Return a network's costs, its times among them, which equal networks share."""
+        times = self._turns.measured(training.architecture, training.times)
+        return training.costs() | dict(times)
 
     def _violations(self, training: Training) -> dict[str, float]:
         """Return by how much the network exceeds its limits, measuring the cheap costs first."""
@@ -209,12 +231,12 @@ class Worker(Trainable):  # type: ignore[misc]
         }
         violations = excess(self._costs, limits)
         if max(violations.values(), default=0) <= 0 and set(limits) - set(COUNTED):
-            self._costs = training.costs()
+            self._costs = self._measure(training)
             violations = excess(self._costs, limits)
         return violations
 
     def _finish(self, training: Training, report: Report) -> None:
-        self._costs = report.costs = training.costs()
+        self._costs = report.costs = self._measure(training)
         report.state = State.FINISHED
         data = self._datasets[self._job.dataset]
         masked = data.task == SEGMENTATION
@@ -256,6 +278,20 @@ def fault_file(folder: Path, job: Job) -> Path:
     return folder / f"fault-{job.id}.txt"
 
 
+def known_times(runs: Iterable[RunRow], data: DataSet, threads: int) -> dict[str, Times]:
+    """Return the times that earlier sessions measured on this machine, by architecture.
+
+    Networks with a user's block are measured again: its code may have changed since.
+    """
+    return {
+        architecture(run.config, data, threads): {name: run.costs[name] for name in TIMES}
+        for run in runs
+        if run.host == socket.gethostname()
+        and run.costs.keys() >= set(TIMES)
+        and all(":" not in entry["block"] for entry in run.config.get("insert", ()))
+    }
+
+
 def interface(data: DataSet) -> Interface:
     """Return what a network trained on a data set takes and tells."""
     return Interface(
@@ -269,7 +305,7 @@ def interface(data: DataSet) -> Interface:
 
 def failure_text(error: BaseException) -> str:
     """Return why a training failed, in one sentence that a person understands."""
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     memory_words = ("can't allocate memory", "out of memory", "cannot allocate memory")
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
         words in text.lower() for words in memory_words

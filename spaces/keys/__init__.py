@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         CLASSIFICATION,
         COSTS,
         COUNTED,
+        LATENCY_QUARTILES,
         MEASURED,
         METRICS,
         SEGMENTATION,

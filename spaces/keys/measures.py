@@ -93,6 +93,9 @@ COSTS = {
         "Memory", "Peak memory (MB)", "Peak megabytes of a training step.", unit="MB"
     ),
 }
+LATENCY_QUARTILES = ("latency_low_ms", "latency_high_ms")
+"""Measured with `latency_ms`: how far the middle half of the passes spread."""
+
 COUNTED = tuple(name for name, cost in COSTS.items() if cost.counted)
 
 

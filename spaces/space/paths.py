@@ -32,6 +32,10 @@ def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exis
 def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> str:
     """Return a data source: a built-in name as it is, a path made absolute."""
     if text in BUILT_IN:
+        if Path(base, text).exists():
+            problems.warn(
+                path, f"{text} is the built-in set; the folder beside this file is ./{text}"
+            )
         return text
     absolute = place_file(text, base, path, problems, exists=False)
     is_word = re.fullmatch(r"[A-Za-z0-9_-]+", text)

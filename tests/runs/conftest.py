@@ -59,5 +59,8 @@ def made_up(tmp_path: Path) -> Ledger:
     trial(3, "ecrm@layer4", "failed", [], error="the loss is nan | at epoch 1")
     trial(4, "gc@layer3", "finished", [0.6, 0.6, 0.7], params=4000, values={"gc.ratio": 0.5})
     trial(5, "gc@layer1", "infeasible", [], violations={"limits.params": 9.0})
-    ledger.set_importances(study.id, {"val_accuracy": {"gc.ratio": 0.75, "psa.kernels": 0.25}})
+    ratio = {"share": 0.75, "low": 0.5, "high": 0.9, "p": 0.001}
+    kernels = {"share": 0.25, "low": 0.1, "high": 0.5, "p": 0.02}
+    judged = {"gc.ratio": ratio, "psa.kernels": kernels}
+    ledger.set_importances(study.id, {"val_accuracy": judged})
     return ledger

@@ -159,7 +159,9 @@ def explore(ledger: Ledger, study: StudyRow) -> None:
                 costs={"params": 100_000 + 10_000 * number, "macs": 5e6 + 1e5 * number},
             ),
         )
-    ledger.set_importances(study.id, {"val_accuracy": {"layer4.block": 0.7, "train.lr": 0.3}})
+    block = {"share": 0.7, "low": 0.4, "high": 0.9, "p": 0.001}
+    rate = {"share": 0.3, "low": 0.1, "high": 0.5, "p": 0.02}
+    ledger.set_importances(study.id, {"val_accuracy": {"layer4.block": block, "train.lr": rate}})
 
 
 def predictions(score: float, mark: str, part: str, **more: Any) -> dict[str, Any]:

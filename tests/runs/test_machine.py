@@ -65,7 +65,7 @@ def test_no_more_cpus_are_used_than_there_are() -> None:
 def test_a_containers_quota_limits_the_cpus(
     files: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_text(path: Path) -> str:
+    def read_text(path: Path, encoding: str) -> str:
         try:
             return files[str(path).removeprefix("/sys/fs/cgroup/")]
         except KeyError:

@@ -63,7 +63,14 @@ class FakeTraining:
         return dict(metrics)
 
     def costs(self) -> dict[str, float]:
-        return {"params": 10.0, "macs": 20.0, "latency_ms": 5.0, "memory_mb": 1.0}
+        return {"params": 10.0, "macs": 20.0, "memory_mb": 1.0}
+
+    @property
+    def architecture(self) -> str:
+        return "fake"
+
+    def times(self) -> dict[str, float]:
+        return {"latency_ms": 5.0}
 
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         said = {
@@ -277,6 +284,7 @@ class InProcess:
         need: Need,
         workers: int,
         folders: Any,
+        times: Any,
         stop: Callable[[], bool],
     ) -> None:
         worker = None

@@ -24,21 +24,14 @@ from tests.wild.files import SPACE, attnsearch, project
 from tests.wild.making import picture, save
 from tests.wild.with_arrays import arrays
 
-ODD_FOLDERS = {"a?b": False, "a%20b": False, "a#b": True, "d\u00e9j\u00e0 vu": True}
-"""Names of a project's folder, and whether they do today."""
+ODD_FOLDERS = ("a?b", "a%20b", "a#b", "d\u00e9j\u00e0 vu")
+"""Names of a project's folder."""
 
 
 def odd_folders(*quick: str) -> list[object]:
     """Return the names of odd folders, marked as slow but for some."""
-    reason = "row 11: the folder's name is put into a URL as it stands"
-    wrong = pytest.mark.xfail(strict=True, reason=reason)
-    return [
-        pytest.param(
-            name,
-            marks=[*([] if name in quick else [pytest.mark.slow]), *([] if right else [wrong])],
-        )
-        for name, right in ODD_FOLDERS.items()
-    ]
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=() if name in quick else slow) for name in ODD_FOLDERS]
 
 
 @pytest.fixture
@@ -173,7 +166,6 @@ def test_a_study_with_accents_under_a_locale_without_utf8(accents: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="row 11: Ray cannot be started, in words of Python")
 @pytest.mark.parametrize("where", ["folder", "space file"])
 def test_a_name_with_accents_does_under_any_locale_or_is_refused_for_it(
     where: str, tmp_path: Path
@@ -189,7 +181,6 @@ def test_a_name_with_accents_does_under_any_locale_or_is_refused_for_it(
     assert set(shown_by_mlflow(folder)) == {"FINISHED"}
 
 
-@pytest.mark.xfail(strict=True, reason="row 11: export and predict crash after the whole study")
 @pytest.mark.parametrize("where", ["class", pytest.param("file", marks=pytest.mark.slow)])
 def test_names_that_are_not_utf8_are_refused_at_once_or_go_the_whole_way(
     where: str,
@@ -220,7 +211,6 @@ def test_names_that_are_not_utf8_are_refused_at_once_or_go_the_whole_way(
 # Addresses
 
 
-@pytest.mark.xfail(strict=True, reason="row 10: it is printed and stored")
 def test_the_password_of_a_tracking_server_is_shown_to_nobody(
     tmp_path: Path,
     trainer: Any,

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, update
+from sqlalchemy import create_engine, text, update
 
 from attnsearch.runs.ledger import lease
 from attnsearch.runs.ledger.claims import LeaseLost
@@ -29,7 +29,7 @@ from attnsearch.runs.ledger.database import LedgerError, ledger_url
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.ledger.schema import Lease, Schema
-from attnsearch.runs.ledger.states import State
+from attnsearch.runs.ledger.states import LOST_ATTEMPTS, State
 
 SPAWN = multiprocessing.get_context("spawn")
 CONFIG = {"insert": [{"at": "layer4", "name": "layer4", "block": "gc", "params": {}}]}
@@ -194,6 +194,31 @@ def test_what_did_not_finish_is_trained_beside_the_old_record(ledger: Ledger, st
     new = claim(ledger, study_id=study.id)
     assert (new.outcome, new.run.generation) == ("claimed", 2)
     assert (ledger.run(old.run_id).state, ledger.run(old.run_id).error) == (state, "why")
+
+
+LOSS = "the worker process died without a word: it was killed"
+
+
+def test_a_run_whose_worker_was_lost_is_taken_up_in_its_row_a_few_times(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    first = claim(ledger, study_id=study.id)
+    for attempt in range(1, LOST_ATTEMPTS):
+        ledger.finish(first.run_id, Ending("failed", error=LOSS))
+        assert not ledger.run(first.run_id).settled
+        again = claim(ledger, study_id=study.id)
+        assert (again.run_id, again.run.attempt) == (first.run_id, attempt + 1)
+        assert again.run.error is None
+    ledger.finish(first.run_id, Ending("failed", error=LOSS))
+    assert ledger.run(first.run_id).settled
+    assert claim(ledger, study_id=study.id).run.generation == 2
+
+
+def test_another_study_does_not_write_into_a_lost_run(ledger: Ledger) -> None:
+    old = claim(ledger, study_id=open_study(ledger).id)
+    ledger.finish(old.run_id, Ending("failed", error=LOSS))
+    other = open_study(ledger, DOCUMENT | {"train": {"lr": 0.2}})
+    assert claim(ledger, study_id=other.id).run_id != old.run_id
+    assert ledger.run(old.run_id).error == LOSS
 
 
 def test_an_interrupted_run_is_taken_up_in_its_row_and_starts_over(ledger: Ledger) -> None:
@@ -432,10 +457,11 @@ def test_places_are_unique_and_can_be_pointed_elsewhere(ledger: Ledger) -> None:
 def test_importances_and_states_are_kept(ledger: Ledger) -> None:
     study = open_study(ledger)
     assert (study.state, study.importances, study.ended) == ("running", None, None)
-    ledger.set_importances(study.id, {"val_accuracy": {"lr": 0.75}})
+    rate = {"share": 0.75, "low": 0.5, "high": 0.875, "p": 0.001}
+    ledger.set_importances(study.id, {"val_accuracy": {"lr": rate}})
     ledger.set_study_state(study.id, "finished")
     study = ledger.study(study.id)
-    assert (study.state, study.importances) == ("finished", {"val_accuracy": {"lr": 0.75}})
+    assert (study.state, study.importances) == ("finished", {"val_accuracy": {"lr": rate}})
     assert study.ended is not None
     Ledger(ledger.database.url).open_study("digits", "", DOCUMENT, "data1", {})  # lease is free
 
@@ -581,3 +607,46 @@ def test_a_writer_waits_for_another(file_ledger: Ledger) -> None:
     other.stdout.readline()
     assert claim(file_ledger).outcome == "claimed"
     assert other.wait() == 0
+
+
+# Secrets
+
+
+def test_an_error_with_a_login_is_kept_without_it(file_ledger: Ledger) -> None:
+    run_id = claim(file_ledger).run_id
+    address = "https://anna:s3cr3t@host/weights"
+    ending = Ending("failed", error=f"no answer from {address}", traceback=f"get({address!r})")
+    file_ledger.finish(run_id, ending)
+    file_ledger.database.close()
+    assert file_ledger.database.path is not None
+    assert b"s3cr3t" not in file_ledger.database.path.read_bytes()
+    with file_ledger.database.read() as connection:
+        error, where = connection.execute(text("SELECT error, traceback FROM run")).one()
+    assert (error, where) == (
+        "no answer from https://***@host/weights",
+        "get('https://***@host/weights')",
+    )
+
+
+def test_a_login_that_an_earlier_release_kept_is_not_told(file_ledger: Ledger) -> None:
+    study = open_study(file_ledger)
+    kept = text("UPDATE study SET mlflow_uri = 'http://anna:s3cr3t@host:5000'")
+    with file_ledger.database.write() as connection:
+        connection.execute(kept)
+    assert file_ledger.study(study.id).mlflow_uri == "http://***@host:5000"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://anna:s3cr3t@host/db",
+        "postgresql+nosuchdriver://host/db?password=s3cr3t",
+        "postgresql+nosuchdriver://anna:s3cr3t@host/db",
+        "://anna:s3cr3t@host",
+    ],
+)
+def test_a_ledger_s_address_is_refused_without_its_secrets(address: str) -> None:
+    with pytest.raises(LedgerError) as refusal:
+        ledger_url(address)
+    assert "host" in str(refusal.value)
+    assert "s3cr3t" not in str(refusal.value)

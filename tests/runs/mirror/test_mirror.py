@@ -148,7 +148,10 @@ def test_a_study_is_shown_as_the_ledger_has_it(
     for number, state in enumerate(["finished", "stopped", "failed", "interrupted", "infeasible"]):
         complete(ledger, study, number, state)
     start(ledger, study, 5, epochs=2)
-    ledger.set_importances(study.id, {"val_accuracy": {"train.lr": 1.0}})
+    ledger.set_importances(
+        study.id,
+        {"val_accuracy": {"train.lr": {"share": 1.0, "low": 0.5, "high": 1.0, "p": 0.001}}},
+    )
     report = Mirror(ledger).sync(study.id)
     assert (report.problem, report.missing, report.total) == (None, 0, 6)
 
@@ -201,7 +204,7 @@ def test_a_study_is_shown_as_the_ledger_has_it(
     assert files(finished) == {"config.yaml"}
     assert files(failed) == {"config.yaml", "traceback.txt"}
     config = client.download_artifacts(finished.info.run_id, "config.yaml")
-    assert yaml.safe_load(Path(config).read_text()) == CONFIG
+    assert yaml.safe_load(Path(config).read_text(encoding="utf-8")) == CONFIG
     tables = {f"leaderboard.{ending}" for ending in ("csv", "json", "md")}
     assert files(parent) == tables | {"space.yaml", "provenance.json", "plots"}
     assert files(parent, "plots") == {
@@ -229,7 +232,7 @@ def test_the_parent_tells_what_the_study_is(ledger: Ledger, study: StudyRow, fol
     )
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     space = client.download_artifacts(parent.info.run_id, "space.yaml")
-    assert Path(space).read_text() == "name: digits  # mine"
+    assert Path(space).read_text(encoding="utf-8") == "name: digits  # mine"
     table = client.load_table(parent.info.experiment_id, "leaderboard.json")
     assert table["name"].tolist() == ["000 psa@layer4", "001 psa@layer4"]
     assert table["val_accuracy"].tolist() == pytest.approx([0.3, 0.1])
@@ -654,3 +657,52 @@ def test_the_store_is_the_one_asked_for(
     if environment:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
     assert tracking.tracking_uri(given, recorded) == chosen.format(folder=folder)
+
+
+def test_a_login_is_used_and_told_to_nobody(
+    ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(ledger, study, 0)
+    address = "http://anna:s3cr3t@host:5000"
+    asked: list[str] = []
+
+    def refuse(uri: str) -> None:
+        asked.append(uri)
+        raise ConnectionError(f"{uri} does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking, "_connect", refuse)
+        report = Mirror(ledger, address).sync(study.id)
+    assert asked == [address]
+    assert report.uri == "http://***@host:5000"
+    assert "s3cr3t" not in str(report)
+    Positions(ledger).set_parent(study.id, address, "1", "run")
+    assert ledger.study(study.id).mlflow_uri == "http://***@host:5000"
+    later = Mirror(ledger).sync(study.id)
+    assert "set MLFLOW_TRACKING_URI" in str(later)
+
+
+def test_a_study_shown_under_a_login_stays_shown(ledger: Ledger, study: StudyRow) -> None:
+    complete(ledger, study, 0)
+    positions = Positions(ledger)
+    positions.set_parent(study.id, "http://***@host:5000", "1", "run")
+    positions.mark(positions.pending(study.id))
+    positions.set_parent(study.id, "http://anna:other@host:5000", "1", "run")
+    assert positions.count(study.id)[0] == 0, "another password is no other store"
+    positions.set_parent(study.id, "http://other:5000", "1", "run")
+    assert positions.count(study.id)[0] == 1
+
+
+def test_files_of_a_folder_with_a_percent_sign_lie_in_it(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a%20b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    shutil.copy(empty_store, folder / "mlflow.db")
+    store = tracking.Store(tracking.tracking_uri())
+    run_id = store.create(store.experiment("digits"), "000", 0, {})
+    store.files(run_id, {"config.yaml": b"x"})
+    (file,) = folder.rglob("config.yaml")
+    assert file.read_bytes() == b"x"
+    assert not (tmp_path / "a b").exists()

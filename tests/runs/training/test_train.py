@@ -420,11 +420,10 @@ def test_predictions_are_told_for_each_image_of_each_split() -> None:
 def test_costs_are_those_of_the_built_network() -> None:
     plain, wider = run(make_config(), epochs=2), run(make_config(("layer3", "conv1x1")), epochs=1)
     costs = plain.costs()
-    assert set(costs) == {*COSTS, "images_per_s"}
+    assert {*costs, *plain.times()} >= set(COSTS)
     assert costs["params"] == sum(p.numel() for p in plain.network.parameters())
-    assert costs["images_per_s"] == plain.history[1]["images_per_s"]
     assert wider.costs()["macs"] > costs["macs"] > 0
-    assert costs["latency_ms"] > 0
+    assert plain.times()["latency_ms"] > 0
     assert costs["memory_mb"] > 0
 
 

@@ -77,7 +77,7 @@ def own_blocks(
 
 
 def check(block: str, *words: str) -> int:
-    Path("x.yaml").write_text(SPACE.format(block=block))
+    Path("x.yaml").write_text(SPACE.format(block=block), encoding="utf-8")
     return call(["check", "x.yaml", *words])
 
 

@@ -221,27 +221,3 @@ def test_a_range_with_steps_on_a_logarithmic_scale_is_kept() -> None:
     bridge = Proposals([steps], lambda choose: {"n": choose(steps)}, {"val_accuracy": "max"})
     found = {proposal.values["n"] for _ in range(30) if (proposal := bridge.ask())}
     assert found == {2, 5, 8}
-
-
-def test_importances_name_the_decision_that_decides() -> None:
-    bridge = proposals("random")
-    numbers = []
-    for index in range(40):
-        proposal = bridge.ask()
-        assert proposal is not None
-        value = float(proposal.values["a.block"] == "x")
-        # Those that were stopped early speak of another budget; they would say the opposite.
-        end = ProposalResult("finished", [(1, value)], [value])
-        stopped = ProposalResult("stopped", [(1, proposal.values["train.lr"] * 100)])
-        bridge.tell(proposal.number, stopped if index % 2 else end)
-        numbers.append(proposal.number)
-    found = bridge.importances(0, numbers)
-    assert next(iter(found)) == "a.block"
-    assert found["a.block"] > 0.5
-    assert sum(found.values()) == pytest.approx(1)
-
-
-def test_importances_are_empty_where_nothing_can_be_compared() -> None:
-    bridge = proposals("random")
-    number = bridge.adopt(PLAIN, ProposalResult("finished", [(1, 0.5)], [0.5]))
-    assert bridge.importances(0, [number]) == {}

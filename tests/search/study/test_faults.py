@@ -29,7 +29,9 @@ FAULTY = '''
 """Blocks that go wrong in training, once a real step is taken."""
 
 import os
+import signal
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -83,6 +85,24 @@ class Exits(Fault):
         os._exit(7)
 
 
+class Killed(Fault):
+    """Is killed once, as the system does when memory runs out."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        before = Path(__file__).with_name("killed")
+        if not before.exists():
+            before.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
+class Interrupts(Fault):
+    """Raises what no `except Exception` catches."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+
 class Sleeps(Fault):
     """Takes its time."""
 
@@ -123,29 +143,31 @@ def test_each_fault_is_one_failed_trial_and_the_search_goes_on(
     faulty_space: Callable[..., Path], ray_cluster: Cluster, mlflow_store: str, tmp_path: Path
 ) -> None:
     path = faulty_space(
-        "Raises", "Diverges", "Swells", "Exits", sampler="grid", scheduler="asha", trials=5
+        *("Raises", "Interrupts", "Diverges", "Swells", "Exits", "Killed"),
+        sampler="grid",
+        scheduler="asha",
+        trials=7,
     )
     with Ledger(tmp_path / "attnsearch.db") as ledger:
         result = run_study(load_space(path), ledger=ledger)  # type: ignore[arg-type]
-        ended = {
-            row.values["layer3.block"].rpartition(":")[2]: (row.state, row.error or "")
-            for row in result.trials
-        }
+        ended = {row.values["layer3.block"].rpartition(":")[2]: row for row in result.trials}
         states = Counter(run.state for run in ledger.trials(result.study.id))
     assert result.state == "finished"
-    assert states == {"finished": 1, "failed": 4}
-    assert ended["none"][0] == "finished"
+    assert states == {"finished": 2, "failed": 5}
+    assert (ended["none"].state, ended["none"].attempt) == ("finished", 1)
+    assert (ended["Killed"].state, ended["Killed"].attempt) == ("finished", 2)
+    assert ended["Exits"].attempt == 3
     for block, words in {
         "Raises": "a bug in my block",
+        "Interrupts": "KeyboardInterrupt (faulty.py:",
         "Diverges": "not finite",
         "Swells": "out of memory",
         "Exits": "the worker process died",
     }.items():
-        state, error = ended[block]
-        assert state == "failed"
-        assert words in error
+        assert ended[block].state == "failed"
+        assert words in str(ended[block].error)
     shown = _mlflow_states(mlflow_store, result.study.uid)
-    assert sorted(shown) == ["FAILED"] * 4 + ["FINISHED"] * 2
+    assert sorted(shown) == ["FAILED"] * 5 + ["FINISHED"] * 3
 
 
 def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
@@ -159,12 +181,13 @@ def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
     source = job_list(jobs)
     execute(source, ray_cluster, {"data": dots}, workers=1, make=fake_training)
     states = [source.outcomes[n].state for n in range(len(jobs))]
-    assert states == ["finished", "failed", "failed", "finished", "failed", "finished"]
+    assert states == ["finished", "failed", "failed", "finished", "lost", "finished"]
     before = {pid for n in range(5) for pid in source.pids(n)}
     assert len(before) == 1, "one warm process"
     assert source.pids(5) != before
     crash = source.outcomes[4]
-    assert crash.error == "the worker process crashed: Segmentation fault"
+    assert crash.place.startswith("Segmentation fault (conftest.py:")
+    assert crash.error == f"the worker process crashed: {crash.place}"
     assert "run_epoch" in str(crash.traceback)
 
 
@@ -315,6 +338,27 @@ def test_ctrl_c_stops_within_seconds_and_the_study_goes_on_from_there(
         result = run_study(load_space(slow_study), ledger=ledger)  # type: ignore[arg-type]
     assert (result.state, result.study.id) == ("finished", study.id)
     assert [row.number for row in result.trials] == list(range(4))
+
+
+@pytest.mark.slow  # a Ray of its own, twice
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_ray_that_is_killed_ends_the_study_as_interrupted(
+    slow_study: Path, mlflow_store: str, tmp_path: Path, name: str
+) -> None:
+    session = Session(tmp_path, mlflow_store)
+    session.wait_for("epoch")
+    family = session.descendants()
+    next(process for process in family if process.name() == name).kill()
+    asked = time.monotonic()
+    last = session.finish()
+    assert time.monotonic() - asked < 60
+    assert "is gone" in "\n".join(session.lines) and "the same command goes on" in last
+    assert not _gone(family, 10)
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        study = ledger.find_study("faulty")
+        assert study.state == "interrupted"
+        assert {run.state for run in ledger.trials(study.id)} <= {"interrupted", "finished"}
 
 
 @pytest.mark.timeout(600)

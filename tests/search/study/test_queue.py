@@ -37,9 +37,9 @@ class Step(Queued):
         return Fate.AGAIN if outcome.state == "interrupted" else Fate.OVER
 
 
-def end(queue: Queue, job: Job | None, state: str = "finished") -> None:
+def end(queue: Queue, job: Job | None, state: str = "finished", place: str = "") -> None:
     assert job is not None
-    queue.ended(job, Outcome(state, {}, Report()))
+    queue.ended(job, Outcome(state, {}, Report(), place=place))
 
 
 def test_an_act_begins_when_all_of_the_one_before_has_ended() -> None:
@@ -79,6 +79,26 @@ def test_what_was_lost_is_begun_anew_until_it_counts_as_failed() -> None:
     assert lost.states == ["started", "interrupted"] * module.LOST_MAX + ["started", "failed"]
     job = queue.next_job()
     assert job and job.id == 2
+
+
+@pytest.mark.parametrize(
+    ("places", "states"),
+    [
+        (["a", "a"], ["interrupted", "failed"]),  # native code that does it every time
+        (["a", "", "a"], ["interrupted", "interrupted", "failed"]),
+        (["a", "b", "c"], ["interrupted", "interrupted", "failed"]),
+        (["", "", ""], ["interrupted", "interrupted", "failed"]),
+    ],
+)
+def test_a_crash_at_the_same_place_is_tried_no_further(
+    places: list[str], states: list[str]
+) -> None:
+    entry = Step(1)
+    queue = Queue(iter([entry]))
+    for place in places:
+        end(queue, queue.next_job(), "lost", place)
+    assert entry.states == states
+    assert queue.next_job() is None and queue.exhausted()
 
 
 def test_what_another_driver_has_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

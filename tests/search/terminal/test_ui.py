@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
@@ -53,11 +54,11 @@ def test_the_server_gets_the_absolute_store_and_one_worker(
     assert path == words[0] == sys.executable
     options = dict(zip(words[4::2], words[5::2], strict=True))
     assert options == {
-        "--backend-store-uri": f"sqlite:///{ledger / 'mlflow.db'}",
         "--host": "127.0.0.1",
         "--port": str(port),
         "--workers": "1",
     }
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{ledger / 'mlflow.db'}"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert f"http://localhost:{port}" in capsys.readouterr().out
 
@@ -88,6 +89,29 @@ def test_a_server_that_runs_elsewhere_is_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://records.example:5000")
     assert call(["ui"]) == DONE
     assert "http://records.example:5000" in capsys.readouterr().out
+
+
+def test_a_database_s_password_goes_to_the_server_alone(
+    ledger: Path, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "postgresql://anna:s3cr3t@records.example/mlflow"
+    monkeypatch.setattr(ui, "synchronised", lambda: (address, {}))
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    def execve(_path: str, words: list[str], environment: dict[str, str]) -> None:
+        started.append((words, environment))
+
+    monkeypatch.setattr(os, "execve", execve)
+    call(["ui", "--port", str(port)])
+    ((words, environment),) = started
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == address
+    told = capsys.readouterr()
+    assert "records.example" in told.out
+    assert "s3cr3t" not in " ".join(words) + told.out + told.err
+
+    monkeypatch.setattr(ui, "synchronised", lambda: (without_secrets(address), {}))
+    assert call(["ui", "--port", str(port)]) == WRONG_INPUT
+    assert "set MLFLOW_TRACKING_URI" in capsys.readouterr().err
 
 
 def test_without_a_ledger_there_is_nothing_to_browse(

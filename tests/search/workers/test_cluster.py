@@ -1,14 +1,19 @@
 """Where trials fit, and that nothing is left behind in the temporary folder."""
 
 import fcntl
+import os
+import subprocess
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from attnsearch.search.workers.cluster import (
     FOLDER_PREFIX,
     LOCK,
+    Cluster,
+    ClusterError,
     Need,
     fit,
     temporary_folder,
@@ -39,6 +44,19 @@ def test_trials_fit_by_cpus_and_by_shares_of_a_card(
 
 def test_threads_are_the_whole_cpus_of_a_trial() -> None:
     assert [Need(cpus).threads for cpus in (0.5, 1, 2.9)] == [1, 1, 2]
+
+
+def test_a_ray_without_its_processes_is_told(tmp_path: Path) -> None:
+    """A child that was killed is a zombie until somebody asks for it."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        cluster = Cluster(tmp_path, 1, {}, services={"raylet": psutil.Process(child.pid)})
+        cluster.check()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ClusterError, match="raylet, a process of Ray, is gone"):
+            cluster.check()
+    with pytest.raises(ClusterError, match="raylet"):
+        cluster.check()
 
 
 def test_abandoned_folders_are_removed_and_those_in_use_are_not(

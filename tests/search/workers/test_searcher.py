@@ -8,9 +8,11 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from attnsearch.runs.ledger.records import lost
 from attnsearch.runs.ledger.states import State
+from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import Job, Report
-from attnsearch.search.workers.searcher import Feed, Watch, explain_loss
+from attnsearch.search.workers.searcher import Feed, RayGone, Watch, crash_place, explain_loss
 
 
 def trial(job: Job, status: str = Trial.RUNNING) -> Any:
@@ -108,16 +110,40 @@ def test_an_outcome_is_what_the_worker_said_last(
     assert source.outcomes[0].error == report.error
 
 
-def test_a_lost_worker_is_a_failed_job(job_list: Any) -> None:
-    job = Job(0, {})
+CRASH = """Fatal Python error: Segmentation fault
+
+Thread 0x01 (most recent call first):
+  File "/lib/threading.py", line 1 in wait
+
+Current thread 0x02 (most recent call first):
+  File "/home/me/mine.py", line 7 in forward
+  File "/lib/torch/nn.py", line 9 in call
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "place"),
+    [
+        (CRASH, "Segmentation fault (mine.py:7 in forward)"),
+        ("Fatal Python error: Aborted\n", "Aborted"),
+        ("Timeout (0:01:00)!\n" + CRASH, "Segmentation fault (mine.py:7 in forward)"),
+        ("", ""),
+    ],
+)
+def test_a_crash_has_a_place(left: str, place: str) -> None:
+    assert crash_place(left) == place
+
+
+def test_a_lost_worker_says_nothing_final_about_its_job(job_list: Any) -> None:
+    job, left = Job(0, {}), CRASH
     source = job_list([job])
-    left = "Fatal Python error: Segmentation fault\n\n  File x"
     watcher = watch(source, left=left)
     watcher.on_trial_start(0, [], trial(job))
     watcher.on_trial_error(0, [], trial(job))
     outcome = source.outcomes[0]
-    assert outcome.state == "failed"
-    assert outcome.error == "the worker process crashed: Segmentation fault"
+    assert outcome.state == "lost"
+    assert outcome.place == "Segmentation fault (mine.py:7 in forward)"
+    assert outcome.error == f"the worker process crashed: {outcome.place}"
     assert outcome.traceback == left
 
 
@@ -175,3 +201,34 @@ def test_what_ends_while_the_study_is_stopped_was_interrupted(job_list: Any) -> 
 )
 def test_a_loss_is_explained(error: str, words: str) -> None:
     assert words in explain_loss(error, "")
+
+
+@pytest.mark.parametrize("error", ["OutOfMemoryError", "its node died", "died unexpectedly"])
+@pytest.mark.parametrize("left", ["", CRASH])
+def test_the_ledger_knows_a_loss_by_its_words(error: str, left: str) -> None:
+    run = SimpleNamespace(state=State.FAILED, attempt=1, error=explain_loss(error, left))
+    assert lost(run)
+
+
+def test_a_ray_that_is_gone_ends_everything_at_once(job_list: Any) -> None:
+    def gone() -> None:
+        raise ClusterError("raylet is gone")
+
+    job = Job(0, {})
+    source = job_list([job])
+    watcher = Watch(source, lambda: False, lambda trial: None, lambda job: "", check=gone)
+    with pytest.raises(RayGone):
+        watcher.on_step_begin(0, [trial(job)])
+    watcher.interrupt()
+    assert str(watcher.failure) == "raylet is gone"
+    assert source.outcomes[0].state == "interrupted"
+
+
+def test_many_losses_of_jobs_that_had_begun_are_not_the_machines(job_list: Any) -> None:
+    jobs = [Job(n, {}) for n in range(5)]
+    source = job_list(jobs)
+    watcher = watch(source)
+    for job in jobs:
+        watcher.on_trial_start(0, [], trial(job))
+        watcher.on_trial_error(0, [], trial(job))
+    assert watcher.failure is None and len(source.outcomes) == 5

@@ -123,4 +123,4 @@ def test_what_the_file_says_wrong_keeps_its_own_place(load):
 def test_overrides_leave_the_text_of_the_file_as_it_was_given(load):
     space = load(TEXT, "train.epochs=3")
     assert space.text == TEXT
-    assert Path("space.yaml").read_text() == TEXT
+    assert Path("space.yaml").read_text(encoding="utf-8") == TEXT

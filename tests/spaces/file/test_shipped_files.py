@@ -53,7 +53,7 @@ def test_a_shipped_file_is_found_from_anywhere(written, tmp_path, monkeypatch):
     assert load_space(written).name == "resnet-digits"
     Path("spaces").mkdir()
     own = (FOLDER / "resnet.yaml").read_text().replace("name: resnet-digits", "name: mine")
-    Path(written).write_text(own)
+    Path(written).write_text(own, encoding="utf-8")
     assert load_space(written).name == "mine"
 
 

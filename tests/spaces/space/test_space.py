@@ -708,6 +708,15 @@ def test_warnings_name_their_place(load):
     assert "space.yaml:16:52: search.scheduler.asha.grace: is train.epochs" in said
 
 
+def test_a_folder_that_is_called_as_a_built_in_set_is_told_apart(load, tmp_path):
+    """`source: digits` beside a folder of that name trained on the built-in set in silence."""
+    (tmp_path / "digits").mkdir()
+    assert any("./digits" in text for text in load(HEAD).warnings)
+    space = load(HEAD.replace("digits", "./digits"))
+    assert space.document["data"]["source"] == str(tmp_path / "digits")
+    assert space.warnings == []
+
+
 def test_a_segmentation_file_is_read(load):
     text = HEAD.replace("classification", "segmentation").replace("16", "16, ignore_index: 255")
     text = text.replace("digits", "scenes")

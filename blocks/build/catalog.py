@@ -7,8 +7,10 @@ installed package declares, or `module.path:Class`. A name of the table cannot b
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from torch import nn
 
@@ -133,7 +135,9 @@ def _module_class(name: str, load: Callable[[], object]) -> type[nn.Module]:
     try:
         block = load()
     except AttributeError as error:
-        raise BlockError(f"block {name!r}: {error}{_nearest_class(name)}") from error
+        raise BlockError(
+            f"block {name!r}: {error}{_nearest_class(name)}{_hidden(name)}"
+        ) from error
     except Exception as error:  # whatever the user's module raises when imported
         raise BlockError(
             f"block {name!r} cannot be imported: {type(error).__name__}: {error}"
@@ -150,6 +154,16 @@ def _nearest_class(name: str) -> str:
     except Exception:  # the module itself may be what failed
         return ""
     return did_you_mean(attribute, defined, show=f"{module}:{{}}".format)
+
+
+def _hidden(name: str) -> str:
+    """Say where an installed module stands for a file of the user, which it does by its name."""
+    module = name.partition(":")[0]
+    lies = str(getattr(sys.modules.get(module), "__file__", None))
+    for file in (Path(folder) / f"{module}.py" for folder in sys.path):
+        if file.is_file() and Path(lies) != file:
+            return f"; {lies} has the name of {file}, and installed modules win: rename yours"
+    return ""
 
 
 def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:

@@ -7,14 +7,16 @@ from typing import Any
 from attnsearch.runs.ledger import State
 from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.study.queue import Fate, Queued
-from attnsearch.search.workers import Evaluation, Job, Outcome, Report
+from attnsearch.search.workers import Evaluation, Job, Outcome, Report, has_user_code
 
 
 @dataclass
 class TestRuns(Queued):
     """Networks that one job applies to the test part, one a step.
 
-    What a job leaves is tried again in another one, but for the network at which it failed.
+    What a job leaves is tried again in another one, but for the network at which it failed. Those
+    with a user's block come last and each in a job of its own, since its code may leave the
+    process in any state.
 
     Attributes:
         act: What the act is called.
@@ -34,7 +36,9 @@ class TestRuns(Queued):
 
     def begin(self) -> Job:
         """Return the job that evaluates what is left."""
-        tasks = tuple(task for task, _ in self.networks)
+        self.networks.sort(key=lambda pair: has_user_code(pair[0].config))
+        clean = [task for task, _ in self.networks if not has_user_code(task.config)]
+        tasks = tuple(clean or [self.networks[0][0]])
         return Job(
             id=-tasks[0].run_id,  # which no training has
             config=tasks[0].config,
@@ -57,7 +61,7 @@ class TestRuns(Queued):
 
     def ended(self, outcome: Outcome) -> Fate:
         """Return whether networks are left for another job."""
-        if self.networks and outcome.state != State.INTERRUPTED:
+        if self.networks and outcome.state not in (State.INTERRUPTED, State.FINISHED):
             run_id = self.networks[0][0].run_id
             self.failed.append(run_id)
             self.losses.clear()

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
         trials_here,
     )
     from attnsearch.search.workers.executor import execute
-    from attnsearch.search.workers.job import LOST, Evaluation, Job, Jobs, Outcome, Report
+    from attnsearch.search.workers.job import (
+        LOST,
+        Evaluation,
+        Job,
+        Jobs,
+        Outcome,
+        Report,
+        has_user_code,
+    )
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
     from attnsearch.search.workers.worker import known_times
 

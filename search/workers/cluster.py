@@ -25,7 +25,12 @@ import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.machine import available_cpus, gpu_count
-from attnsearch.search.workers.ray_private import few_processes, ray_processes, ray_services
+from attnsearch.search.workers.ray_private import (
+    alike_paths,
+    few_processes,
+    ray_processes,
+    ray_services,
+)
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
@@ -234,7 +239,8 @@ def _init(done: str, **options: Any) -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         with few_processes():
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+            ray.init(job_config=alike_paths(), **quiet, **options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         hint = ""
         if "RAY_ADDRESS" in os.environ and "RAY_AUTH_MODE" not in os.environ:

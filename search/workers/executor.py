@@ -1,5 +1,6 @@
 """Executes jobs side by side on Ray Tune, whatever decides which jobs those are."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ray.tune.experiment import Trial
 
 from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
-from attnsearch.search.workers.job import Jobs
+from attnsearch.search.workers.job import Job, Jobs
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
 from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
@@ -40,7 +41,7 @@ def execute(
         datasets: What the jobs train on; copied once to each machine.
         need: What each job takes, as `cluster` was told; by default one CPU.
         workers: How many jobs run side by side; by default as many as the cluster has room for.
-        folders: Where modules of the user's own blocks lie.
+        folders: Where modules of the user's own blocks lie; installed modules win over theirs.
         times: Of the architectures that were measured before, on this machine.
         stop: Asked about ten times a second; once True, running jobs are interrupted.
         make: Builds the training of a job, in the worker.
@@ -65,12 +66,12 @@ def execute(
         Worker,
         datasets=dict(datasets),
         need=need or Need(),
-        folders=tuple(folders),
+        folders=tuple(dict.fromkeys(str(Path(p).absolute()) for p in (*sys.path, *folders))),
         faults=faults,
         make=make,
     )
     # The first workers start side by side; Tune's default is one after the other.
-    with environment({"TUNE_MAX_PENDING_TRIALS_PG": str(workers)}), lean_tune():
+    with environment({"TUNE_MAX_PENDING_TRIALS_PG": str(workers)}), lean_tune(_can_be_reused):
         try:
             tune.run(
                 trainable,
@@ -99,6 +100,12 @@ def execute(
             watch.interrupt()
     if watch.failure is not None:
         raise watch.failure
+
+
+def _can_be_reused(trial: Trial) -> bool:
+    """Return whether a worker may go on after its trial."""
+    job: Job = trial.config["job"]
+    return not job.runs_user_code
 
 
 def _read(path: Path) -> str:

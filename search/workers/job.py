@@ -6,10 +6,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from attnsearch.blocks import BLOCKS
 from attnsearch.runs.ledger import State
 
+OURS = frozenset({"none", *BLOCKS})
 LOST = "lost"
 """The outcome of a job whose worker process was lost; of no run."""
+
+
+def has_user_code(config: Mapping[str, Any]) -> bool:
+    """Return whether a network has a block that is not of the table."""
+    return any(entry["block"] not in OURS for entry in config.get("insert", ()))
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,12 @@ class Job:
     evaluations: tuple[Evaluation, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     packed: tuple[Any, ...] = field(default=(), repr=False)
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether it runs code that is not ours, which may leave its process in any state."""
+        configs = [task.config for task in self.evaluations] or [self.config]
+        return any(has_user_code(config) for config in configs)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
@@ -31,7 +31,7 @@ def few_processes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lean_tune() -> Iterator[None]:
+def lean_tune(can_be_reused: Callable[[Any], bool]) -> Iterator[None]:
     """Have Tune start its workers from the processes that Ray holds ready, and count no callbacks.
 
     * With environment variables of its own for its actors, Ray starts each in a new process, by
@@ -40,14 +40,44 @@ def lean_tune() -> Iterator[None]:
       question; on a cluster they have its own.
     * For its usage statistics, which are off, Tune names the callbacks. To do so it imports
       MLflow, for a second or two in which the workers wait.
+    * It keeps each worker for the next trial, and takes its refusal for an error of that trial.
+      Here it is told of whose trial no worker goes on.
+
+    Args:
+        can_be_reused: Whether the worker of a trial may take the next one.
     """
+    controller = _inner_part("ray.tune.execution.tune_controller", "TuneController")
+    keeps = getattr(controller, "_maybe_cache_trial_actor", None)
+
+    def keep(self: Any, trial: Any) -> bool:
+        return can_be_reused(trial) and bool(keeps(self, trial))  # type: ignore[misc]
+
     with (
+        _part_replaced(controller, "_maybe_cache_trial_actor", keep),
         _replaced(
             "ray.tune.execution.class_cache", DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=set()
         ),
         _replaced("ray.air._internal.usage", tag_callbacks=lambda callbacks: False),
     ):
         yield
+
+
+def alike_paths() -> Any:
+    """Return a job config with which workers do not get the current folder first in `sys.path`.
+
+    Ray puts it there, and a file `random.py` in it stands for Python's own. `Worker` takes the
+    driver's path instead.
+    """
+    import ray
+
+    config = ray.job_config.JobConfig()
+    config._py_driver_sys_path = _Closed()
+    return config
+
+
+class _Closed(list[str]):
+    def extend(self, items: Any) -> None:
+        """Take nothing."""
 
 
 def ray_processes() -> list[psutil.Process]:
@@ -103,12 +133,20 @@ def _inner_part(module: str, name: str) -> Any:
 @contextlib.contextmanager
 def _replaced(module: str, **parts: Any) -> Iterator[None]:
     """Replace private parts of a module of Ray; those that this Ray lacks are not made up."""
-    before = {name: _inner_part(module, name) for name in parts}
-    present = {name: value for name, value in before.items() if value is not None}
-    for name in present:
-        setattr(importlib.import_module(module), name, parts[name])
+    with contextlib.ExitStack() as stack:
+        for name, part in parts.items():
+            if _inner_part(module, name) is not None:
+                stack.enter_context(_part_replaced(importlib.import_module(module), name, part))
+        yield
+
+
+@contextlib.contextmanager
+def _part_replaced(owner: Any, name: str, part: Any) -> Iterator[None]:
+    before = getattr(owner, name, None)
+    if before is not None:
+        setattr(owner, name, part)
     try:
         yield
     finally:
-        for name, value in present.items():
-            setattr(importlib.import_module(module), name, value)
+        if before is not None:
+            setattr(owner, name, before)

@@ -72,7 +72,7 @@ class Worker(Trainable):  # type: ignore[misc]
                 shared memory, once for all workers of a machine.
             need: What each job takes: so many CPUs, so many threads; a share of a card is one of
                 its memory too.
-            folders: Where modules of the user's own blocks lie.
+            folders: The driver's `sys.path`, and where modules of the user's own blocks lie.
             faults: Where to leave a word when the process crashes, see `fault_file`.
             make: Builds the training of a job.
         """
@@ -84,10 +84,12 @@ class Worker(Trainable):  # type: ignore[misc]
         self._make = make
         self._faults = faults
         self._sources: dict[str, str] = {}  # of the user's blocks that were imported
+        self._used = False
         # On another machine than the driver's its folder is missing.
         shared = faults if faults is not None and faults.is_dir() else None
         self._turns = Turns(shared)
-        sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+        # In the driver's order; on another machine, what is installed may lie elsewhere.
+        sys.path[:] = dict.fromkeys([*folders, *sys.path])
         torch.set_num_threads(self._threads)
         # What was imported stays; without it a collection takes milliseconds, not a third of a
         # second.
@@ -98,8 +100,15 @@ class Worker(Trainable):  # type: ignore[misc]
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Drop the last job and takes the next; nothing is built before the first step."""
+        """Drop the last job and take the next; nothing is built before the first step.
+
+        Not after code of a user, which may have left threads, flags of torch, patched modules or
+        anything else: Tune then ends this process, and the next job gets a fresh one.
+        """
+        if self._used:
+            return False
         self._job: Job = new_config["job"]
+        self._used = self._job.runs_user_code
         self.cleanup()
         self._watch_for_crash()
         self._costs: dict[str, float] = {}

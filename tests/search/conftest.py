@@ -294,13 +294,11 @@ class InProcess:
                 time.sleep(0.05)
                 continue
             self.jobs.append(job)
-            if worker is None:
+            if worker is None or not worker.reset_config({"job": job}):
                 worker = Worker.__new__(Worker)
                 worker.setup(
                     {"job": job}, datasets=datasets, need=need, folders=folders, make=self.make
                 )
-            else:
-                worker.reset_config({"job": job})
             source.started(job)
             source.ended(job, self._train(worker, source, job))
 

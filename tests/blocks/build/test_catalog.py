@@ -122,6 +122,17 @@ def test_what_cannot_be_imported_is_an_error_with_the_cause(
         find_block(name)
 
 
+@pytest.mark.parametrize("module", ["profile", "colorsys", "safetensors"])
+def test_an_installed_module_wins_and_the_hidden_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    file = tmp_path / f"{module}.py"
+    file.write_text("class Gate: pass")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    with pytest.raises(BlockError, match=f"has the name of {file}.*rename yours"):
+        find_block(f"{module}:Gate")
+
+
 def test_entry_points_add_names_and_take_none_over(plugin: None) -> None:
     assert find_block("gate").__name__ == "Gate"
     assert find_block("se") is SE

@@ -15,14 +15,15 @@ from typing import Any
 
 import psutil
 import pytest
+import safetensors.numpy
 from mlflow import MlflowClient
 
-from attnsearch.runs.data.data import DataSet
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.study.session import run_study
 from attnsearch.search.workers.cluster import FOLDER_PREFIX, Cluster, ClusterError
 from attnsearch.search.workers.executor import execute
-from attnsearch.search.workers.job import Job
+from attnsearch.search.workers.job import Job, Outcome
 from attnsearch.spaces import load_space
 
 FAULTY = '''
@@ -103,6 +104,20 @@ class Interrupts(Fault):
         raise KeyboardInterrupt
 
 
+class Taints(Fault):
+    """Changes its process for whatever comes next."""
+
+    def go_wrong(self, x: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(3)
+        torch.backends.mkldnn.enabled = False
+        torch.set_default_dtype(torch.float64)
+        torch.nn.functional.relu = torch.nn.functional.gelu
+        torch.nn.init.kaiming_normal_ = torch.nn.init.zeros_
+        torch.nn.modules.module.register_module_forward_hook(lambda m, i, out: None)
+        os.environ["OMP_NUM_THREADS"] = "3"
+        return x
+
+
 class Sleeps(Fault):
     """Takes its time."""
 
@@ -168,6 +183,35 @@ def test_each_fault_is_one_failed_trial_and_the_search_goes_on(
         assert words in str(ended[block].error)
     shown = _mlflow_states(mlflow_store, result.study.uid)
     assert sorted(shown) == ["FAILED"] * 5 + ["FINISHED"] * 3
+
+
+def test_a_users_block_changes_nothing_for_the_next_trial(
+    faulty_space: Callable[..., Path], ray_cluster: Cluster, job_list: Any, tmp_path: Path
+) -> None:
+    space = load_space(faulty_space("Taints"))
+    (decision,) = space.decisions
+    data = load_data(space.document["data"], space.task)
+    # Beside the file, as Python's and an installed module are called; they win.
+    for name in ("random", "profile", "safetensors"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('shadowed')")
+    blocks = ("none", "faulty:Taints", "none", "none")
+    jobs = [
+        Job(number, space.resolve({**space.defaults(), decision.name: block}))
+        for number, block in enumerate(blocks)
+    ]
+    source = job_list(jobs)
+    execute(source, ray_cluster, {"data": data}, workers=1, folders=[str(tmp_path)])
+    first, _, *after = (source.outcomes[number] for number in range(4))
+    assert {outcome.state for outcome in (first, *after)} == {"finished"}, first.error
+    for outcome in after:
+        assert outcome.metrics["val_loss"] == first.metrics["val_loss"]
+        assert _tensors(outcome) == _tensors(first)
+
+
+def _tensors(outcome: Outcome) -> dict[str, bytes]:
+    """The weights of a finished job, to the last bit."""
+    state = safetensors.numpy.load(outcome.report.weights.tobytes())  # type: ignore[union-attr]
+    return {name: tensor.tobytes() for name, tensor in state.items()}
 
 
 def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from attnsearch.runs.data.data import DataSet
 from attnsearch.runs.training.train import architecture
 from attnsearch.search.workers import turns
 from attnsearch.search.workers.cluster import Need
-from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.job import Evaluation, Job, Report
 from attnsearch.search.workers.worker import Worker, failure_text, known_times
 
 
@@ -123,6 +124,37 @@ def test_threads_follow_the_cpus_of_a_trial(dots: DataSet, fake_training: Any) -
     for cpus, threads in ((1, 1), (2.5, 2), (0.5, 1)):
         made = worker(job(), dots, fake_training, need=Need(cpus))
         assert made.step()["report"].metrics["threads"] == threads
+
+
+def test_a_process_in_which_a_users_code_ran_takes_no_other_job(
+    dots: DataSet, fake_training: Any
+) -> None:
+    ours = [{"at": "layer3", "block": "se"}, {"at": "layer2", "block": "none"}]
+    made = worker(job(insert=ours), dots, fake_training)
+    assert made.reset_config({"job": job(1, insert=[{"at": "layer3", "block": "mine:Block"}])})
+    assert not made.reset_config({"job": job(2)})
+    networks = (Evaluation(1, {"insert": [{"at": "x", "block": "installed"}]}, "data", "w"),)
+    made = worker(job(evaluations=networks), dots, fake_training)
+    assert not made.reset_config({"job": job(3)})
+
+
+def test_modules_are_looked_for_as_in_the_driver(
+    dots: DataSet, fake_training: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", ["/only/here", "/lib"])
+    worker(job(), dots, fake_training, folders=["/bin", "/lib", "/home/me/study"])
+    assert sys.path == ["/bin", "/lib", "/home/me/study", "/only/here"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RecursionError])
+def test_whatever_a_block_raises_is_told(
+    dots: DataSet, fake_training: Any, error: type[BaseException]
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    report = worker(job(), dots, refuse).step()["report"]
+    assert report.state == "failed" and report.error.startswith(f"{error.__name__} (test_worker")
 
 
 def test_errors_are_described_in_a_sentence() -> None:

@@ -66,6 +66,7 @@ def forecast_json(forecast: Forecast) -> str:
             "acts_notes": list(forecast.outlook.notes),
             "power": list(forecast.outlook.power),
             "duplicates": list(forecast.duplicates),
+            "metrics_notes": list(forecast.metrics),
         },
         indent=2,
         ensure_ascii=False,

@@ -1,5 +1,6 @@
 """What a study is going to do: its networks, its data, its runs and their time."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
 from attnsearch.search.check.outlook import Outlook, outlook, pilot_of
 from attnsearch.search.check.standing import Barred, barred
 from attnsearch.search.check.survey import Example, Fit, examples, fits
+from attnsearch.search.plans import check_measurable
 from attnsearch.search.workers import ClusterError, Need, trials_here
 from attnsearch.spaces import DecisionError, Space
 
@@ -57,6 +59,7 @@ class Forecast:
         runs: The runs to come.
         outlook: What follows exploring.
         duplicates: Images that stand in two parts.
+        metrics: Which means over classes lack a class.
         refusal: Why `run` would refuse on this machine; None where a trial fits.
     """
 
@@ -70,6 +73,7 @@ class Forecast:
     runs: Runs
     outlook: Outlook
     duplicates: Sequence[str]
+    metrics: Sequence[str]
     refusal: str | None = None
 
 
@@ -86,6 +90,7 @@ def foresee(space: Space) -> Forecast:
         if data is not None
         else _declared_images(config["data"])
     )
+    metrics = [] if data is None else _measurable(space.document, data)
     room, refusal = _room(config["resources"])
     runs = _runs(space, config, images, data, room)
     return Forecast(
@@ -99,6 +104,7 @@ def foresee(space: Space) -> Forecast:
         runs,
         outlook(space, runs.epoch_seconds, room, pilot_of(space, data)),
         [] if data is None else duplicates_in(data, config["data"], config["task"]),
+        metrics,
         refusal,
     )
 
@@ -120,6 +126,22 @@ def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:
     if config["data"]["source"] is None:
         return None, "data.source is null: the network can be checked and built, not trained"
     return load_data(config["data"], config["task"]), None
+
+
+def _measurable(document: Mapping[str, Any], data: DataSet) -> list[str]:
+    """See that the data gives what the study is measured by; return notes.
+
+    Raises:
+        DataError: It does not.
+    """
+
+    def dataset(fold: int | None) -> DataSet:
+        if fold in (None, document["data"]["fold"]):
+            return data
+        return load_data({**document["data"], "fold": fold}, document["task"])
+
+    explore = not (document.get("confirm") or {}).get("configs")
+    return check_measurable(document, functools.cache(dataset), explore=explore)
 
 
 def _declared_images(data: Mapping[str, Any]) -> Images:

@@ -11,12 +11,11 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import without_secrets
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_key
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
-from attnsearch.search.plans import plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
@@ -26,7 +25,13 @@ from attnsearch.search.study.origin import Inputs, origin_notes
 from attnsearch.search.study.outcome import SessionResult, outcome_text
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
-from attnsearch.search.study.stage import LateMirror, Stage, dataset_name, device_kind
+from attnsearch.search.study.stage import (
+    LateMirror,
+    Stage,
+    dataset_name,
+    device_kind,
+    load_datasets,
+)
 from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN
@@ -304,14 +309,7 @@ class Session:
         return list(written.verdicts), written.folder
 
     def _load(self) -> tuple[dict[str, DataSet], dict[str, Any]]:
-        document = self.space.document
-        datasets = {"data": load_data(document["data"], self.space.task)}
-        if self.until != UNTIL[0] and (document.get("confirm") or document.get("ablation")):
-            for fold in plan_folds(document)[0]:
-                name = dataset_name(document, fold)
-                if name not in datasets:
-                    part = {**document["data"], "fold": fold}
-                    datasets[name] = load_data(part, self.space.task)
+        datasets = load_datasets(self.space, explore=self.explore, plans=self.until != UNTIL[0])
         origin = provenance()
         for module in SLOW_IMPORTS:
             importlib.import_module(module)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.build import Images, build_network
-from attnsearch.runs.data import DataSet
+from attnsearch.runs.data import DataSet, load_data
 from attnsearch.runs.ledger import Ledger, RunRow, State, StudyRow, TrialRow
 from attnsearch.runs.machine import gpu_names
 from attnsearch.runs.results import ranked
 from attnsearch.runs.statistics import Plan
+from attnsearch.search.plans import check_measurable, plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.events import Progress
 from attnsearch.spaces import Space
@@ -141,6 +142,35 @@ def device_kind(gpus: float) -> str:
         return "cpu"
     names = {name.partition(",")[0] for name in gpu_names()}
     return " and ".join(sorted(names)) or "cuda"
+
+
+def load_datasets(space: Space, *, explore: bool, plans: bool) -> dict[str, DataSet]:
+    """Return the data sets of a study by name; what the data can measure is checked and noted.
+
+    Args:
+        space: The space.
+        explore: Whether trials are trained.
+        plans: Whether arms are compared, where the space says so.
+
+    Raises:
+        DataError: The data cannot be used, or cannot give a metric that is asked for.
+    """
+    document = space.document
+    datasets = {"data": load_data(document["data"], space.task)}
+    if plans and (document.get("confirm") or document.get("ablation")):
+        for fold in plan_folds(document)[0]:
+            name = dataset_name(document, fold)
+            if name not in datasets:
+                datasets[name] = load_data({**document["data"], "fold": fold}, space.task)
+    datasets["data"].notes.extend(
+        check_measurable(
+            document,
+            lambda fold: datasets[dataset_name(document, fold)],
+            explore=explore,
+            plans=plans,
+        )
+    )
+    return datasets
 
 
 def dataset_name(document: Mapping[str, Any], fold: int | None) -> str:

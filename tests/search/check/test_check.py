@@ -356,3 +356,33 @@ def test_where_run_refuses_check_says_so_in_its_words(
         plan = json.loads(capsys.readouterr().out)
         assert plan["runs"]["workers"] == 0
         assert refusal in plan["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "told"),
+    [
+        ("val", "search.objectives={val_auroc: max}", "search.objectives.val_auroc asks"),
+        ("test", "confirm={top: 1, seeds: 2}", "primary_metric asks for test_auroc"),
+        ("val", "search.objectives={val_auroc: max, params: min}", "all its images are of class"),
+    ],
+)
+def test_a_metric_that_the_data_cannot_give_is_told_by_check_and_by_run(
+    part: str,
+    change: str,
+    told: str,
+    write_space: Callable[..., Path],
+    in_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_space()
+    arrays = dict(np.load(tmp_path / "tiny.npz"))
+    arrays[f"{part}_labels"][:] = 1
+    np.savez(tmp_path / "tiny.npz", **arrays)
+    words = [str(file), "--set", change, "--set", "primary_metric=auroc"]
+    for command in ("check", "run"):
+        assert call([command, *words]) == WRONG_INPUT
+        assert told in capsys.readouterr().err
+    assert in_process.jobs == []

@@ -1,5 +1,7 @@
 """Numbers, spans of time and lists, as a person writes them, and templates filled with them."""
 
+import re
+
 
 def quantity(number: float | None) -> str:
     """Return a count with three significant digits and a unit: `2.78 M`."""
@@ -22,6 +24,34 @@ def plural(count: int, noun: str) -> str:
 def printable(text: str) -> str:
     """Return a text that can be written as UTF-8: a file's name may have bytes that are none."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def markdown(text: str) -> str:
+    """Return a text of one line that Markdown shows as it is."""
+    text = re.sub(r"([\\`*_{}\[\]<>|~#&])", r"\\\1", " ".join(text.split()))
+    return no_tags(text)
+
+
+def no_tags(text: str) -> str:
+    """Return Markdown in which nothing is a tag of HTML."""
+    return re.sub(r"\\?<(?=[A-Za-z/!?])", "&lt;", text)
+
+
+def code(text: str) -> str:
+    """Return a text of one line as Markdown's code, whatever backticks it has."""
+    text = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def no_formula(value: object) -> object:
+    """Return what a table of values holds, so that a spreadsheet does not run it.
+
+    A text that begins like a formula and calls something gets an apostrophe in front, as
+    spreadsheets mark a text; ``-1.png`` and numbers stay as they are.
+    """
+    calls = isinstance(value, str) and re.match(r"[=+\-@\t\r].*[(|!]", value, re.DOTALL)
+    return f"'{value}" if calls else value
 
 
 def listed(words: list[str]) -> str:
@@ -63,8 +93,8 @@ def value_text(value: object) -> str:
 def render(package: str, template: str, /, **values: object) -> str:
     """Fill a jinja template that lies beside the code of a package.
 
-    In it `duration`, `listed`, `plural` and `quantity` are filters. Tags that stand alone on a
-    line leave no line. What fills ``*.html.jinja`` is escaped.
+    In it `code`, `duration`, `listed`, `markdown`, `plural` and `quantity` are
+    filters. Tags that stand alone on a line leave no line. What fills ``*.html.jinja`` is escaped.
 
     Args:
         package: Such as `attnsearch.runs.reports`.
@@ -82,6 +112,6 @@ def render(package: str, template: str, /, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words = {word.__name__: word for word in (duration, listed, plural, quantity)}
+    words = {word.__name__: word for word in (code, duration, listed, markdown, plural, quantity)}
     environment.filters |= words | {name: v for name, v in values.items() if callable(v)}
     return environment.get_template(template).render(values)

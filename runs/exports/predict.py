@@ -27,6 +27,7 @@ from attnsearch.runs.training import (
     overlay,
     predict,
 )
+from attnsearch.runs.words import no_formula
 
 TABLE, CLASSES = "predictions.csv", "classes.csv"
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"
@@ -218,4 +219,4 @@ def _write_table(network: Any, files: Sequence[ImageFile], done: Predicted) -> N
 def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
     # A file's name that is no UTF-8 is written as the bytes that it has.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        csv.writer(stream).writerows(rows)
+        csv.writer(stream).writerows([map(no_formula, row) for row in rows])

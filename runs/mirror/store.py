@@ -3,8 +3,10 @@
 MLflow is imported when the first `Store` is made (2 s), which the mirror does in its thread.
 """
 
+import glob
 import logging
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
@@ -12,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
@@ -234,18 +238,33 @@ def _create_store(path: Path) -> None:
     MLflow takes seconds to make its tables. A process killed meanwhile would leave a file that
     neither we nor ``mlflow ui`` could open again, and two processes at once spoil each other's.
     """
+    here = f".{path.name}.{socket.gethostname()}."
+    _remove_left(path, here)
     if path.exists():
         return
-    for left in path.parent.glob(f".{path.name}.*.new*"):
-        with suppress(OSError):
-            if time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
     from mlflow.tracking import MlflowClient
 
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    new = path.with_name(f"{here}{os.getpid()}.{uuid.uuid4().hex}.new")
     try:
         _: Any = MlflowClient(sqlite_url(new)).search_experiments(max_results=1)
         with suppress(FileExistsError):  # another process was quicker; its store is as good
             os.link(new, path)
     finally:
-        new.unlink(missing_ok=True)
+        for file in new.parent.glob(f"{glob.escape(new.name)}*"):  # and its journal
+            file.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path, here: str) -> None:
+    """Remove what processes that died while they made a store have left beside its place.
+
+    Args:
+        path: The place.
+        here: How names of files begin that this machine's processes make.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new*"):
+        with suppress(OSError, OverflowError):
+            pid = left.name.removeprefix(here).partition(".")[0]
+            ours = left.name.startswith(here) and pid.isdecimal()
+            gone = ours and not psutil.pid_exists(int(pid))
+            if gone or time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()

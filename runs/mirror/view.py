@@ -28,6 +28,7 @@ from attnsearch.runs.results import (
     leaderboard_note,
     value_of,
 )
+from attnsearch.runs.words import no_tags
 from attnsearch.spaces import dump
 from attnsearch.spaces.keys import keys_of
 from attnsearch.spaces.space import inserted_values
@@ -204,7 +205,7 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
 
 def findings_tag(verdicts: Sequence[str], note: str) -> dict[str, str]:
     """Return the description of a study with plans: what it found, then `note`."""
-    findings = "\n".join(f"- {verdict}" for verdict in verdicts)
+    findings = no_tags("\n".join(f"- {verdict}" for verdict in verdicts))
     return {NOTE_TAG: f"{findings}\n\n{note}"[:_LONGEST_TAG]}
 
 

@@ -19,6 +19,7 @@ from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import ReportText, make_report
 from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.results import MeasuredStudy, collect_study, study_frames
+from attnsearch.runs.words import no_formula
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,7 @@ def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) ->
         names = {"runs": "report.csv", "arms": "report-arms.csv"}
         names |= {"contrasts": "report-contrasts.csv"}
         for key, file in names.items():
-            tables[key].to_csv(folder / file, index=False)
+            tables[key].map(no_formula).to_csv(folder / file, index=False)
         return [folder / file for file in names.values()]
     writer, file = {
         "md": (markdown_report, "report.md"),

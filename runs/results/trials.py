@@ -12,6 +12,7 @@ from attnsearch.runs.results.ranking import (
     ranked,
     value_of,
 )
+from attnsearch.runs.words import no_formula, no_tags
 from attnsearch.spaces.keys import COUNTED
 
 _SUMMARY_ROWS = 10
@@ -50,7 +51,7 @@ def leaderboard_files(frame: pd.DataFrame) -> dict[str, str]:
     """
     table = frame.astype(object)
     return {
-        "leaderboard.csv": frame.to_csv(index=False),
+        "leaderboard.csv": frame.map(no_formula).to_csv(index=False),
         "leaderboard.md": markdown(frame),
         "leaderboard.json": table.to_json(orient="split", index=False, default_handler=str),
     }
@@ -85,7 +86,7 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
         columns = dict.fromkeys(["name", *study.objectives, *COUNTED, "epochs"])
         parts.append(markdown(frame[[column for column in columns if column in frame]]))
         parts.append("These are selected maxima on the search's seed: confirm before reporting.")
-    return "\n\n".join(parts)
+    return no_tags("\n\n".join(parts))
 
 
 def _frame(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:

@@ -20,16 +20,14 @@ from tests.wild.test_init import WRONG, differences, proposal
 QUICK = ("class_folders", "images_and_masks", "medmnist")
 # By decision: what brought 16 bits to 8 belongs to the training data.
 REFUSED_BY_PREDICT = {"deep_grey": "8 bits"}
-WRONG_LATER = {"script_class": "row 22: the name stands raw in the export's README"}
 
 
 def cases() -> list[object]:
     """Return the name of each layout, marked as slow, and where it is wrong today."""
-    wrong = {**WRONG, **WRONG_LATER}
     marks = {
         name: [
             *([] if name in QUICK else [pytest.mark.slow]),
-            *([pytest.mark.xfail(strict=True, reason=wrong[name])] if name in wrong else []),
+            *([pytest.mark.xfail(strict=True, reason=WRONG[name])] if name in WRONG else []),
         ]
         for name in LAYOUTS
     }

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from attnsearch.runs.data.data import load_data
 from attnsearch.runs.exports.explain import Truths, explain_images
 from attnsearch.runs.exports.export import load_export, save_export
 from attnsearch.runs.exports.inputs import ImageFile
-from attnsearch.runs.exports.predict import output_names, predict_images
+from attnsearch.runs.exports.predict import _write_rows, output_names, predict_images
 from attnsearch.runs.exports.weights import ExportError, Interface
 from attnsearch.runs.metrics.masks import confusion, summary
 from attnsearch.runs.training.panels import chosen_cases
@@ -353,6 +354,14 @@ def test_a_panel_of_noise_stays_small_and_long_names_fit() -> None:
     assert len(panel_bytes(cases, ["background", "cup", "disc"], "t")) < PANEL_BYTES
     drawn = panel(cases[:1], ["background", "cup", "disc"], "t", 100)
     assert drawn.width == 5 * 106 + 6  # the even map says nothing
+
+
+def test_a_name_is_no_formula_and_its_bytes_are_kept(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.png")
+    _write_rows(tmp_path / "t.csv", [["name", "=cmd()"], [odd, -0.5], ["-1.png", "@left"]])
+    assert (tmp_path / "t.csv").read_bytes() == (
+        b"name,'=cmd()\r\ncaf\xe9.png,-0.5\r\n-1.png,@left\r\n"
+    )
 
 
 def test_a_classification_gets_a_table(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -634,6 +635,18 @@ def test_a_half_made_store_is_never_left_in_place(
         assert Mirror(ledger).sync(study.id).problem == "killed while the tables were made"
     assert not (folder / "mlflow.db").exists()
     assert not list(folder.glob(".mlflow.db*"))
+
+
+def test_what_killed_processes_left_is_removed_at_the_next_start(folder: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = f".mlflow.db.{socket.gethostname()}."
+    dead = [f"{here}{ended.pid}.a.new", f"{here}{ended.pid}.a.new-journal"]
+    at_work = [f"{here}{os.getpid()}.a.new", f".mlflow.db.another.{ended.pid}.a.new"]
+    for name in (*dead, *at_work, "mlflow.db.new"):
+        (folder / name).touch()
+    tracking.Store(tracking.tracking_uri())  # which is there already
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.db.new", *at_work}
 
 
 @pytest.mark.parametrize(

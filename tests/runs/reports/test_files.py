@@ -11,10 +11,10 @@ import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.reports.latex import escape as latex
-from attnsearch.runs.reports.markdown import escape as markdown
 from attnsearch.runs.reports.reporting import write_report
 from attnsearch.runs.results.numbers import MINUS
 from attnsearch.runs.statistics.plan import Arm, Contrast
+from attnsearch.runs.words import markdown
 from tests.runs import made_studies as made
 
 HOSTILE = r"""a_b%&#$ <script>alert("1")</script> \x{y} ^~ |c| 'q' `z` [k] é 中"""

@@ -21,11 +21,11 @@ from attnsearch.runs.exports.predict import Predicted, check_free, output_names,
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.metrics import confusion, per_image
 from attnsearch.runs.readers import (
-    IMAGE_FOLDERS,
     DataError,
     attempt_all,
     decode_mask,
     find_coding,
+    is_image_side,
     listing,
     masks_beside,
 )
@@ -116,7 +116,7 @@ class Truths:
         """Return mask beside an image: where its path says that it lies, else where links lead."""
         searched = False
         for place in dict.fromkeys([image.absolute(), Path(os.path.realpath(image))]):
-            sides = [parent for parent in place.parents if parent.name.lower() in IMAGE_FOLDERS]
+            sides = [parent for parent in place.parents if is_image_side(parent.name)]
             if not sides:
                 continue
             masks = self._masks(sides[0])

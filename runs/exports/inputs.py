@@ -13,17 +13,18 @@ from torch import Tensor
 
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
     SUFFIXES,
     Decoded,
     Masks,
     attempt_all,
     decode,
+    is_image_side,
+    is_mask_side,
     listing,
     tile,
     to_channels,
     walk,
+    without_masks,
 )
 from attnsearch.runs.training import EVALUATION_BATCH
 
@@ -167,11 +168,13 @@ def _places(shapes: Sequence[tuple[int, int]]) -> Masks:
 
 def _images_in(folder: Path, masks: list[str]) -> Iterator[ImageFile]:
     for place, folders, names in walk(folder):
-        if any(name.lower() in IMAGE_FOLDERS for name in folders):
-            beside = [name for name in folders if name.lower() in MASK_FOLDERS]
+        if any(is_image_side(name) for name in folders):
+            beside = [name for name in folders if is_mask_side(name)]
             folders[:] = [name for name in folders if name not in beside]
             masks += [f"{place / name}" for name in beside]
-        for name in names:
-            path = place / name
-            if path.suffix.lower() in SUFFIXES:
-                yield ImageFile(path, path.relative_to(folder).as_posix())
+        paths = [place / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+        images = without_masks(paths)
+        if len(images) < len(paths):
+            masks.append(f"{len(paths) - len(images)} files in {place}")
+        for path in images:
+            yield ImageFile(path, path.relative_to(folder).as_posix())

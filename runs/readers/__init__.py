@@ -7,9 +7,12 @@ digits       scikit-learn's handwritten digits: 1,797 images of 8x8 in 10 classe
 scenes       Semi-synthetic pictures with exact masks, for segmentation without a download
 npz          Arrays in MedMNIST's layout (Yang et al., Scientific Data 2023,
              doi:10.1038/s41597-022-01721-8)
-folders      Folders of class folders, with or without a split; what is visible in a folder
-mask_folder  Folders of images and masks: see `mask_pairs` for the layout, `masks` for the values
-mask_pairs   Which mask belongs to which image, by their names
+walking      What is visible in a folder, and which folders are parts of a split
+folders      Folders of class folders, with or without a split
+mask_folder  Folders of images and masks: see `mask_layouts` for the layout, `masks` for the values
+mask_pairs   Which mask belongs to which image of a source
+mask_layouts Where images and their masks lie: the layouts that people have
+mask_names   How masks are named after their images
 mask_files   One mask file to its values, before anything is said about what they mean
 masks        Mask files to class indices: one rule for a whole source, and no value is ever blended
 images       Image files to pixels of one kind, and the rules of every conversion
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.readers.folders import walk
+    from attnsearch.runs.readers.folders import classes_in_doubt
     from attnsearch.runs.readers.images import (
         SUFFIXES,
         Decoded,
@@ -35,12 +38,8 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.readers.mask_files import decode_mask
     from attnsearch.runs.readers.mask_folder import tile
-    from attnsearch.runs.readers.mask_pairs import (
-        IMAGE_FOLDERS,
-        MASK_FOLDERS,
-        is_mask_folder,
-        masks_beside,
-    )
+    from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
+    from attnsearch.runs.readers.mask_pairs import is_mask_folder, masks_beside
     from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, find_coding
     from attnsearch.runs.readers.names import check_names
     from attnsearch.runs.readers.source import (
@@ -54,5 +53,6 @@ if TYPE_CHECKING:
         scored_classes,
     )
     from attnsearch.runs.readers.table import READERS, Reader, native_side, read_source
+    from attnsearch.runs.readers.walking import walk
 
 face(__name__)

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.runs.readers.folders import walk
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import DataError, Masks, Source
+from attnsearch.runs.readers.walking import walk
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what is stored, or how files are decoded, changes."""
 
 GB = 20.0
@@ -120,7 +120,9 @@ def _entries(folder: Path) -> Iterator[list[str | int]]:
         yield [inside.as_posix(), os.path.realpath(place)]
         for file in files:
             path = place / file
-            yield [file, *(_state(path) if path.suffix.lower() in SUFFIXES else ())]
+            # Lists of names, as VOC's ImageSets, say which image is of which part.
+            counts = path.suffix.lower() in SUFFIXES or "ImageSets" in inside.parts
+            yield [file, *(_state(path) if counts else ())]
 
 
 def _state(path: Path) -> list[str | int]:

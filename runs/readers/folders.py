@@ -1,7 +1,7 @@
 """Folders of class folders, with or without a split.
 
     source/cat/001.png                       source/train/cat/001.png
-    source/dog/visit2/7.JPG                  source/val/cat/104.png     (or valid, validation)
+    source/dog/visit2/7.JPG                  source/val/cat/104.png     (or validation, dev, ...)
                                              source/test/dog/2.png
 
 Class folders are searched to any depth. Hidden files and folders are skipped. The order is that of
@@ -9,15 +9,14 @@ the names, so it does not depend on the file system. Files that cannot be read a
 named in the notes, where they are at most 1 in 100; otherwise they are an error.
 """
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import numpy as np
-from PIL import Image
 
 from attnsearch.runs.readers.images import (
     SUFFIXES,
@@ -26,16 +25,11 @@ from attnsearch.runs.readers.images import (
     note_conversions,
     to_common,
 )
+from attnsearch.runs.readers.mask_layouts import find_pools, without_masks
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
+from attnsearch.runs.readers.walking import images_in, named_parts, part_folders, subfolders
 
-ARCHIVED = "__MACOSX"  # what archives of macOS leave behind
-PART_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 UNREADABLE_ONE_IN = 100
-LOOKED_AT = 200  # image files whose size is read
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,15 @@ class _File:
     path: Path
     name: str
     label: int
+    part: int
+
+
+@dataclass(frozen=True)
+class _ClassFolder:
+    """A folder whose images are of one class."""
+
+    path: Path
+    name: str
     part: int
 
 
@@ -68,8 +71,9 @@ def read_folder(
     notes: list[str] = []
     roots = _roots(folder, notes)
     wanted = None if isinstance(classes, int) else classes
-    names = _class_names(folder, roots, wanted, notes)
-    files = _files(folder, roots, names, notes)
+    folders = _class_folders(roots, wanted, notes)
+    names = _class_names(folder, folders, wanted, notes)
+    files = _files(folder, roots, folders, names, notes)
     decoded, unreadable = attempt_all(
         lambda path: decode(path, image_size), {file.name: file.path for file in files}
     )
@@ -89,89 +93,12 @@ def read_folder(
     )
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield folders below one, itself first, each with the names of its folders and files, sorted.
-
-    Hidden entries are left out. A linked folder is entered like any other, unless the link leads
-    to a folder that it lies in. What is neither a folder nor a file, such as a link whose target
-    is gone, counts as a file: whoever reads it says what is wrong. Names that are taken out of
-    the list of folders are not entered.
-
-    Args:
-        folder: Where to begin.
-
-    Raises:
-        OSError: If a folder cannot be listed.
-    """
-    yield from _walk(folder, (_real(folder),))
-
-
-def folder_side(folder: Path) -> int | None:
-    """Return the median of the shorter sides of a folder's images, in pixels; of some of many."""
-    files = sorted(images_in(folder))
-    sides = [_short_side(file) for file in files[:: max(1, len(files) // LOOKED_AT)]]
-    readable = [side for side in sides if side is not None]
-    return round(median(readable)) if readable else None
-
-
-def _short_side(file: Path) -> int | None:
-    try:
-        with Image.open(file) as image:  # reads the header alone
-            return int(min(image.size))
-    except Exception:  # a damaged file: the reader judges it
-        return None
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """Return visible folders in the order of their names; archives leave `__MACOSX` behind."""
-    children = (p for p in folder.iterdir() if not p.name.startswith((".", ARCHIVED)))
-    return sorted((p for p in children if p.is_dir()), key=lambda p: p.name)
-
-
-def images_in(folder: Path, others: Counter[str] | None = None) -> list[Path]:
-    """Return the image files in a folder at any depth.
-
-    Args:
-        folder: Where to look.
-        others: Gets the count of each ending that is no image's.
-
-    Raises:
-        OSError: If a folder cannot be listed.
-    """
-    images = []
-    for place, _, files in walk(folder):
-        for file in files:
-            suffix = Path(file).suffix.lower()
-            if suffix in SUFFIXES:
-                images.append(place / file)
-            elif others is not None:
-                others[suffix or "(no ending)"] += 1
-    return images
-
-
-def part_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders inside one that are called like a part of a split, by that part.
-
-    Raises:
-        DataError: If two are called like the same part.
-    """
-    parts: dict[str, Path] = {}
-    for child in _subfolders(folder):
-        for part, names in PART_NAMES.items():
-            if child.name.lower() in names and parts.setdefault(part, child) != child:
-                raise DataError(
-                    f"{folder}: both {parts[part].name}/ and {child.name}/ look like the {part} "
-                    f"part; keep one of them"
-                )
-    return parts
-
-
 def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
     """Return the folders that hold the class folders, by part."""
     roots = part_folders(folder)
-    others = [child.name for child in _subfolders(folder) if child not in roots.values()]
+    others = [child.name for child in subfolders(folder) if child not in roots.values()]
     # A class may be called `train` beside `bus` and `car`: then its siblings are no parts.
-    if not roots or (others and len(roots) == 1 and not _subfolders(*roots.values())):
+    if not roots or (others and len(roots) == 1 and not subfolders(*roots.values())):
         return {NO_PART: folder}
     if "train" not in roots:
         raise DataError(
@@ -183,45 +110,206 @@ def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
     return {PARTS.index(part): root for part, root in roots.items()}
 
 
-def _class_names(
-    folder: Path, roots: dict[int, Path], classes: Sequence[str] | None, notes: list[str]
-) -> list[str]:
-    folders = sorted({child.name for root in roots.values() for child in _subfolders(root)})
-    if classes is None:
-        if not folders:
-            raise DataError(_no_images(folder))
-        if {name.lower() for name in folders} == {"images", "masks"}:
-            raise DataError(
-                f"{folder}: images/ and masks/ are a folder for task: segmentation; for "
-                f"classification put the images into one folder per class"
+def classes_in_doubt(folder: Path) -> tuple[list[str], list[str]] | None:
+    """Return the two sorts of folders that may be the classes, where names do not tell which.
+
+    Those directly inside, and those that each of them holds.
+    """
+    outer = _outer(_roots(folder, []))
+    inner = _inner(outer)
+    if len(outer) < 2 or inner is None or _are_patients(outer, inner) or named_parts([*inner]):
+        return None
+    return sorted({top.name for top in outer}), sorted(inner)
+
+
+def _class_folders(
+    roots: Mapping[int, Path], classes: Sequence[str] | None, notes: list[str]
+) -> list[_ClassFolder]:
+    """Return the folders of classes: those directly inside, or what all of these hold alike."""
+    outer = _outer(roots)
+    inner = _inner(outer)
+    if inner is None:
+        return outer
+    if NO_PART in roots and "train" in (parts := named_parts([*inner])):
+        if sum(map(len, parts.values())) < len(inner):
+            return outer
+        notes.append(f"each class folder holds its parts: {listing(sorted(inner))}")
+        return [
+            _ClassFolder(path, top.name, PARTS.index(part))
+            for top in outer
+            for part, path in part_folders(top.path).items()
+        ]
+    named = classes is not None and inner.keys() >= {*classes}
+    if not named and (classes is not None or not _are_patients(outer, inner)):
+        if classes is None and len(outer) > 1:
+            held = listing(sorted(inner))
+            notes.append(
+                f"every class folder holds the folders {held}: if these are the classes, say "
+                f"data.classes: [{held}]"
             )
-        return folders
-    if missing := [name for name in classes if name not in folders]:
+        return outer
+    notes.append(
+        f"the classes are the folders {listing(sorted(inner))} in each of {len(outer)} folders, "
+        f"such as {outer[0].name}/"
+    )
+    return [
+        _ClassFolder(path, path.name, top.part) for top in outer for path in subfolders(top.path)
+    ]
+
+
+def _outer(roots: Mapping[int, Path]) -> list[_ClassFolder]:
+    return [
+        _ClassFolder(path, path.name, part)
+        for part, root in roots.items()
+        for path in subfolders(root)
+    ]
+
+
+def _inner(outer: Sequence[_ClassFolder]) -> Counter[str] | None:
+    """Return the folders that nearly all of some folders hold alike, and nothing beside them."""
+    counts: Counter[str] = Counter()
+    for top in outer:
+        children = subfolders(top.path)
+        if not children or any(
+            path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            for path in top.path.iterdir()
+        ):
+            return None
+        counts.update(child.name for child in children)
+    # A patient may lack a class.
+    return counts if len(counts) > 1 and min(counts.values()) * 2 >= len(outer) else None
+
+
+def _are_patients(outer: Sequence[_ClassFolder], inner: Counter[str]) -> bool:
+    """Return whether folders are called like patients: numbered, but not 0, 1, 2 as classes."""
+    names = {top.name for top in outer}
+    counted = [{str(i + start) for i in range(len(names))} for start in (0, 1)]
+    return (
+        len(names) > len(inner)
+        and all(re.search(r"\d", name) for name in names)
+        and names not in counted
+        and not named_parts([*inner])
+    )
+
+
+def _class_names(
+    folder: Path,
+    folders: Sequence[_ClassFolder],
+    classes: Sequence[str] | None,
+    notes: list[str],
+) -> list[str]:
+    names = sorted({place.name for place in folders})
+    if classes is None:
+        _check_task(folder, names)
+        if not names:
+            raise DataError(_no_images(folder))
+        if len(names) == 1 and len(below := subfolders(folders[0].path)) > 1:
+            inside = listing([f"{child.name}/" for child in below])
+            raise DataError(
+                f"{folder}: holds the one folder {names[0]}/, and that holds {inside}: give "
+                f"{folders[0].path} as the data"
+            )
+        _check_near(folder, folders, notes)
+        return names
+    if missing := [name for name in classes if name not in names]:
+        near = [f"{name!r} for {asked!r}" for asked in missing for name in _near(asked, names)]
         raise DataError(
             f"{folder}: data.classes names {listing(missing)}, but there is no such folder; the "
-            f"folders are {listing(folders, 20) or 'none'}"
+            f"folders are {listing(names, 20) or 'none'}"
+            + (f"; written differently: {listing(near)}" if near else "")
         )
-    if rest := [name for name in folders if name not in classes]:
+    if rest := [name for name in names if name not in classes]:
         notes.append(f"folders left out, not in data.classes: {listing(rest, 20)}")
     return list(classes)
 
 
+def _check_task(folder: Path, names: Sequence[str]) -> None:
+    """See that folders are no images with their masks.
+
+    Raises:
+        DataError: If they are.
+    """
+    pools, _ = find_pools(folder)
+    if pools and (pools[0].rule is None or not names):
+        images, masks = pools[0].sides
+        where = (
+            f"{images.relative_to(folder)}/ and {masks.relative_to(folder)}/"
+            if pools[0].rule is None
+            else f"files called {pools[0].rule.replace('{}', '<name>')} beside others"
+        )
+        raise DataError(
+            f"{folder}: {where} look like images and their masks, for task: segmentation; for "
+            f"classification put the images into one folder per class, or name the class folders "
+            f"in data.classes"
+        )
+
+
+def _check_near(folder: Path, folders: Sequence[_ClassFolder], notes: list[str]) -> None:
+    """See that no class is written in two ways that look alike.
+
+    Raises:
+        DataError: If parts write one class differently.
+    """
+    held = defaultdict(set)
+    for place in folders:
+        held[place.name].add(place.part)
+    for name in held:
+        for other in _near(name, [*held]):
+            words = f"{name!r} and {other!r} differ in {_difference(name, other)} alone"
+            if name < other and not held[name] & held[other]:
+                raise DataError(
+                    f"{folder}: {words}, and no part has both: if they are one class, rename one"
+                )
+            if name < other:
+                notes.append(f"{words}: two classes")
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """Return those names that look like one, but are not it."""
+    return [other for other in names if other != name and _looks(other) == _looks(name)]
+
+
+def _looks(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def _difference(name: str, other: str) -> str:
+    if name.strip() != name or other.strip() != other:
+        return "a space at an end"
+    if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other):
+        return "how accents are written (Unicode NFC and NFD)"
+    return "upper and lower case"
+
+
 def _files(
-    folder: Path, roots: dict[int, Path], names: list[str], notes: list[str]
+    folder: Path,
+    roots: dict[int, Path],
+    folders: Sequence[_ClassFolder],
+    names: list[str],
+    notes: list[str],
 ) -> list[_File]:
     """Return all image files, in the order of their names."""
     others: Counter[str] = Counter()
-    files = []
-    for part, root in roots.items():
-        for label, name in enumerate(names):
-            # A part may lack a class.
-            paths = images_in(root / name, others) if (root / name).is_dir() else []
-            files += [_File(p, p.relative_to(folder).as_posix(), label, part) for p in paths]
+    files: list[_File] = []
+    masks = 0
+    for place in folders:
+        if place.name in names:
+            paths = images_in(place.path, others)
+            images = without_masks(paths)
+            masks += len(paths) - len(images)
+            label = names.index(place.name)
+            files += [
+                _File(path, path.relative_to(folder).as_posix(), label, place.part)
+                for path in images
+            ]
+    if masks:
+        notes.append(f"masks beside their images were left out: {masks}")
     if not files:
         raise DataError(_no_images(folder, others))
     counts = Counter(file.label for file in files if file.part in (NO_PART, PARTS.index("train")))
     if lacking := [name for label, name in enumerate(names) if not counts[label]]:
-        where = "" if NO_PART in roots else f" in {roots[PARTS.index('train')].name}/"
+        train = roots.get(PARTS.index("train"))
+        where = f" in {train.name}/" if train else ""
         raise DataError(
             f"{folder}: no images of class {listing(lacking)}{where}; add some, remove the "
             f"folder, or name the classes to use in data.classes"
@@ -263,40 +351,3 @@ def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) 
             f"remove them (up to 1 in {UNREADABLE_ONE_IN} would be skipped)"
         )
     notes.append(f"skipped, cannot be read ({len(unreadable)} of {total}): {listing(shown, 20)}")
-
-
-def _walk(place: Path, trail: tuple[Path, ...]) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield as `walk`; `trail` is the real folders that links were left from, then of `place`."""
-    folders: list[str] = []
-    files: list[str] = []
-    linked = {}
-    with os.scandir(place) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not _is_folder(entry):
-                files.append(entry.name)
-            elif not entry.name.startswith(ARCHIVED):
-                folders.append(entry.name)
-                linked[entry.name] = entry.is_symlink()
-    folders.sort()
-    files.sort()
-    yield place, folders, files
-    for name in folders:
-        if not linked[name]:
-            yield from _walk(place / name, (*trail[:-1], trail[-1] / name))
-            continue
-        real = _real(place / name)
-        if not any(passed.is_relative_to(real) for passed in trail):
-            yield from _walk(place / name, (*trail, real))
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))

@@ -9,12 +9,13 @@ from typing import Any
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.runs.readers.cache import cached
 from attnsearch.runs.readers.digits import read_digits
-from attnsearch.runs.readers.folders import folder_side, read_folder
+from attnsearch.runs.readers.folders import read_folder
 from attnsearch.runs.readers.mask_folder import read_mask_folder
 from attnsearch.runs.readers.names import check_names
 from attnsearch.runs.readers.npz import is_npz, npz_side, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Source
+from attnsearch.runs.readers.walking import folder_side
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
 

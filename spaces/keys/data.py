@@ -126,10 +126,12 @@ class Data(Section):
     ] = None
     """Segmentation: the mask value of each class in order, as [0, 128, 255]; null finds out."""
     mask_name: Annotated[
-        Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] | None, Of("data"), SEGMENTATION_ONLY
+        Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*( -> [^{}]*\{\}[^{}]*)?$")] | None,
+        Of("data"),
+        SEGMENTATION_ONLY,
     ] = None
-    """Segmentation: how a mask's name is made of its image's, without the endings, as "{}_mask";
-    null finds out."""
+    """Segmentation: how a mask's name is made of its image's, without the endings, as "{}_mask",
+    or "{}_rgb -> {}_mask" where images add something too; null finds out."""
     tile_overlap: Annotated[
         Annotated[float, Field(ge=0, le=0.9)] | None, Of("data"), SEGMENTATION_ONLY
     ] = None

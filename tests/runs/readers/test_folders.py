@@ -325,7 +325,7 @@ def test_mistakes_in_the_layout_are_named(tmp_path: Path) -> None:
 def test_mistakes_in_a_split_layout_are_named(tmp_path: Path) -> None:
     fill(tmp_path / "val", 2)
     fill(tmp_path / "test", 2)
-    with pytest.raises(DataError, match="found test/, val/ but no train/"):
+    with pytest.raises(DataError, match="found val/, test/ but no train/"):
         read(tmp_path)
     fill(tmp_path / "train", 2, ("a",))
     with pytest.raises(DataError, match="no images of class b in train/"):

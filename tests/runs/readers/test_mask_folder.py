@@ -395,13 +395,14 @@ def test_the_cache_keeps_to_its_size(
 
 
 def test_a_part_whose_masks_are_not_found_is_an_error(tmp_path: Path, save: Save) -> None:
-    for part, masks in (("train", "masks"), ("val", "masks"), ("test", "groundtruth")):
+    for part, masks in (("train", "masks"), ("val", "masks"), ("test", "second")):
         for number in range(4):
             save(f"{part}/images/{number}.png", photo(seed=number))
-            save(f"{part}/{masks}/{number}.png", blob())
-    with pytest.raises(DataError, match=r"test: found groundtruth/, images/, .* labelcol, gt;"):
+            mask = blob() if masks == "masks" else photo(seed=9 + number)
+            save(f"{part}/{masks}/{number}.png", mask)
+    with pytest.raises(DataError, match=r"test: found images/, second/, .* labelcol, gt;"):
         load(tmp_path)
-    shutil.rmtree(tmp_path / "set/test/groundtruth")
+    shutil.rmtree(tmp_path / "set/test/second")
     save("masks/9.png", blob())
     save("images/9.png", blob())
     data = load(tmp_path)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attnsearch.runs.readers.walking import walk
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import DataError, listing
+from attnsearch.runs.readers.walking import walk
 from attnsearch.runs.words import plural, printable
 
 

@@ -14,6 +14,7 @@ from attnsearch.runs.words import quantity as quantity
 
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24
+_LONG_NAME = 12  # characters from which on a short one stands for it where there is no room
 
 
 def run_command(path: str, overrides: Sequence[str]) -> str:
@@ -32,8 +33,8 @@ def table(
 ) -> str:
     """Lay rows out in columns.
 
-    Only the last column wraps; the others hold names and numbers that a user copies, so they are
-    never cut.
+    Numbers are never cut. Where the lines are too wide, long names get a short one that is
+    explained below the table, and then the last column stands below its line. Else it wraps.
 
     Args:
         headers: One per column; an empty sequence prints no header line.
@@ -50,6 +51,31 @@ def table(
     if width is None:
         width = terminal_width()
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    if width is not None and headers and _least_width(widths, indent) > width:
+        names = [
+            index
+            for index, header in enumerate(headers[:-1])
+            if header not in right and widths[index] > _LONG_NAME
+        ]
+        if names:
+            longest = max(names, key=lambda index: widths[index])
+            short = _short_names(headers[longest], [row[longest] for row in cells])
+            shorter = [
+                [*row[:longest], short.get(row[longest], row[longest]), *row[longest + 1 :]]
+                for row in cells
+            ]
+            explained = [
+                textwrap.fill(
+                    f"{mark}  {name}",
+                    width,
+                    initial_indent=indent,
+                    subsequent_indent=indent + "    ",
+                )
+                for name, mark in short.items()
+            ]
+            laid = table(headers, shorter, right=right, indent=indent, width=width)
+            return "\n".join([laid, *explained])
+        return _in_two_lines(headers, cells, right=right, indent=indent, width=width)
     start = len(indent) + sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
     last = widths[-1] if width is None else max(width - start, _NARROWEST_LAST_COLUMN)
     aligned_right = [bool(headers) and name in right for name in headers or widths]
@@ -66,6 +92,49 @@ def table(
             tail = [part.rjust(min(widths[-1], last)) for part in tail]
         out.append((indent + _GAP.join([*head, tail[0]])).rstrip())
         out.extend(" " * start + part for part in tail[1:])
+    return "\n".join(out)
+
+
+def _least_width(widths: Sequence[int], indent: str) -> int:
+    """Return how wide lines are at least whose last column wraps."""
+    last = min(widths[-1], _NARROWEST_LAST_COLUMN)
+    return len(indent) + sum(widths[:-1]) + len(_GAP) * (len(widths) - 1) + last
+
+
+def _short_names(header: str, names: Sequence[str]) -> dict[str, str]:
+    """Return short names, such as A1, for the long ones of a column."""
+    long = dict.fromkeys(name for name in names if len(name) > _LONG_NAME)
+    letters = "".join(word[0] for word in header.upper().split())
+    return {name: f"{letters}{number}" for number, name in enumerate(long, 1)}
+
+
+def _in_two_lines(
+    headers: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    *,
+    right: Container[str],
+    indent: str,
+    width: int,
+) -> str:
+    """Lay rows out with their last column below the others."""
+    heads = [[*row[:-1], ""] for row in cells]
+    lines = table(
+        [*headers[:-1], ""], heads, right=right, indent=indent, width=sys.maxsize
+    ).splitlines()
+    out = [lines[0]]
+    for line, row in zip(lines[1:], cells, strict=True):
+        out.append(line)
+        hanging = indent + "    "
+        if row[-1]:
+            out.append(
+                textwrap.fill(
+                    row[-1],
+                    max(width, len(hanging) + 8),
+                    initial_indent=hanging,
+                    subsequent_indent=hanging,
+                    break_on_hyphens=False,
+                )
+            )
     return "\n".join(out)
 
 

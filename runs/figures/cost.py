@@ -103,7 +103,7 @@ def _cost_figure(
             sheet.dots(axes, xs, ys, tone, **style, **(HOLLOW if hollow else {}))
         scores = scaled(metric, (network.score for network in ordered))
         places = [(n.name, n.cost, y) for n, y in zip(ordered, scores, strict=True)]
-        sheet.name_points(axes, places[:_MOST_NAMES])
+        sheet.name_points(axes, places, _MOST_NAMES)
 
     name = COSTS[cost].header
     name = name if name.startswith("MACs") else name[0].lower() + name[1:]

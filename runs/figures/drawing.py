@@ -6,6 +6,7 @@ say when the pointer rests on them.
 """
 
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ class Sheet:
         self._boxes: dict[Axes, tuple[float, float, float, float]] = {}
         self._grids: dict[Axes, str] = {}
         self._legend: dict[str, dict[str, Any]] = {}
+        self._cut: dict[str, int] = {}  # names that had no room, and their numbers
         if title:
             self.text(4, 16, title, fontweight="bold")
             self.y = 34
@@ -141,8 +143,15 @@ class Sheet:
     def row_name(self, y: float, name: str, less: float = 0) -> float:
         """Name a row; return the y of its marks, which is below the name on a narrow page."""
         room = self.width - less if self.narrow else self.width * 0.34
-        self.text(0, y, shortened(name, room - 12), bbox=HALO)
+        self.text(0, y, self.fitted(name, room - 12), bbox=HALO)
         return y + 16 if self.narrow else y
+
+    def fitted(self, name: str, room: float) -> str:
+        """Return a name for so many pixels; a cut one has a number that the foot explains."""
+        if shortened(name, room) == name:
+            return name
+        mark = self._cut.setdefault(name, len(self._cut) + 1)
+        return shortened(f"({mark}) {name}", room)
 
     def line(
         self, axes: Axes, xs: Sequence[float], ys: Sequence[float], tone: str, **style: Any
@@ -187,16 +196,23 @@ class Sheet:
         artist.set_transform(self._down + self.canvas.transFigure)
         self.canvas.add_artist(artist)
 
-    def name_points(self, axes: Axes, places: Sequence[tuple[str, float, float]]) -> None:
-        """Write names beside points, the first ones first, where no other name stands yet."""
-        (left, top, width, height), taken = self._boxes[axes], list[tuple[float, ...]]()
+    def name_points(
+        self, axes: Axes, places: Sequence[tuple[str, float, float]], most: int
+    ) -> None:
+        """Write names beside the first of some points, where no point or other name stands."""
+        left, top, width, height = self._boxes[axes]
         (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-        for name, across, up in places:
+        points = [
+            (left + width * (x - x0) / (x1 - x0), top + height * (y1 - y) / (y1 - y0))
+            for _, x, y in places
+        ]
+        taken: list[tuple[float, ...]] = [(x - 8, y - 8, x + 8, y + 8) for x, y in points]
+        for (name, _, _), (x, y) in zip(places[:most], points, strict=False):
             words = shortened(name, self.width * 0.42)
-            x = left + width * (across - x0) / (x1 - x0)
-            y = top + height * (y1 - up) / (y1 - y0)
             length = text_width(words, SMALL)
-            corners = [(a, b) for b in (y - 14, y + 3) for a in (x + 11, x - 11 - length)]
+            corners = [
+                (a, b) for b in (y - 14, y + 3, y - 28, y + 17) for a in (x + 11, x - 11 - length)
+            ]
             corners += [(x - length / 2, b) for b in (y - 24, y + 12)]
             for a, b in corners:
                 c, d = a + length, b + 14
@@ -248,6 +264,11 @@ class Sheet:
             self.small(x + 20, self.y + 6, words)
             x += length + 14
         self.y += 20 if self._legend else 0
+        letters = int(self.width / text_width("x", SMALL))
+        for name, mark in self._cut.items():
+            for words in textwrap.wrap(f"({mark}) {name}", letters):
+                self.small(4, self.y + 6, words)
+                self.y += 17
         self._down.scale(1 / self.width, -1 / self.y).translate(0, 1)
         self.canvas.set_size_inches(self.width / 72, self.y / 72)
         for axes, (left, top, width, height) in self._boxes.items():

@@ -212,7 +212,7 @@ def ranks(result: MeasuredStudy) -> Figure | None:
             for scores in ([a for _, a, _ in pairs], [b for _, _, b in pairs])
         )
         sheet.dots(axes, xs, ys, "neutral", markersize=10, gid=names)
-        sheet.name_points(axes, list(zip(names, xs, ys, strict=True)))
+        sheet.name_points(axes, list(zip(names, xs, ys, strict=True)), len(names))
 
     rho = rank_correlation(pairs)
     verdict = "too few for a correlation" if rho is None else f"Spearman's rho {rho:.2f}"

@@ -24,7 +24,8 @@ _STYLES = {
     State.FAILED: "red",
     State.INFEASIBLE: "magenta",
 }
-_NARROW = 72  # below it, bars and costs make room for the names
+_NARROW = 72  # below it, bars are short
+_NARROWEST = 48  # below it, there are none: they make room for the names
 
 
 class _Display(Progress):
@@ -198,10 +199,11 @@ class LiveProgress(_Display):
         with self._lock:
             if self.study is None:
                 return Text("loading the data and starting the workers ...", style="dim")
-            narrow = self._console.width < _NARROW
-            parts: list[RenderableType] = [Text(""), self._header(self.study, narrow)]
+            width = self._console.width
+            bar = 0 if width < _NARROWEST else 6 if width < _NARROW else 12
+            parts: list[RenderableType] = [Text(""), self._header(self.study, bar)]
             if self._running:
-                parts.append(self._rows(narrow))
+                parts.append(self._rows(bar))
             else:
                 parts.append(Text("waiting for the workers ...", style="dim"))
             if self._best:
@@ -210,7 +212,7 @@ class LiveProgress(_Display):
                 )
             return Group(*parts)
 
-    def _header(self, study: StudyInfo, narrow: bool) -> RenderableType:
+    def _header(self, study: StudyInfo, bar: int) -> RenderableType:
         done = self._done + sum(self._counts.values())
         elapsed = time.monotonic() - self._begin
         total = self._act.runs if self._act else study.trials
@@ -222,10 +224,12 @@ class LiveProgress(_Display):
         if left is not None:
             parts.append(f"about {_clock(left)} left")
         line = Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
-        if narrow:
+        if not bar:
             return line
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(_bar(done, total, 20), line)
+        grid.add_column(min_width=bar)
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_row(_bar(done, total, 20 if bar > 6 else bar), line)
         return grid
 
     def _seconds_left(self, total: int, done: int, elapsed: float) -> float | None:
@@ -236,17 +240,17 @@ class LiveProgress(_Display):
             return None
         return elapsed * max(total - done - partly, 0.0) / worked
 
-    def _rows(self, narrow: bool) -> Table:
+    def _rows(self, bar: int) -> Table:
         grid = Table.grid(padding=(0, 2))
-        for column, width in (("trial", 3), ("bar", 12), ("epoch", 3), ("value", 6)):
-            if column != "bar" or not narrow:
+        for _, width in (("trial", 3), ("bar", bar), ("epoch", 3), ("value", 6)):
+            if width:
                 # A least width: rich would rather cut these than the last column.
                 grid.add_column(no_wrap=True, min_width=width, justify="right")
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for number, (trial, epoch, value) in sorted(self._running.items()):
-            bar = [] if narrow else [_bar(epoch, trial.epochs, 12)]
+            bars = [_bar(epoch, trial.epochs, bar)] if bar else []
             reached = f"{epoch}/{trial.epochs}"
-            grid.add_row(f"{number:03d}", *bar, reached, score(value), trial.label)
+            grid.add_row(f"{number:03d}", *bars, reached, score(value), trial.label)
         return grid
 
 

@@ -58,6 +58,36 @@ def test_table_wraps_only_its_last_column() -> None:
     ]
 
 
+def test_long_names_get_short_ones_where_numbers_would_be_split() -> None:
+    rows = [("capacity of psa@layer2.conv2", 0.91, "winner"), ("baseline", 0.9, "")]
+    told = table(["arm", "val", "note"], rows, right={"val"}, indent="  ", width=30)
+    assert told.splitlines() == [
+        "  arm        val  note",
+        "  A1        0.91  winner",
+        "  baseline   0.9",
+        "  A1  capacity of",
+        "      psa@layer2.conv2",
+    ]
+
+
+def test_two_long_columns_have_marks_of_their_own() -> None:
+    row = ("a long name of a score", "a long name of a trial", 1)
+    told = table(["best score", "best trial", "n"], [row], right={"n"}, width=30)
+    assert {"BS1  a long name of a score", "BT1  a long name of a trial"} < {*told.splitlines()}
+
+
+def test_the_last_column_stands_below_where_there_is_no_room() -> None:
+    rows = [(1, 0.9175, "gc@layer4 psa@layer3"), (2, 0.9, "plain")]
+    told = table(["trial", "val_accuracy", "inserted"], rows, right={"trial"}, width=24)
+    assert told.splitlines() == [
+        "trial  val_accuracy",
+        "    1  0.9175",
+        "    gc@layer4 psa@layer3",
+        "    2  0.9",
+        "    plain",
+    ]
+
+
 def test_table_is_never_cut_where_there_is_no_terminal() -> None:
     long = "x " * 200
     assert long.strip() in table(["a", "b"], [("1", long)])

@@ -10,8 +10,8 @@ import matplotlib
 import pytest
 from PIL import Image, ImageColor
 
-from attnsearch.runs.figures.drawing import NARROW, WIDE, Figure, Sheet
-from attnsearch.runs.figures.renderer import COLOURS
+from attnsearch.runs.figures.drawing import NARROW, SMALL, WIDE, Figure, Sheet
+from attnsearch.runs.figures.renderer import COLOURS, text_width
 
 NAMES = ("<script>alert(1)</script>", "a & b", "$x_1$ costs $2", "_private", "^{\\frac", "中 é")
 
@@ -76,13 +76,52 @@ def test_names_beside_points_do_not_cover_each_other() -> None:
         axes = sheet.chart("cost", "score")
         places = [(f"a name of the {i}th", 1.0 + i / 1000, 2.0) for i in range(4)]
         sheet.dots(axes, [x for _, x, _ in places] + [3.0], [2.0] * 5, "good")
-        sheet.name_points(axes, places)
+        sheet.name_points(axes, places, len(places))
 
     for drawing in drawings(make(draw)):
         named = [e for e in drawing.iter("text") if (e.text or "").startswith("a name")]
         heights = [float(e.get("y", "nan")) for e in named]
         assert len(named) >= 2
         assert len(set(heights)) == len(heights)
+
+
+def test_names_do_not_lie_on_points() -> None:
+    places = [("a name of some length", 1.0, 2.0), ("b", 1.1, 2.0), ("c", 3.0, 2.5)]
+
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("cost", "score")
+        xs, ys = [x for _, x, _ in places], [y for _, _, y in places]
+        sheet.dots(axes, xs, ys, "good", markersize=8)
+        sheet.name_points(axes, places, 1)
+
+    for drawing in drawings(make(draw)):
+        (name,) = (e for e in drawing.iter("text") if (e.text or "").startswith("a name"))
+        x, y = float(name.get("x", "nan")), float(name.get("y", "nan"))
+        ends = x, x + text_width(places[0][0], SMALL)
+        points = [
+            (float(e.get("cx", "nan")), float(e.get("cy", "nan"))) for e in drawing.iter("circle")
+        ]
+        assert len(points) >= 3
+        covered = [p for p in points if ends[0] - 4 < p[0] < ends[1] + 4 and y - 12 < p[1] < y + 4]
+        assert covered == []
+
+
+def test_names_that_are_cut_are_told_apart_and_explained() -> None:
+    names = [f"baseline of psa@layer2.conv2 gc@layer3.conv{i} ecrm@layer4 scconv@x" for i in "123"]
+
+    def draw(sheet: Sheet) -> None:
+        axes, y = sheet.rows(), sheet.y + 10
+        for name in (*names, "short"):
+            y = sheet.row_name(y, name) + 30
+        sheet.end_rows(axes, y, "score")
+
+    for drawing in drawings(make(draw)):
+        words = [element.text or "" for element in drawing.iter("text")]
+        rows = [word for word in words if word.endswith("…")]
+        assert [row[:4] for row in rows] == ["(1) ", "(2) ", "(3) "]
+        assert "short" in words
+        foot = " ".join(word for word in words if not word.endswith("…"))
+        assert all(name in foot for name in names)
 
 
 def test_a_png_is_a_readable_picture() -> None:

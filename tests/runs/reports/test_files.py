@@ -127,6 +127,13 @@ def test_every_figure_has_a_text_and_a_drawing_for_phones(folder: Path) -> None:
     assert links == anchors
 
 
+def test_a_table_that_goes_on_to_the_right_says_so(folder: Path) -> None:
+    page = Page((folder / "report.html").read_text())
+    tags = [a.get("class") for t, a in page.tags if t in ("div", "p")]
+    hints = [tags[index + 1] for index, kind in enumerate(tags) if kind == "scroll"]
+    assert len(hints) >= 5 and set(hints) == {"more"}
+
+
 def test_tables_can_be_sorted(folder: Path) -> None:
     page = Page((folder / "report.html").read_text())
     heads = [a for t, a in page.tags if t == "th" and a.get("scope") == "col"]

@@ -206,6 +206,8 @@ def test_live_table_fits_any_width(width: int) -> None:
         told = ["".join(segment.text for segment in line) for line in lines]
         assert max(map(len, told)) <= width
         assert any(line.startswith("000") and "1/3" in line for line in told)
+        bars = [line for line in told if "\u2501" in line or "\u2578" in line]
+        assert len(bars) == (0 if width < 48 else 2)
         list(scenes)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,25 @@ def test_a_finished_study_is_summed_up(
     assert "Continue:" not in told.out
     assert fake[-1]["space"].document["search"]["trials"] == 2
     assert fake[-1]["fresh"] is False
+
+
+def test_one_winner_alone_is_called_so(
+    folder: Path,
+    fake: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_study = engine.run_study
+
+    def confirmed(*args: Any, **options: Any) -> Any:
+        return replace(run_study(*args, **options), winner="psa@layer2")
+
+    monkeypatch.setattr(engine, "run_study", confirmed)
+    assert call(["run", "tiny.yaml"]) == DONE
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Winner of confirm, by its seeds' validation mean: psa@layer2" in told
+    assert "Best:" not in told
+    assert "best score on its one seed was 001, gc@layer3; confirm decides" in told
 
 
 def test_until_names_the_last_act(

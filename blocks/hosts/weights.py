@@ -74,6 +74,8 @@ class WeightsReport:
         ):
             if names:
                 lines.append(f"  {label}: {_listing(names)}")
+        if any(_but_channels(*shapes) for _, *shapes in self.mismatched):
+            lines.append("  data.channels: 3 turns grey images into colour, and takes that layer")
         if any(name.startswith("fc.") for name in self.missing):
             lines.append("  the file has no classifier (fc): it keeps its initial values")
         return "\n".join(lines)
@@ -146,13 +148,32 @@ def load_weights(
             elif not name.endswith("num_batches_tracked"):
                 report.missing.append(name)
     if not any(name.endswith("weight") for name in report.loaded + report.replaced):
-        raise WeightsError(
-            f"network.weights: nothing in {path} fits the network. It holds "
-            f"{_listing(list(theirs))}; the network has {_listing(list(ours))}. Names must be the "
-            "network's (torchvision's for a ResNet), or be mapped by network.weights.rename; "
-            "backbone, stem and width must be those that the file was trained with"
-        )
+        raise WeightsError(_nothing_fits(report, list(theirs), list(ours)))
     return report
+
+
+def _nothing_fits(report: WeightsReport, theirs: list[str], ours: list[str]) -> str:
+    """Say why a file gives a network nothing: other shapes, or other names."""
+    start = f"network.weights: nothing in {report.path} fits the network"
+    if report.mismatched:
+        shapes = [
+            f"{name} is {_shape(there)} in the file and {_shape(here)} in the network"
+            for name, there, here in report.mismatched
+        ]
+        return (
+            f"{start}: {len(shapes)} of its {len(theirs)} tensors have the network's names, and "
+            f"none its shape: {_listing(shapes, 3)}; backbone, stem and width must be those that "
+            f"the file was trained with"
+        )
+    return (
+        f"{start}. It holds {_listing(theirs)}; the network has {_listing(ours)}. Names must be "
+        "the network's (torchvision's for a ResNet), or be mapped by network.weights.rename"
+    )
+
+
+def _but_channels(theirs: Shape, ours: Shape) -> bool:
+    """Return whether a convolution fits but for taking grey images in place of colour."""
+    return len(theirs) == 4 and (theirs[1], ours[1:2]) == (3, (1,)) and theirs[2:] == ours[2:]
 
 
 def weights_file(setting: Any) -> tuple[str | None, dict[str, str | None]]:

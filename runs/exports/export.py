@@ -25,7 +25,7 @@ from attnsearch.runs.results import finite, rank, ranked
 from attnsearch.runs.words import render
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
-from attnsearch.spaces.keys import keys_of
+from attnsearch.spaces.keys import NAME_MOST, keys_of
 
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow
@@ -86,7 +86,7 @@ def export_study(
     state, interface = read_weights(Path(chosen.weights_path))
     suffix = "best" if trial is None else f"{chosen.number:03d}"
     config = {key: value for key, value in chosen.config.items() if key not in STUDY_KEYS} | {
-        "name": f"{row.name}-{suffix}"
+        "name": exported_name(row.name, suffix)
     }
     config["train"] = config["train"] | {"seed": chosen.seed}
     record = {
@@ -105,6 +105,11 @@ def export_study(
         "provenance": row.provenance[-1] if row.provenance else {},
     }
     return save_export(to, config, state, interface, record, onnx=onnx)
+
+
+def exported_name(study: str, suffix: str) -> str:
+    """Return the name of an exported config, cut so that a space file takes it."""
+    return f"{study[: NAME_MOST - len(suffix) - 1]}-{suffix}"
 
 
 def save_export(

@@ -42,6 +42,11 @@ class Preprocess:
         """
         if isinstance(images, Image.Image) or len(images) == 0:
             raise ExportError("preprocess takes a list of images or an array (N, H, W[, C])")
+        if isinstance(images, np.ndarray) and _is_one_image(images):
+            raise ExportError(
+                f"an array {images.shape} looks like one image, (H, W) or (H, W, 1 or 3), and "
+                f"would be taken for {len(images)}; give a list of it: [image]"
+            )
         size, channels = self.interface.image_size[0], self.interface.channels
         ready = []
         for image in images:
@@ -49,6 +54,11 @@ class Preprocess:
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             ready.append(to_channels(pixels[None], channels))
         return self.normalisation(torch.from_numpy(np.concatenate(ready)))
+
+
+def _is_one_image(images: NDArray[np.uint8]) -> bool:
+    """Return whether an array that should hold several images has the shape of one."""
+    return images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3))
 
 
 def _pixels(image: Picture) -> NDArray[np.uint8]:

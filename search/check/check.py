@@ -26,6 +26,7 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
 
     Raises:
         SpaceError: The file has mistakes, or blocks that break a rule; the message lists them.
+        CheckError: No network of the space can be trained.
         DataError: The data cannot be used.
     """
     space = load_space(path, overrides)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,12 @@ from attnsearch.search.plans import check_measurable
 from attnsearch.search.workers import ClusterError, Need, trials_here
 from attnsearch.spaces import DecisionError, Space
 
+_LISTED = 10_000  # combinations that are gone through
 _START_SECONDS = 12  # Ray, the data and the records, before the first step
+
+
+class CheckError(AttnsearchError):
+    """A sound file describes a study that has nothing to train."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ def foresee(space: Space) -> Forecast:
     """Survey a space, read its data, and time a few training steps.
 
     Raises:
+        CheckError: No network of the space can be trained.
         DataError: The data cannot be used.
     """
     config = space.resolve(space.defaults())
@@ -90,6 +97,8 @@ def foresee(space: Space) -> Forecast:
         if data is not None
         else _declared_images(config["data"])
     )
+    networks = examples(space, images)
+    _check_possible(space, networks)
     metrics = [] if data is None else _measurable(space.document, data)
     room, refusal = _room(config["resources"])
     runs = _runs(space, config, images, data, room)
@@ -98,7 +107,7 @@ def foresee(space: Space) -> Forecast:
         images,
         data,
         note,
-        examples(space, images),
+        networks,
         fits(space, images),
         barred(space),
         runs,
@@ -107,6 +116,34 @@ def foresee(space: Space) -> Forecast:
         metrics,
         refusal,
     )
+
+
+def _check_possible(space: Space, networks: Sequence[Example]) -> None:
+    """See that `run` has a network to train.
+
+    Raises:
+        CheckError: It has none.
+    """
+    default, smallest = networks[0], networks[-2 if space.decisions else 0]
+    built = any(network.params is not None for network in networks)
+    # `run` says what the weights file gives to the default network, so that has to be built.
+    if not built or (default.params is None and space.document["network"]["weights"]):
+        raise CheckError(f"{space.path}: the {default.which} network {default.outside}")
+    if all(network.outside for network in networks) and _is_empty(space):
+        raise CheckError(f"{space.path}: no network is left to train ({default.outside})")
+    if (smallest.outside or "").startswith("over limits.params"):
+        raise CheckError(
+            f"{space.path}: the smallest network has {smallest.params:,} parameters and is "
+            f"{smallest.outside}, so there is none to train; raise the limit or network.width"
+        )
+
+
+def _is_empty(space: Space) -> bool:
+    """Return whether rules leave nothing; False where that is too long to find out."""
+    if space.architecture_count() == 0:
+        return True
+    counts = [decision.count or _LISTED + 1 for decision in space.decisions]
+    return math.prod(counts) <= _LISTED and next(space.grid(), None) is None
 
 
 def _room(resources: Mapping[str, Any]) -> tuple[int, str | None]:

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file.errors import KeyPath, Problems, dotted
-from attnsearch.spaces.keys import Fixed, SpaceFile, kind_of, marks, shown
+from attnsearch.spaces.keys import Fixed, SpaceFile, kind_of, label, marks, shown
 
 #: What stands in for a required value that is wrong, so that the rest can still be checked.
 _STAND_INS: dict[KeyPath, Any] = {
@@ -66,10 +66,9 @@ def validate(raw: Any, problems: Problems) -> SpaceFile | None:
             return SpaceFile.model_validate(data)
         except ValidationError as error:
             explain(error, data, (), problems)
-            for detail in error.errors(include_url=False):
-                path = locate(detail["loc"], data)
-                if detail["type"] == "missing" and (*path, detail["loc"][-1]) in _STAND_INS:
-                    path = (*path, detail["loc"][-1])
+            # All of them before the first is taken out: the second mistake in a value would be
+            # looked for in what is left, and found in what stands around it.
+            for path in [_found_at(detail, data) for detail in error.errors(include_url=False)]:
                 _replace(data, path)
     return None
 
@@ -91,6 +90,13 @@ def locate(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     return tuple(path)
 
 
+def _found_at(detail: ErrorDetails, data: Any) -> KeyPath:
+    """Return the path of a value that is wrong, or of a required one that is missing."""
+    path = locate(detail["loc"], data)
+    required = (*path, detail["loc"][-1])
+    return required if detail["type"] == "missing" and required in _STAND_INS else path
+
+
 def _replace(data: dict[str, Any], path: KeyPath) -> None:
     """Take the part of a document that is wrong out of it, or puts a stand-in there."""
     node: Any = data
@@ -100,8 +106,8 @@ def _replace(data: dict[str, Any], path: KeyPath) -> None:
         if last and here in _STAND_INS:
             node[part] = copy.deepcopy(_STAND_INS[here])
             return
-        if part not in node:
-            return
+        if not isinstance(node, dict) or part not in node:
+            return  # it went with another mistake, or has a stand-in already
         child = node[part]
         if part in _ENTRY_STAND_INS and depth == 0 and isinstance(child, list) and not last:
             child[int(path[1])] = copy.deepcopy(_ENTRY_STAND_INS[str(part)])
@@ -149,12 +155,7 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
         return f"{shown(value)} is out of range; it must be {words} {context[key]:g}"
     base = kind.removesuffix("_type").removesuffix("_attributes").removesuffix("_instance")
     if base in _EXPECTED:
-        written = "nothing (null)" if value is None else shown(value)
-        hint = ""
-        if isinstance(value, dict) and base not in ("dict", "model", "list"):
-            hint = "; to search it write {choice: [...]}, {int: [lo, hi]} or {float: [lo, hi]}"
-            hint += did_you_mean(next(iter(value), ""), ("choice", "int", "float"))
-        return f"found {written}, expected {_EXPECTED[base]}{hint}"
+        return _other_kind(value, base, path)
     if kind in ("too_short", "too_long"):
         bound = "min" if kind == "too_short" else "max"
         words = "at least" if kind == "too_short" else "at most"
@@ -169,6 +170,28 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
             "and must start with a letter or digit"
         )
     return f"{shown(value)}: {detail['msg']}" if kind in ("kind", "type") else detail["msg"]
+
+
+def _other_kind(value: Any, base: str, path: KeyPath) -> str:
+    """Say what was found in place of another kind of value, and what was probably meant."""
+    written, hint = "nothing (null)" if value is None else shown(value), ""
+    if isinstance(value, dict) and base not in ("dict", "model", "list"):
+        hint = "; to search it write {choice: [...]}, {int: [lo, hi]} or {float: [lo, hi]}"
+        hint += did_you_mean(next(iter(value), ""), ("choice", "int", "float"))
+    elif isinstance(value, list) and value and _is_searchable(path):
+        listed = ", ".join(label(item) for item in value)
+        hint = f"; to search it write {{choice: [{listed}]}}"
+    elif value is None and "block" in path and path[0] == "insert":
+        hint = "; a place that stays empty is written none"
+    elif value is None and base in ("dict", "model"):
+        hint = f"; write what belongs under {path[-1]}, or remove the key" if path else ""
+    return f"found {written}, expected {_EXPECTED[base]}{hint}"
+
+
+def _is_searchable(path: KeyPath) -> bool:
+    """Return whether a choice may stand in place of the fixed value at a path."""
+    forms = (model for field in _fields_at(path) for model in _models_in(field.annotation))
+    return isinstance(path[-1], str) and any("choice" in form.model_fields for form in forms)
 
 
 def _not_searchable(path: KeyPath) -> str:

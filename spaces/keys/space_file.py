@@ -17,6 +17,7 @@ from attnsearch.spaces.keys.train import Train
 from attnsearch.spaces.keys.values import Of, Positive, Searchable, Section, Text
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME_MOST = 200  # characters
 
 
 class Entry(Section):
@@ -24,7 +25,7 @@ class Entry(Section):
 
     at: Annotated[str, Field(min_length=1, max_length=100)]
     """A site (`layer4`) or a pattern of sites (`layer[2-3].*.conv2`)."""
-    name: Annotated[str, Field(pattern=NAME, max_length=200)] | None = None
+    name: Annotated[str, Field(pattern=NAME, max_length=NAME_MOST)] | None = None
     """Names the decisions in place of the pattern."""
     block: Searchable[Text]
     """A block of `attnsearch blocks`, none, or a `module:Class` of your own."""
@@ -40,7 +41,7 @@ class Entry(Section):
 class SpaceFile(Section):
     """An attnsearch space file."""
 
-    name: Annotated[Annotated[str, Field(pattern=NAME, max_length=200)], Of("name")]
+    name: Annotated[Annotated[str, Field(pattern=NAME, max_length=NAME_MOST)], Of("name")]
     """Names the study and the MLflow experiment."""
     task: Literal["classification", "segmentation"]
     """What is learned."""

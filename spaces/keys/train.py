@@ -38,7 +38,7 @@ class Train(Section):
     """Images a step."""
     optimizer: Searchable[Literal["sgd", "adamw"]] = "sgd"
     """The optimizer."""
-    lr: SearchableFloat[Positive] | None = None
+    lr: SearchableFloat[Positive | None] = None
     """Peak learning rate; null takes 0.1 for sgd and 0.001 for adamw."""
     momentum: Annotated[SearchableFloat[BelowOne], When("optimizer", "sgd")] = 0.9
     """Momentum of sgd."""
@@ -48,7 +48,7 @@ class Train(Section):
     """Nesterov's momentum, for sgd."""
     schedule: Searchable[Literal["cosine", "onecycle", "step", "constant"]] = "cosine"
     """How the learning rate changes over the epochs."""
-    step_epochs: Annotated[SearchableInt[Count] | None, When("schedule", "step")] = None
+    step_epochs: Annotated[SearchableInt[Count | None], When("schedule", "step")] = None
     """schedule: step lowers the rate every so many epochs; null takes a third of the epochs."""
     step_factor: Annotated[
         SearchableFloat[Annotated[float, Field(gt=0, lt=1)]], When("schedule", "step")
@@ -62,7 +62,7 @@ class Train(Section):
     """Label smoothing."""
     precision: Searchable[Literal["fp32", "bf16", "fp16"]] = "fp32"
     """Arithmetic of the forward pass; fp16 needs a GPU."""
-    grad_clip: SearchableFloat[Positive] | None = None
+    grad_clip: SearchableFloat[Positive | None] = None
     """Largest gradient norm; null clips nothing."""
     class_weights: Annotated[
         Searchable[
@@ -77,7 +77,7 @@ class Train(Section):
     ] = None
     """Weights of the classes in the loss; balanced: inverse frequency."""
     loss: Annotated[
-        Searchable[Literal["ce", "dice", "ce_dice", "focal"]] | None, SEGMENTATION_ONLY
+        Searchable[Literal["ce", "dice", "ce_dice", "focal"] | None], SEGMENTATION_ONLY
     ] = None
     """Segmentation: cross-entropy, Dice, their sum, or focal; null takes ce_dice."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (

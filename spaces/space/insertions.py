@@ -9,7 +9,7 @@ from typing import Any
 from attnsearch.blocks.build import Site, hyperparameters, match
 from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
-from attnsearch.spaces.keys import Entry, SpaceFile, shown
+from attnsearch.spaces.keys import NAME_MOST, Entry, SpaceFile, shown
 from attnsearch.spaces.space.decisions import (
     NAME_CHARACTERS,
     Decision,
@@ -117,6 +117,12 @@ def read_groups(
             continue
         parts = list(_partition(entry, _match(entry, path, sites, problems)))
         for name, at, members in parts:
+            if entry.name and len(name) > NAME_MOST:
+                problems.add(
+                    (*path, "name"),
+                    f"with its places it becomes {len(name)} characters long ({shown(name)}), at "
+                    f"most {NAME_MOST}; shorten it",
+                )
             if name in taken:
                 problems.add(
                     path,

@@ -130,3 +130,28 @@ def test_unusable_files_are_explained(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "nothing in" in message("other.pth")
     assert "encoder.weight" in message("other.pth")
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("width", "stem"), [(0.25, "imagenet"), (0.5, "small")])
+def test_where_the_cause_is_a_shape_shapes_are_said_and_names_are_not(
+    width: float, stem: str, tmp_path: Path
+) -> None:
+    save_file(
+        {name: tensor for name, tensor in published().items() if tensor.dim() == 4},
+        tmp_path / "w.safetensors",
+    )
+    other = build_network({"network": {"backbone": "resnet18", "width": width, "stem": stem}})
+    with pytest.raises(WeightsError) as caught:
+        load_weights(other, tmp_path / "w.safetensors")
+    told = str(caught.value)
+    assert "conv1.weight is 8x3x7x7 in the file and" in told and "width must be those" in told
+    assert told.count("layer1.0.conv1.weight") == 1 and "rename" not in told
+
+
+def test_grey_images_that_lose_the_first_layer_are_pointed_to_channels(tmp_path: Path) -> None:
+    save_file(published(10), tmp_path / "w.safetensors")
+    hint = "data.channels: 3"
+    assert hint in str(load_weights(build_network(CONFIG, 1), tmp_path / "w.safetensors"))
+    assert hint not in str(load_weights(build_network(CONFIG, 3), tmp_path / "w.safetensors"))
+    small = {"network": {**CONFIG["network"], "stem": "small"}}
+    assert hint not in str(load_weights(build_network(small, 1), tmp_path / "w.safetensors"))

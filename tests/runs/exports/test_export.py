@@ -15,7 +15,13 @@ from torch import nn
 
 from attnsearch.blocks import build_network
 from attnsearch.runs.data.data import load_data
-from attnsearch.runs.exports.export import export_study, is_export, load_export, save_export
+from attnsearch.runs.exports.export import (
+    export_study,
+    exported_name,
+    is_export,
+    load_export,
+    save_export,
+)
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request
@@ -364,3 +370,24 @@ def test_a_network_is_an_ordinary_module(export: Path) -> None:
     network = load_export(export)
     assert isinstance(network, nn.Module)
     assert "preprocess" not in network.state_dict()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (8, 8, 1)])
+def test_one_image_is_not_taken_for_its_rows(export: Path, shape: tuple[int, ...]) -> None:
+    network = load_export(export)
+    image = np.zeros(shape, np.uint8)
+    with pytest.raises(ExportError, match=r"looks like one image.*\[image\]"):
+        network.preprocess(image)
+    for given in ([image], image[None], np.zeros((2, 8, 8), np.uint8)):
+        assert network.preprocess(given).shape[1:] == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("length", "suffix"), [(6, "best"), (195, "best"), (198, "best"), (200, "012")]
+)
+def test_a_long_name_exports_a_config_that_loads(length: int, suffix: str, tmp_path: Path) -> None:
+    name = exported_name("n" * length, suffix)
+    assert name.endswith(f"-{suffix}") and len(name) == min(length + 1 + len(suffix), 200)
+    text = SPACE.format(block="none", precision="fp32", checkpoint="last")
+    (tmp_path / "config.yaml").write_text(text.replace("tiny", name))
+    assert load_space(tmp_path / "config.yaml").name == name

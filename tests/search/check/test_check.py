@@ -1,10 +1,12 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build.network import Images
@@ -12,7 +14,7 @@ from attnsearch.blocks.measure.cost import count_macs, count_params
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.check.check import forecast_text
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
-from attnsearch.search.check.forecast import foresee
+from attnsearch.search.check.forecast import CheckError, foresee
 from attnsearch.search.check.survey import examples, fits
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
@@ -38,6 +40,7 @@ blocks:
 train: {epochs: 9, lr: {float: [0.01, 0.1], log: true}}
 search: {trials: 12}
 """
+FIXED = SMALL[: SMALL.index("insert:")]
 IMAGES = Images(1, (16, 16), 10)
 
 
@@ -386,3 +389,36 @@ def test_a_metric_that_the_data_cannot_give_is_told_by_check_and_by_run(
         assert call([command, *words]) == WRONG_INPUT
         assert told in capsys.readouterr().err
     assert in_process.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("forbid=[{layer4.block: [none, ecrm, gc]}]", "no network is left to train"),
+        (
+            "forbid=[{layer4.block: none}, {layer4.block: [ecrm, gc]}]",
+            "no network is left to train",
+        ),
+        ("limits={params: 1000}", "over limits.params: 1000, so there is none to train"),
+        ("network.weights=wide.safetensors", "is 64x1x3x3 in the file and 16x1x3x3"),
+    ],
+)
+def test_a_file_that_leaves_nothing_to_train_is_not_called_sound(
+    change: str, told: str, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "wide" in change:
+        wide = build_network(space(tmp_path, FIXED.replace("0.25", "1")).resolve(), 1, 10, 16)
+        save_file(wide.state_dict(), tmp_path / "wide.safetensors")
+    file = tmp_path / "space.yaml"
+    file.write_text(SMALL)
+    with pytest.raises(CheckError, match=re.escape(told)):
+        foresee(load_space(file, [change]))
+
+
+def test_rules_on_training_alone_may_leave_nothing(quick: None, tmp_path: Path) -> None:
+    searched = FIXED + "train: {optimizer: {choice: [sgd, adamw]}}\n"
+    one = "{train.optimizer: adamw}"
+    with pytest.raises(CheckError, match="no network is left to train"):
+        foresee(space(tmp_path, searched + f"forbid: [{{train.optimizer: sgd}}, {one}]\n"))
+    assert foresee(space(tmp_path, searched + f"forbid: [{one}]\n")).runs.trials == 1

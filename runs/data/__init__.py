@@ -6,6 +6,7 @@ splits      Which example goes where: deterministic, stratified, and never one g
 dealing     Dealing examples out to parts of given sizes: stratified by class, whole groups
             together
 groups      Which examples belong together: one patient's images are one group
+group_names Groups that names tell: eyes, slices, frames, visits
 duplicates  Images that stand in two parts of a data set, exactly or nearly: what training saw is
             tested
 """
@@ -17,5 +18,6 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.data.data import DataSet, Split, load_data
     from attnsearch.runs.data.duplicates import duplicates_in
+    from attnsearch.runs.data.group_names import NamedGroups, groups_in_names
 
 face(__name__)

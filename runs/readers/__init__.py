@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.readers.folders import classes_in_doubt
+    from attnsearch.runs.readers.folders import class_folders_with_masks, classes_in_doubt
     from attnsearch.runs.readers.images import (
         SUFFIXES,
         Decoded,
@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from attnsearch.runs.readers.mask_folder import tile
     from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
     from attnsearch.runs.readers.mask_pairs import is_mask_folder, masks_beside
-    from attnsearch.runs.readers.masks import IGNORED, IgnoreIndexError, find_coding
+    from attnsearch.runs.readers.masks import (
+        IGNORED,
+        IgnoreIndexError,
+        MaskValuesError,
+        find_coding,
+    )
     from attnsearch.runs.readers.names import check_names
     from attnsearch.runs.readers.source import (
         NO_PART,
@@ -53,6 +58,6 @@ if TYPE_CHECKING:
         scored_classes,
     )
     from attnsearch.runs.readers.table import READERS, Reader, native_side, read_source
-    from attnsearch.runs.readers.walking import walk
+    from attnsearch.runs.readers.walking import named_parts, walk
 
 face(__name__)

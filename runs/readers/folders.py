@@ -122,6 +122,18 @@ def classes_in_doubt(folder: Path) -> tuple[list[str], list[str]] | None:
     return sorted({top.name for top in outer}), sorted(inner)
 
 
+def class_folders_with_masks(folder: Path) -> list[str]:
+    """Return folders that may be classes and hold images with masks beside them.
+
+    Numbered folders are patients, and no classes.
+    """
+    pools, _ = find_pools(folder)
+    names = sorted({top.name for top in _outer(_roots(folder, []))})
+    numbered = all(re.search(r"\d", name) for name in names)
+    beside = bool(pools) and pools[0].rule is not None
+    return names if beside and len(names) > 1 and not numbered else []
+
+
 def _class_folders(
     roots: Mapping[int, Path], classes: Sequence[str] | None, notes: list[str]
 ) -> list[_ClassFolder]:

@@ -38,6 +38,18 @@ class IgnoreIndexError(DataError):
     """Masks hold class indices and 255, as where 255 marks pixels that do not count."""
 
 
+class MaskValuesError(DataError):
+    """Masks hold values that are no class indices counted from 0.
+
+    Attributes:
+        values: All that occur, ascending.
+    """
+
+    def __init__(self, message: str, values: Sequence[int]) -> None:
+        super().__init__(message)
+        self.values = tuple(values)
+
+
 @dataclass(frozen=True)
 class Coding:
     """What the values of a source's masks mean.
@@ -211,6 +223,11 @@ def _occurring_values(
     if [*values] == [*range(len(values))] and len(values) <= CLASSES_MAX:
         return tuple(values)
     example = next(name for name, mask in masks.items() if max(mask.values) >= max(values))
+    if len(values) == 1:
+        raise DataError(
+            f"the masks hold nothing but {values[0]} (such as {example}): there is no class to "
+            f"find; is this the folder of the masks?"
+        )
     said = f"the masks' values are {_shown(values)} (such as in {example})"
     rest = [value for value in values if value != IGNORED]
     if len(rest) < len(values) and len(rest) > 1 and rest == [*range(len(rest))]:
@@ -224,10 +241,11 @@ def _occurring_values(
             f"{said}; {BLENDED}; if all of them are classes, list them in data.mask_values, or "
             f"give data.classes where indices are missing"
         )
-    raise DataError(
+    raise MaskValuesError(
         f"{said}; list them in the order of the classes, data.mask_values: "
         f"[{', '.join(map(str, values))}], or give data.classes where indices are missing"
-        + ("" if ignored is not None else ", and data.ignore_index for one that does not count")
+        + ("" if ignored is not None else ", and data.ignore_index for one that does not count"),
+        values,
     )
 
 

@@ -81,14 +81,27 @@ def schema() -> str:
 @click.command(cls=Verbatim)
 @click.argument("data")
 @click.option("--to", "file", required=True, metavar="FILE", help="The space file to write.")
-def init(data: str, file: str) -> str:
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "segmentation"]),
+    help="What DATA is for, where it may be either.",
+)
+@click.option("--classes", metavar="A,B", help="The class folders, or the names of mask classes.")
+@click.option(
+    "--groups",
+    metavar="PATTERN|CSV|none",
+    help="What belongs together, as data.groups; none: nothing, whatever names tell.",
+)
+@click.option("--mask-name", metavar="RULE", help='How masks are named, as "{}_mask".')
+@click.option("--mask-values", metavar="0,1,4", help="The mask value of each class, in order.")
+def init(data: str, file: str, **asked: str | None) -> str:
     """Write a commented space file for DATA.
 
     DATA is a folder of class folders, or one with images/ and masks/ for
     segmentation (both with or without train/val/test), an .npz file in
     MedMNIST layout, `digits` or `scenes`. Its classes, counts and image
     sizes decide what is proposed; the comments say why. An existing FILE is
-    left alone.
+    left alone. Where DATA cannot be told, an option is asked for.
 
     Examples:
       attnsearch init ~/xrays --to xrays.yaml
@@ -97,4 +110,4 @@ def init(data: str, file: str) -> str:
 
     Next: read the file, then `attnsearch check FILE`.
     """
-    return terminal.write_space(data, file)
+    return terminal.write_space(data, file, terminal.Asked(**asked))

@@ -20,7 +20,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.search.terminal.apply import explain_text, predict_text
     from attnsearch.search.terminal.blocks import block_text, blocks_text
-    from attnsearch.search.terminal.init import write_space
+    from attnsearch.search.terminal.init import Asked, write_space
     from attnsearch.search.terminal.run import ablate_config, run_space
     from attnsearch.search.terminal.show import studies_text, study_text, trial_text
     from attnsearch.search.terminal.sites import sites_text

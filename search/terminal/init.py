@@ -1,20 +1,30 @@
 """`attnsearch init`: a commented space file for the user's own data."""
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.data import DataSet, load_data
+from attnsearch.runs.data import DataSet, groups_in_names, load_data
 from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.readers import (
     IGNORED,
+    DataError,
     IgnoreIndexError,
+    MaskValuesError,
     check_names,
+    class_folders_with_masks,
+    classes_in_doubt,
     is_mask_folder,
+    listing,
+    named_parts,
     native_side,
 )
 from attnsearch.search.text import render
@@ -26,8 +36,54 @@ _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
 _LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
 
 
+BRATS = (0, 1, 2, 4)
+"""Labels of the BraTS challenges up to 2022: there is no 3."""
+
+
 class InitError(AttnsearchError):
     """A space file cannot be proposed for this data, or not be written there."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of the data, as typed; None where it is to be found out.
+
+    Attributes:
+        task: Of the space file.
+        classes: Names, divided by commas.
+        groups: A pattern, a .csv, or `none`.
+        mask_name: `data.mask_name`.
+        mask_values: Numbers, divided by commas.
+    """
+
+    task: str | None = None
+    classes: str | None = None
+    groups: str | None = None
+    mask_name: str | None = None
+    mask_values: str | None = None
+
+    def keys(self) -> dict[str, Any]:
+        """Return what is said as keys of `data`, without the groups.
+
+        Raises:
+            InitError: A value is none that the key can have.
+        """
+        said = {
+            "classes": self.classes and [name.strip() for name in self.classes.split(",")],
+            "mask_name": self.mask_name,
+            "mask_values": self.mask_values and re.split(r"[\s,]+", self.mask_values.strip("[] ")),
+        }
+        keys = {key: value for key, value in said.items() if value is not None}
+        try:
+            section = Data.model_validate({"source": None, **keys}, strict=False)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            option = f"--{fault['loc'][0]}".replace("_", "-")
+            raise InitError(f"{option} {fault['input']!r}: {fault['msg']}") from None
+        return {key: getattr(section, key) for key in keys}
+
+
+NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -48,6 +104,10 @@ class SpaceProposal:
         imbalance: Training images of the largest class over those of the smallest.
         gpus: Whether this machine has a GPU.
         cpus: CPU cores of a trial.
+        groups: `data.groups`, or None.
+        groups_why: From what they are known.
+        keys: Further keys of `data`.
+        notes: What to tell beside the notes of the data.
     """
 
     name: str
@@ -63,6 +123,10 @@ class SpaceProposal:
     imbalance: float
     gpus: bool
     cpus: int
+    groups: str | None
+    groups_why: str
+    keys: dict[str, Any]
+    notes: list[str]
 
     @property
     def limited(self) -> bool:
@@ -70,13 +134,14 @@ class SpaceProposal:
         return not self.gpus and self.native > _LARGEST[self.data.task][0]
 
 
-def write_space(data: str, file: str) -> str:
+def write_space(data: str, file: str, asked: Asked = NOTHING) -> str:
     """Write a space file for some data, and return what to tell the user.
 
     Args:
         data: `digits` or `scenes`, an .npz file, a folder of class folders, or one with images/
             and masks/.
         file: The file to write; it must not exist.
+        asked: What the user says of the data.
 
     Raises:
         InitError: The file exists or cannot be written, or the data is none to propose for.
@@ -87,7 +152,10 @@ def write_space(data: str, file: str) -> str:
         raise InitError(f"{file} exists already and is left alone; choose another name for --to")
     if not target.absolute().parent.is_dir():
         raise InitError(f"{file} cannot be written: there is no folder {target.absolute().parent}")
-    proposal = propose(data, target)
+    try:
+        proposal = propose(data, target, asked)
+    except DataError as error:
+        raise DataError(f"{error}{_options(str(error))}") from None
     text = space_text(proposal)
     try:
         with target.open("x", encoding="utf-8") as stream:
@@ -99,10 +167,10 @@ def write_space(data: str, file: str) -> str:
     except BaseException:
         target.unlink()
         raise
-    return render("terminal", "init.txt", file=file, data=proposal.data)
+    return render("terminal", "init.txt", file=file, data=proposal.data, notes=proposal.notes)
 
 
-def propose(data: str, target: Path) -> SpaceProposal:
+def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
     """Look at the data and choose settings that fit it.
 
     Raises:
@@ -118,20 +186,26 @@ def propose(data: str, target: Path) -> SpaceProposal:
         )
     if not builtin:
         check_names(path)
-    masks = not builtin and path.is_dir() and is_mask_folder(path)
-    task = BUILT_IN[data].task if builtin else SEGMENTATION if masks else CLASSIFICATION
+    task = BUILT_IN[data].task if builtin else asked.task or _task(path, asked)
     masks = task == SEGMENTATION
     gpus = torch.cuda.is_available()
     native = BUILT_IN[data].side if builtin else native_side(path) or 32
     largest = _LARGEST[task][gpus]
     image_size = _image_size(native, largest, exact=not path.is_dir())
     source = data if builtin else str(path.absolute())
-    section = Data.model_validate({"source": source, "image_size": image_size}).model_dump()
+    keys = (_labels_of(path) if masks and path.is_dir() else {}) | asked.keys()
+    section = Data.model_validate({"source": source, "image_size": image_size}).model_dump() | keys
     try:
         images = load_data(section, task)
     except IgnoreIndexError:
         section["ignore_index"] = IGNORED
         images = load_data(section, task)
+    except MaskValuesError as error:
+        if error.values != BRATS:
+            raise
+        section["mask_values"] = keys["mask_values"] = [*BRATS]
+        images = load_data(section, task)
+    images, groups, why, notes = _grouped(images, section, asked.groups)
     count = len(images.train)
     counts = np.bincount(images.train.labels, minlength=images.classes)
     return SpaceProposal(
@@ -148,12 +222,116 @@ def propose(data: str, target: Path) -> SpaceProposal:
         imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
         gpus=gpus,
         cpus=max(1, available_cpus() // torch.cuda.device_count()) if gpus else 1,
+        groups=groups,
+        groups_why=why,
+        keys={k: v for k, v in keys.items() if k not in ("ignore_index", *["classes"] * masks)},
+        notes=notes,
     )
 
 
 def space_text(proposal: SpaceProposal) -> str:
     """Return the space file of a proposal."""
     return render("terminal", f"{proposal.data.task}.yaml", p=proposal) + "\n"
+
+
+def _task(path: Path, asked: Asked) -> str:
+    """Return what the data is for.
+
+    Raises:
+        InitError: It may be for either, or classes may be either of two sorts of folders.
+    """
+    if not path.is_dir():
+        return CLASSIFICATION
+    if asked.mask_name or asked.mask_values:
+        return SEGMENTATION
+    if is_mask_folder(path):
+        if names := class_folders_with_masks(path):
+            raise InitError(
+                f"{path}: {listing(names)} hold images with masks beside them: say "
+                f"--task classification, which leaves the masks out, or --task segmentation"
+            )
+        return SEGMENTATION
+    doubt = None if asked.classes else classes_in_doubt(path)
+    if doubt is not None:
+        outer, inner = map(listing, doubt)
+        raise InitError(
+            f"{path}: the folders {outer} all hold the folders {inner}: say which are "
+            f"the classes, --classes {','.join(doubt[0])} or --classes {','.join(doubt[1])}"
+        )
+    return CLASSIFICATION
+
+
+def _labels_of(folder: Path) -> dict[str, Any]:
+    """Return the classes that nnU-Net's dataset.json names, as keys of `data`."""
+    try:
+        labels = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["labels"]
+        values = {
+            str(name): int(value)
+            for name, value in (
+                (value, key) if str(key).isdigit() else (key, value)
+                for key, value in labels.items()
+            )
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # none, or regions instead of labels
+    ignored = {"ignore_index": values.pop("ignore")} if "ignore" in values else {}
+    names = sorted(values, key=lambda name: values[name])
+    if len(names) < 2:
+        return {}
+    codes = [values[name] for name in names]
+    coded = {} if codes == [*range(len(codes))] else {"mask_values": codes}
+    return {"classes": names, **coded, **ignored}
+
+
+def _grouped(
+    images: DataSet, section: dict[str, Any], asked: str | None
+) -> tuple[DataSet, str | None, str, list[str]]:
+    """Return the data in groups, `data.groups`, whence they are known, and notes."""
+    if asked == "none":
+        return images, None, "", []
+    splits = (images.train, images.val, images.test)
+    if asked is not None:
+        spec = (
+            {"csv": str(Path(asked).absolute())} if asked.endswith(".csv") else {"pattern": asked}
+        )
+        return load_data({**section, "groups": spec}, images.task), asked, "as asked", []
+    names = [name for split in splits for name in split.names]
+    classes = [images.class_names[label] for split in splits for label in split.labels]
+    pattern, kind = _folders_above(names, classes), "folders above the classes"
+    if pattern is None:
+        named = groups_in_names(names)
+        if named is None:
+            return images, None, "", []
+        pattern, kind = named.pattern, named.kind
+    try:
+        grouped = load_data({**section, "groups": {"pattern": pattern}}, images.task)
+    except DataError as error:
+        return images, None, "", [f"names tell groups ({kind}), which are not used: {error}"]
+    told = f"groups by names ({kind}): see whether they are patients, or say --groups none"
+    return grouped, pattern, f"names tell them: {kind}", [told]
+
+
+def _folders_above(names: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Return the pattern of the folders that class folders lie in, where these are patients."""
+    paths = [name.split("/") for name in names]
+    for depth, pattern in ((1, "^([^/]+)/"), (2, "^[^/]+/([^/]+)/")):
+        below = all(
+            len(path) > depth + 1 and path[depth] == name and path[depth - 1] != name
+            for path, name in zip(paths, classes, strict=True)
+        )
+        if below and not named_parts([path[depth - 1] for path in paths[:1]]):
+            return pattern
+    return None
+
+
+def _options(message: str) -> str:
+    """Return the options that give what an error asks for, in words."""
+    options = [
+        f"--{field.name.replace('_', '-')}"
+        for field in fields(Asked)
+        if f"data.{field.name}" in message
+    ]
+    return f" (for init: {', '.join(options)})" if options else ""
 
 
 def _image_size(native: int, largest: int, *, exact: bool) -> int:

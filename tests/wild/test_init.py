@@ -23,22 +23,9 @@ from tests.wild.making import Made, plain
 from tests.wild.with_arrays import swollen
 
 PARTS = ("train", "val", "test")
-SPLIT = "row 18: images of one patient in two parts"
 WRONG = {
-    "nnunet": "row 8: images and masks are two classes",
-    "cityscapes": "row 8: images and masks are two classes",
-    "brats": "row 8: labels 0, 1, 2, 4 are refused",
     "colour_masks": "row 8: no palette can be given",
-    "masks_in_class_folders": "row 8: masks train as images",
-    "masks_all_255": "awkward: the advice is a refused value",
     "instance_ids": "awkward: ids of instances are called blended",
-    "two_annotators": "awkward: the remedy cannot be given to init",
-    "patients_on_top": "row 8: patients are taken for classes",
-    "eyes_with_masks": SPLIT,
-    "two_eyes": SPLIT,
-    "slices": SPLIT,
-    "frames": SPLIT,
-    "visits": SPLIT,
     "one_hot_labels": "awkward: called several labels",
     "labels_from_one": "awkward: called missing class 0",
     "rgba_arrays": "awkward: called volumes",
@@ -131,6 +118,21 @@ def test_init_takes_a_layout_as_it_is_meant_or_asks(
     assert list(differences(made, *proposal(file))) == []
     if any(example.group for example in made.examples):
         assert "group" in told.out.lower(), "that images belong together must be said"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    {
+        "two_annotators": ["--mask-name", "{}_1stHO"],
+        "cityscapes": ["--mask-values", "7,11,23"],
+        "masks_in_class_folders": ["--task", "classification"],
+    }.items(),
+)
+def test_what_init_asks_for_can_be_given(name: str, options: list[str], tmp_path: Path) -> None:
+    made, file = LAYOUTS[name].make(tmp_path), tmp_path / "space.yaml"
+    assert call(["init", str(made.data), "--to", str(file)]) == WRONG_INPUT
+    assert call(["init", str(made.data), "--to", str(file), *options]) == DONE
+    assert list(differences(made, *proposal(file))) == []
 
 
 @pytest.mark.parametrize("name", ["unequal_classes", "chest_xrays"])

@@ -185,3 +185,59 @@ def test_a_file_that_would_be_unsound_is_not_left_behind(
     monkeypatch.setattr(init, "space_text", lambda proposal: "name: [")
     assert call(["init", "digits", "--to", str(tmp_path / "x.yaml")]) == WRONG_INPUT
     assert list(tmp_path.iterdir()) == []
+
+
+def test_groups_are_said_asked_for_and_switched_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "eyes" / f"{'ab'[number % 4 // 2]}/x{number // 2}_{'LR'[number % 2]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (20, 20), dtype=np.uint8)).save(path)
+    data = str(tmp_path / "eyes")
+
+    def groups(name: str, *options: str) -> Any:
+        assert call(["init", data, "--to", str(tmp_path / name), *options]) == DONE
+        return load_space(tmp_path / name).document["data"].get("groups")
+
+    assert groups("a.yaml") is not None
+    assert "left and right" in capsys.readouterr().out
+    assert "left and right" in (tmp_path / "a.yaml").read_text()
+    assert groups("b.yaml", "--groups", "none") is None
+    assert groups("c.yaml", "--groups", r"x(\d+)_") == {"pattern": r"x(\d+)_"}
+
+
+def test_groups_that_the_own_split_tears_are_told_and_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(tmp_path / "eyes", {f"{p}/{c}": 9 for p in ("train", "test") for c in "ab"})
+    for path in sorted(data.rglob("*.PNG")):
+        side = "L" if "train" in path.parts else "R"
+        path.rename(path.with_name(f"{path.parent.name}{path.stem}_{side}.png"))
+    file = tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    assert "18 groups are in more than one part" in " ".join(capsys.readouterr().out.split())
+    assert not load_space(file).document["data"].get("groups")
+
+
+def test_folders_that_may_be_classes_either_way_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = {f"{name}/{place}": 8 for name in ("cat", "dog") for place in ("in", "out")}
+    data, file = str(folder(tmp_path / "pets", counts)), tmp_path / "x.yaml"
+    assert call(["init", data, "--to", str(file)]) == WRONG_INPUT
+    assert "--classes cat,dog or --classes in,out" in capsys.readouterr().err
+    assert call(["init", data, "--to", str(file), "--classes", "in,out"]) == DONE
+    assert load_space(file).document["data"]["classes"] == ["in", "out"]
+
+
+@pytest.mark.parametrize(
+    "options", [["--mask-values", "a,b"], ["--mask-name", "mask"], ["--classes", "one"]]
+)
+def test_an_option_that_its_key_cannot_have_is_named(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(tmp_path / "scans", {"a": 8, "b": 8})
+    assert call(["init", str(data), "--to", str(tmp_path / "x.yaml"), *options]) == WRONG_INPUT
+    assert options[0] in capsys.readouterr().err

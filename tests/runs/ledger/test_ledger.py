@@ -650,3 +650,11 @@ def test_a_ledger_s_address_is_refused_without_its_secrets(address: str) -> None
         ledger_url(address)
     assert "host" in str(refusal.value)
     assert "s3cr3t" not in str(refusal.value)
+
+
+def test_a_folder_that_the_records_cannot_name_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    with pytest.raises(LedgerError, match=r"caf\\udce9.*not UTF-8.*rename the folder"):
+        Ledger(folder / "attnsearch.db")
+    assert list(folder.iterdir()) == []

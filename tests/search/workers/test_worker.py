@@ -162,6 +162,8 @@ def test_errors_are_described_in_a_sentence() -> None:
     assert failure_text(RuntimeError(text)).startswith("out of memory: ")
     assert failure_text(BlockError("a rule")) == "a rule"
     assert failure_text(KeyError("x")) == "KeyError: 'x'"
+    told = failure_text(OSError("no answer from https://anna:s3cr3t@host/w"))
+    assert told == "OSError: no answer from https://***@host/w"
 
 
 def test_equal_networks_report_one_latency(

@@ -3,6 +3,8 @@
 job          One training as it travels: a job to a worker, its reports back, its outcome to the
              records
 cluster      Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names
+folder       The folder in which a study's Ray lives, and who removes it in the end
+caretaker    Outlives a driver that is killed: ends what runs in its folder, and removes the folder
 executor     Executes jobs side by side on Ray Tune, whatever decides which jobs those are
 worker       The worker: trains one job after the other in a process that stays warm
 searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of

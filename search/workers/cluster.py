@@ -1,20 +1,18 @@
 """Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names.
 
 A local Ray lives in a folder of its own, which is removed with it. Its processes die with this
-one, also when this one is killed: Linux tells them (PR_SET_PDEATHSIG). That signal follows the
+one, also when this one is killed: Linux tells them (PR_SET_PDEATHSIG), and `caretaker` ends those
+that it does not. That signal follows the
 *thread* that started them, so `cluster` must be entered from a thread that outlives the study; a
 helper thread would take Ray down when it ends.
 """
 
 import atexit
 import contextlib
-import fcntl
 import gc
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.machine import available_cpus, gpu_count
+from attnsearch.search.workers.folder import temporary_folder
 from attnsearch.search.workers.ray_private import (
     alike_paths,
     few_processes,
@@ -49,8 +48,6 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
 WORKER = "attnsearch.search.workers.worker"
-FOLDER_PREFIX = "attnsearch-"
-LOCK = "in-use"
 ROUNDING = 1e-9  # lost in dividing by shares: ten trials of 0.1 fit
 
 
@@ -314,33 +311,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Make a folder that is removed at the end; remove those that killed processes left behind.
-
-    A folder is in use for as long as somebody holds the lock on its file, which the system
-    releases however the process ends.
-    """
-    _remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-    handle = os.open(folder / "locking", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        (folder / "locking").rename(folder / LOCK)  # appears to others only once it is locked
-        yield folder
-    finally:
-        os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned() -> None:
-    for lock in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{LOCK}"):
-        with contextlib.suppress(OSError):
-            handle = os.open(lock, os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent, ignore_errors=True)
-            finally:
-                os.close(handle)

@@ -21,8 +21,9 @@ from mlflow import MlflowClient
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.study.session import run_study
-from attnsearch.search.workers.cluster import FOLDER_PREFIX, Cluster, ClusterError
+from attnsearch.search.workers.cluster import Cluster, ClusterError
 from attnsearch.search.workers.executor import execute
+from attnsearch.search.workers.folder import PREFIX
 from attnsearch.search.workers.job import Job, Outcome
 from attnsearch.spaces import load_space
 
@@ -444,4 +445,4 @@ def test_killed_a_study_completes_without_loss_or_repetition(
         if row.id in before:
             assert (row.ended, row.attempt) == (before[row.id].ended, before[row.id].attempt)
     assert sorted(_mlflow_states(mlflow_store, study.uid)) == ["FINISHED"] * 5
-    assert not list(_short(tmp_path).glob(f"{FOLDER_PREFIX}*")), "left by the killed process"
+    assert not list(_short(tmp_path).glob(f"{PREFIX}*")), "left by the killed process"

@@ -1,22 +1,17 @@
-"""Where trials fit, and that nothing is left behind in the temporary folder."""
+"""Where trials fit, and what is said of a Ray that is gone."""
 
-import fcntl
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 
 from attnsearch.search.workers.cluster import (
-    FOLDER_PREFIX,
-    LOCK,
     Cluster,
     ClusterError,
     Need,
     fit,
-    temporary_folder,
 )
 
 
@@ -57,22 +52,3 @@ def test_a_ray_without_its_processes_is_told(tmp_path: Path) -> None:
             cluster.check()
     with pytest.raises(ClusterError, match="raylet"):
         cluster.check()
-
-
-def test_abandoned_folders_are_removed_and_those_in_use_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left, used = (tmp_path / f"{FOLDER_PREFIX}{name}" for name in ("left", "used"))
-    for folder in (left, used):
-        folder.mkdir()
-        (folder / LOCK).touch()
-    with (used / LOCK).open("r+") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with temporary_folder() as folder:
-            assert folder.is_dir()
-            assert used.is_dir()
-            assert not left.exists()
-            with temporary_folder():
-                assert folder.is_dir()
-        assert not folder.exists()

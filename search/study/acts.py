@@ -75,7 +75,9 @@ class StudyActs:
         if explorer is not None:
             yield from explorer.entries()
             yield ALL_ENDED
-        if until != "explore" and (explorer is None or self.ranked()):
+        if explorer is not None and explorer.alike:
+            self._give_up(explorer.alike)
+        elif until != "explore" and (explorer is None or self.ranked()):
             try:
                 plans = None
                 if document.get("confirm") and confirm:

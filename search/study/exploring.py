@@ -4,13 +4,14 @@ What it knows of earlier sessions it reads from the ledger when it is made, so t
 as if it had not been interrupted.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from itertools import islice
 from typing import Any
 
-from attnsearch.runs.ledger import Place, Role, State, TrialRow
+from attnsearch.runs.ledger import BASELINE_ROLES, Place, Role, State, TrialRow
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans import baseline_config
 from attnsearch.search.propose import Proposal, ProposalResult, Proposals
@@ -24,6 +25,7 @@ REPEATS_LIST = 30  # until the space is listed for what is left, if it can be
 REPEATS_END = 1000  # until the search gives up
 LISTED_MAX = 20_000  # combinations that are listed for that
 LABEL_MAX = 200  # characters
+ALIKE_MAX = 5  # trials that fail with the same error, and no other has trained: so would the rest
 BESIDE = "plain"  # the arm of the baseline beside a search
 FORBIDDEN = ProposalResult(State.INFEASIBLE, constraints={"forbid": 1.0})
 
@@ -75,6 +77,7 @@ class Explorer:
         workers: How many trials run side by side; noted with each proposal.
         ended_before: How many trials had ended in earlier sessions.
         ended_early: Why the search ended before its budget was spent, if it did.
+        alike: Why it ended since all its trials failed alike, if they did.
     """
 
     stage: Stage
@@ -88,6 +91,7 @@ class Explorer:
     workers: int = field(default=1, init=False)
     ended_before: int = field(default=0, init=False)
     ended_early: str | None = field(default=None, init=False)
+    alike: str | None = field(default=None, init=False)
 
     def __post_init__(self, past: Sequence[TrialRow]) -> None:
         self._budget = trial_budget(self.space)
@@ -102,7 +106,8 @@ class Explorer:
     @property
     def spent(self) -> bool:
         """Whether nothing more will be proposed."""
-        return len(self._entries) >= self._budget or self.ended_early is not None
+        over = self.ended_early or self.alike
+        return len(self._entries) >= self._budget or over is not None
 
     def entries(self) -> Iterator[QueuedRun]:
         """Yield the trials to train: those left over from earlier sessions, then new ones."""
@@ -188,6 +193,27 @@ class Explorer:
         assert entry.asked is not None and entry.result is not None
         for number in (entry.asked, *self._same.pop(entry.key, ())):
             self.proposals.tell(number, entry.result)
+        self._compare_failures()
+
+    def _compare_failures(self) -> None:
+        """End a search of whose trials all fail alike, the baseline left out.
+
+        Only what failed in this session counts: the cause may have been mended since the last.
+        """
+        entries = [e for e in self._entries.values() if e.place.role not in BASELINE_ROLES]
+        states = {e.result.state for e in entries if e.result is not None}
+        failed = [e for e in entries if e.outcome and e.outcome.state == State.FAILED]
+        kinds = {re.sub(r"\d+", "0", str(e.outcome and e.outcome.error)) for e in failed}
+        alike = states <= {State.FAILED, State.INFEASIBLE} and len(kinds) == 1
+        last = failed[-1].outcome if failed else None
+        if alike and len(failed) >= ALIKE_MAX and last is not None and self.alike is None:
+            if last.traceback:
+                self.stage.note(f"trial {failed[-1].place.number:03d}:\n{last.traceback}")
+            self.alike = (
+                f"the search ended after {len(self._entries)} of {self._budget} trials, since "
+                f"{len(failed)} failed alike and none trained: {last.error}; mend that, and "
+                f"run it again to go on with the next trials"
+            )
 
     def _is_weak(self, entry: QueuedRun) -> bool:
         """Return whether a trial is to be stopped early, by the curves of all so far."""

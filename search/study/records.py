@@ -63,6 +63,7 @@ class QueuedRun(Queued):
         trained: Whether a worker has begun with it in this session.
         curve: What early stopping follows, by epoch.
         result: What became of it, for Optuna; None until its run is over.
+        outcome: How its training ended in this session.
     """
 
     place: Place
@@ -83,6 +84,7 @@ class QueuedRun(Queued):
     trained: bool = False
     curve: dict[int, float] = field(default_factory=dict)
     result: ProposalResult | None = None
+    outcome: Outcome | None = None
 
     @property
     def info(self) -> TrialInfo:
@@ -244,7 +246,7 @@ class Records:
             stage.progress.note(str(error))
             return False
         if state != State.INTERRUPTED:
-            entry.result = result
+            entry.result, entry.outcome = result, replace(outcome, report=Report())
         if path is not None and new and not entry.beside and self._keep == "best":
             self._ours[entry.place.number] = (entry.run_id, path)
         stage.mirror.wake()

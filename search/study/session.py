@@ -234,6 +234,7 @@ class Session:
                     workers=running.workers,
                     folders=[str(self.space.path.absolute().parent)],
                     times=known_times(self.ledger.trials(study.id), data, self.need.threads),
+                    longest=stage.run_seconds(1) or 0.0,
                     stop=self._stop,
                 )
         return explorer, acts

@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from attnsearch.runs.data import DataSet
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Job, Jobs
+from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
 from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
@@ -28,6 +29,7 @@ def execute(
     workers: int | None = None,
     folders: Sequence[str] = (),
     times: Mapping[str, Times] | None = None,
+    longest: float = 0.0,
     stop: Callable[[], bool] = lambda: False,
     make: MakeTraining = make_training,
 ) -> None:
@@ -43,6 +45,8 @@ def execute(
         workers: How many jobs run side by side; by default as many as the cluster has room for.
         folders: Where modules of the user's own blocks lie; installed modules win over theirs.
         times: Of the architectures that were measured before, on this machine.
+        longest: Seconds that an epoch took in earlier sessions; jobs that take many times as long
+            are ended as failed.
         stop: Asked about ten times a second; once True, running jobs are interrupted.
         make: Builds the training of a job, in the worker.
 
@@ -59,6 +63,7 @@ def execute(
         stop,
         kill_worker,
         lambda job: _read(fault_file(faults, job)),
+        pace=Pace(longest),
         check=cluster.check,
         ship=cluster.nodes > 1,
     )

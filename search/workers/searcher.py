@@ -20,8 +20,10 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
 from attnsearch.runs.ledger import State
+from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
+from attnsearch.search.workers.pace import Pace
 
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
 FATAL = "Fatal Python error: "  # how faulthandler begins
@@ -41,6 +43,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         stop: Whether the user wants an end; a job that ends then was interrupted.
         kill: Ends a worker process at once.
         crash: What a crashed worker left behind about a job, in a line or two; may be empty.
+        pace: Knows which jobs hang.
         check: Looks after the machine; raises where nothing more can come of it.
         ship: Whether jobs carry the weights files that they need, since other machines do not see
             this one's disk.
@@ -56,6 +59,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         kill: Callable[[Trial], None],
         crash: Callable[[Job], str],
         *,
+        pace: Pace | None = None,
         check: Callable[[], None] = lambda: None,
         ship: bool = False,
     ) -> None:
@@ -63,6 +67,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._asked_to_stop = stop
         self._kill = kill
         self._crash = crash
+        self._pace = pace or Pace()
+        self._late: dict[str, str] = {}  # why a job was ended that hung
         self._check = check
         self._ship = ship
         self._reports: dict[str, Report] = {}
@@ -118,6 +124,15 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         except ClusterError as error:
             self.failure = self.failure or error
             raise RayGone from error
+        late = self._pace.late()
+        for trial in trials:
+            if trial.trial_id in late and trial.status == Trial.RUNNING:
+                self._pace.over(trial.trial_id)
+                self._late[trial.trial_id] = (
+                    f"no epoch in {duration(self._pace.limit)}, where the longest so far took "
+                    f"{duration(self._pace.longest)}: it hangs"
+                )
+                self._kill(trial)
         if self.stop():
             for trial in trials:
                 if trial.status == Trial.RUNNING and trial.trial_id not in self._killed:
@@ -129,6 +144,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
     ) -> None:
         """Tell that a worker begins with a job."""
         self._begun.add(trial.trial_id)
+        self._pace.begun(trial.trial_id)
         with self._kept():
             self._source.started(_job(trial))
 
@@ -140,6 +156,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         job: Job = result.pop("config")["job"]
         report: Report = result.pop("report")
         self._reports[trial_id] = report
+        self._pace.stepped(trial_id)
         stops = False
         with self._kept():
             stops = bool(report.metrics) and self._source.reported(job, report)
@@ -160,8 +177,12 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         """End a job whose worker process was lost; its queue knows whether for the first time."""
         begun = trial.trial_id in self._begun  # else it left nothing; an earlier attempt may have
         left = self._crash(_job(trial)) if begun else ""
-        error = explain_loss(str(trial.get_error()), left)
         report = self._reports.get(trial.trial_id, Report())
+        if reason := self._late.get(trial.trial_id):
+            error = f"{reason}{hang_place(left)}"
+            self._end(trial, Outcome(State.FAILED, {}, report, error, left or None))
+            return
+        error = explain_loss(str(trial.get_error()), left)
         self._end(trial, Outcome(LOST, {}, report, error, left or None, crash_place(left)))
 
     def interrupt(self) -> None:
@@ -175,6 +196,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             return
         if self.stop() and outcome.state != State.FINISHED:
             outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
+        self._pace.over(trial.trial_id)
         self._ended.add(trial.trial_id)  # a job that is begun anew is another trial
         self._reports.pop(trial.trial_id, None)
         never_began = outcome.state == LOST and trial.trial_id not in self._begun
@@ -266,7 +288,14 @@ def crash_place(left: str) -> str:
     Its lines name the innermost call of a thread first, and the thread that crashed.
     """
     fault = left.partition(FATAL)[2].partition("\n")[0]
-    calls = left.partition("Current thread")[2].split("\n")[1:]
-    match = re.search(r'File "(.*)", line (\d+) in (.*)', calls[0] if calls else "")
-    place = f" ({Path(match[1]).name}:{match[2]} in {match[3]})" if match else ""
-    return f"{fault}{place}"
+    return f"{fault}{_innermost(left.partition('Current thread')[2])}"
+
+
+def hang_place(left: str) -> str:
+    """Return where a process hung, from what faulthandler wrote: its main thread comes last."""
+    return _innermost(left.rpartition("Thread 0x")[2])
+
+
+def _innermost(calls: str) -> str:
+    match = re.search(r'File "(.*)", line (\d+) in (.*)', calls)
+    return f" ({Path(match[1]).name}:{match[2]} in {match[3]})" if match else ""

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import ray
@@ -43,6 +43,8 @@ from attnsearch.search.workers.turns import Times, Turns
 from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, excess
 
 TIMES = ("latency_ms", *LATENCY_QUARTILES)
+
+HANG_SECONDS = 60.0  # of a step, until it is written where it stands
 
 MakeTraining = Callable[[Job, DataSet, str, int], Training]
 
@@ -84,6 +86,7 @@ class Worker(Trainable):  # type: ignore[misc]
         self._make = make
         self._faults = faults
         self._sources: dict[str, str] = {}  # of the user's blocks that were imported
+        self._fault_stream: TextIO | None = None
         self._used = False
         # On another machine than the driver's its folder is missing.
         shared = faults if faults is not None and faults.is_dir() else None
@@ -120,6 +123,7 @@ class Worker(Trainable):  # type: ignore[misc]
         """Return one epoch, or the first and last result of a job that fails or is infeasible."""
         start = time.perf_counter()
         begins = self._training is None
+        self._watch_for_hang()
         try:
             report = self._evaluate() if self._job.evaluations else self._epoch()
         except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -129,6 +133,7 @@ class Worker(Trainable):  # type: ignore[misc]
                 traceback=without_secrets("".join(traceback.format_exception(error))),
                 costs=self._costs,
             )
+        faulthandler.cancel_dump_traceback_later()
         # After the first step, by which all is imported and read; also where that failed.
         if begins and (changed := self._changed_inputs()):
             report = Report(state=State.INTERRUPTED, changed=changed)
@@ -168,6 +173,14 @@ class Worker(Trainable):  # type: ignore[misc]
                 stream = fault_file(self._faults, self._job).open("w")
                 faulthandler.enable(stream)
                 self._fault_stream = stream  # keeps it open; the last one closes only now
+
+    def _watch_for_hang(self) -> None:
+        """Has Python write where a step stands that takes long; a hung one is then ended."""
+        stream = self._fault_stream
+        if stream is not None:
+            stream.seek(0)
+            stream.truncate()
+            faulthandler.dump_traceback_later(HANG_SECONDS, file=stream)
 
     def _epoch(self) -> Report:
         if self._training is None:

@@ -285,6 +285,7 @@ class InProcess:
         workers: int,
         folders: Any,
         times: Any,
+        longest: float,
         stop: Callable[[], bool],
     ) -> None:
         worker = None

@@ -4,6 +4,7 @@ The trainings cost nothing: a network is its score, which depends on what is ins
 learning rate and the seed.
 """
 
+import itertools
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.propose.proposals import ProposalResult, Proposals
+from attnsearch.search.study.exploring import ALIKE_MAX
 from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.session import StudyError, run_study
@@ -391,6 +393,45 @@ def test_what_a_lost_worker_failed_is_trained_when_the_study_is_run_again(
     assert {row.state for row in again.trials} <= {"finished", "stopped"}
     if act in ("confirm", "ablation loco"):
         assert picture(again) == expected
+
+
+def test_a_search_whose_trials_all_fail_alike_ends_early(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, recorder: Any
+) -> None:
+    """The network with nothing inserted trains; it says nothing of the blocks."""
+    Cheap.broken = lambda job: bool(job.config["insert"])  # type: ignore[method-assign, assignment, misc]
+    forbid = "forbid=[{layer3.block: none, layer2.block: none}]"
+    result = run_study(space("search.trials=6", forbid), ledger=ledger, progress=recorder)
+    trials = [row for row in result.trials if row.arm is None]
+    assert [row.state for row in trials] == ["failed"] * ALIKE_MAX
+    assert result.state == "failed" and "5 failed alike" in result.message
+    assert "ValueError: it broke" in result.message and not ledger.looks()
+    notes = "\n".join(text for (text,) in recorder.of("note"))
+    assert "in run_epoch" in notes and 'raise ValueError("it broke")' in notes
+
+    Cheap.broken = lambda job: False  # type: ignore[method-assign, assignment, misc]
+    again = run_study(space("search.trials=6", forbid), ledger=ledger)
+    assert again.state == "finished" and again.winner
+
+
+@pytest.mark.parametrize("kind", ["one trains", "other errors"])
+def test_a_search_goes_on_where_its_trials_do_not_all_fail_alike(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, kind: str
+) -> None:
+    count = itertools.count()
+
+    class Odd(AttnsearchError):
+        """An error as it stands."""
+
+    def before(job: Job) -> None:
+        if kind == "other errors":
+            raise Odd("abcdefgh"[next(count) % 8])
+        if describe(job.config) != "gc@layer3":
+            raise Odd("it broke")
+
+    Cheap.before = before  # type: ignore[method-assign, assignment]
+    result = run_study(space("search.scheduler=none"), ledger=ledger, until="explore")
+    assert len([row for row in result.trials if row.arm is None]) == 8
 
 
 def test_without_a_whole_candidate_the_test_part_stays_closed(

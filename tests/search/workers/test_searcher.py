@@ -12,6 +12,7 @@ from attnsearch.runs.ledger.records import lost
 from attnsearch.runs.ledger.states import State
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.searcher import Feed, RayGone, Watch, crash_place, explain_loss
 
 
@@ -222,6 +223,39 @@ def test_a_ray_that_is_gone_ends_everything_at_once(job_list: Any) -> None:
     watcher.interrupt()
     assert str(watcher.failure) == "raylet is gone"
     assert source.outcomes[0].state == "interrupted"
+
+
+HUNG = """Timeout (0:01:00)!
+Thread 0x01 (most recent call first):
+  File "/lib/threading.py", line 1 in wait
+
+Thread 0x02 (most recent call first):
+  File "/home/me/mine.py", line 7 in forward
+  File "/lib/torch/nn.py", line 9 in call
+"""
+
+
+def test_a_job_that_hangs_is_killed_and_has_failed(job_list: Any) -> None:
+    job, other = Job(0, {}), Job(1, {})
+    source = job_list([job, other])
+    killed: list[str] = []
+    pace = Pace(longest=1.0)
+    watcher = Watch(
+        source, lambda: False, lambda t: killed.append(t.trial_id), lambda job: HUNG, pace=pace
+    )
+    for started in (job, other):
+        watcher.on_trial_start(0, [], trial(started))
+    pace.late = lambda: ["t0"]  # type: ignore[method-assign]
+    watcher.on_step_begin(0, [trial(job), trial(other)])
+    assert killed == ["t0"]
+    watcher.on_trial_error(0, [], trial(job))
+    watcher.on_trial_error(0, [], trial(other))
+    assert {n: outcome.state for n, outcome in source.outcomes.items()} == {0: "failed", 1: "lost"}
+    assert source.outcomes[0].error == (
+        "no epoch in 3 min 0 s, where the longest so far took 1.0 s: it hangs "
+        "(mine.py:7 in forward)"
+    )
+    assert source.outcomes[0].traceback == HUNG
 
 
 def test_many_losses_of_jobs_that_had_begun_are_not_the_machines(job_list: Any) -> None:

@@ -1,0 +1,49 @@
+"""How long a step of a job may take, learnt from those that were taken."""
+
+import time
+from collections.abc import Callable
+
+FLOOR_SECONDS = 180.0
+TIMES_LONGEST = 20  # as long as the longest step so far, of whatever job
+TICK_SECONDS = 2.0  # between two looks at most; what is more was spent asleep, the machine or this
+
+
+class Pace:
+    """Notices jobs that hang, by a clock that stands still while nobody looks at it.
+
+    A machine that was suspended, or a driver that was stopped, does not make its workers late.
+
+    Args:
+        longest: Seconds that an epoch took in earlier sessions; 0 where none is known.
+        clock: Seconds.
+    """
+
+    def __init__(self, longest: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.longest = longest
+        self._clock, self._looked, self._now = clock, clock(), 0.0
+        self._since: dict[str, float] = {}
+
+    def begun(self, job: str) -> None:
+        """Note that a worker begins with a job."""
+        self._since[job] = self._now
+
+    def stepped(self, job: str) -> None:
+        """Note that a job has taken a step, and learn from it."""
+        self.longest = max(self.longest, self._now - self._since.get(job, self._now))
+        self._since[job] = self._now
+
+    def over(self, job: str) -> None:
+        """Note that a job has ended."""
+        self._since.pop(job, None)
+
+    @property
+    def limit(self) -> float:
+        """Seconds that a step may take; without an end until something is known."""
+        return max(FLOOR_SECONDS, TIMES_LONGEST * self.longest) if self.longest else float("inf")
+
+    def late(self) -> list[str]:
+        """Return the jobs whose step takes longer than the limit; to be asked often."""
+        now = self._clock()
+        self._now += min(now - self._looked, TICK_SECONDS)
+        self._looked = now
+        return [job for job, since in self._since.items() if self._now - since > self.limit]

@@ -1,22 +1,27 @@
 """Arrays in MedMNIST's layout (Yang et al., Scientific Data 2023, doi:10.1038/s41597-022-01721-8).
 
 `train_images` (N, H, W) or (N, H, W, C) and `train_labels` (N, 1) or (N,), likewise `val_` and
-`test_`, and optionally `class_names`. Nothing in the file is unpickled.
+`test_` (`valid_`, `dev_` and the like are taken too), and optionally `class_names`. Labels may be
+one-hot, or counted from 1; RGBA is laid over black. Nothing in the file is unpickled.
 """
 
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from attnsearch.runs.readers.images import depth_factor, resize, to_channels, to_uint8
 from attnsearch.runs.readers.source import PARTS, DataError, Source, listing
+from attnsearch.runs.readers.walking import named_parts
 
-KEYS = {f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")} | {"class_names"}
+KINDS = ("images", "labels")
+COPIES = 2  # of an array that is read: as it is stored, and as it is returned
 # What zipfile, zlib and numpy raise on damaged files. RuntimeError: encrypted or unknown methods.
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
@@ -38,11 +43,13 @@ def read_npz(path: Path, image_size: int, channels: int | None = None) -> Source
         for part in PARTS
         if part == "train" or {f"{part}_images", f"{part}_labels"} & {*arrays}
     ]
+    notes: list[str] = []
     images, labels = {}, {}
     for part in parts:
-        images[part] = _images(path, f"{part}_images", arrays)
+        images[part] = _images(path, f"{part}_images", arrays, notes)
         labels[part] = _labels(path, f"{part}_labels", arrays, len(images[part]))
-    notes: list[str] = []
+    class_names = _class_names(path, arrays)
+    labels, class_names = _from_zero(labels, class_names, notes)
     digests = [
         hashlib.sha256(np.ascontiguousarray(image).data).digest()
         for part in parts
@@ -56,7 +63,7 @@ def read_npz(path: Path, image_size: int, channels: int | None = None) -> Source
         labels=np.concatenate([labels[part] for part in parts]),
         names=[f"{part}/{i:06d}" for part in parts for i in range(len(images[part]))],
         parts=np.repeat([PARTS.index(part) for part in parts], counts),
-        class_names=_class_names(path, arrays),
+        class_names=class_names,
         digests=digests,
         notes=notes,
     )
@@ -92,9 +99,13 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         if isinstance(file, np.lib.npyio.NpzFile):  # else one array without a name
             with file:
                 keys = list(file)
-                for key in KEYS & {*keys}:
+                known = _known(path, keys)
+                _check_memory(path, {f"{key}.npy" for key in known.values()})
+                for name, key in known.items():
                     where = f"{path}: {key}"
-                    arrays[key] = file[key]
+                    arrays[name] = file[key]
+    except DataError:
+        raise
     except DAMAGE as error:
         if "pickle" in str(error).lower():
             raise DataError(
@@ -110,7 +121,53 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _images(path: Path, key: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+def _known(path: Path, keys: Sequence[str]) -> dict[str, str]:
+    """Return the keys that we know by what they are called here: `valid_images` is `val_images`.
+
+    Raises:
+        DataError: If two are called like the same part.
+    """
+    known = {"class_names": "class_names"} if "class_names" in keys else {}
+    words = {key.removesuffix(f"_{kind}") for kind in KINDS for key in keys if key.endswith(kind)}
+    for part, names in named_parts(sorted(words)).items():
+        if len(names) > 1:
+            raise DataError(f"{path}: both {names[0]}_ and {names[1]}_ look like the {part} part")
+        known |= {f"{part}_{k}": f"{names[0]}_{k}" for k in KINDS if f"{names[0]}_{k}" in keys}
+    return known
+
+
+def _check_memory(path: Path, members: set[str]) -> None:
+    """See that arrays fit into memory before they are expanded: black images pack a thousandfold.
+
+    Raises:
+        DataError: If they do not.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(item.file_size for item in archive.infolist() if item.filename in members)
+    free = psutil.virtual_memory().available
+    if COPIES * size > free:
+        raise DataError(
+            f"{path}: its arrays expand to {size / 2**20:,.0f} MB and are held {COPIES} times, "
+            f"while {free / 2**20:,.0f} MB of memory are free; save fewer or smaller images"
+        )
+
+
+def _from_zero(
+    labels: dict[str, NDArray[np.int64]], class_names: list[str] | None, notes: list[str]
+) -> tuple[dict[str, NDArray[np.int64]], list[str] | None]:
+    """Return labels counted from 0, and the names of classes: they may be counted from 1."""
+    least = min(int(part.min()) for part in labels.values())
+    most = max(int(part.max()) for part in labels.values())
+    names = class_names or [str(label) for label in range(1, most + 1)]
+    if least != 1 or most < 2 or len(names) != most:
+        return labels, class_names
+    notes.append(f"labels run from 1 to {most}: the first class is 1")
+    return {part: values - 1 for part, values in labels.items()}, names
+
+
+def _images(
+    path: Path, key: str, arrays: dict[str, NDArray[Any]], notes: list[str]
+) -> NDArray[Any]:
     if key not in arrays:
         raise DataError(f"{path}: has labels but no {key}")
     array = arrays[key]
@@ -119,6 +176,12 @@ def _images(path: Path, key: str, arrays: dict[str, NDArray[Any]]) -> NDArray[An
         raise DataError(f"{path}: {key} is of type {array.dtype}; expected uint8 or floats")
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise DataError(f"{path}: {key} is {shape}; expected (N, H, W) or (N, H, W, C)")
+    if array.ndim == 4 and array.shape[3] == 4:
+        if array.dtype != np.uint8:
+            raise DataError(f"{path}: {key} is RGBA of type {array.dtype}; expected uint8")
+        notes.append(f"{key}: RGBA, transparency laid over black")
+        opaque = (array[..., :3].astype(np.uint16) * array[..., 3:] + 127) // 255
+        array = opaque.astype(np.uint8)
     if array.ndim == 4 and array.shape[3] not in (1, 3):
         hint = "the channels come last" if array.shape[1] in (1, 3) else "volumes are not read"
         raise DataError(f"{path}: {key} is {shape}; expected (N, H, W, 1 or 3): {hint}")
@@ -132,6 +195,8 @@ def _labels(
         raise DataError(f"{path}: has images but no {key}")
     array = arrays[key]
     shape = "x".join(map(str, array.shape))
+    if array.ndim == 2 and array.shape[1] > 1 and _is_one_hot(array):
+        array = array.argmax(1)  # one-hot: one class an image after all
     if array.ndim == 2 and array.shape[1] > 1:
         raise DataError(
             f"{path}: {key} is {shape}: several labels an image; one class an image is supported, "
@@ -144,6 +209,11 @@ def _labels(
     if len(array) != count:
         raise DataError(f"{path}: {key} has {len(array)} labels for {count} images")
     return array.reshape(-1).astype(np.int64)
+
+
+def _is_one_hot(array: NDArray[Any]) -> bool:
+    ones = array == 1
+    return bool((ones | (array == 0)).all() and (ones.sum(1) == 1).all())
 
 
 def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str] | None:

@@ -114,6 +114,8 @@ def without(key: str) -> dict[str, Any]:
         (arrays() | {"val_images": np.zeros((0, 8, 8))}, r"val_images is 0x8x8"),
         (arrays() | {"train_images": np.zeros((12, 3, 8, 8))}, "12x3x8x8.*channels come last"),
         (arrays() | {"train_images": np.zeros((12, 8, 8, 8))}, "volumes are not read"),
+        (arrays() | {"train_images": np.zeros((12, 8, 8, 4))}, "RGBA of type float64"),
+        (arrays() | {"valid_images": np.zeros((4, 8, 8))}, "val_ and valid_ look like the val"),
         (arrays() | {"train_images": np.full((12, 8, 8), "x")}, "train_images is of type <U1"),
         (arrays() | {"train_images": np.full((12, 8, 8), -1.0)}, "floats from -1 to -1"),
         (arrays() | {"train_images": np.full((12, 8, 8), 300.0)}, "floats from 300 to 300"),
@@ -127,6 +129,41 @@ def test_mistakes_are_named(tmp_path: Path, content: dict[str, Any], message: st
     with pytest.raises(DataError, match=message) as error:
         load_data({"source": str(path), "image_size": 8})
     assert str(path) in str(error.value)
+
+
+def test_one_hot_labels_are_one_class_an_image_and_others_are_not(tmp_path: Path) -> None:
+    content = arrays()
+    hot = content | {k: np.eye(2)[v[:, 0]] for k, v in content.items() if k.endswith("labels")}
+    assert read_npz(write(tmp_path, hot), 8).labels.tolist() == [0, 1] * 11
+    hot["train_labels"] = np.ones((12, 2), int)
+    with pytest.raises(DataError, match="several labels"):
+        read_npz(write(tmp_path, hot), 8)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(None, ["1", "2"]), (["a", "b"], ["a", "b"]), (["x", "a", "b"], None)]
+)
+def test_labels_may_be_counted_from_one(
+    names: list[str] | None, expected: list[str] | None, tmp_path: Path
+) -> None:
+    content = arrays()
+    content |= {key: value + 1 for key, value in content.items() if key.endswith("labels")}
+    path = write(tmp_path, content | ({} if names is None else {"class_names": np.array(names)}))
+    if expected is None:  # of three names the first has no images
+        with pytest.raises(DataError, match="no training images of class x"):
+            load_data({"source": str(path), "image_size": 8})
+        return
+    source = read_npz(path, 8)
+    assert (source.class_names, sorted({*source.labels.tolist()})) == (expected, [0, 1])
+
+
+def test_what_is_transparent_is_black(tmp_path: Path) -> None:
+    content = arrays(shape=(8, 8, 4))
+    content["train_images"][..., 3] = 255
+    content["train_images"][0, ..., 3] = 0
+    images = read_npz(write(tmp_path, content), 8).images
+    assert not images[0].any()
+    assert (images[1] == content["train_images"][1, ..., :3]).all()
 
 
 class Touch:

@@ -26,7 +26,7 @@ from attnsearch.runs.readers.images import (
     to_common,
 )
 from attnsearch.runs.readers.mask_layouts import find_pools, without_masks
-from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
+from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, by_reason, listing
 from attnsearch.runs.readers.walking import images_in, named_parts, part_folders, subfolders
 
 UNREADABLE_ONE_IN = 100
@@ -356,7 +356,7 @@ def _no_images(folder: Path, others: Counter[str] | None = None) -> str:
 
 
 def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) -> None:
-    shown = [f"{name} ({reason})" for name, reason in unreadable.items()]
+    shown = by_reason(unreadable)
     if len(unreadable) * UNREADABLE_ONE_IN > total:
         raise DataError(
             f"{len(unreadable)} of {total} images cannot be read: {listing(shown)}; repair or "

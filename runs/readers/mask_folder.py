@@ -26,6 +26,7 @@ from attnsearch.runs.readers.source import (
     DataError,
     Masks,
     Source,
+    by_reason,
     class_key,
     listing,
     scored_classes,
@@ -177,7 +178,7 @@ def _readable(
     """
     results, faults = attempt_all(decoder, files)
     if faults:
-        shown = listing([f"{name} ({reason})" for name, reason in faults.items()])
+        shown = listing(by_reason(faults))
         raise DataError(
             f"{len(faults)} of {len(files)} {what} cannot be used: {shown}; repair or remove them"
         )

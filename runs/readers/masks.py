@@ -236,6 +236,11 @@ def _occurring_values(
             f"a class, data.mask_values: [{', '.join(map(str, values))}]"
         )
     said += ", which are no class indices counted from 0"
+    if len(values) > LISTED and values[-1] > IGNORED:
+        raise DataError(
+            f"{said}; so many above 255 are instances counted through (instance ids): save masks "
+            f"of classes, for one class 0 and 255, or list them in data.mask_values"
+        )
     if len(values) > LISTED:
         raise DataError(
             f"{said}; {BLENDED}; if all of them are classes, list them in data.mask_values, or "

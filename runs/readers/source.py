@@ -1,6 +1,6 @@
 """What a reader of images returns: all examples of a source, and the split it came with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -127,6 +127,14 @@ def listing(items: Sequence[str], most: int = 5) -> str:
     """Return the first items as text, and how many more there are."""
     rest = len(items) - most
     return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def by_reason(faults: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with files, each reason once, from the names of files to reasons."""
+    names: dict[str, list[str]] = {}
+    for name, reason in faults.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{listing(alike)} ({reason})" for reason, alike in names.items()]
 
 
 def scored_classes(class_names: Sequence[str]) -> list[int]:

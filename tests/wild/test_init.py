@@ -25,7 +25,6 @@ from tests.wild.with_arrays import swollen
 PARTS = ("train", "val", "test")
 WRONG = {
     "colour_masks": "row 8: no palette can be given",
-    "instance_ids": "awkward: ids of instances are called blended",
 }
 
 

@@ -226,6 +226,29 @@ def test_a_fault_is_an_error_that_names_the_file(
         load(tmp_path, classes=["background", "polyp"])
 
 
+def test_one_reason_for_many_files_is_said_once(tmp_path: Path, save: Save) -> None:
+    fill(save)
+    for number in range(3):
+        save(f"masks/{number}.png", photo(11 + number, 7))
+    (tmp_path / "set/masks/3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"0\.png, masks/1\.png, masks/2\.png \(is a col") as error:
+        load(tmp_path)
+    assert str(error.value).count("is a colour image") == 1
+    assert "masks/3.png (cannot identify" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [255, 7])
+def test_masks_of_one_value_are_not_advised_a_list_of_it(
+    value: int, tmp_path: Path, save: Save
+) -> None:
+    fill(save)
+    for number in range(4):
+        save(f"masks/{number}.png", blob(11 + number, 7, value, value))
+    with pytest.raises(DataError, match=f"nothing but {value} .*no class to find") as error:
+        load(tmp_path)
+    assert "mask_values" not in str(error.value)
+
+
 def test_values_that_are_no_indices_ask_for_a_list(tmp_path: Path, save: Save) -> None:
     fill(save)
     mask = blob(13, 7)

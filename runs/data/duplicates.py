@@ -7,6 +7,11 @@ brightened by a fifth or made noisy (they have 0.985 and more), and not those th
 turned or mirrored. Different images of the digits, the hardest case, reach 0.977, but for one pair
 that looks equal. The binary difference hash has no such gap on small images with an even
 background, whose bits are noise.
+
+Where all images share a layout (black corners of an endoscope, the outline of a chest) that layout
+makes up the hash, and different images pass. So a pair is looked at again, at twice the scale: the
+finer hashes must agree too, and where others in the first part are as like, what these have in
+common is taken off before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +26,10 @@ from attnsearch.runs.readers import PARTS, listing
 
 SIDE = 8
 NEAR = 0.98
+_NEAR_FINE = 0.95  # at twice the scale, where noise counts for more
+_NEAR_APART = 0.7  # of what is left without the common layout
+_LAYOUT = 0.95  # likeness from which on images have a layout in common
+_SHARING = (4, 32)  # how many others make it common, and how many are averaged at most
 _AT_ONCE = 512  # images that are reduced, and compared with all others, in one go
 _FLAT = 1e-3  # length of the differences of an image without content: it is like no other
 
@@ -105,22 +114,43 @@ def duplicate_notes(pairs: Sequence[Duplicate]) -> list[str]:
             labels = f"; {other} of them with another label" if other else ""
             notes.append(
                 f"{len(alike)} of the {parts[1]} images {is_like} an image of {parts[0]}{labels}: "
-                f"{names if exact else names.replace(' = ', ' ~ ')}; leave them out, or keep "
-                "what belongs together in one part with data.groups"
+                f"{names if exact else names.replace(' = ', ' ~ ')}; {_advice(exact, other)}"
             )
     return notes
 
 
-def hashes_of(images: NDArray[np.uint8]) -> Floats:
+def _advice(exact: bool, other: int) -> str:
+    """Say what to do about images in two parts.
+
+    Args:
+        exact: Whether all their pixels are equal.
+        other: How many have another label.
+    """
+    if exact:
+        first = "one label of each such pair is wrong, correct it; then " if other else ""
+        return f"{first}leave them out, or keep what belongs together in one part with data.groups"
+    if other:
+        return (
+            "look at these pairs first: they may only look alike, and are then right where they "
+            "are; leave out what is a copy, or keep it in one part with data.groups"
+        )
+    return (
+        "look at some: leave out copies, or keep what belongs together, such as frames of one "
+        "patient, in one part with data.groups"
+    )
+
+
+def hashes_of(images: NDArray[np.uint8], side: int = SIDE) -> Floats:
     """Return hash of each image, (N, 2 * 8 * 7), of length 1, or 0 for an image without content.
 
     Args:
         images: (N, H, W, C).
+        side: Of the thumbnail.
     """
     _, height, width, channels = images.shape
     mean = np.full(channels, 1 / channels, dtype=np.float32)
-    down, across = _averages(height), _averages(width)
-    differences = np.empty((len(images), 2 * SIDE * (SIDE - 1)), dtype=np.float32)
+    down, across = _averages(height, side), _averages(width, side)
+    differences = np.empty((len(images), 2 * side * (side - 1)), dtype=np.float32)
     for start in range(0, len(images), _AT_ONCE):
         grey = images[start : start + _AT_ONCE].astype(np.float32) @ mean
         small = down @ grey @ across.T
@@ -132,9 +162,9 @@ def hashes_of(images: NDArray[np.uint8]) -> Floats:
     )
 
 
-def _averages(pixels: int) -> Floats:
-    """Return (SIDE, pixels): the weights that average a line of pixels down to SIDE."""
-    edges = np.linspace(0, pixels, SIDE + 1)
+def _averages(pixels: int, side: int) -> Floats:
+    """Return (side, pixels): the weights that average a line of pixels down to so many."""
+    edges = np.linspace(0, pixels, side + 1)
     lows, highs = np.maximum(edges[:-1, None], np.arange(pixels)), edges[1:, None]
     covered = np.clip(np.minimum(highs, np.arange(1, pixels + 1)) - lows, 0, None)
     weights: Floats = (covered / covered.sum(1, keepdims=True)).astype(np.float32)
@@ -150,9 +180,11 @@ def _pairs(
     likest: dict[int, tuple[bool, float, Duplicate]] = {}
     for start in range(0, len(other), _AT_ONCE):
         likeness = hashes[second][start : start + _AT_ONCE] @ hashes[first].T
-        nearest = likeness.argmax(1)
         for row in np.flatnonzero(likeness.max(1) >= NEAR).tolist():
-            here, there = start + row, int(nearest[row])
+            here = start + row
+            there = _copied(other.images[here], one.images, likeness[row])
+            if there is None:
+                continue
             image, like = int(others[here]), int(owners[there])
             pair = Duplicate(
                 (first, second),
@@ -160,10 +192,40 @@ def _pairs(
                 bool((one.images[there] == other.images[here]).all()),
                 bool(np.array_equal(one.labels[like], other.labels[image])),
             )
-            rank = (pair.exact, float(likeness[row, nearest[row]]))
+            rank = (pair.exact, float(likeness[row, there]))
             if image not in likest or rank > likest[image][:2]:
                 likest[image] = (*rank, pair)
     return [pair for _, _, pair in likest.values()]
+
+
+def _copied(image: NDArray[np.uint8], others: NDArray[np.uint8], likeness: Floats) -> int | None:
+    """Return which of some images this one is a copy of, or None.
+
+    Args:
+        image: (H, W, C).
+        others: (N, H, W, C).
+        likeness: (N,) of their hashes with that of the image.
+    """
+    least, most = _SHARING
+    likest = np.argsort(-likeness, kind="stable")[: most + 1]
+    likest = likest[likeness[likest] >= _LAYOUT]
+    for place in likest[likeness[likest] >= NEAR].tolist():
+        if (others[place] == image).all():
+            return int(place)
+    side = min(2 * SIDE, *image.shape[:2])
+    own, fine = hashes_of(image[None], side)[0], hashes_of(others[likest], side)
+    alike = fine @ own
+    if len(fine) > least:
+        # Each against what the others have in common.
+        common = (fine.sum(0) - fine) / (len(fine) - 1)
+        ours, theirs = own - common, fine - common
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        apart = (ours * theirs).sum(1) >= _NEAR_APART * lengths
+        alike = np.where(apart, alike, 0)
+    nearest = int(alike.argmax())
+    if alike[nearest] < _NEAR_FINE:
+        return None
+    return int(likest[nearest])
 
 
 def _owners(split: Split) -> NDArray[np.int64]:

@@ -27,7 +27,10 @@ COMMANDS = {
     "blocks": {"name", "--published"},
     "sites": {"backbone", "--stem", "--width", "--image-size", "--decoder"},
     "schema": set(),
-    "init": {"data", "--to"},
+    "init": {
+        *("data", "--to", "--task", "--classes", "--groups"),
+        *("--mask-name", "--mask-values"),
+    },
     "ui": {"--port", "--host"},
 }
 ATTNSEARCH = (sys.executable, "-c", "from attnsearch.search.cli import main; main()")

@@ -6,6 +6,7 @@ say when the pointer rests on them.
 """
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ WIDE, NARROW = 880, 350
 SMALL = 11.5
 HALO = {"facecolor": LIGHT["card"], "alpha": 0.8, "linewidth": 0, "pad": 1}
 HOLLOW = {"markerfacecolor": "none", "markeredgewidth": 1.4}
+_SAME_PLACE = 4  # points closer than so many pixels look like one
 
 
 @dataclass(frozen=True)
@@ -210,14 +212,18 @@ class Sheet:
         for (name, _, _), (x, y) in zip(places[:most], points, strict=False):
             words = shortened(name, self.width * 0.42)
             length = text_width(words, SMALL)
-            corners = [
-                (a, b) for b in (y - 14, y + 3, y - 28, y + 17) for a in (x + 11, x - 11 - length)
-            ]
+            heights = (y - 14, y + 3, y - 28, y + 17)
+            corners = [(a, b) for b in heights for a in (x + 11, x - 11 - length)]
             corners += [(x - length / 2, b) for b in (y - 24, y + 12)]
+            others = [point for point in points if math.dist(point, (x, y)) > _SAME_PLACE]
             for a, b in corners:
                 c, d = a + length, b + 14
                 free = all(c < box[0] or box[2] < a or d < box[1] or box[3] < b for box in taken)
-                if free and a >= left - 4 and c <= self.width and b >= top - 10:
+                inside = a >= left - 4 and c <= self.width and b >= top - 10
+                # The name must not be read as that of a point that it stands nearer to.
+                own = _distance((x, y), (a, b, c, d))
+                nearest = all(own < _distance(point, (a, b, c, d)) for point in others)
+                if free and inside and nearest:
                     taken.append((a, b, c, d))
                     self.small(a, b + 7, words, bbox=HALO)
                     break
@@ -306,6 +312,12 @@ def score_axis(metric: str) -> str:
 def scaled(metric: str, values: Iterable[float]) -> list[float]:
     """Return scores as they are shown: shares in percent."""
     return [factor(metric) * value for value in values]
+
+
+def _distance(point: tuple[float, float], box: tuple[float, float, float, float]) -> float:
+    """Return how far a point is from a box: left, top, right, bottom."""
+    (x, y), (left, top, right, bottom) = point, box
+    return math.hypot(max(left - x, 0, x - right), max(top - y, 0, y - bottom))
 
 
 def shortened(words: str, width: float) -> str:

@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 from PIL import Image, ImageColor
 
-from attnsearch.runs.figures.drawing import NARROW, SMALL, WIDE, Figure, Sheet
+from attnsearch.runs.figures.drawing import NARROW, SMALL, WIDE, Figure, Sheet, _distance
 from attnsearch.runs.figures.renderer import COLOURS, text_width
 
 NAMES = ("<script>alert(1)</script>", "a & b", "$x_1$ costs $2", "_private", "^{\\frac", "中 é")
@@ -86,7 +86,12 @@ def test_names_beside_points_do_not_cover_each_other() -> None:
 
 
 def test_names_do_not_lie_on_points() -> None:
-    places = [("a name of some length", 1.0, 2.0), ("b", 1.1, 2.0), ("c", 3.0, 2.5)]
+    places = [
+        ("a name of some length", 2.0, 2.0),
+        ("b", 2.1, 2.0),
+        ("c", 0.0, 2.5),
+        ("d", 3.0, 2.2),
+    ]
 
     def draw(sheet: Sheet) -> None:
         axes = sheet.chart("cost", "score")
@@ -104,6 +109,37 @@ def test_names_do_not_lie_on_points() -> None:
         assert len(points) >= 3
         covered = [p for p in points if ends[0] - 4 < p[0] < ends[1] + 4 and y - 12 < p[1] < y + 4]
         assert covered == []
+
+
+def test_a_name_stands_nearest_to_its_own_point() -> None:
+    places = [(f"name {i}", 1.0 + i % 2 / 50, 2.0 + i / 40) for i in range(6)]
+    places.append(("far", 3.0, 3.0))
+    at: list[list[tuple[float, float]]] = []
+
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("cost", "score")
+        for _, x, y in places:
+            sheet.dots(axes, [x], [y], "good", markersize=8)
+        sheet.name_points(axes, places, len(places))
+        left, top, width, height = sheet._boxes[axes]
+        (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
+        at.append(
+            [
+                (left + width * (x - x0) / (x1 - x0), top + height * (y1 - y) / (y1 - y0))
+                for _, x, y in places
+            ]
+        )
+
+    for drawing in drawings(make(draw)):
+        points = at.pop(0)
+        named = {e.text: e for e in drawing.iter("text") if (e.text or "").startswith("name")}
+        assert named
+        for index, (name, _, _) in enumerate(places):
+            if name in named:
+                x, y = (float(named[name].get(key, "nan")) for key in "xy")
+                box = (x, y - 11, x + text_width(name, SMALL), y + 3)
+                gaps = [_distance(point, box) for point in points]
+                assert gaps[index] <= min(gaps) + 2
 
 
 def test_names_that_are_cut_are_told_apart_and_explained() -> None:

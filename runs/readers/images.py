@@ -14,6 +14,7 @@
 
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ PHOTOGRAPHS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
 BITMAPS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 SUFFIXES = frozenset(PHOTOGRAPHS | BITMAPS)
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
+MEGAPIXELS = 179  # Pillow's own limit; more may be an attack on the memory
 LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 16-bit fixed point, as Pillow has them
 
 
@@ -77,7 +79,7 @@ def decode(path: Path, size: int | None) -> Decoded:
         OSError, or whatever else Pillow raises on a file that it cannot decode.
     """
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as file:
+    with open_image(content) as file:
         frames = getattr(file, "n_frames", 1)
         stored, tag = file.size, orientation(file)
         if size is not None:
@@ -99,6 +101,27 @@ def decode(path: Path, size: int | None) -> Decoded:
         peak=float(pixels.max()) if deep else 255,
         integer=not upright.mode.startswith("F"),
     )
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Open an image file that has no more pixels than `ATTNSEARCH_MEGAPIXELS` millions (179).
+
+    Raises:
+        DataError: If it has more, or that variable is no number.
+        OSError, or whatever else Pillow raises on a file that it cannot decode.
+    """
+    asked = os.environ.get("ATTNSEARCH_MEGAPIXELS") or str(MEGAPIXELS)
+    try:
+        Image.MAX_IMAGE_PIXELS = max(1, int(float(asked) * 1e6 / 2))  # Pillow refuses at twice it
+    except (ValueError, OverflowError):
+        raise DataError(f"ATTNSEARCH_MEGAPIXELS is {asked}, expected a number") from None
+    try:
+        return Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"has more than {asked} megapixels; if it is meant, set the environment variable "
+            f"ATTNSEARCH_MEGAPIXELS to what it has"
+        ) from None
 
 
 def orientation(image: Image.Image) -> int:

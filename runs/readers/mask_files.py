@@ -1,7 +1,6 @@
 """One mask file to its values, before anything is said about what they mean."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from attnsearch.runs.readers.images import orientation
+from attnsearch.runs.readers.images import open_image, orientation
 from attnsearch.runs.readers.source import DataError
 
 # In black and white pictures saved as JPEG (quality 20 to 95, sharp, antialiased or enlarged up to
@@ -52,7 +51,7 @@ def decode_mask(path: Path) -> MaskFile:
         OSError, or whatever else Pillow raises on a file that it cannot decode.
     """
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as file:
+    with open_image(content) as file:
         lossy = _is_lossy(file, content)
         frames = getattr(file, "n_frames", 1)
         turned = orientation(file)

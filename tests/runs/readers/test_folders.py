@@ -395,3 +395,20 @@ def test_cifar10_sample_is_read_in_under_a_second(shared: Path) -> None:
     name = data.val.names[5]
     assert (data.val.images[5] == np.asarray(Image.open(folder / name))).all()
     assert data.class_names[data.val.labels[5]] == name.split("/")[1]
+
+
+def test_the_limit_of_pixels_can_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back
+    fill(tmp_path, 2)
+    monkeypatch.setenv("ATTNSEARCH_MEGAPIXELS", "0.00008")  # 80; an image has 81
+    with pytest.raises(
+        DataError, match=r"more than 0\.00008 megapixels; .* ATTNSEARCH_MEGAPIXELS"
+    ):
+        read(tmp_path)
+    monkeypatch.setenv("ATTNSEARCH_MEGAPIXELS", "0.001")
+    assert len(read(tmp_path).images) == 4
+    monkeypatch.setenv("ATTNSEARCH_MEGAPIXELS", "many")
+    with pytest.raises(DataError, match="is many, expected a number"):
+        read(tmp_path)

@@ -32,9 +32,7 @@ def why_undefined(
         return "it has no images"
     present = np.unique(labels)
     if metric == "auroc" and len(present) < 2:
-        return (
-            f"all its images are of class {class_names[present[0]]}, and AUROC ranks two classes"
-        )
+        return f"its images are of one class, {class_names[present[0]]}, and AUROC ranks two"
     return None
 
 

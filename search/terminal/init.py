@@ -1,6 +1,7 @@
 """`attnsearch init`: a commented space file for the user's own data."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, groups_in_names, load_data
 from attnsearch.runs.machine import available_cpus
+from attnsearch.runs.metrics import why_undefined
 from attnsearch.runs.readers import (
     IGNORED,
     DataError,
@@ -32,6 +34,8 @@ from attnsearch.spaces import load_space
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION, Data
 
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
+_LEAST_STEPS = 300  # of a segmentation: with 40 it is no better than marking everything
+_SIDES = {"left", "right", "l", "r"}
 # On a CPU and on a GPU, by task.
 _LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
 
@@ -129,6 +133,31 @@ class SpaceProposal:
     notes: list[str]
 
     @property
+    def uneven(self) -> bool:
+        """Whether accuracy would favour the large classes."""
+        return self.imbalance >= 3
+
+    @property
+    def metric(self) -> str:
+        """What classification is measured by: AUROC of uneven classes, where parts allow it."""
+        if not self.uneven:
+            return "accuracy"
+        parts = (self.data.val, self.data.test)
+        ranks = not any(
+            why_undefined("auroc", p.labels, None, self.data.class_names) for p in parts
+        )
+        return "auroc" if ranks else "balanced_accuracy"
+
+    @property
+    def sided(self) -> bool:
+        """Whether mirroring may change the label, as of a chest: its image is grey."""
+        names = {
+            word for name in self.data.class_names for word in re.split(r"[^a-z]+", name.lower())
+        }
+        grey = self.data.channels == 1 and self.data.task == CLASSIFICATION
+        return grey or not names.isdisjoint(_SIDES)
+
+    @property
     def limited(self) -> bool:
         """Whether images are smaller than they could be because there is no GPU."""
         return not self.gpus and self.native > _LARGEST[self.data.task][0]
@@ -208,6 +237,8 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
     images, groups, why, notes = _grouped(images, section, asked.groups)
     count = len(images.train)
     counts = np.bincount(images.train.labels, minlength=images.classes)
+    batch_size = (16 if gpus else 8) if masks else _batch_size(count, gpus)
+    steps = max(1, len(images.train.images) // batch_size)
     return SpaceProposal(
         name=_name(data),
         source=data if builtin else _source(path, target),
@@ -217,8 +248,8 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
         image_size=image_size,
         stem="small" if image_size <= 48 else "imagenet",
         width=1.0 if gpus else 0.5,
-        batch_size=(16 if gpus else 8) if masks else _batch_size(count, gpus),
-        epochs=_epochs(count, gpus),
+        batch_size=batch_size,
+        epochs=max(_epochs(count, gpus), math.ceil(_LEAST_STEPS / steps) if masks else 0),
         imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
         gpus=gpus,
         cpus=max(1, available_cpus() // torch.cuda.device_count()) if gpus else 1,

@@ -137,14 +137,12 @@ def test_unequal_classes_are_not_judged_by_accuracy(name: str, tmp_path: Path) -
     assert "val_accuracy" not in load_space(file).document["search"]["objectives"]
 
 
-@pytest.mark.xfail(strict=True, reason="row 19: chests are mirrored, the heart then lies right")
 def test_chests_are_not_mirrored(tmp_path: Path) -> None:
     made, file = LAYOUTS["chest_xrays"].make(tmp_path), tmp_path / "space.yaml"
     assert call(["init", str(made.data), "--to", str(file)]) == DONE
     assert not load_space(file).document["data"]["augment"].get("flip")
 
 
-@pytest.mark.xfail(strict=True, reason="row 19: twenty steps teach a network nothing")
 def test_a_small_set_is_trained_for_enough_steps(tmp_path: Path) -> None:
     made, file = LAYOUTS["images_and_masks"].make(tmp_path), tmp_path / "space.yaml"
     assert call(["init", str(made.data), "--to", str(file)]) == DONE
@@ -153,7 +151,6 @@ def test_a_small_set_is_trained_for_enough_steps(tmp_path: Path) -> None:
     assert train["epochs"] * (len(data.train) // train["batch_size"]) >= 100
 
 
-@pytest.mark.xfail(strict=True, reason="row 7: a part of one class has no AUROC")
 def test_check_tells_that_a_part_of_one_class_has_no_auroc(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

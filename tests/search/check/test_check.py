@@ -366,7 +366,7 @@ def test_where_run_refuses_check_says_so_in_its_words(
     [
         ("val", "search.objectives={val_auroc: max}", "search.objectives.val_auroc asks"),
         ("test", "confirm={top: 1, seeds: 2}", "primary_metric asks for test_auroc"),
-        ("val", "search.objectives={val_auroc: max, params: min}", "all its images are of class"),
+        ("val", "search.objectives={val_auroc: max, params: min}", "its images are of one class"),
     ],
 )
 def test_a_metric_that_the_data_cannot_give_is_told_by_check_and_by_run(

@@ -39,7 +39,9 @@ def test_the_primary_metric_is_asked_of_the_part_that_is_compared(uneven: DataSe
         "val_auroc is a mean over classes; the val part of uneven.npz has none of 2"
     ]
     for change in ({"ablation": {"part": "test"}}, {"confirm": {"top": 1}}):
-        with pytest.raises(DataError, match=r"primary_metric asks for test_auroc.*of class 1"):
+        with pytest.raises(
+            DataError, match=r"primary_metric asks for test_auroc.*of one class, 1"
+        ):
             check_measurable(wanted | change, lambda _: uneven)
         assert check_measurable(wanted | change, lambda _: uneven, plans=False) == []
 

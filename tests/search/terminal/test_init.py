@@ -127,7 +127,7 @@ def test_the_file_says_what_fits_the_data(tmp_path: Path) -> None:
     assert config["data"]["image_size"] == 28  # the shorter side has 30
     # The classes are uneven: 5 to 1.
     assert config["train"]["class_weights"] == "balanced"
-    assert config["search"]["objectives"] == {"val_balanced_accuracy": "max"}
+    assert config["search"]["objectives"] == {"val_auroc": "max"}
     assert config["confirm"]["seeds"] == 5
     assert space.baseline() is not None
     text = (tmp_path / "x.yaml").read_text()
@@ -241,3 +241,31 @@ def test_an_option_that_its_key_cannot_have_is_named(
     data = folder(tmp_path / "scans", {"a": 8, "b": 8})
     assert call(["init", str(data), "--to", str(tmp_path / "x.yaml"), *options]) == WRONG_INPUT
     assert options[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("classes", "mirrored"),
+    [(("cat", "dog"), True), (("left eye", "right eye"), False), (("hand_L", "hand_R"), False)],
+)
+def test_pictures_are_not_mirrored_where_a_class_is_a_side(
+    classes: tuple[str, str], mirrored: bool, tmp_path: Path
+) -> None:
+    folder(tmp_path / "x", dict.fromkeys(classes, 12))
+    proposal = init.propose(str(tmp_path / "x"), tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text(init.space_text(proposal))
+    assert load_space(tmp_path / "x.yaml").document["data"]["augment"]["flip"] is mirrored
+
+
+def test_uneven_classes_are_ranked_only_where_every_part_has_two(tmp_path: Path) -> None:
+    npz(tmp_path / "x.npz", 16)
+    arrays = dict(np.load(tmp_path / "x.npz"))
+    arrays["train_labels"][:] = (np.arange(40) % 8 == 0)[:, None]
+    for part, first in (("val", 0), ("test", 1)):
+        arrays[f"{part}_labels"][:] = first
+    np.savez(tmp_path / "x.npz", **arrays)
+    metrics = [init.propose(str(tmp_path / "x.npz"), tmp_path / "x.yaml").metric]
+    for part in ("val", "test"):
+        arrays[f"{part}_labels"][:7] = 1 - arrays[f"{part}_labels"][:7]
+    np.savez(tmp_path / "x.npz", **arrays)
+    metrics.append(init.propose(str(tmp_path / "x.npz"), tmp_path / "x.yaml").metric)
+    assert metrics == ["balanced_accuracy", "auroc"]

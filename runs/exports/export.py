@@ -5,6 +5,7 @@ takes and tells (see `weights`), `metrics.json` holds what was recorded of the r
 """
 
 import copy
+import hashlib
 import json
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from attnsearch.spaces.keys import NAME_MOST, keys_of
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow
 
+CHECKSUM = "weights_sha256"  # in the metrics file
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
 METRICS, README, ONNX = "metrics.json", "README.md", "model.onnx"
 # What belongs to a study and not to one training.
@@ -83,7 +85,8 @@ def export_study(
             f"{'; '.join(changed)} is another one than study {row.label} was run with, and the "
             f"export would hold that beside the trained weights; restore it, or run anew"
         )
-    state, interface = read_weights(Path(chosen.weights_path))
+    path = Path(chosen.weights_path)
+    state, interface = read_weights(path, ledger.checksum(path))
     suffix = "best" if trial is None else f"{chosen.number:03d}"
     config = {key: value for key, value in chosen.config.items() if key not in STUDY_KEYS} | {
         "name": exported_name(row.name, suffix)
@@ -147,8 +150,10 @@ def save_export(
         with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as temporary:
             folder = Path(temporary)
             (folder / CONFIG).write_text(dump(dict(config)), encoding="utf-8")
-            (folder / WEIGHTS).write_bytes(pack_weights(state, interface))
-            text = json.dumps(finite(record), indent=2)
+            packed = pack_weights(state, interface)
+            (folder / WEIGHTS).write_bytes(packed)
+            checksum = hashlib.sha256(packed).hexdigest()
+            text = json.dumps(finite({**record, CHECKSUM: checksum}), indent=2)
             (folder / METRICS).write_text(text + "\n", encoding="utf-8")
             packages = _copy_blocks(config, folder)
             if onnx:
@@ -159,7 +164,10 @@ def save_export(
             to.mkdir(exist_ok=True)
             (to / ONNX).unlink(missing_ok=True)
             for file in folder.iterdir():
-                file.replace(to / file.name)
+                if file.is_dir():
+                    shutil.copytree(file, to / file.name, dirs_exist_ok=True)
+                else:
+                    file.replace(to / file.name)
     except OSError as error:
         raise ExportError(f"{to}: the export cannot be written ({error})") from error
     return to
@@ -189,7 +197,7 @@ def load_export(folder: str | Path) -> nn.Module:
     if missing:
         raise ExportError(f"{folder}: no export, {' and '.join(missing)} missing")
     config = _read_config(folder / CONFIG)
-    state, interface = read_weights(folder / WEIGHTS)
+    state, interface = read_weights(folder / WEIGHTS, _checksum(folder))
     untrained = copy.deepcopy(config)
     untrained["network"]["weights"] = None  # the trained weights replace them
     network: Any = build_network(
@@ -207,6 +215,15 @@ def load_export(folder: str | Path) -> nn.Module:
     network.preprocess = Preprocess(interface, channels_last)
     trained: nn.Module = network.eval()
     return trained
+
+
+def _checksum(folder: Path) -> str | None:
+    """Return the checksum of an export's weights; None where it has none that can be read."""
+    try:
+        noted = json.loads((folder / METRICS).read_text(encoding="utf-8")).get(CHECKSUM)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if noted is None else str(noted)
 
 
 def is_export(folder: str | Path) -> bool:

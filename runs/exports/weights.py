@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.ledger import DamagedFile, check_file
 
 METADATA_KEY = "attnsearch"
 
@@ -60,8 +61,12 @@ def unpack_weights(data: bytes) -> dict[str, Tensor]:
     return state
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], Interface]:
+def read_weights(path: Path, checksum: str | None = None) -> tuple[dict[str, Tensor], Interface]:
     """Return the state dict and the interface of a weights file.
+
+    Args:
+        path: The file.
+        checksum: The SHA-256 of what was stored, in hexadecimal, where it is known.
 
     Raises:
         ExportError: If the file is missing, damaged, or not from attnsearch.
@@ -75,7 +80,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Interface]:
     except (safetensors.SafetensorError, OSError) as error:
         raise ExportError(f"{path}: not a readable safetensors file ({error})") from error
     try:
-        return state, TypeAdapter(Interface).validate_json(metadata[METADATA_KEY])
+        interface = TypeAdapter(Interface).validate_json(metadata[METADATA_KEY])
+        check_file(path, checksum)
+        return state, interface
+    except DamagedFile as error:
+        raise ExportError(str(error)) from None
     except (KeyError, ValueError) as error:
         raise ExportError(
             f"{path}: its metadata does not say what the network takes (key {METADATA_KEY!r}); "

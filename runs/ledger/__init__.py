@@ -1,9 +1,11 @@
 """The one record of studies and runs, from which everything else is derived.
 
 ledger    Ledger: all that can be done with a ledger, put together from these modules' functions
-access    A ledger's database, its files, the process that works on it, and its changes
+access    A ledger's database, the process that works on it, and its changes
 studies   Opening, continuing and finding studies, and noting how they stand
 claims    Claiming runs, what came of them, and their places in studies
+checksums Comparing a stored file with its checksum
+files     Files beside the ledger, named relative to it, and their checksums
 plans     Plans and looks: what was to be compared, and when test data was opened
 records   What the ledger is given and returns: frozen records; they state the columns
 states    State, Role, PlanState: the words for how something stands and what a run is for
@@ -20,10 +22,12 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.ledger.access import change, panel_file, weights_folder
+    from attnsearch.runs.ledger.access import change
+    from attnsearch.runs.ledger.checksums import DamagedFile, check_file
     from attnsearch.runs.ledger.claims import LeaseLost
     from attnsearch.runs.ledger.database import LedgerError
     from attnsearch.runs.ledger.encoding import pack
+    from attnsearch.runs.ledger.files import panel_file, weights_folder
     from attnsearch.runs.ledger.key import (
         WEIGHTS_INPUT,
         InputsChanged,

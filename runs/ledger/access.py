@@ -1,6 +1,5 @@
 """Access to a ledger: its database, its files, the process that works on it, its changes."""
 
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ class Access:
         self.database = Database(url, create=create)
         self.token = uuid.uuid4().hex
         self.holder = Holder.current()
+        self.written: set[Path] = set()  # files that were not there before
 
     def __str__(self) -> str:
         return str(self.database)
@@ -43,17 +43,6 @@ class Access:
     def lease(self, connection: Connection, resource: str) -> Held | None:
         """Take a lease or renew it; a living one that stands in the way is returned."""
         return acquire(connection, resource, self.token, self.holder, time())
-
-
-def weights_folder(ledger: Access) -> Path:
-    """Return where trained weights are kept: ATTNSEARCH_WEIGHTS, or a folder beside the ledger."""
-    folder = os.environ.get("ATTNSEARCH_WEIGHTS")
-    return Path(folder).absolute() if folder else ledger.folder.absolute() / "attnsearch-weights"
-
-
-def panel_file(folder: Path, key: str) -> Path:
-    """Return the picture of a finished run, by its run key."""
-    return folder / f"{key}-panel.png"
 
 
 def add(connection: Connection, table: type[Base], **values: Any) -> int:

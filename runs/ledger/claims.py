@@ -12,10 +12,12 @@ Its places are a trial of a study, or one seed of an arm; several studies may pl
 """
 
 import textwrap
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from time import time
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from sqlalchemy import Connection, delete, insert, select, update
@@ -24,6 +26,7 @@ from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger.access import Access, add, change, renew, touch
 from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.encoding import pack, unpack
+from attnsearch.runs.ledger.files import stored_name
 from attnsearch.runs.ledger.lease import release
 from attnsearch.runs.ledger.reading import Drivers, read_places, read_run
 from attnsearch.runs.ledger.records import (
@@ -37,6 +40,9 @@ from attnsearch.runs.ledger.records import (
 )
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
 from attnsearch.runs.ledger.states import State
+
+DAMAGE = BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, NotImplementedError
+"""What reading damaged predictions raises; a zip file has a checksum for each array."""
 
 
 class LeaseLost(LedgerError):
@@ -148,7 +154,10 @@ def finish(
                 f"run {run_id} is not held by this process any more; its result as "
                 f"'{ending.state}' was not recorded"
             )
-        touch(connection, run_id, **vars(ending), ended=time())
+        values = vars(ending)
+        if ending.weights_path is not None:
+            values = values | {"weights_path": stored_name(ledger, ending.weights_path)}
+        touch(connection, run_id, **values, ended=time())
         for split, data in packed.items():
             connection.execute(insert(Prediction).values(run_id=run_id, split=split, data=data))
 
@@ -181,7 +190,8 @@ def add_test(
 def set_weights_path(ledger: Access, run_id: int, path: str | Path | None) -> None:
     """Note where a run's weights lie now; None once they are deleted."""
     with ledger.database.write() as connection:
-        change(connection, Run, run_id, weights_path=None if path is None else str(path))
+        name = None if path is None else stored_name(ledger, path)
+        change(connection, Run, run_id, weights_path=name)
 
 
 def run(ledger: Access, run_id: int) -> RunRow:
@@ -206,10 +216,20 @@ def finished_keys(ledger: Access, keys: Collection[str], study_id: int | None = 
 
 
 def predictions(ledger: Access, run_id: int) -> dict[str, dict[str, np.ndarray]]:
-    """Read a run's stored predictions: split -> arrays."""
+    """Read a run's stored predictions: split -> arrays.
+
+    Raises:
+        LedgerError: They are damaged; the checksums that they carry tell.
+    """
     query = select(Prediction.split, Prediction.data).where(Prediction.run_id == run_id)
     with ledger.database.read() as connection:
-        return {row.split: unpack(row.data) for row in connection.execute(query)}
+        try:
+            return {row.split: unpack(row.data) for row in connection.execute(query)}
+        except DAMAGE as error:
+            raise LedgerError(
+                f"the predictions of run {run_id} in the ledger {ledger} are damaged ({error}); "
+                f"restore a copy of the ledger, or train the run anew (--fresh)"
+            ) from error
 
 
 def attach(ledger: Access, study_id: int, run_id: int, place: Place) -> int:

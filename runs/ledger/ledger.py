@@ -9,7 +9,7 @@ read or written.
 
 from typing import Self
 
-from attnsearch.runs.ledger import claims
+from attnsearch.runs.ledger import claims, files
 from attnsearch.runs.ledger import plans as _plans
 from attnsearch.runs.ledger import studies as _studies
 from attnsearch.runs.ledger.access import Access
@@ -62,6 +62,11 @@ class Ledger(Access):
     predictions = claims.predictions
     attach = claims.attach
     trials = claims.trials
+
+    write_file = files.write_file
+    checksum = files.checksum
+    intact = files.intact
+    drop_file = files.drop_file
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, String, cast, select
 
+from attnsearch.runs.ledger.files import located
 from attnsearch.runs.ledger.lease import held
 from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
@@ -76,6 +77,7 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         TrialRow(
             row._mapping,
             **_standing(row, epochs, drivers),
+            weights_path=located(connection, row.weights_path),
             arm=row.arm or None,
             violations=row.violations or _above(row, documents[row.study_id]),
         )
@@ -100,7 +102,11 @@ def read_run(connection: Connection, run_id: int) -> RunRow:
     """Read one run."""
     row = connection.execute(select(*Run.__table__.columns).where(Run.id == run_id)).one()
     epochs = _read_epochs(connection, Run.id == run_id)
-    return RunRow(row._mapping, **_standing(row, epochs, Drivers(connection, f"run:{run_id}")))
+    return RunRow(
+        row._mapping,
+        **_standing(row, epochs, Drivers(connection, f"run:{run_id}")),
+        weights_path=located(connection, row.weights_path),
+    )
 
 
 def read_studies(connection: Connection, *conditions: Any) -> list[StudyRow]:

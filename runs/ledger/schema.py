@@ -21,10 +21,11 @@ from attnsearch.runs.ledger.encoding import JSONText, Moment, word
 from attnsearch.runs.ledger.records import Look, PlanRow, RunRow, StudyRow
 from attnsearch.runs.ledger.states import PlanState, Role, State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by one with every change of these tables that an older release cannot work with.
 
-Version 2 added `plan` and `look`, and arms of any length. A ledger of an earlier version is
+Version 2 added `plan` and `look`, and arms of any length; version 3 added `stored_file`, and paths
+relative to the ledger. A ledger of an earlier version is
 brought up to date when it is opened.
 """
 
@@ -128,6 +129,15 @@ class LookRecord(Look, Base):
         UniqueConstraint("fingerprint", "number"),
         UniqueConstraint("fingerprint", "plan_id"),
     )
+
+
+class StoredFile(Base):
+    """The SHA-256 of a file, which is named relative to the ledger's folder where it is in it."""
+
+    __tablename__ = "stored_file"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    checksum: Mapped[str] = mapped_column(String(64))
 
 
 class Lease(Base):

@@ -138,7 +138,7 @@ def _run_files(ledger: Ledger, item: Pending) -> dict[str, bytes]:
         for part, arrays in ledger.predictions(trial.run_id).items():
             files[f"predictions_{part}.npz"] = pack(arrays)
         panel = panel_file(weights_folder(ledger), trial.key)
-        if panel.is_file():
+        if ledger.intact(str(panel)):
             files["panel.png"] = panel.read_bytes()
     return files
 

@@ -3,9 +3,10 @@
 An entry is a folder of `.npy` files, mapped into memory when it is read: processes of one machine
 share its pages. Its name is a hash of what it was made from: the settings, and the path, size and
 time of change of every image, links followed. It is written beside its place and renamed into it,
-so a half-written entry is never read and two writers cannot harm each other. A damaged entry is
-made again. Entries that were not used for longest are deleted where all together exceed
-`ATTNSEARCH_CACHE_GB` (20). `ATTNSEARCH_CACHE` names the folder; empty switches the cache off.
+so a half-written entry is never read and two writers cannot harm each other. Every file has a
+checksum, which is compared whenever the entry is read; a damaged entry is made again. Entries that
+were not used for longest are deleted where all together exceed `ATTNSEARCH_CACHE_GB` (20).
+`ATTNSEARCH_CACHE` names the folder; empty switches the cache off.
 
 Within a study the decoded arrays lie in Ray's shared memory once per machine, for all trials.
 """
@@ -34,6 +35,8 @@ FORMAT = 4
 GB = 20.0
 LEFT_BEHIND = 24 * 3600  # seconds after which nobody writes a partial entry any more
 SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept
+DESCRIBED = "source.json"
+CHECKSUMS = "checksums.json"
 ARRAYS = ("images", "labels", "parts")
 WORDS = ("name", "names", "class_names", "notes")
 MASK_ARRAYS = ("resized", "image", "corners", "sizes", "flat", "starts")
@@ -149,7 +152,9 @@ def _store(source: Source, entry: Path) -> None:
             np.save(partial / f"{name}.npy", getattr(source, name))
         for name in masks:
             np.save(partial / f"mask-{name}.npy", getattr(source.masks, name))
-        (partial / "source.json").write_text(json.dumps(described))
+        (partial / DESCRIBED).write_text(json.dumps(described))
+        sums = {file.name: _checksum(file) for file in partial.iterdir()}
+        (partial / CHECKSUMS).write_text(json.dumps(sums))
         partial.rename(entry)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
@@ -157,7 +162,10 @@ def _store(source: Source, entry: Path) -> None:
 
 
 def _load(entry: Path) -> Source:
-    described = json.loads((entry / "source.json").read_text())
+    sums = json.loads((entry / CHECKSUMS).read_text())
+    if {file.name: _checksum(file) for file in entry.iterdir() if file.name != CHECKSUMS} != sums:
+        raise ValueError(f"{entry} is damaged")
+    described = json.loads((entry / DESCRIBED).read_text())
     masks: dict[str, Any] = dict.fromkeys(MASK_ARRAYS)
     masks |= {name: _array(entry / f"mask-{name}.npy") for name in described["masks"]}
     return Source(
@@ -166,6 +174,11 @@ def _load(entry: Path) -> Source:
         digests=[bytes.fromhex(digest) for digest in described["digests"]],
         masks=Masks(**masks) if described["masks"] else None,
     )
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _array(path: Path) -> Any:

@@ -355,7 +355,7 @@ class StudyActs:
             for run in runs:
                 if run is None or run.state != State.FINISHED or tested(run):
                     continue
-                if run.weights_path is None:
+                if run.weights_path is None or not self.stage.ledger.intact(run.weights_path):
                     without.add(run.id)
                     continue
                 # Its own weights take the place of those that it started from.
@@ -365,6 +365,7 @@ class StudyActs:
                     run.config,
                     self.stage.dataset(run.fold),
                     run.weights_path,
+                    checksum=self.stage.ledger.checksum(run.weights_path),
                     inputs=self.stage.inputs({**run.config, "network": network}),
                 )
                 wanted.setdefault(run.id, (task, run.name))
@@ -377,8 +378,8 @@ class StudyActs:
         kept = {run.id for run in every.get(winner or "", ()) if run is not None}
         for run in {run.id: run for runs in every.values() for run in runs if run}.values():
             own = run.weights_path is not None and ledger.run(run.id).study_id == study.id
-            if own and run.id not in kept and tested(run):
-                Path(str(run.weights_path)).unlink(missing_ok=True)
+            surplus = own and run.id not in kept and tested(run)
+            if surplus and ledger.drop_file(Path(str(run.weights_path))):
                 ledger.set_weights_path(run.id, None)
 
     def _give_up(self, why: str) -> None:

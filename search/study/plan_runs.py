@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from attnsearch.runs.ledger import PLAN_ROLES, Place, PlanRow, Role, State, TrialRow
+from attnsearch.runs.ledger import PLAN_ROLES, Place, PlanRow, Role, RunRow, State, TrialRow
 from attnsearch.search.plans import run_config
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage, usable
@@ -88,7 +88,7 @@ class PlanRuns:
                     self._stage.key(config),
                     self._records,
                     self._attach_twins,
-                    usable=lambda run: usable(self.plan, run),
+                    usable=self._usable,
                     dataset=self._stage.dataset(fold),
                     predictions=("val",),
                     act=self.act,
@@ -106,7 +106,10 @@ class PlanRuns:
 
     def _is_settled(self, old: TrialRow) -> bool:
         """Return whether nothing is left to do for a run of an earlier session."""
-        return old.settled and (old.state != State.FINISHED or usable(self.plan, old))
+        return old.settled and (old.state != State.FINISHED or self._usable(old))
+
+    def _usable(self, run: RunRow) -> bool:
+        return usable(self._stage.ledger, self.plan, run)
 
     def _attach_twins(self, entry: QueuedRun) -> None:
         """Give the arms that equal an entry's their rows, unless they have them."""

@@ -5,7 +5,6 @@ which tells other drivers that this one lives.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -336,13 +335,9 @@ class Records:
 
     def _write(self, path: Path, content: np.ndarray, otherwise: str) -> bool:
         """Write a file whole or not at all; note where it cannot be written."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            self._weights.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content.data)
-            partial.replace(path)
+            self.stage.ledger.write_file(path, content.data)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             self.stage.progress.note(f"{otherwise}: {error}")
             return False
         return True
@@ -352,8 +347,8 @@ class Records:
         kept = self._kept()
         for number in [number for number in self._ours if number not in kept]:
             run_id, path = self._ours.pop(number)
-            self.stage.ledger.set_weights_path(run_id, None)
-            path.unlink(missing_ok=True)
+            if self.stage.ledger.drop_file(path):
+                self.stage.ledger.set_weights_path(run_id, None)
 
     def _kept(self) -> Sequence[int]:
         objectives = self.stage.objectives

@@ -5,7 +5,6 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.build import Images, build_network
@@ -209,8 +208,8 @@ def tested(run: RunRow) -> bool:
     return any(name.startswith("test_") for name in run.metrics)
 
 
-def usable(plan: Plan, run: RunRow) -> bool:
+def usable(ledger: Ledger, plan: Plan, run: RunRow) -> bool:
     """Return whether a finished run can still be scored on the part that a plan compares."""
     if plan.part != "test" or tested(run):
         return True
-    return run.weights_path is not None and Path(run.weights_path).is_file()
+    return ledger.intact(run.weights_path)

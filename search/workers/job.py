@@ -29,6 +29,7 @@ class Evaluation:
         dataset: Which of the data sets given to `execute` it was trained on.
         weights: Its weights file.
         split: The part.
+        checksum: Of that file; None where none was noted.
         inputs: What else determines its result, see `attnsearch.runs.ledger.inputs`.
     """
 
@@ -37,6 +38,7 @@ class Evaluation:
     dataset: str
     weights: str
     split: str = "test"
+    checksum: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
-from attnsearch.runs.ledger import State
+from attnsearch.runs.ledger import State, check_file
 from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
@@ -105,6 +105,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             job = self._source.next_job()
             if job is None or not job.evaluations or not self._ship:
                 return job
+            for task in job.evaluations:
+                check_file(Path(task.weights), task.checksum)
             packed = (ray.put(Path(task.weights).read_bytes()) for task in job.evaluations)
             return replace(job, packed=tuple(packed))
         return None

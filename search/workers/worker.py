@@ -217,7 +217,7 @@ class Worker(Trainable):  # type: ignore[misc]
         if self._job.packed:
             state = unpack_weights(ray.get(self._job.packed[place]))
         else:
-            state, _ = read_weights(Path(task.weights))
+            state, _ = read_weights(Path(task.weights), task.checksum)
         # The stored weights replace those that the training started from.
         settings = {**task.config["network"], "weights": None}
         config = {**task.config, "network": settings}

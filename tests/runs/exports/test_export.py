@@ -216,6 +216,15 @@ class TestBrokenExports:
         with pytest.raises(ExportError, match="not a readable safetensors file"):
             load_export(export)
 
+    def test_changed_weights(self, export: Path) -> None:
+        file = export / "weights.safetensors"
+        sound = file.read_bytes()
+        for start in range(len(sound) // 2, len(sound), len(sound) // 7):
+            wrong = bytes(byte ^ 1 for byte in sound[start : start + 200])
+            file.write_bytes(sound[:start] + wrong + sound[start + 200 :])
+            with pytest.raises(ExportError, match="does not hold what was stored"):
+                load_export(export)
+
     def test_weights_of_somebody_else(self, export: Path) -> None:
         save_file({"a": torch.zeros(1)}, export / "weights.safetensors")
         with pytest.raises(ExportError, match="only weights that attnsearch wrote"):
@@ -225,6 +234,9 @@ class TestBrokenExports:
         other = build_network({**trained.config, "insert": []}, 1, 10, 8)
         packed = pack_weights(other.state_dict(), interface(trained))
         (export / "weights.safetensors").write_bytes(packed)
+        with pytest.raises(ExportError, match="does not hold what was stored"):
+            load_export(export)
+        (export / "metrics.json").unlink()  # and the checksum with it
         with pytest.raises(ExportError, match=r"weights.safetensors does not fit config.yaml"):
             load_export(export)
 
@@ -319,6 +331,18 @@ class TestStudy:
         written = (folder / "config.yaml").read_text()
         assert not any(key in written for key in ("search", "limits", "confirm", "ablation"))
         assert load_export(folder).config == config
+
+    def test_weights_that_changed_do_not_leave(self, ledger: Ledger, tmp_path: Path) -> None:
+        weights = tmp_path / "weights.safetensors"
+        sound = weights.read_bytes()
+        ledger.write_file(weights, sound)
+        wrong = bytes(byte ^ 1 for byte in sound[-4000:-3800])
+        weights.write_bytes(sound[:-4000] + wrong + sound[-3800:])
+        with pytest.raises(ExportError, match="does not hold what was stored"):
+            export_study(ledger, "digits", tmp_path / "best")
+        assert not (tmp_path / "best").exists()
+        weights.write_bytes(sound)
+        assert load_export(export_study(ledger, "digits", tmp_path / "best"))
 
     def test_where_every_finished_trial_is_above_a_limit_none_leaves_unasked(
         self, tmp_path: Path

@@ -21,7 +21,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from attnsearch.runs.figures import exploring
-from attnsearch.runs.ledger.access import panel_file, weights_folder
+from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.mirror import mirror as mirror_module

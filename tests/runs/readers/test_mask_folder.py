@@ -341,6 +341,24 @@ def test_a_second_start_reads_the_cache_and_a_change_does_not(
     assert decoded and third.fingerprint != first.fingerprint
 
 
+def test_a_changed_byte_in_the_cache_is_no_image(
+    tmp_path: Path, save: Save, decoded: list[Path]
+) -> None:
+    fill(save)
+    first = load(tmp_path)
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        decoded.clear()
+        assert load(tmp_path).fingerprint == first.fingerprint
+        assert decoded, file.name
+    decoded.clear()
+    load(tmp_path)
+    assert not decoded
+
+
 def test_the_cache_sees_what_lies_behind_links(
     tmp_path: Path, save: Save, decoded: list[Path]
 ) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.exports.export import export_study, load_export
-from attnsearch.runs.ledger.access import panel_file, weights_folder
+from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.metrics.masks import OF_MASK, confusion, summary
 from attnsearch.runs.training.segment import classes_of, enlarged_logits

@@ -236,6 +236,8 @@ def rows(ledger: Ledger, study: StudyRow) -> Texts:
         text = dump(row.config)
         number = seen.setdefault(text, len(seen))
         told = {name: getattr(row, name) for name in _RUN_FIELDS}
+        if row.weights_path is not None:  # as the ledger names it
+            told["weights_path"] = str(Path(row.weights_path).relative_to(ledger.folder))
         out += [f"{name}: {_said(value)}" for name, value in told.items() if value not in _EMPTY]
         out.append(f"config: {number}")
         for part, arrays in ledger.predictions(row.run_id).items():
@@ -287,7 +289,10 @@ def export(study: StudyRow, folder: Path, trial: int | None = None) -> Texts:
         name: (where / name).read_text(encoding="utf-8")
         for name in ("config.yaml", "metrics.json", "README.md")
     }
-    texts["metrics.json"] = steady(texts["metrics.json"])
+    checksum = hashlib.sha256((where / "weights.safetensors").read_bytes()).hexdigest()
+    named = f',\n  "weights_sha256": "{checksum}"'  # the order in the file's header is chance
+    assert named in texts["metrics.json"]
+    texts["metrics.json"] = steady(texts["metrics.json"].replace(named, ""))
     if trial is None:
         texts["weights.txt"] = _weights(where / "weights.safetensors")
         for name, tensor in load_export(where).state_dict().items():

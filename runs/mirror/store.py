@@ -7,13 +7,15 @@ import glob
 import logging
 import os
 import socket
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import psutil
 
@@ -205,6 +207,7 @@ def _connect(uri: str) -> "MlflowClient":
         )
     if path is not None:
         _create_store(path)
+        _follow_move(path)
     elif uri.startswith(("http://", "https://")):
         _probe(uri)
     return MlflowClient(uri)
@@ -252,6 +255,31 @@ def _create_store(path: Path) -> None:
     finally:
         for file in new.parent.glob(f"{glob.escape(new.name)}*"):  # and its journal
             file.unlink(missing_ok=True)
+
+
+def _follow_move(path: Path) -> None:
+    """Name artifacts beside a store that was moved or copied with them.
+
+    MLflow keeps their absolute places: it would make the old folder again, or write into that of
+    the original. Places that did not come along are left as they are.
+    """
+    with closing(sqlite3.connect(path)) as store, store:
+        rows = store.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        for experiment, place in rows:
+            old = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)
+            here = path.parent / old.parent.name / old.name
+            if old.parent.name != "mlruns" or old == here or not here.is_dir():
+                continue
+            new = here.as_uri() if place.startswith("file:") else str(here)
+            store.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+                (new, experiment),
+            )
+            store.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (new, len(place) + 1, experiment, len(place), place),
+            )
 
 
 def _remove_left(path: Path, here: str) -> None:

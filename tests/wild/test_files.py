@@ -109,7 +109,6 @@ def test_a_study_in_an_odd_folder_is_run_shown_and_exported(name: str, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="row 9: the folder stands before installed modules")
 def test_a_file_called_as_an_installed_module_is_no_harm(tmp_path: Path) -> None:
     folder = project(tmp_path / "mine")
     (folder / "profile.py").write_text("raise RuntimeError('mine')\n")
@@ -120,7 +119,6 @@ def test_a_file_called_as_an_installed_module_is_no_harm(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="row 11: the sockets' paths become too long")
 def test_a_long_folder_for_temporary_files(tmp_path: Path) -> None:
     folder = project(tmp_path / "mine")
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
@@ -129,7 +127,8 @@ def test_a_long_folder_for_temporary_files(tmp_path: Path) -> None:
         assert len(str(long)) > 120
         done = attnsearch(folder, "run", "space.yaml", "--until", "explore", TMPDIR=str(long))
         assert done.returncode == DONE, done
-        assert list(long.iterdir()) == [], "temporary files are removed"
+        left = [path for path in long.iterdir() if not path.name.startswith("torchinductor")]
+        assert left == [], "temporary files are removed"  # torch keeps a cache of its own
 
 
 # Locales and names
@@ -235,7 +234,6 @@ def test_the_password_of_a_tracking_server_is_shown_to_nobody(
 # Copies
 
 
-@pytest.mark.xfail(strict=True, reason="row 3: the ledger names files by absolute paths")
 def test_running_in_a_copy_leaves_the_original_whole(
     tmp_path: Path,
     trainer: Any,
@@ -270,7 +268,6 @@ def stopped_before_the_test(train: Callable[..., Any]) -> Callable[..., Any]:
     return instead
 
 
-@pytest.mark.xfail(strict=True, reason="row 3: the ledger names files by absolute paths")
 def test_a_moved_project_is_exported_and_continued(
     tmp_path: Path,
     trainer: Any,
@@ -293,7 +290,6 @@ def test_a_moved_project_is_exported_and_continued(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.xfail(strict=True, reason="row 3: artifacts go to the old folder, made again")
 def test_mlflow_follows_a_moved_project(tmp_path: Path) -> None:
     old = project(tmp_path / "old", SPACE.replace("trials: 2", "trials: 1"))
     assert attnsearch(old, "run", "space.yaml", "--until", "explore").returncode == DONE

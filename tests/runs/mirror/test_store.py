@@ -1,0 +1,48 @@
+"""A store of MLflow's that moves or is copied with its project."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow.tracking._tracking_service import utils
+
+from attnsearch.runs.addresses import sqlite_url
+from attnsearch.runs.mirror.store import Store
+
+
+def test_a_copied_store_writes_beside_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow keeps absolute places: the copy's files went into the original's folder."""
+    original, copy = tmp_path / "original", tmp_path / "copy of it"
+    original.mkdir()
+    monkeypatch.chdir(original)
+    store = Store(sqlite_url(original / "mlflow.db"))
+    experiment = store.experiment("study")
+    run = store.create(experiment, "trial", 0, {})
+    store.files(run, {"kept.txt": b"from the original"})
+    before = sorted(original.rglob("*.txt"))
+
+    shutil.copytree(original, copy)
+    monkeypatch.chdir(copy)
+    utils._artifact_repos_cache.clear()  # as in another process
+    store = Store(sqlite_url(copy / "mlflow.db"))
+    store.files(run, {"new.txt": b"from the copy"})
+    other = store.create(store.experiment("study"), "another", 0, {})
+    store.files(other, {"other.txt": b"from the copy"})
+    assert sorted(original.rglob("*.txt")) == before
+    assert {path.name for path in copy.rglob("*.txt")} == {"kept.txt", "new.txt", "other.txt"}
+
+
+def test_artifacts_that_did_not_come_along_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store(sqlite_url(tmp_path / "mlflow.db"))
+    run = store.create(store.experiment("study"), "trial", 0, {})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mlflow.db").rename(tmp_path / "elsewhere" / "mlflow.db")
+    Store(sqlite_url(tmp_path / "elsewhere" / "mlflow.db")).files(run, {"new.txt": b"x"})
+    assert [path.is_relative_to(tmp_path / "mlruns") for path in tmp_path.rglob("new.txt")] == [
+        True
+    ]

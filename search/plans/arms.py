@@ -102,20 +102,28 @@ def network_text(config: Mapping[str, Any]) -> str:
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each config what is inserted where, and where that is not unique, what differs."""
     names = [describe(config) for config in configs]
-    settings = [_settings(config) for config in configs]
-    unique = []
-    for index, label in enumerate(names):
-        alike = [i for i, other in enumerate(names) if other == label]
+    names = _told_apart(names, [_settings(config) for config in configs])
+    # What the network does not tell apart, its training does.
+    trains = [{**config["train"], "seed": None} for config in configs]
+    unique = _told_apart(names, trains)
+    return [
+        label if unique.index(label) == index else f"{label} #{unique[:index].count(label) + 1}"
+        for index, label in enumerate(unique)
+    ]
+
+
+def _told_apart(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Add to each name that stands several times the settings that differ among those."""
+    apart = []
+    for index, name in enumerate(names):
+        alike = [i for i, other in enumerate(names) if other == name]
         words = ", ".join(
             f"{key}={value_text(value)}"
             for key, value in settings[index].items()
             if any(settings[i].get(key) != value for i in alike)
         )
-        unique.append(f"{label} ({words})" if words else label)
-    return [
-        label if unique.index(label) == index else f"{label} #{unique[:index].count(label) + 1}"
-        for index, label in enumerate(unique)
-    ]
+        apart.append(f"{name} ({words})" if words else name)
+    return apart
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

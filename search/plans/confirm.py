@@ -43,10 +43,11 @@ Ranked = TrialRow | FileConfig
 
 
 def choose(ranked: Sequence[Ranked], top: int, messages: list[str]) -> list[Config]:
-    """Return the best configs of different networks.
+    """Return the best configs of different networks, or the different ones of files.
 
-    Two configs of one network that differ in training settings are one; those of the better one
-    are kept. The baseline is no candidate: it is what candidates are compared with.
+    Two trials of one network that differ in training settings are one; those of the better one
+    are kept. Files are what a person wants compared, their settings too. The baseline is no
+    candidate: it is what candidates are compared with.
 
     Args:
         ranked: Finished trials, the best first.
@@ -69,14 +70,20 @@ def choose(ranked: Sequence[Ranked], top: int, messages: list[str]) -> list[Conf
                 baseline_at = len(candidates)
                 messages.append(_baseline_text(trial, baseline_at + 1))
             continue
-        candidates.setdefault(network_text(trial.config), dict(trial.config))
+        what = canonical_text if isinstance(trial, FileConfig) else network_text
+        candidates.setdefault(what(trial.config), dict(trial.config))
     if not candidates:
         what = "only the baseline finished" if baseline_at is not None else "no trial finished"
         raise PlanError(
             f"nothing to confirm: {what} its full schedule; raise search.trials, or see why the "
             "others did not finish with `attnsearch show`"
         )
-    if len(candidates) < top:
+    if len(candidates) < top and isinstance(ranked[0], FileConfig):
+        messages.append(
+            f"confirm.configs names {top} files, of which {len(candidates)} have a block and "
+            "train differently"
+        )
+    elif len(candidates) < top:
         messages.append(
             f"confirm.top is {top}, and {len(candidates)} different networks with a block "
             "finished their full schedule"

@@ -278,6 +278,30 @@ def test_config_files_are_confirmed_without_exploring(space: Space, tmp_path: Pa
         load_space(tmp_path / "space.yaml")
 
 
+def test_files_of_one_network_with_other_settings_are_all_confirmed(
+    space: Space, tmp_path: Path
+) -> None:
+    """A person named both, so both are compared; one was dropped as if trials had found it."""
+    rates = {"one": 0.02, "two": 0.03, "same": 0.03}
+    for name, rate in rates.items():
+        one = config(space, layer4__block="gc", train__lr=rate)
+        seeded = {**one, "train": {**one["train"], "seed": len(name)}}
+        (tmp_path / f"{name}.yaml").write_text(dump({**seeded, "name": name, "confirm": None}))
+    text = FILE.replace(
+        "{top: 2, seeds: 3, epochs: 6}", "{configs: [one.yaml, two.yaml, same.yaml]}"
+    )
+    (tmp_path / "space.yaml").write_text(text)
+    messages: list[str] = []
+    wanted = controlled(load_space(tmp_path / "space.yaml"), "baseline")
+    plan = confirm_plan(wanted, [], IMAGES, messages=messages)
+    candidates = [arm for arm in plan.arms if arm.kind == "candidate"]
+    assert [arm.label for arm in candidates] == ["gc@layer4 (lr=0.02)", "gc@layer4 (lr=0.03)"]
+    assert [arm.config["train"]["lr"] for arm in candidates] == [0.02, 0.03]
+    assert messages == [
+        "confirm.configs names 3 files, of which 2 have a block and train differently"
+    ]
+
+
 def test_seeds_of_acts_never_meet_and_only_ever_grow() -> None:
     for exploring in (0, 7, 99_999, 100_000, 2**31 - 1, *(start + 1 for start in RANGES.values())):
         drawn = {purpose: fresh_seeds(exploring, purpose, 999) for purpose in RANGES}

@@ -70,8 +70,8 @@ def choose(ranked: Sequence[Ranked], top: int, messages: list[str]) -> list[Conf
                 baseline_at = len(candidates)
                 messages.append(_baseline_text(trial, baseline_at + 1))
             continue
-        what = canonical_text if isinstance(trial, FileConfig) else network_text
-        candidates.setdefault(what(trial.config), dict(trial.config))
+        text = canonical_text if isinstance(trial, FileConfig) else network_text
+        candidates.setdefault(text(trial.config), dict(trial.config))
     if not candidates:
         what = "only the baseline finished" if baseline_at is not None else "no trial finished"
         raise PlanError(

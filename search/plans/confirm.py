@@ -75,8 +75,8 @@ def choose(ranked: Sequence[Ranked], top: int, messages: list[str]) -> list[Conf
     if not candidates:
         what = "only the baseline finished" if baseline_at is not None else "no trial finished"
         raise PlanError(
-            f"nothing to confirm: {what} its full schedule; raise search.trials, or see why the "
-            "others did not finish with `attnsearch show`"
+            f"nothing to confirm: {what} its full schedule within the limits; raise search.trials "
+            "or the limits, or see with `attnsearch show` what became of the others"
         )
     if len(candidates) < top and isinstance(ranked[0], FileConfig):
         messages.append(

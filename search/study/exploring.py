@@ -126,9 +126,11 @@ class Explorer:
             # What is trained now has the key of now: its device or source may be another.
             config = self.space.resolve(row.values)
             key = self.stage.key(config)
-            entry = self._entry(place, row.config, row.key)
-            if not row.settled:
-                entry = self._entry(place, config, key)
+            entry = (
+                self._entry(place, row.config, row.key)
+                if row.settled
+                else self._entry(place, config, key)
+            )
             entry.run_id = row.id
             self._entries[row.key if key in self._entries else key] = entry
             if row.settled:

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Self, TextIO
 
@@ -28,7 +29,7 @@ _NARROW = 72  # below it, bars are short
 _NARROWEST = 48  # below it, there are none: they make room for the names
 
 
-class _Display(Progress):
+class _Display(Progress, ABC):
     """What both displays of a study share: the study and act that they show, and messages.
 
     The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
@@ -76,8 +77,9 @@ class _Display(Progress):
     def _count_from(self, done: int) -> None:
         self._done = done
 
+    @abstractmethod
     def _say(self, line: str, style: str = "") -> None:
-        raise NotImplementedError
+        """Print a line."""
 
 
 class PlainProgress(_Display):

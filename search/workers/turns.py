@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-WAIT_SECONDS = 60.0  # for the room: a block that hangs in it must not hold up all others
+WAIT_SECONDS = 60.0  # for what hangs in a step or while it is measured: it must not hold up all
 _POLL_SECONDS = 0.002
 
 Times = Mapping[str, float]
@@ -28,6 +28,7 @@ class Turns:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._patient = True  # until a measurement took too long: it hangs, and is not waited for
         if folder is not None:
             self._door, self._room = (
                 os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o600) for name in ("door", "room")
@@ -39,9 +40,7 @@ class Turns:
         if self._folder is None:
             yield
             return
-        fcntl.flock(self._door, fcntl.LOCK_SH)
-        fcntl.flock(self._room, fcntl.LOCK_SH)
-        fcntl.flock(self._door, fcntl.LOCK_UN)
+        self._patient = self._enter(time.monotonic() + WAIT_SECONDS * self._patient)
         try:
             yield
         finally:
@@ -62,17 +61,24 @@ class Turns:
         file = self._folder / "times.json"
         deadline = time.monotonic() + WAIT_SECONDS
         try:
-            if not _lock(self._door, deadline):
+            if not _lock(self._door, fcntl.LOCK_EX, deadline):
                 return {}
-            known = json.loads(file.read_text()) if file.exists() else {}
-            if architecture not in known:
-                if not _lock(self._room, deadline):
+            times = json.loads(file.read_text()) if file.exists() else {}
+            if architecture not in times:
+                if not _lock(self._room, fcntl.LOCK_EX, deadline):
                     return {}
-                write_times(self._folder, known | {architecture: dict(measure())})
-                known = json.loads(file.read_text())
-            return dict(known[architecture])
+                times[architecture] = dict(measure())
+                write_times(self._folder, times)
+            return dict(times[architecture])
         finally:
             fcntl.flock(self._room, fcntl.LOCK_UN)
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+
+    def _enter(self, deadline: float) -> bool:
+        """Go through the door into the room; return whether both were open in time."""
+        try:
+            return all(_lock(place, fcntl.LOCK_SH, deadline) for place in (self._door, self._room))
+        finally:
             fcntl.flock(self._door, fcntl.LOCK_UN)
 
 
@@ -83,11 +89,11 @@ def write_times(folder: Path, times: Mapping[str, Times]) -> None:
     partial.rename(folder / "times.json")
 
 
-def _lock(handle: int, deadline: float) -> bool:
-    """Take a lock alone; return whether it was free in time."""
+def _lock(handle: int, kind: int, deadline: float) -> bool:
+    """Take a lock, shared or alone; return whether it was free in time."""
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if time.monotonic() > deadline:

@@ -43,8 +43,43 @@ def test_no_step_runs_while_one_measures(tmp_path: Path) -> None:
 
 
 def test_steps_run_side_by_side(tmp_path: Path) -> None:
-    with Turns(tmp_path).working(), Turns(tmp_path).working():
-        pass
+    inside = threading.Barrier(2)
+
+    def step() -> None:
+        with Turns(tmp_path).working():
+            inside.wait(5)
+
+    other = threading.Thread(target=step)
+    other.start()
+    step()
+    other.join(5)
+    assert not inside.broken
+
+
+def test_a_measurement_that_hangs_holds_others_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others would seem to hang too, and be ended with it."""
+    monkeypatch.setattr(turns, "WAIT_SECONDS", 0.3)
+    begun, over = threading.Event(), threading.Event()
+
+    def hang() -> Mapping[str, float]:
+        begun.set()
+        over.wait(20)
+        return {"latency_ms": 1.0}
+
+    thread = threading.Thread(target=lambda: Turns(tmp_path).measured("a", hang))
+    thread.start()
+    assert begun.wait(5)
+    training, steps = Turns(tmp_path), []
+    for _ in range(20):
+        start = time.monotonic()
+        with training.working():
+            steps.append(time.monotonic() - start)
+    assert steps[0] >= 0.3 and sum(steps[1:]) < 0.3
+    over.set()
+    thread.join(5)
+    assert Turns(tmp_path).measured("a", lambda: pytest.fail("known")) == {"latency_ms": 1.0}
 
 
 def test_equal_networks_have_equal_times(tmp_path: Path) -> None:

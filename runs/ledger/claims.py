@@ -50,7 +50,12 @@ class LeaseLost(LedgerError):
 
 
 def claim(
-    ledger: Access, request: Request, *, fresh: bool = False, unusable: Collection[int] = ()
+    ledger: Access,
+    request: Request,
+    *,
+    fresh: bool = False,
+    unusable: Collection[int] = (),
+    goes_on: tuple[int, int] | None = None,
 ) -> Claim:
     """Ask for a run: train it, take its known result, or learn that another trains it.
 
@@ -59,6 +64,8 @@ def claim(
         request: The run. An interrupted or lost one of the same study is taken up again.
         fresh: Ignore what was trained for other studies.
         unusable: Finished runs to ignore, because what is needed of them is gone.
+        goes_on: An interrupted run, and how many of its epochs need not be trained again. Where it
+            is the one that is claimed, this is not another attempt.
     """
     columns = Run.id, Run.generation, Run.state, Run.study_id, Run.attempt, Run.error
     query = select(*columns)
@@ -82,10 +89,23 @@ def claim(
         other = ledger.lease(connection, f"run:{run_id}")
         if other:
             return Claim("busy", read_run(connection, run_id), str(other.holder))
-        anew = {"attempt": Run.attempt + 1, "host": ledger.holder.host, "ended": None}
+        same, epochs = goes_on or (None, 0)
+        attempt = Run.attempt + (run_id != same)
+        anew = {"attempt": attempt, "host": ledger.holder.host, "ended": None}
         touch(connection, run_id, **vars(Ending(State.RUNNING)) | begun | anew)
         connection.execute(delete(Prediction).where(Prediction.run_id == run_id))
+        latest = select(Run.attempt).where(Run.id == run_id).scalar_subquery()
+        again = delete(Epoch).where(Epoch.run_id == run_id, Epoch.attempt == latest)
+        connection.execute(again.where(Epoch.epoch > epochs))
         return Claim("claimed", read_run(connection, run_id))
+
+
+def interrupted(ledger: Access, key: str, study_id: int | None) -> int | None:
+    """Return the run of a key that a claim of this study would take up again, if there is one."""
+    query = select(Run.id).where(Run.key == key, Run.study_id == study_id)
+    query = query.where(Run.state.in_([state for state in State if not state.ended]))
+    with ledger.database.read() as connection:
+        return connection.execute(query.order_by(Run.generation.desc())).scalars().first()
 
 
 def heartbeat(ledger: Access, run_ids: Iterable[int] = ()) -> list[int]:

@@ -16,6 +16,7 @@ from attnsearch.runs.ledger.checksums import DamagedFile, check_file
 from attnsearch.runs.ledger.schema import StoredFile
 
 FOLDER = "attnsearch-weights"
+CHECKPOINTS = "checkpoints"
 
 
 def weights_folder(ledger: Access) -> Path:
@@ -26,6 +27,11 @@ def weights_folder(ledger: Access) -> Path:
 def _weights_folder(folder: Path) -> Path:
     named = os.environ.get("ATTNSEARCH_WEIGHTS")
     return Path(named).absolute() if named else folder.absolute() / FOLDER
+
+
+def checkpoint_folder(ledger: Access, key: str, run_id: int) -> Path:
+    """Return where the checkpoints of a run lie while it goes on."""
+    return weights_folder(ledger) / CHECKPOINTS / f"{key}-{run_id}"
 
 
 def panel_file(folder: Path, key: str) -> Path:

@@ -52,6 +52,7 @@ class Ledger(Access):
     arm_runs = _plans.arm_runs
 
     claim = claims.claim
+    interrupted = claims.interrupted
     heartbeat = claims.heartbeat
     record_epoch = claims.record_epoch
     finish = claims.finish
@@ -63,6 +64,7 @@ class Ledger(Access):
     attach = claims.attach
     trials = claims.trials
 
+    checkpoint_folder = files.checkpoint_folder
     write_file = files.write_file
     checksum = files.checksum
     intact = files.intact

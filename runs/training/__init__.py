@@ -13,6 +13,8 @@ seeding      What makes a training repeat: keyed random streams and deterministi
 augment      Random changes of training images, a batch at a time, on the device that trains
 evaluate     From stored images to a network's logits: the one path that validation and exports
              share
+progress     How far a training has come within an epoch: all that its next step depends on
+checkpoints  Files from which a training that was interrupted goes on
 panels       The panel of a trained network: its worst and median validation images, and where it
              looks
 pictures     Pictures of what a network sees: images, masks, errors and attention maps side by side
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.training.checkpoints import Checkpoint, sound
     from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
     from attnsearch.runs.training.losses import auxiliary_loss
     from attnsearch.runs.training.panels import whole_maps

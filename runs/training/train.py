@@ -31,6 +31,7 @@ from attnsearch.runs.training.optim import (
     quicken_statistics,
     set_learning_rate,
 )
+from attnsearch.runs.training.progress import Pass, copied, unsaved_buffers
 from attnsearch.runs.training.seeding import deterministic, generator, global_draws
 from attnsearch.runs.training.segment import Segmentation
 from attnsearch.runs.training.task import Classification, Task
@@ -59,6 +60,7 @@ class Training:
         network: The network, in training mode between epochs.
         epochs: Epochs of the full schedule.
         turn: Entered for every step and evaluation, so that others can measure times alone.
+        between: Called after every step; `state()` is as good there as between epochs.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
         best_epoch: The epoch, from 1, with the best `val_accuracy`, for segmentation `val_dice`,
             the earliest of equals; 0 before the first. The study's objectives have no say in it:
@@ -83,9 +85,11 @@ class Training:
         self.data = data
         self.device = torch.device(device)
         self.turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.between: Callable[[], None] = lambda: None
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
+        self._pass: Pass | None = None
 
         train = self._train = config["train"]
         self.seed: int = train["seed"]
@@ -144,12 +148,16 @@ class Training:
         """
         if self.done:
             raise TrainError(f"all {self.epochs} epochs of this training are done")
-        start = time.perf_counter()
         with (
             deterministic(self.device),
             global_draws(self.seed, "dropout", self.epoch, self.device),
         ):
-            metrics = self._train_epoch()
+            if self._pass is None:
+                self._pass = Pass(generator(self.seed, "augment", self.epoch), self.device)
+            else:
+                self._pass.restore_streams()
+            start = self._pass.started
+            metrics = self._train_epoch(self._pass)
             train_s = time.perf_counter() - start
             images = self._images["val"]
             with self.turn():
@@ -158,6 +166,7 @@ class Training:
         metrics |= {f"val_{name}": value for name, value in validation.items()}
         metrics["images_per_s"] = self._examples / train_s
         metrics["epoch_s"] = time.perf_counter() - start
+        self._pass = None
         self.history.append(metrics)
         self._keep_best(metrics)
         return dict(metrics)
@@ -212,21 +221,25 @@ class Training:
         """Return a copy of the state dict after the epoch that counts, on the CPU."""
         if self.result_epoch == self.best_epoch:
             return dict(self.best_state)
-        return dict(_copy(self.network.state_dict()))
+        return dict(copied(self.network.state_dict()))
 
     def state(self) -> dict[str, Any]:
         """Return all that `load_state` needs to go on exactly; `torch.save` takes it.
 
         Plain containers of tensors and numbers: `torch.load(..., weights_only=True)` reads it.
+        What a user's block keeps outside of parameters and buffers is not in it, unless the block
+        has torch's `get_extra_state` and `set_extra_state`.
         """
         return {
             "seed": self.seed,
             "history": [dict(metrics) for metrics in self.history],
             "best_epoch": self.best_epoch,
             "best_state": dict(self.best_state),
-            "network": _copy(self.network.state_dict()),
-            "optimizer": _copy(self._optimizer.state_dict()),
+            "network": copied(self.network.state_dict()),
+            "buffers": copied(unsaved_buffers(self.network)),
+            "optimizer": copied(self._optimizer.state_dict()),
             "scaler": self._scaler.state_dict(),
+            "pass": None if self._pass is None else self._pass.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -242,13 +255,19 @@ class Training:
             raise TrainError(f"state is of seed {state['seed']}, this training has {self.seed}")
         try:
             self.network.load_state_dict(state["network"])
-            self._optimizer.load_state_dict(_copy(state["optimizer"]))
-        except (RuntimeError, ValueError) as error:
+            for name, buffer in unsaved_buffers(self.network).items():
+                buffer.copy_(state["buffers"][name])
+            self._optimizer.load_state_dict(copied(state["optimizer"]))
+        except (RuntimeError, ValueError, KeyError) as error:
             raise TrainError(f"state is of another network: {error}") from error
         self._scaler.load_state_dict(state["scaler"])
         self.history = [dict(metrics) for metrics in state["history"]]
         self.best_epoch = state["best_epoch"]
         self.best_state = dict(state["best_state"])
+        self._pass = None
+        if state["pass"] is not None:
+            draws = generator(self.seed, "augment", self.epoch)
+            self._pass = Pass(draws, self.device, state["pass"])
 
     def costs(self) -> dict[str, float]:
         """Return what the built network costs: `params`, `macs`, `memory_mb`."""
@@ -271,39 +290,33 @@ class Training:
         """What its network's times follow from, see `architecture`."""
         return architecture(self.config, self.data, torch.get_num_threads())
 
-    def _train_epoch(self) -> dict[str, float]:
-        """Return one pass over the training part."""
+    def _train_epoch(self, done: Pass) -> dict[str, float]:
+        """Return one pass over the training part, from where it stands on."""
         order = torch.randperm(self._examples, generator=generator(self.seed, "order", self.epoch))
-        draws = generator(self.seed, "augment", self.epoch)
-        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
-        aux_sum = torch.zeros_like(loss_sum)
-        counts = torch.zeros((), device=self.device, dtype=torch.int64)
-        step = self.epoch * len(self._batches)
         look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
-        has_auxiliary = False
-        for index in torch.split(order.to(self.device), self._batches):
+        batches = torch.split(order.to(self.device), self._batches)
+        first = self.epoch * len(batches)
+        for index in batches[done.batches :]:
             with self.turn():
-                rate = self._rate(step)
-                images, targets = self.batch(index, draws)
+                step = first + done.batches
+                images, targets = self.batch(index, done.draws)
                 logits, auxiliary = self._forward(images, targets)
                 loss = self._task.loss(logits, targets)
                 total = loss if auxiliary is None else loss + auxiliary
-                set_learning_rate(self._optimizer, rate)
+                set_learning_rate(self._optimizer, self._rate(step))
                 if step % look == 0:
                     self._check_finite(float(total.detach()), "training loss")
                 self._step(total)
-                loss_sum += loss.detach() * len(index)
-                counts = counts + self._task.count(logits.detach(), targets)
-                if auxiliary is not None:
-                    has_auxiliary = True
-                    aux_sum += auxiliary.detach() * len(index)
-                step += 1
-        metrics = {"train_loss": float(loss_sum) / self._examples}
-        metrics |= {f"train_{name}": value for name, value in self._task.rates(counts).items()}
-        metrics["lr"] = rate
-        if has_auxiliary:
-            metrics["train_aux_loss"] = float(aux_sum) / self._examples
-        self._check_finite(metrics["train_loss"] + float(aux_sum), "training loss")
+                done.add(len(index), loss, auxiliary, self._task.count(logits.detach(), targets))
+            self.between()
+        metrics = {"train_loss": float(done.loss_sum) / self._examples}
+        rates = self._task.rates(done.counts)
+        metrics |= {f"train_{name}": value for name, value in rates.items()}
+        metrics["lr"] = self._rate(first + len(batches) - 1)
+        if done.aux_sum is not None:
+            metrics["train_aux_loss"] = float(done.aux_sum) / self._examples
+        total_loss = metrics["train_loss"] + metrics.get("train_aux_loss", 0.0)
+        self._check_finite(total_loss, "training loss")
         return metrics
 
     def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -336,7 +349,7 @@ class Training:
         name = self._task.chosen_by
         if not self.best_epoch or metrics[name] > self.history[self.best_epoch - 1][name]:
             self.best_epoch = self.epoch
-            self.best_state = _copy(self.network.state_dict())
+            self.best_state = copied(self.network.state_dict())
 
     @contextmanager
     def _result_weights(self) -> Iterator[None]:
@@ -344,7 +357,7 @@ class Training:
         if self.result_epoch == self.epoch:
             yield
             return
-        current = _copy(self.network.state_dict())
+        current = copied(self.network.state_dict())
         self.network.load_state_dict(self.best_state)
         try:
             yield
@@ -378,14 +391,3 @@ def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
             f"or give trials a GPU (resources.gpus)"
         )
     return AUTOCAST[precision]
-
-
-def _copy(state: Any) -> Any:
-    """Return a state dict's own copy on the CPU, whatever it nests."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {key: _copy(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(_copy(value) for value in state)
-    return state

@@ -57,6 +57,14 @@ class Interrupt:
         self._asked = True
 
 
+def stopping_text(seconds: float) -> str:
+    """Return what a person reads who asked a study to stop."""
+    return (
+        f"stopping: what trains finishes its step and is saved, within {seconds:.0f} s; Ctrl-C "
+        f"again ends all at once"
+    )
+
+
 def in_background(function: Callable[[], Any]) -> Future[Any]:
     """Call a function in a daemon thread: a process that is interrupted does not wait for it."""
     future: Future[Any] = Future()

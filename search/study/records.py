@@ -30,6 +30,7 @@ from attnsearch.runs.ledger import (
     weights_folder,
 )
 from attnsearch.search.propose import ProposalResult
+from attnsearch.search.study.checkpoints import Checkpoints
 from attnsearch.search.study.events import TrialEnd, TrialInfo
 from attnsearch.search.study.queue import Fate, Queued
 from attnsearch.search.study.stage import Stage
@@ -63,6 +64,7 @@ class QueuedRun(Queued):
         curve: What early stopping follows, by epoch.
         result: What became of it, for Optuna; None until its run is over.
         outcome: How its training ended in this session.
+        saved: The checkpoint that it last went on from; later ones sort after it.
     """
 
     place: Place
@@ -84,6 +86,7 @@ class QueuedRun(Queued):
     curve: dict[int, float] = field(default_factory=dict)
     result: ProposalResult | None = None
     outcome: Outcome | None = None
+    saved: str = ""
 
     @property
     def info(self) -> TrialInfo:
@@ -113,7 +116,7 @@ class QueuedRun(Queued):
         self.begun()
         if claim.outcome == "busy":
             return Fate.ELSEWHERE
-        self.curve.clear()
+        self.curve = self.records.stage.objectives.curve(claim.run.epochs)
         return Job(
             id=claim.run_id,
             config=self.config,
@@ -122,6 +125,7 @@ class QueuedRun(Queued):
             predictions=self.predictions,
             act=self.act,
             inputs=inputs,
+            checkpoints=str(self.records.checkpoints.folder(self.key, self.run_id)),
         )
 
     def started(self) -> None:
@@ -135,6 +139,7 @@ class QueuedRun(Queued):
     def reported(self, report: Report) -> bool:
         """Record an epoch; return whether the training is to be stopped early."""
         stage = self.records.stage
+        self.records.checkpoints.take(self.run_id, self.key, report)
         self.curve |= stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
         stage.ledger.record_epoch(self.run_id, report.epoch, report.metrics)
         stage.mirror.begin()
@@ -158,9 +163,10 @@ class Records:
 
     Attributes:
         stage: The study's surroundings.
+        checkpoints: Of its runs.
 
     Args:
-        stage: The same.
+        stage: The study's surroundings.
         keep: Whose weights are kept: the "best" trials', those of "all" runs, or of "none".
     """
 
@@ -170,6 +176,7 @@ class Records:
         self._weights = weights_folder(stage.ledger)
         self._finished: dict[int, tuple[float, ...]] = {}
         self._ours: dict[int, tuple[int, Path]] = {}
+        self.checkpoints = Checkpoints(stage)
 
     def claim(self, entry: QueuedRun, unusable: Collection[int] = ()) -> Claim:
         """Ask the ledger for an entry's run, and give the run its place where there is one.
@@ -178,8 +185,9 @@ class Records:
             entry: The entry.
             unusable: Finished runs that cannot be taken over.
         """
-        study = self.stage.study
-        claim = self.stage.ledger.claim(
+        study, ledger = self.stage.study, self.stage.ledger
+        newest = self.checkpoints.newest(entry.key)
+        claim = ledger.claim(
             Request(
                 entry.key,
                 config=entry.config,
@@ -190,7 +198,14 @@ class Records:
             ),
             fresh=study.fresh,
             unusable=unusable,
+            goes_on=(newest[0], newest[1].epoch) if newest else None,
         )
+        if claim.outcome == "claimed":
+            if newest is None or newest[0] != claim.run_id:
+                self.checkpoints.drop(entry.key, claim.run_id)
+            elif newest[1].name > entry.saved:
+                entry.saved = newest[1].name
+                entry.losses.clear()  # it has come further than to where it was lost before
         if claim.outcome != "busy":
             self.attach(entry, claim.run_id)
         return claim
@@ -245,6 +260,7 @@ class Records:
             stage.progress.note(str(error))
             return False
         if state != State.INTERRUPTED:
+            self.checkpoints.drop(entry.key, entry.run_id)
             entry.result, entry.outcome = result, replace(outcome, report=Report())
         if path is not None and new and not entry.beside and self._keep == "best":
             self._ours[entry.place.number] = (entry.run_id, path)

@@ -20,7 +20,7 @@ from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
-from attnsearch.search.study.interrupt import Interrupt, in_background
+from attnsearch.search.study.interrupt import Interrupt, in_background, stopping_text
 from attnsearch.search.study.origin import Inputs, origin_notes
 from attnsearch.search.study.outcome import SessionResult, outcome_text
 from attnsearch.search.study.queue import Queue
@@ -207,6 +207,7 @@ class Session:
         if self.space.document["network"]["weights"] is not None:
             self.progress.note(stage.loaded_weights())
         self.records = Records(stage, "best")
+        self.records.checkpoints.drop_ended()
         explorer = None
         if self.explore:
             past = [row for row in stage.past() if row.arm is None or row.role == Role.BASELINE]
@@ -236,6 +237,7 @@ class Session:
                     times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     longest=stage.run_seconds(1) or 0.0,
                     stop=self._stop,
+                    stopping=lambda seconds: self.progress.note(stopping_text(seconds)),
                 )
         return explorer, acts
 

@@ -15,9 +15,15 @@ from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, envir
 from attnsearch.search.workers.job import Job, Jobs
 from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
-from attnsearch.search.workers.searcher import Feed, RayGone, Watch
+from attnsearch.search.workers.searcher import PAUSE_SECONDS, Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
-from attnsearch.search.workers.worker import MakeTraining, Worker, fault_file, make_training
+from attnsearch.search.workers.worker import (
+    PAUSE,
+    MakeTraining,
+    Worker,
+    fault_file,
+    make_training,
+)
 
 
 def execute(
@@ -31,6 +37,7 @@ def execute(
     times: Mapping[str, Times] | None = None,
     longest: float = 0.0,
     stop: Callable[[], bool] = lambda: False,
+    stopping: Callable[[float], None] = lambda seconds: None,
     make: MakeTraining = make_training,
 ) -> None:
     """Train the jobs of a source until it has no more, or until told to stop.
@@ -47,7 +54,9 @@ def execute(
         times: Of the architectures that were measured before, on this machine.
         longest: Seconds that an epoch took in earlier sessions; jobs that take many times as long
             are ended as failed.
-        stop: Asked about ten times a second; once True, running jobs are interrupted.
+        stop: Asked about ten times a second; once True, running jobs are saved and
+            interrupted.
+        stopping: Told once that they are, and how many seconds they have.
         make: Builds the training of a job, in the worker.
 
     Raises:
@@ -56,8 +65,15 @@ def execute(
     workers = workers or cluster.workers
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
+    pause = faults / PAUSE
+    pause.unlink(missing_ok=True)
     if times:
         write_times(faults, times)
+
+    def ask_to_pause() -> None:
+        pause.touch()
+        stopping(PAUSE_SECONDS)
+
     watch = Watch(
         source,
         stop,
@@ -66,6 +82,7 @@ def execute(
         pace=Pace(longest),
         check=cluster.check,
         ship=cluster.nodes > 1,
+        pause=ask_to_pause,
     )
     trainable = tune.with_parameters(
         Worker,

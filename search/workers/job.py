@@ -56,6 +56,9 @@ class Job:
         evaluations: What to evaluate, one a step; nothing is trained then.
         inputs: What determines its result beside config and data, as it was when its run was
             claimed: sources of the user's blocks, weights to start from, versions of packages.
+        checkpoints: The folder of its checkpoints; empty where none are kept.
+        checkpoint: The newest of them, where the workers do not see the driver's disk; what
+            `ray.get` takes.
         packed: The weights files of `evaluations`, in their order, where the workers do not see
             the driver's disk; anything that `ray.get` takes.
     """
@@ -68,6 +71,8 @@ class Job:
     act: str = ""
     evaluations: tuple[Evaluation, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
+    checkpoints: str = ""
+    checkpoint: Any = field(default=None, repr=False)
     packed: tuple[Any, ...] = field(default=(), repr=False)
 
     @property
@@ -99,6 +104,8 @@ class Report:
         evaluated: The run that this step evaluated.
         changed: Where the worker found other inputs than `Job.inputs`, which they are: the job
             ends as interrupted then, since nothing is known of the run that was claimed.
+        checkpoint: A `Checkpoint` that the driver is to write, from another machine.
+        trouble: Why the last checkpoint could not be written.
     """
 
     epoch: int = 0
@@ -115,6 +122,8 @@ class Report:
     seconds: float = 0.0
     evaluated: int | None = None
     changed: str | None = None
+    checkpoint: Any = field(default=None, repr=False)
+    trouble: str | None = None
 
 
 @dataclass(frozen=True)

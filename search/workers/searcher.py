@@ -8,6 +8,7 @@ Tune makes of it. Tune stops a job early where the source says so, not by a sche
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,14 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
 from attnsearch.runs.ledger import State, check_file
+from attnsearch.runs.training import sound
 from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
 from attnsearch.search.workers.pace import Pace
 
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
+PAUSE_SECONDS = 20.0  # in which a training that is stopped can finish its step and be saved
 FATAL = "Fatal Python error: "  # how faulthandler begins
 
 
@@ -47,6 +50,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         check: Looks after the machine; raises where nothing more can come of it.
         ship: Whether jobs carry the weights files that they need, since other machines do not see
             this one's disk.
+        pause: Asks the trainings of this machine to be saved, and to end.
 
     Attributes:
         failure: Why the source failed; None unless it did.
@@ -62,6 +66,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         pace: Pace | None = None,
         check: Callable[[], None] = lambda: None,
         ship: bool = False,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._asked_to_stop = stop
@@ -71,6 +76,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._late: dict[str, str] = {}  # why a job was ended that hung
         self._check = check
         self._ship = ship
+        self._pause = pause
+        self._kill_at: float | None = None  # those that do not pause
         self._reports: dict[str, Report] = {}
         self._ended: set[str] = set()
         self._trials: list[Trial] = []
@@ -100,11 +107,14 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._trials)
 
     def next_job(self) -> Job | None:
-        """Return the source's next job, with the weights that it needs where they must travel."""
+        """Return the source's next job, with the files that it needs where they must travel."""
         with self._kept():
             job = self._source.next_job()
-            if job is None or not job.evaluations or not self._ship:
+            if job is None or not self._ship:
                 return job
+            if not job.evaluations:
+                newest = next(sound(Path(job.checkpoints)), None) if job.checkpoints else None
+                return job if newest is None else replace(job, checkpoint=ray.put(newest))
             for task in job.evaluations:
                 check_file(Path(task.weights), task.checksum)
             packed = (ray.put(Path(task.weights).read_bytes()) for task in job.evaluations)
@@ -118,7 +128,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """See the trials as they stand, and end the workers when the study is stopped.
 
-        A worker in the middle of an epoch would answer a request to stop only after it.
+        They are given `PAUSE_SECONDS` to finish their step and to be saved. One in the midst of
+        something longer would answer a request to stop only after it.
         """
         self._trials = trials
         try:
@@ -135,7 +146,10 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
                     f"{duration(self._pace.longest)}: it hangs"
                 )
                 self._kill(trial)
-        if self.stop():
+        if self.stop() and self._kill_at is None:
+            self._pause()
+            self._kill_at = time.monotonic() + PAUSE_SECONDS
+        if self._kill_at is not None and time.monotonic() > self._kill_at:
             for trial in trials:
                 if trial.status == Trial.RUNNING and trial.trial_id not in self._killed:
                     self._killed.add(trial.trial_id)

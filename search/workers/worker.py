@@ -39,11 +39,13 @@ from attnsearch.runs.ledger import (
 from attnsearch.runs.training import Training, architecture
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.keeper import Keeper, Paused
 from attnsearch.search.workers.turns import Times, Turns
 from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, excess
 
 TIMES = ("latency_ms", *LATENCY_QUARTILES)
 
+PAUSE = "pause"  # the file that asks all trainings of a machine to be saved, and to end
 HANG_SECONDS = 60.0  # of a step, until it is written where it stands
 
 MakeTraining = Callable[[Job, DataSet, str, int], Training]
@@ -89,8 +91,8 @@ class Worker(Trainable):  # type: ignore[misc]
         self._fault_stream: TextIO | None = None
         self._used = False
         # On another machine than the driver's its folder is missing.
-        shared = faults if faults is not None and faults.is_dir() else None
-        self._turns = Turns(shared)
+        self._shared = faults if faults is not None and faults.is_dir() else None
+        self._turns = Turns(self._shared)
         # In the driver's order; on another machine, what is installed may lie elsewhere.
         sys.path[:] = dict.fromkeys([*folders, *sys.path])
         torch.set_num_threads(self._threads)
@@ -126,6 +128,8 @@ class Worker(Trainable):  # type: ignore[misc]
         self._watch_for_hang()
         try:
             report = self._evaluate() if self._job.evaluations else self._epoch()
+        except Paused:
+            report = Report(state=State.INTERRUPTED, costs=self._costs)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             report = Report(
                 state=State.FAILED,
@@ -202,12 +206,35 @@ class Worker(Trainable):  # type: ignore[misc]
                     violations=violations,
                     costs=costs,
                 )
+            self._training = self._kept(self._training)
+            if self._training.history:
+                # Nobody may have heard of its last epoch, or have acted on it.
+                return self._epoch_report(self._training)
         training = self._training
-        metrics = training.run_epoch()
-        report = Report(epoch=len(training.history), metrics=metrics, costs=self._costs)
+        training.run_epoch()
+        report = self._epoch_report(training)
         if training.done:
             self._finish(training, report)
         return report
+
+    def _kept(self, training: Training) -> Training:
+        """Return the training as its newest checkpoint left it, to be saved from now on."""
+        pause = None if self._shared is None else self._shared / PAUSE
+        self._keeper = keeper = Keeper(self._job, self._shared is not None, pause)
+        for checkpoint in keeper.sound():
+            try:
+                training.load_state(checkpoint.state())
+                break
+            except Exception:  # then from the one before, or from the start
+                training = self._build(self._job)
+        training.between = lambda: keeper.between(training)
+        self._seconds += sum(float(metrics["epoch_s"]) for metrics in training.history)
+        return training
+
+    def _epoch_report(self, training: Training) -> Report:
+        said = self._keeper.after_epoch(training)
+        metrics = training.history[-1] | {"checkpoint_s": said.pop("checkpoint_s")}
+        return Report(len(training.history), metrics, costs=self._costs, **said)
 
     def _evaluate(self) -> Report:
         """Return the next of the networks to be evaluated."""

@@ -287,6 +287,7 @@ class InProcess:
         times: Any,
         longest: float,
         stop: Callable[[], bool],
+        stopping: Callable[[float], None],
     ) -> None:
         worker = None
         while not stop() and not source.exhausted():

@@ -1,0 +1,90 @@
+"""Checkpoints: files from which a training that was interrupted goes on.
+
+Each is written whole or not at all, and its name holds the SHA-256 of its content. One that was
+cut off or altered is passed over, and the one before it is used.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEPT = 2  # the newest ones of a training
+FREE_BYTES = 256 * 2**20  # stay free on the disk, for the ledger and the results
+_NAME = re.compile(r"(?P<epoch>\d{6,})-(?P<batches>\d{9,})-(?P<checksum>[0-9a-f]{64})\.checkpoint")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training's state, as it is written.
+
+    Attributes:
+        name: Of its file: epochs done, batches of the next one done, and the checksum.
+        content: The bytes.
+    """
+
+    name: str
+    content: bytes
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Checkpoint":
+        """Pack the state of a training, from `Training.state`."""
+        file = io.BytesIO()
+        torch.save(dict(state), file)
+        content = file.getvalue()
+        batches = state["pass"]["batches"] if state["pass"] else 0
+        checksum = hashlib.sha256(content).hexdigest()
+        return cls(f"{len(state['history']):06d}-{batches:09d}-{checksum}.checkpoint", content)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return int(self.name.partition("-")[0])
+
+    def state(self) -> dict[str, Any]:
+        """Return what `Training.load_state` takes."""
+        state: dict[str, Any] = torch.load(io.BytesIO(self.content), weights_only=True)
+        return state
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of its training, and delete those that it makes superfluous.
+
+        Raises:
+            OSError: It cannot be written, or the disk would be nearly full; the others stay.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < len(self.content) + FREE_BYTES:
+            raise OSError(
+                f"less than {FREE_BYTES >> 20} MiB would be left on the disk of {folder}"
+            )
+        partial = folder / f".{os.getpid()}.partial"
+        try:
+            partial.write_bytes(self.content)
+            partial.replace(folder / self.name)
+        finally:
+            partial.unlink(missing_ok=True)
+        for old in _newest_first(folder)[KEPT:]:
+            old.unlink(missing_ok=True)
+
+
+def sound(folder: Path) -> Iterator[Checkpoint]:
+    """Yield the checkpoints of a training that hold what was written, the newest first."""
+    for path in _newest_first(folder):
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() in path.name:
+                yield Checkpoint(path.name, content)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+    return []

@@ -13,6 +13,25 @@ os.environ["ATTNSEARCH_CACHE"] = ""
 
 import pytest
 
+from tests.postgres import Missing, Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests, or a skip where none can be started."""
+    try:
+        server = Postgres()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """The address of an empty database on PostgreSQL."""
+    return postgres_server.new_database()
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -1,6 +1,6 @@
 """The ledger: claims, leases, what dies with a driver, and what a broken database says.
 
-On SQLite; set ATTNSEARCH_TEST_POSTGRES to a server's URL to run the same tests on PostgreSQL.
+On SQLite and on PostgreSQL, but for what only a file can suffer.
 """
 
 import math
@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import text, update
 
 from attnsearch.runs.ledger import lease
 from attnsearch.runs.ledger.claims import LeaseLost
@@ -43,20 +42,12 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    """Where to put a new ledger: a file, or a schema of $ATTNSEARCH_TEST_POSTGRES (a URL)."""
-    server = os.environ.get("ATTNSEARCH_TEST_POSTGRES")
-    if not server:
-        yield str(tmp_path / "attnsearch.db")
-        return
-    schema = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(ledger_url(server))
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    yield f"{server}?options=-csearch_path%3D{schema}"
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where to put a new ledger: a file, or an empty database of a server."""
+    if request.param == "sqlite":
+        return str(tmp_path / "attnsearch.db")
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

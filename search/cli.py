@@ -82,6 +82,8 @@ for command in (  # in the order of use, which `--help` lists them in
     commands.report,
     commands.list_,
     commands.show,
+    commands.sync,
+    commands.clean,
     commands.blocks,
     commands.sites,
     commands.schema,

@@ -123,8 +123,12 @@ class Mirror:
         if self._leaving.is_set():
             raise TimeoutError("there was no time for all of it")
 
-    def sync(self, study_id: int) -> MirrorReport:
+    def sync(self, study_id: int, *, whole: bool = False) -> MirrorReport:
         """Bring MLflow up to date with one study, here and now.
+
+        Args:
+            study_id: The study.
+            whole: Look every run up in the store, also those that it is known to show.
 
         Without a store named, the one that showed the study before is used. Costs milliseconds
         if there is nothing to do. Never raises for MLflow's sake: the report says what is wrong.
@@ -135,6 +139,9 @@ class Mirror:
         if uri != self._uri:
             self._uri, self._store = uri, None
             self._runs.clear()
+        if whole:
+            self._positions.forget(study_id)
+            study = self._ledger.study(study_id)
         if self._is_current(study):
             return self._report(study_id, None)
         try:

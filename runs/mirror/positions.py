@@ -67,7 +67,7 @@ class MirrorReport:
         return (
             f"MLflow at {self.uri} does not show {what}"
             f" ({self.problem or 'they are still being written'}); nothing is lost: the ledger "
-            "has them, and they follow with the next `attnsearch run`, `show` or `ui`"
+            "has them, and they follow with the next `attnsearch run`, `show` or `sync`"
         )
 
 
@@ -166,6 +166,14 @@ class Positions:
                     .filter_by(study_id=study_id)
                     .values(mlflow_run_id=None, mirrored_revision=-1, mirrored_epoch=-1)
                 )
+
+    def forget(self, study_id: int) -> None:
+        """Take nothing for shown; the epochs of a run that is still there are not shown again."""
+        with self._database.write() as connection:
+            change(connection, Study, study_id, mirrored=None)
+            connection.execute(
+                update(StudyRun).filter_by(study_id=study_id).values(mirrored_revision=-1)
+            )
 
     def set_parent_shows(self, study_id: int, digest: str) -> None:
         """Note what the parent run shows: a digest of it."""

@@ -72,6 +72,47 @@ def show(study: str, trial: int | None, as_json: bool) -> str:
 
 
 @click.command(cls=Verbatim)
+@click.argument("study", required=False)
+def sync(study: str | None) -> str:
+    """Make MLflow's view of STUDY, or of all studies, whole from the ledger.
+
+    Records follow by themselves while a study runs, and when `show` or `ui`
+    looks at it. This looks every run up in the store: after a server was
+    away, or `mlflow.db`, `mlruns` or single runs were deleted. Curves are not
+    doubled. Exit status 1 if the store does not take all of it.
+
+    Examples:
+      attnsearch sync
+      attnsearch sync resnet-digits/2
+    """
+    return terminal.sync_text(study)
+
+
+@click.command(cls=Verbatim)
+@click.argument("study", required=False)
+@click.option(
+    "--delete",
+    multiple=True,
+    type=click.Choice(["checkpoints", "surpassed", "pictures", "unnamed"]),
+    metavar="KIND",
+    help="Delete files of this kind; may be given several times.",
+)
+def clean(study: str | None, delete: tuple[str, ...]) -> str:
+    """List the files of STUDY, or of all, that may be deleted, and their size.
+
+    Without --delete nothing is changed. The weights of winners, and files
+    that a running study works on, are never listed. Kinds: `checkpoints` of
+    interrupted runs, weights of `surpassed` trials, `pictures` of validation
+    images, `unnamed` files that the ledger does not know.
+
+    Examples:
+      attnsearch clean
+      attnsearch clean resnet-digits --delete checkpoints
+    """
+    return terminal.clean_text(study, delete)
+
+
+@click.command(cls=Verbatim)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 def ui(port: int, host: str) -> int:

@@ -10,6 +10,7 @@ blocks      Which blocks there are: `attnsearch blocks`
 sites       Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once
 apply       `attnsearch predict` and `attnsearch explain`: a trained network on a user's images
 ui          `attnsearch ui`: MLflow's own server on the store that the studies are recorded in
+keep        `attnsearch sync` and `clean`: MLflow made whole from the ledger, and files that may go
 init        `attnsearch init`: a commented space file for the user's own data
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from attnsearch.search.terminal.apply import explain_text, predict_text
     from attnsearch.search.terminal.blocks import block_text, blocks_text
     from attnsearch.search.terminal.init import Asked, write_space
+    from attnsearch.search.terminal.keep import KINDS, clean_text, sync_text
     from attnsearch.search.terminal.run import ablate_config, run_space
     from attnsearch.search.terminal.show import studies_text, study_text, trial_text
     from attnsearch.search.terminal.sites import sites_text

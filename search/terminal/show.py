@@ -27,6 +27,7 @@ from attnsearch.runs.results import (
 )
 from attnsearch.runs.words import duration, value_text
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
+from attnsearch.search.terminal.keep import checkpoints_text
 from attnsearch.search.text import paragraph, plural, quantity, render, score, table
 from attnsearch.spaces.keys import COUNTED
 
@@ -87,6 +88,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         rows = ledger.trials(study.id)
         plans = ledger.plans(study.id, superseded=False)
         lag = mirror_lag(ledger, study)
+        checkpoints = checkpoints_text(ledger, study)
     trials = [row for row in rows if row.arm is None]
     beside = [row for row in rows if row.role == Role.BASELINE]
     leaders = ranked(trials, study.objectives)
@@ -118,6 +120,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         ],
         leaders=leaders,
         lag=lag,
+        checkpoints=checkpoints,
     )
 
 

@@ -428,6 +428,33 @@ def test_a_server_that_fails_halfway_is_tried_again(
     ]
 
 
+def test_a_whole_sync_makes_anew_what_was_deleted_and_doubles_nothing(
+    folder: Path, ledger: Ledger, study: StudyRow
+) -> None:
+    for number in range(3):
+        complete(ledger, study, number)
+    mirror = Mirror(ledger)
+    mirror.sync(study.id)
+    before = shown(folder)
+    lost = next(run for name, run in before.items() if name.startswith("001"))
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        for table in ("metrics", "latest_metrics", "params", "tags"):
+            store.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (lost.info.run_id,))
+        store.execute("DELETE FROM runs WHERE run_uuid = ?", (lost.info.run_id,))
+    shutil.rmtree(folder / "mlruns")
+    assert not Mirror(ledger).sync(study.id).missing, "it is taken for shown"
+    assert len(shown(folder)) == 3
+    report = Mirror(ledger).sync(study.id, whole=True)
+    assert (report.problem, report.missing) == (None, 0)
+    after = shown(folder)
+    assert after.keys() == before.keys()
+    for name, run in after.items():
+        assert run.data.metrics == before[name].data.metrics
+        if name != study.label:
+            assert [step for step, _ in history(folder, run, "val_accuracy")] == [1, 2, 3]
+    assert list((folder / "mlruns").rglob("*.*")), "the files are there again"
+
+
 def test_a_server_that_never_comes_is_reported_soon(
     ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,7 +468,7 @@ def test_a_server_that_never_comes_is_reported_soon(
     assert report.missing == 1
     assert "http://127.0.0.1:9 does not show 1 of 1 runs" in str(report)
     assert "does not answer" in str(report)
-    assert "`attnsearch run`, `show` or `ui`" in str(report)
+    assert "`attnsearch run`, `show` or `sync`" in str(report)
 
 
 def test_a_server_that_hangs_does_not_hold_the_study(

@@ -23,6 +23,8 @@ COMMANDS = {
     "explain": {"export", "images", "--to"},
     "report": {"study", "--format", "--to"},
     "list": set(),
+    "sync": {"study"},
+    "clean": {"study", "--delete"},
     "show": {"study", "trial", "--json"},
     "blocks": {"name", "--published"},
     "sites": {"backbone", "--stem", "--width", "--image-size", "--decoder"},

@@ -156,12 +156,21 @@ def _places(host: HostChoice) -> dict[str, Site]:
 
 @dataclass
 class Survey:
-    """Tries everything that a file may insert, and records what cannot stand."""
+    """Tries everything that a file may insert, and records what cannot stand.
+
+    Attributes:
+        fits: What is known of what fits.
+        hosts: The networks, each with the decisions that give it.
+        problems: Where mistakes are recorded.
+        infeasible: Combinations that cannot be built.
+        useless: The members of choices that can stand nowhere, and why.
+    """
 
     fits: Fits
     hosts: Sequence[tuple[Mapping[str, Any], HostChoice]]
     problems: Problems
     infeasible: list[Infeasible] = field(default_factory=list)
+    useless: dict[KeyPath, str] = field(default_factory=dict)
 
     def run(self, groups: Sequence[Group]) -> None:
         """Survey the groups of a file."""
@@ -170,6 +179,7 @@ class Survey:
             self._entry(list(entry), tried)
         for path, faults in tried.items():
             if all(faults):
+                self._useless(path, faults[0])
                 self.problems.add(path, f"can stand nowhere: {faults[0]}")
 
     def _entry(self, groups: list[Group], tried: dict[KeyPath, list[str]]) -> None:
@@ -191,6 +201,7 @@ class Survey:
         for block, option in options.items():
             if block not in standing:
                 fault = first_faults[block]
+                self._useless(option.path, fault)
                 self.problems.add(_blamed(option, fault), fault + self._advice(groups, option))
         for group in empty:
             block = next(iter(group.options))
@@ -237,6 +248,10 @@ class Survey:
         if stands or len(group.options) > 1:
             self.infeasible += infeasible
         return stands
+
+    def _useless(self, path: KeyPath, fault: str) -> None:
+        if "choice" in path[-2:-1]:
+            self.useless[path] = fault
 
     def _advice(self, groups: list[Group], option: Option) -> str:
         """Say where a block could stand of the sites that `together` gives it."""

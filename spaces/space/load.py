@@ -1,8 +1,10 @@
 """From a space file to a `Space`: read, override, check everything, name the decisions."""
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from attnsearch.spaces.keys import (
     SpaceFile,
     default_objective,
     keys_under,
+    label,
+    same,
 )
 from attnsearch.spaces.space.checks import check_sections, members
 from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, Parents, decision, is_spec
@@ -50,6 +54,9 @@ def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
 
     The file's folder becomes importable where the file names a `module:Class` of its own.
 
+    Members of the file's choices that can stand nowhere in a network which an override has changed
+    are left out, with a warning.
+
     Args:
         path: A file; where there is none of this name, the shipped one of the same file name.
         overrides: Texts `KEY=VALUE` that change keys, as `--set` takes them.
@@ -59,16 +66,59 @@ def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
     """
     file_path = find_space_file(path)
     text = read_text(file_path, str(path))
-    document = parse(text, str(path))
-    apply_overrides(document, overrides)
-    problems = document.problems
-    file = validate(document.value, problems)
-    if file is None:
-        raise SpaceError(problems)
-    space = _Loading(file_path, text, document.value, file, problems).space()
-    if problems or space is None:
-        raise SpaceError(problems)
-    return space
+    left_out: list[_LeftOut] = []
+    while True:
+        document = parse(text, str(path))
+        apply_overrides(document, overrides)
+        for member in left_out:
+            member.remove(document.value)
+        problems = document.problems
+        file = validate(document.value, problems)
+        if file is None:
+            raise SpaceError(problems)
+        loading = _Loading(file_path, text, document.value, file, problems)
+        space = loading.space()
+        if space is not None and not problems:
+            space.warnings[:0] = [str(member) for member in left_out]
+            return space
+        useless = loading.useless()
+        if not overrides or not useless:
+            raise SpaceError(problems)
+        left_out += useless
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """A member of a choice that an override has made useless.
+
+    Attributes:
+        path: Of the choice's list.
+        value: The member.
+        fault: Why it can stand nowhere.
+    """
+
+    path: KeyPath
+    value: Any
+    fault: str
+
+    def __str__(self) -> str:
+        return (
+            f"{dotted(self.path[:-1])}: {label(self.value)} is left out, since with what --set "
+            f"changes it can stand nowhere: {self.fault}"
+        )
+
+    def remove(self, document: Any) -> None:
+        """Take it out of a document, with the prior that names it."""
+        *above, _ = self.path
+        spec = _at(document, above)
+        spec["choice"] = [member for member in spec["choice"] if not same(member, self.value)]
+        if "prior" in spec and same(spec["prior"], self.value):
+            del spec["prior"]
+
+
+def _at(document: Any, path: Sequence[str | int]) -> Any:
+    """Return what stands at a path of a document."""
+    return reduce(lambda node, step: node[step], path, document)
 
 
 class _Loading:
@@ -79,6 +129,25 @@ class _Loading:
     ) -> None:
         self.path, self.text, self.raw, self.file = path, text, raw, file
         self.problems = problems
+        self._survey: Survey | None = None
+
+    def useless(self) -> list[_LeftOut]:
+        """Return the members of the file's choices that can stand nowhere.
+
+        None where that would leave a choice empty, or where the choice itself is an override.
+        """
+        members = []
+        for path, fault in (self._survey.useless if self._survey else {}).items():
+            *choice, index = path
+            listed = _at(self.raw, choice)
+            if self.problems.place(path).line is not None:
+                members.append((tuple(choice), len(listed), listed[int(index)], fault))
+        counts = Counter(choice for choice, *_ in members)
+        return [
+            _LeftOut(choice, value, fault)
+            for choice, size, value, fault in members
+            if counts[choice] < size
+        ]
 
     def space(self) -> Space | None:
         """Return the space, or None where problems were found."""
@@ -94,7 +163,7 @@ class _Loading:
         rules = self._rules(groups, {decision.name: decision for decision in decisions})
         fits = Fits()
         hosts = possible_hosts(file)
-        survey = Survey(fits, hosts, problems)
+        survey = self._survey = Survey(fits, hosts, problems)
         if not self._host_is_wrong():
             check_single_images(hosts, problems)
             survey.run(groups)

@@ -124,3 +124,47 @@ def test_overrides_leave_the_text_of_the_file_as_it_was_given(load):
     space = load(TEXT, "train.epochs=3")
     assert space.text == TEXT
     assert Path("space.yaml").read_text(encoding="utf-8") == TEXT
+
+
+NARROW = TEXT.replace(
+    "  - {at: layer3, block: se}",
+    "  - {at: 'layer[2-3].*.conv2', block: {choice: [none, psa, scconv]}, decide: stage}\n"
+    "blocks: {psa: {groups: {choice: [[1, 4, 8, 16], [1, 1, 1, 1]], prior: [1, 4, 8, 16]}}}",
+)
+
+
+def test_a_value_that_an_override_makes_useless_is_left_out_with_a_warning(load):
+    assert "psa.groups" in str([d.name for d in load(NARROW).decisions])
+    space = load(NARROW, "network.width=0.125")
+    (warning,) = [text for text in space.warnings if "left out" in text]
+    assert warning.startswith("blocks.psa.groups: [1,4,8,16] is left out")
+    assert "out_channels/4=4" in warning
+    assert space.document["blocks"]["psa"]["groups"]["choice"] == [[1, 1, 1, 1]]
+
+
+def test_a_block_that_an_override_makes_useless_is_left_out_of_its_choice(load):
+    text = NARROW.replace("[1, 4, 8, 16], [1, 1, 1, 1]", "[1, 4, 8, 16]")
+    space = load(text, "network.width=0.125")
+    assert space.document["insert"][1]["block"]["choice"] == ["none", "scconv"]
+    small = load(NARROW, "data.image_size=8", "network.stem=imagenet")
+    assert any("insert.1.block: scconv is left out" in text for text in small.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "words"),
+    [
+        (NARROW, "insert.1.block=psa", "psa"),
+        (NARROW, "blocks.psa.groups={choice: [[1, 7, 8, 16], [1, 1, 1, 1]]}", "can stand nowhere"),
+        (NARROW.replace("none, psa, scconv", "psa"), "network.width=0.125", "groups[2]=8"),
+    ],
+    ids=["a fixed block", "a choice of the override", "the only member"],
+)
+def test_what_is_asked_for_is_not_left_out(load, text, override, words):
+    text = text.replace("[[1, 4, 8, 16], [1, 1, 1, 1]], prior: [1, 4, 8, 16]", "[[1, 4, 8, 16]]")
+    with pytest.raises(SpaceError, match=words.replace("[", r"\[")):
+        load(text, override, "network.width=0.125")
+
+
+def test_without_an_override_it_is_a_mistake(load):
+    with pytest.raises(SpaceError, match="can stand nowhere"):
+        load(NARROW.replace("width: 0.5", "width: 0.125"))

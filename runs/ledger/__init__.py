@@ -12,6 +12,7 @@ states    State, Role, PlanState: the words for how something stands and what a 
 reading   Reading the ledger's tables into records, within a transaction
 schema    The ledger's tables (SQLAlchemy 2 models), made of those records
 database  Opening the ledger's database, and saying in words what is wrong with it
+patience  Waiting for a ledger that is away, while a study runs
 lease     Leases: which process holds a run or a study, and whether that process still lives
 key       The run key: a hash of what determines a run's result, and of nothing else
 encoding  How JSON, times, words and arrays are kept
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.access import change
     from attnsearch.runs.ledger.checksums import DamagedFile, check_file
     from attnsearch.runs.ledger.claims import LeaseLost
-    from attnsearch.runs.ledger.database import LedgerError
     from attnsearch.runs.ledger.encoding import pack
     from attnsearch.runs.ledger.files import panel_file, weights_folder
     from attnsearch.runs.ledger.key import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger
+    from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
     from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import (
         Claim,

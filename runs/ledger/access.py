@@ -1,7 +1,8 @@
 """Access to a ledger: its database, its files, the process that works on it, its changes."""
 
+import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import time
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy.engine import URL
 
 from attnsearch.runs.ledger.database import Database
 from attnsearch.runs.ledger.lease import Held, Holder, acquire
+from attnsearch.runs.ledger.patience import Patience
 from attnsearch.runs.ledger.schema import Base, Run
 
 
@@ -39,6 +41,20 @@ class Access:
     def folder(self) -> Path:
         """The folder of the ledger's file; the current folder where it is a server."""
         return self.database.path.parent if self.database.path else Path.cwd()
+
+    @property
+    def patience(self) -> Patience | None:
+        """How long a ledger that is away is waited for; None outside of a running study."""
+        return self.database.patience
+
+    @contextlib.contextmanager
+    def waited_for(self, note: Callable[[str], None], stop: Callable[[], bool]) -> Iterator[None]:
+        """Have the ledger be waited for where it is away, for as long as the context is open."""
+        self.database.patience = Patience(note, stop)
+        try:
+            yield
+        finally:
+            self.database.patience = None
 
     def lease(self, connection: Connection, resource: str) -> Held | None:
         """Take a lease or renew it; a living one that stands in the way is returned."""

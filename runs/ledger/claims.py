@@ -24,10 +24,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger.access import Access, add, change, renew, touch
-from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.encoding import pack, unpack
 from attnsearch.runs.ledger.files import stored_name
 from attnsearch.runs.ledger.lease import release
+from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.reading import Drivers, read_places, read_run
 from attnsearch.runs.ledger.records import (
     Claim,
@@ -90,7 +90,7 @@ def claim(
         if other:
             return Claim("busy", read_run(connection, run_id), str(other.holder))
         same, epochs = goes_on or (None, 0)
-        attempt = Run.attempt + (run_id != same)
+        attempt = Run.attempt + int(run_id != same)
         anew = {"attempt": attempt, "host": ledger.holder.host, "ended": None}
         touch(connection, run_id, **vars(Ending(State.RUNNING)) | begun | anew)
         connection.execute(delete(Prediction).where(Prediction.run_id == run_id))

@@ -12,7 +12,7 @@ again. Where it asked only after reading, another writer could have been quicker
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import time
@@ -30,11 +30,17 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import without_secrets
+from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
 from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
 from attnsearch.runs.words import printable
 
@@ -48,13 +54,15 @@ _POSTGRES_DRIVERS = ("psycopg", "psycopg2", "pg8000")
 _WRITE_LOCK = 0x61747473  # an arbitrary number that names our writers on a server
 
 _SERVER_PROBLEM = "does not answer as it should; check the address and that the server runs"
-_PROBLEMS = (
+_LASTING = (
     (("not a database",), "is no SQLite database; name another file or move this one away"),
     (
         ("malformed", "corrupt"),
         "is damaged; restore a copy, or save what can be read with `sqlite3 {} .recover`, or move "
         "it away and start again",
     ),
+)
+_PASSING = (
     (
         ("full", "no space left"),
         "cannot be written, its disk is full; free some space and run the same command again: "
@@ -72,11 +80,20 @@ _PROBLEMS = (
     ),
     (("disk i/o",), "cannot be read or written; its disk is full, over quota or failing"),
 )
-"""What the database says, and what that means to the user; {} stands for the ledger."""
+"""What the database says, and what that means to the user; {} stands for the ledger.
 
+What passes may be over in a while, see `patience.py`.
+"""
 
-class LedgerError(AttnsearchError):
-    """The ledger cannot be opened, read or written."""
+# A server that is cut off says nothing; without these its connection is waited for by the quarter
+# of an hour. Of libpq, in seconds and, the last, milliseconds.
+_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def ledger_url(url: str | Path | URL | None = None) -> URL:
@@ -147,6 +164,7 @@ class Database:
     def __init__(self, url: str | Path | URL | None = None, *, create: bool = True) -> None:
         self.url = ledger_url(url)
         self.path = Path(self.url.database or "") if self.sqlite else None
+        self.patience: Patience | None = None
         if self.path is not None:
             self._check_path(self.path, create)
         with self.explained():
@@ -180,11 +198,33 @@ class Database:
         Raises:
             LedgerError: It could not be written.
         """
-        with self.explained(), self._writing.begin() as connection:
-            if not self.sqlite:
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS:.0f}s'")
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
-            yield connection
+        number: int | None = None
+        whole = False
+        try:
+            with self.explained(), self._writing.begin() as connection:
+                if not self.sqlite:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS:.0f}s'")
+                    lock = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK}), "
+                    row = connection.exec_driver_sql(f"{lock} pg_current_xact_id()::text").one()
+                    number = int(row[1])
+                yield connection
+                whole = True
+        except LedgerAway:
+            if not (whole and number is not None and self._committed(number)):
+                raise
+
+    def _committed(self, number: int) -> bool:
+        """Return whether a server committed a transaction whose connection broke in the commit."""
+
+        def ask() -> bool:
+            with self.read() as connection:
+                query = f"SELECT pg_xact_status('{number}')"
+                state = connection.exec_driver_sql(query).scalar()
+            if state == "in progress":
+                raise LedgerAway(f"the ledger {self} has not decided a transaction yet")
+            return state == "committed"
+
+        return bool(self.patience.attempt(ask) if self.patience else ask())
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -194,11 +234,15 @@ class Database:
         except IntegrityError:  # no fault of the database
             raise
         except (DBAPIError, PoolTimeout) as error:
-            raise LedgerError(self._explain(error)) from error
+            raise self._explained(error) from error
 
     def _engine(self) -> Engine:
         if not self.sqlite:
-            return create_engine(self.url, pool_pre_ping=True)
+            libpq = "psycopg" in self.url.drivername
+            timeouts = {key: value for key, value in _LIBPQ.items() if libpq}
+            for key in self.url.query:
+                timeouts.pop(key, None)
+            return create_engine(self.url, pool_pre_ping=True, connect_args=timeouts)
         engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
 
         @event.listens_for(engine, "connect")
@@ -271,11 +315,17 @@ class Database:
             return None
         return connection.execute(select(Schema.version)).scalar()
 
-    def _explain(self, error: DBAPIError | PoolTimeout) -> str:
+    def _explained(self, error: DBAPIError | PoolTimeout) -> LedgerError:
         """Say what happened and what to do, in the words of the user's problem."""
         said = str(getattr(error, "orig", None) or error).strip()
         low = said.lower()
-        problem = next((text for words, text in _PROBLEMS if any(w in low for w in words)), None)
-        if problem is None:
-            problem = "cannot be used" if self.sqlite else _SERVER_PROBLEM
-        return without_secrets(f"the ledger {self} {problem.format(self)} ({said})")
+
+        def told(problems: Sequence[tuple[Sequence[str], str]]) -> str | None:
+            return next((text for words, text in problems if any(w in low for w in words)), None)
+
+        lasting, passing = told(_LASTING), told(_PASSING)
+        if not self.sqlite and isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+            passing = passing or _SERVER_PROBLEM
+        kind = LedgerAway if passing and not lasting else LedgerError
+        problem = lasting or passing or ("cannot be used" if self.sqlite else _SERVER_PROBLEM)
+        return kind(without_secrets(f"the ledger {self} {problem.format(self)} ({said})"))

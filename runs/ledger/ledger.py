@@ -13,12 +13,14 @@ from attnsearch.runs.ledger import claims, files
 from attnsearch.runs.ledger import plans as _plans
 from attnsearch.runs.ledger import studies as _studies
 from attnsearch.runs.ledger.access import Access
+from attnsearch.runs.ledger.patience import patient
 
 
 class Ledger(Access):
     """Studies, plans and runs in an SQLite file or a PostgreSQL database.
 
-    Its methods are functions of the modules that they are taken from.
+    Its methods are functions of the modules that they are taken from. While a study runs, those
+    that it needs wait for a database that is away, see `patience.py`.
 
     Args:
         url: A file's path or a database URL; without it ``ATTNSEARCH_LEDGER``, else
@@ -30,45 +32,45 @@ class Ledger(Access):
     """
 
     open_study = _studies.open_study
-    studies = _studies.studies
-    study = _studies.study
-    find_study = _studies.find_study
-    set_study_state = _studies.set_study_state
-    set_importances = _studies.set_importances
+    studies = patient(_studies.studies)
+    study = patient(_studies.study)
+    find_study = patient(_studies.find_study)
+    set_study_state = patient(_studies.set_study_state)
+    set_importances = patient(_studies.set_importances)
     hold = _studies.hold
     free = _studies.free
     reconcile = _studies.reconcile
     close = _studies.close
 
-    store_plan = _plans.store_plan
-    plans = _plans.plans
-    set_plan_state = _plans.set_plan_state
-    freeze_winner = _plans.freeze_winner
-    open_test = _plans.open_test
-    looks = _plans.looks
-    look_of = _plans.look_of
-    confirmatory = _plans.confirmatory
-    added_seeds = _plans.added_seeds
-    arm_runs = _plans.arm_runs
+    store_plan = patient(_plans.store_plan)
+    plans = patient(_plans.plans)
+    set_plan_state = patient(_plans.set_plan_state)
+    freeze_winner = patient(_plans.freeze_winner)
+    open_test = patient(_plans.open_test)
+    looks = patient(_plans.looks)
+    look_of = patient(_plans.look_of)
+    confirmatory = patient(_plans.confirmatory)
+    added_seeds = patient(_plans.added_seeds)
+    arm_runs = patient(_plans.arm_runs)
 
-    claim = claims.claim
-    interrupted = claims.interrupted
+    claim = patient(claims.claim)
+    interrupted = patient(claims.interrupted)
     heartbeat = claims.heartbeat
-    record_epoch = claims.record_epoch
-    finish = claims.finish
-    add_test = claims.add_test
-    set_weights_path = claims.set_weights_path
-    run = claims.run
-    finished_keys = claims.finished_keys
-    predictions = claims.predictions
-    attach = claims.attach
-    trials = claims.trials
+    record_epoch = patient(claims.record_epoch)
+    finish = patient(claims.finish)
+    add_test = patient(claims.add_test)
+    set_weights_path = patient(claims.set_weights_path)
+    run = patient(claims.run)
+    finished_keys = patient(claims.finished_keys)
+    predictions = patient(claims.predictions)
+    attach = patient(claims.attach)
+    trials = patient(claims.trials)
 
-    checkpoint_folder = files.checkpoint_folder
-    write_file = files.write_file
-    checksum = files.checksum
-    intact = files.intact
-    drop_file = files.drop_file
+    checkpoint_folder = patient(files.checkpoint_folder)
+    write_file = patient(files.write_file)
+    checksum = patient(files.checksum)
+    intact = patient(files.intact)
+    drop_file = patient(files.drop_file)
 
     def __enter__(self) -> Self:
         return self

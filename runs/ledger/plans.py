@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from attnsearch.runs.ledger.access import Access, add, change
-from attnsearch.runs.ledger.database import LedgerError
+from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.reading import read_places
 from attnsearch.runs.ledger.records import Look, PlanRow, TrialRow
 from attnsearch.runs.ledger.schema import LookRecord, PlanRecord, StudyRun

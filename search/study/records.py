@@ -259,6 +259,10 @@ class Records:
             self._finished.pop(entry.place.number, None)
             stage.progress.note(str(error))
             return False
+        except LedgerError:
+            if path is not None and new:  # no run would name it; its checkpoint stays
+                path.unlink(missing_ok=True)
+            raise
         if state != State.INTERRUPTED:
             self.checkpoints.drop(entry.key, entry.run_id)
             entry.result, entry.outcome = result, replace(outcome, report=Report())

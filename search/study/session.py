@@ -171,9 +171,10 @@ class Session:
 
             mirror = LateMirror(Mirror(self.ledger), study.id)
             try:
-                explorer, acts = self._work(study, mirror, running, stack)
-                stack.close()  # Ray, while the mirror catches up
-                return self._close(study, explorer, acts, mirror)
+                with self.ledger.waited_for(self._note, self._stop):
+                    explorer, acts = self._work(study, mirror, running, stack)
+                    stack.close()  # Ray, while the mirror catches up
+                    return self._close(study, explorer, acts, mirror)
             except BaseException as error:
                 with contextlib.suppress(AttnsearchError):
                     self.ledger.set_study_state(study.id, State.INTERRUPTED)

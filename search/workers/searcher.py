@@ -198,7 +198,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             error = f"{reason}{hang_place(left)}"
             self._end(trial, Outcome(State.FAILED, {}, report, error, left or None))
             return
-        error = explain_loss(str(trial.get_error()), left)
+        error = explain_loss(_said(trial), left)
         self._end(trial, Outcome(LOST, {}, report, error, left or None, crash_place(left)))
 
     def interrupt(self) -> None:
@@ -269,6 +269,13 @@ class Feed(Searcher):  # type: ignore[misc]
 def _job(trial: Trial) -> Job:
     job: Job = trial.config["job"]
     return job
+
+
+def _said(trial: Trial) -> str:
+    """Return what Ray says of a lost worker; Tune itself reads a copy that it makes later."""
+    with contextlib.suppress(OSError):
+        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def machine_lost(error: str) -> bool:

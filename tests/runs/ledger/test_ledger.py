@@ -24,8 +24,9 @@ from sqlalchemy import text, update
 
 from attnsearch.runs.ledger import lease
 from attnsearch.runs.ledger.claims import LeaseLost
-from attnsearch.runs.ledger.database import LedgerError, ledger_url
+from attnsearch.runs.ledger.database import ledger_url
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
 from attnsearch.runs.ledger.schema import Lease, Schema
 from attnsearch.runs.ledger.states import LOST_ATTEMPTS, State

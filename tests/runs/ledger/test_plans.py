@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sqlalchemy import inspect, update
 
-from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.ledger.schema import Base, LookRecord, PlanRecord, Schema
 from attnsearch.runs.ledger.studies import study_digest

@@ -240,7 +240,7 @@ def test_a_worker_survives_what_is_raised_and_is_replaced_after_a_crash(
 def test_a_record_that_cannot_be_written_ends_the_execution_with_its_own_error(
     ray_cluster: Cluster, dots: DataSet, fake_training: Any, job_list: Any
 ) -> None:
-    source = job_list([Job(n, {"sleep": 0.2, "train": {"epochs": 50}}) for n in range(2)])
+    source = job_list([Job(n, {"sleep": 0.2, "train": {"epochs": 500}}) for n in range(2)])
 
     def broken(*_: Any) -> None:
         raise OSError("the disk is full")

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from attnsearch.blocks.build.network import build_network
 from attnsearch.runs.exports.export import export_study
 from attnsearch.runs.exports.weights import ExportError
-from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.key import InputsChanged
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.search.study.ablation import ablate
 from attnsearch.search.study.session import SessionResult, run_study
 from attnsearch.search.workers.worker import make_training

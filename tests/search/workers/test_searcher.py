@@ -1,5 +1,6 @@
 """What Tune is given, and what becomes of what it says."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +17,9 @@ from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.searcher import Feed, RayGone, Watch, crash_place, explain_loss
 
 
-def trial(job: Job, status: str = Trial.RUNNING) -> Any:
+def trial(job: Job, status: str = Trial.RUNNING, error_file: str = "/none") -> Any:
     return SimpleNamespace(
-        config={"job": job},
-        status=status,
-        trial_id=f"t{job.id}",
-        get_error=lambda: "The actor died unexpectedly before finishing this task.",
+        config={"job": job}, status=status, trial_id=f"t{job.id}", error_file=error_file
     )
 
 
@@ -171,15 +169,18 @@ def test_a_job_that_is_begun_anew_ends_once_more() -> None:
     assert outcomes == ["lost", "finished"]
 
 
-def test_a_machine_that_went_away_says_nothing_about_its_jobs(job_list: Any) -> None:
+def test_a_machine_that_went_away_says_nothing_about_its_jobs(
+    job_list: Any, tmp_path: Path
+) -> None:
     job = Job(0, {})
     source = job_list([job])
     watcher = watch(source)
-    gone = trial(job)
-    gone.get_error = lambda: "The actor is dead because its node died."
+    gone = trial(job, error_file=str(tmp_path / "error.txt"))
+    (tmp_path / "error.txt").write_text("The actor is dead because its node died.")
     watcher.on_trial_start(0, [], gone)
     watcher.on_trial_error(0, [], gone)
     assert source.outcomes[0].state == "lost"
+    assert source.outcomes[0].error == "the machine that trained it was lost"
 
 
 def test_what_ends_while_the_study_is_stopped_was_interrupted(job_list: Any) -> None:

@@ -1,0 +1,154 @@
+"""A cluster of several nodes, real ones on the loopback interface, of which one is killed."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.search.workers.cluster import SETTINGS, environment
+
+SPACE = """
+name: nodes
+task: classification
+data: {source: tiny.npz, image_size: 8}
+network: {backbone: resnet20, width: 0.25}
+insert:
+  - at: layer3
+    block: {choice: [none, "sleepy:Sleeps"]}
+train: {epochs: 6, batch_size: 16, lr: 0.05}
+search: {sampler: grid, scheduler: none, trials: 2}
+"""
+
+SLEEPY = '''
+import time
+
+import torch
+from torch import nn
+
+
+class Sleeps(nn.Module):
+    """Takes its time.
+
+    Args:
+        channels: Of the input.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and not x.is_meta and len(x) > 2:
+            time.sleep(1)
+        return x * self.scale
+'''
+
+
+class Nodes:
+    """Ray's head, which trains nothing, and nodes with room for one trial each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        memory = {"object_store_memory": 100 * 2**20}
+        self._memory = memory
+        self._count = 1
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "include_dashboard": False, **memory},
+        )
+        self.address: str = self.cluster.address
+
+    def add(self) -> Any:
+        """Start a node, with an address of its own; a driver connects to one of its own."""
+        self._count += 1
+        return self.cluster.add_node(
+            num_cpus=1, node_ip_address=f"127.0.0.{self._count}", **self._memory
+        )
+
+    def kill(self, node: Any) -> None:
+        """End a node as a power cut does, as far as a process can."""
+        (raylet,) = node.all_processes["raylet"]
+        raylet.process.kill()
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    with environment({**SETTINGS, "OMP_NUM_THREADS": "1"}):
+        nodes = Nodes()
+        try:
+            yield nodes
+        finally:
+            nodes.cluster.shutdown()
+
+
+class Run:
+    """`attnsearch run` on the cluster."""
+
+    def __init__(self, path: Path, address: str, store: str) -> None:
+        self._path = path.with_name("attnsearch.db")
+        environment = {
+            **os.environ,
+            "RAY_ADDRESS": address,
+            "ATTNSEARCH_LEDGER": str(self._path),
+            "MLFLOW_TRACKING_URI": store,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attnsearch.search.cli", "run", path.name],
+            cwd=path.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait_for_epoch(self, trial: int) -> None:
+        """Wait until the ledger has an epoch of a trial that goes on."""
+        for _ in range(600):
+            time.sleep(0.1)
+            if self._path.exists():
+                with Ledger(self._path) as ledger:
+                    rows = [row for study in ledger.studies() for row in ledger.trials(study.id)]
+                if any(row.number == trial and row.epochs and not row.ended for row in rows):
+                    return
+        self.process.kill()
+        raise AssertionError(f"trial {trial} did not begin:\n{self.process.communicate()[0]}")
+
+    def finish(self) -> str:
+        said, _ = self.process.communicate(timeout=200)
+        assert self.process.returncode == 0, said
+        return said
+
+
+@pytest.mark.slow  # a Ray of three nodes
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("away", [0, 20], ids=["another node", "a node that comes back"])
+def test_a_node_that_is_killed_costs_no_trial(
+    nodes: Nodes,
+    write_space: Callable[..., Path],
+    tmp_path: Path,
+    mlflow_store: str,
+    away: int,
+) -> None:
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    path = write_space(SPACE, "nodes.yaml")
+    first = nodes.add()
+    run = Run(path, nodes.address, mlflow_store)
+    run.wait_for_epoch(1)
+    nodes.kill(first)
+    time.sleep(away)  # nothing can train meanwhile
+    nodes.add()
+    said = run.finish()
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        study = ledger.find_study("nodes")
+        rows = ledger.trials(study.id)
+    assert study.state == "finished", said
+    assert [row.state for row in rows] == ["finished"] * 2, said
+    assert "trial 001 interrupted" in said and "the machine that trained it was lost" in said
+    assert [epoch["epoch"] for epoch in rows[1].epochs] == [1, 2, 3, 4, 5, 6]

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, select
 
 from attnsearch.runs.ledger.access import Access, renew
 from attnsearch.runs.ledger.checksums import DamagedFile, check_file
+from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.schema import StoredFile
 
 FOLDER = "attnsearch-weights"
@@ -67,22 +68,25 @@ def write_file(ledger: Access, path: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all, and note its checksum.
 
     Raises:
-        OSError: It cannot be written; nothing is there then that was not there before.
+        OSError, LedgerError: It cannot be written, or not be noted; nothing is there then that
+            was not there before.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     try:
         partial.write_bytes(content)
-        partial.replace(path)
-    except OSError:
+        with ledger.database.write() as connection:
+            place = {"name": stored_name(ledger, path)}
+            renew(connection, StoredFile, place, checksum=hashlib.sha256(content).hexdigest())
+            partial.replace(path)
+    except (OSError, LedgerError):
         partial.unlink(missing_ok=True)
+        if new:  # its transaction failed after it had got its name
+            path.unlink(missing_ok=True)
         raise
     if new:
         ledger.written.add(path)
-    with ledger.database.write() as connection:
-        place = {"name": stored_name(ledger, path)}
-        renew(connection, StoredFile, place, checksum=hashlib.sha256(content).hexdigest())
 
 
 def checksum(ledger: Access, path: str | Path) -> str | None:

@@ -2,6 +2,7 @@
 
 classification  Metrics of class predictions, equal to scikit-learn's and cheap enough for every
                 epoch
+constant        What answers that look at no image earn: the floor that a network has to rise above
 given           Which metrics a part of the data can give, before anything is trained
 masks           Overlap and distance of predicted and true masks, per image and pooled
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         macro_f1,
         secondary_metrics,
     )
+    from attnsearch.runs.metrics.constant import constant_classes, constant_masks
     from attnsearch.runs.metrics.given import left_out, why_undefined
     from attnsearch.runs.metrics.masks import OF_MASK, confusion, per_image, shares, summary
 

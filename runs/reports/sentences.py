@@ -58,6 +58,8 @@ def _exploring(result: MeasuredStudy) -> str:
 def _confirm(act: ActResult) -> list[str]:
     if not act.complete:
         return [_unfinished(act)]
+    if act.unlearned:
+        return _unlearned(act)
     sentences = []
     own = [c for c in act.comparisons if c.plus == (act.winner,)]
     if act.winner is not None:
@@ -79,6 +81,15 @@ def _unfinished(act: ActResult) -> str:
     if act.plan.part == "test" and act.look is None:
         words += ", the test data is not opened yet"
     return f"{act_title(act)}: {words}; nothing is compared before all scores are there."
+
+
+def _unlearned(act: ActResult) -> list[str]:
+    """Return what stands where the reference of an act is no better than a constant answer."""
+    return [
+        f"No verdict: {act.unlearned}. So a difference tells nothing of a block; train longer "
+        f"(train.epochs), with another train.lr, or on larger images (data.image_size).",
+        _scores(act, act.winner or act.arms[-1].label),
+    ]
 
 
 def _scores(act: ActResult, label: str) -> str:
@@ -125,6 +136,8 @@ def _difference(act: ActResult, c: Comparison) -> str:
 def _ablation(act: ActResult) -> list[str]:
     if not act.complete:
         return [_unfinished(act)]
+    if act.unlearned:
+        return _unlearned(act)
     return [
         sentence
         for interactions in (False, True)

@@ -18,8 +18,8 @@ from attnsearch.runs.results.model import (
     MeasuredStudy,
     row_comparison,
 )
-from attnsearch.runs.results.numbers import is_number
-from attnsearch.runs.results.predictions import Predictions
+from attnsearch.runs.results.numbers import is_number, metric_text, unit
+from attnsearch.runs.results.predictions import Facts, Predictions
 from attnsearch.runs.statistics import (
     BETTER,
     NO_VERDICT,
@@ -28,6 +28,8 @@ from attnsearch.runs.statistics import (
     Measured,
     Plan,
     compare,
+    constant_of,
+    has_learned,
     summarise,
 )
 from attnsearch.spaces.keys import COSTS, LATENCY_QUARTILES
@@ -74,6 +76,10 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
     added = ledger.added_seeds(row)
     confirmatory = ledger.confirmatory(row)
     comparisons: list[Comparison] = []
+    judged = measured.get(plan.reference or "", [])
+    unlearned = (
+        None if has_learned(plan, judged, test_to_train=ratio) else _unlearned(plan, judged)
+    )
     if complete:
         usable = {label: m for label, m in measured.items() if not excluded[label]}
         comparisons = [
@@ -84,6 +90,7 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
                 confirmatory=confirmatory,
                 look=look,
                 added_seeds=bool(added),
+                unlearned=unlearned,
                 test_to_train=ratio,
             )
         ]
@@ -117,9 +124,18 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
         complete=complete,
         strays=tuple(r for r in rows if r.place_id not in used and _belongs(r, plan)),
         added_seeds=added,
+        unlearned=unlearned,
         groups=stored.groups(runs),
         cases=stored.images(runs),
     )
+
+
+def _unlearned(plan: Plan, runs: Sequence[Measured]) -> str:
+    """Say that the reference of a plan, whose runs these are, has not learned."""
+    name = f"{plan.part}_{plan.metric}"
+    constant = f"{metric_text(name, constant_of(plan, runs))}{unit(name)}"
+    who = "baseline" if plan.act == "confirm" else "reference"
+    return f"the {who} has not learned: an answer that looks at no image has {constant}"
 
 
 def _own_rows(
@@ -246,10 +262,10 @@ def _others(row: TrialRow, plan: Plan, stored: Predictions) -> dict[str, float]:
 
 
 def _measured(run: ArmRun, stored: Predictions) -> Measured:
-    cases = None
+    facts = Facts()
     if run.score is not None and run.row is not None:
-        cases = stored.of(run.row).cases
-    return Measured(run.fold, run.seed, run.score, cases, run.secondary)
+        facts = stored.of(run.row)
+    return Measured(run.fold, run.seed, run.score, facts.cases, run.secondary, facts.constant)
 
 
 def _costs(runs: Sequence[ArmRun]) -> dict[str, float]:

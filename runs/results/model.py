@@ -101,6 +101,8 @@ class ActResult:
         complete: Whether every run has ended and the scores are there.
         strays: Runs that stand at this plan's places but not in the plan.
         added_seeds: Seeds that were added after looking.
+        unlearned: Says that the reference is no better than an answer that looks at no image, if
+            so; then there are no verdicts.
         groups: Of how many groups (patients) the compared data is; None if they are unknown.
         cases: Number of images compared.
     """
@@ -116,6 +118,7 @@ class ActResult:
     complete: bool
     strays: tuple[TrialRow, ...] = ()
     added_seeds: tuple[int, ...] = ()
+    unlearned: str | None = None
     groups: int | None = None
     cases: int | None = None
 
@@ -132,8 +135,7 @@ class ActResult:
     @property
     def reference(self) -> str | None:
         """Label of the arm that the others are compared with, if it is one."""
-        kinds = ("baseline",) if self.plan.act == "confirm" else ("reference",)
-        return next((a.label for a in self.plan.arms if a.kind in kinds), None)
+        return self.plan.reference
 
     @property
     def ended(self) -> int:

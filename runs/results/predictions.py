@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.ledger import Ledger, TrialRow
-from attnsearch.runs.metrics import choose_threshold, secondary_metrics
+from attnsearch.runs.metrics import choose_threshold, constant_classes, secondary_metrics
 from attnsearch.runs.results.model import ArmRun
 from attnsearch.runs.statistics import Plan, case_values, mean_case_values
 
@@ -26,6 +26,7 @@ class Facts:
         validated: How many of the validation data.
         groups: Their groups' names; None where they are unknown.
         secondary: Metrics that follow from the predictions.
+        constant: What the best answer that looks at no image scores in the primary metric.
         cases: (P,) pseudo-values of the primary metric, one a patient (or image).
     """
 
@@ -34,6 +35,7 @@ class Facts:
     validated: int = 0
     groups: frozenset[str] | None = None
     secondary: Mapping[str, float] = field(default_factory=dict)
+    constant: float | None = None
     cases: NDArray[np.float64] | None = None
 
 
@@ -73,9 +75,11 @@ class Predictions:
         )
         metric = self._plan.metric
         if "probabilities" in arrays:
+            constant = constant_classes(arrays["labels"], arrays["probabilities"].shape[1])
             return replace(
                 facts,
                 secondary=_secondary(arrays, validation),
+                constant=_finite(constant.get(metric)),
                 cases=case_values(
                     metric,
                     arrays["probabilities"],
@@ -83,6 +87,7 @@ class Predictions:
                     None if groups is None else groups.tolist(),
                 ),
             )
+        facts = replace(facts, constant=_finite(arrays.get(f"constant_{metric}")))
         values = arrays.get(metric)
         if values is not None and values.ndim == 1:
             owners = None if groups is None else groups.tolist()
@@ -110,6 +115,10 @@ class Predictions:
                 if run.row is not None and run.score is not None and run.fold not in facts:
                     facts[run.fold] = self.of(run.row)
         return facts
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _secondary(arrays: Arrays, validation: Arrays) -> dict[str, float]:

@@ -7,6 +7,7 @@ paired         Tests and intervals for paired differences: Student's t, two one-
 measured       What runs of an arm scored, seed by seed or fold by fold, and an arm's own summary
 differences    One contrast's pairs, and everything that follows from them alone
 comparison     The differences that a plan asks for: estimate, intervals, tests and verdict of each
+learning       Whether a network has learned anything at all, before it is compared with others
 patients       The scope of new patients: what would hold for other patients, and for other seeds
 power          What a number of seeds can find, before a run is trained: power of the paired t
 verdicts       What may be said of a difference, given how it came about
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.statistics.claim import judge_claim
     from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
     from attnsearch.runs.statistics.importance import LEAST_TRIALS, importances
+    from attnsearch.runs.statistics.learning import PERFECT, constant_of, has_learned
     from attnsearch.runs.statistics.measured import ArmSummary, Interval, Measured, summarise
     from attnsearch.runs.statistics.patients import case_values, mean_case_values
     from attnsearch.runs.statistics.plan import (

@@ -106,6 +106,7 @@ def compare(
     confirmatory: bool,
     look: int | None = None,
     added_seeds: bool = False,
+    unlearned: str | None = None,
     test_to_train: float | None = None,
 ) -> list[Comparison]:
     """Measure every contrast of a plan.
@@ -116,6 +117,7 @@ def compare(
         confirmatory: Whether the plan was stored before the test data was first opened.
         look: Which opening of the test data this is; None on validation data.
         added_seeds: Whether seeds were added after a look: then there are no verdicts.
+        unlearned: Says that the reference has not learned, if so: then there are no verdicts.
         test_to_train: With folds, n_test / n_train, the mean over the folds.
 
     Returns:
@@ -126,7 +128,7 @@ def compare(
             numbers of cases.
     """
     factor = variance_factor(plan, test_to_train)
-    void = _void(plan, added_seeds)
+    void = unlearned or _void(plan, added_seeds)
     sides = {arm.label: side_of(plan, _runs(plan, scores, arm.label)) for arm in plan.arms}
     pairs = [Differences(plan, contrast, sides, factor, void) for contrast in plan.contrasts]
     adjusted: dict[int, tuple[float | None, float | None]] = {}

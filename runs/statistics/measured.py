@@ -49,6 +49,7 @@ class Measured:
             `patients.case_values`, in the same order for every arm and seed; None
             leaves the scope of new patients out.
         secondary: Other metrics of the same predictions, by name.
+        constant: What the best answer that looks at no image scores; None where that is unknown.
     """
 
     fold: int | None
@@ -56,6 +57,7 @@ class Measured:
     score: float | None
     cases: NDArray[np.float64] | None = None
     secondary: Mapping[str, float] = field(default_factory=dict)
+    constant: float | None = None
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,12 @@ class Plan:
     reuses_confirm: bool = False
 
     @property
+    def reference(self) -> str | None:
+        """Label of the arm that the others are compared with, if it is one."""
+        kind = "baseline" if self.act == "confirm" else "reference"
+        return next((arm.label for arm in self.arms if arm.kind == kind), None)
+
+    @property
     def title(self) -> str:
         """The act in words: `confirm`, `ablation loco`."""
         return self.name if self.act == self.name else f"{self.act} {self.name}"

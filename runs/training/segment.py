@@ -13,7 +13,14 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.metrics import OF_MASK, confusion, per_image, shares, summary
+from attnsearch.runs.metrics import (
+    OF_MASK,
+    confusion,
+    constant_masks,
+    per_image,
+    shares,
+    summary,
+)
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, in_batches
 from attnsearch.runs.training.mask_losses import mask_loss
@@ -105,8 +112,9 @@ class Segmentation(Task):
 
         Returns:
             The metrics, with those of `OF_MASK` if `every`; and `names` (list of M images), each
-            of `OF_MASKS` and, if `every`, of `OF_MASK` (M,), with several classes `dice_classes`
-            (M, K), and `groups` where the data has groups.
+            of `OF_MASKS` and, if `every`, of `OF_MASK` (M,) and `constant_<metric>` (), see
+            `constant_masks`, with several classes `dice_classes` (M, K), and `groups` where the
+            data has groups.
         """
         masks = part.masks
         assert masks is not None
@@ -130,6 +138,9 @@ class Segmentation(Task):
         metrics = {"loss": loss, **summary(confusions, self._class_names)}
         kept: dict[str, Any] = {"names": list(part.names)}
         kept |= per_image(confusions, self._class_names)
+        if every:
+            constant = constant_masks(confusions, self._class_names)
+            kept |= {f"constant_{name}": np.array(value) for name, value in constant.items()}
         if len(self._class_names) > 2:
             kept["dice_classes"] = shares(confusions)["dice"]
         for name, values in slow.items():

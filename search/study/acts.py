@@ -35,6 +35,7 @@ from attnsearch.search.plans import (
 )
 from attnsearch.search.study.events import ActInfo, TrialInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
+from attnsearch.search.study.learned import unlearned_note
 from attnsearch.search.study.plan_runs import PlanRuns
 from attnsearch.search.study.queue import ALL_ENDED, Entries
 from attnsearch.search.study.records import Records
@@ -75,6 +76,8 @@ class StudyActs:
         if explorer is not None:
             yield from explorer.entries()
             yield ALL_ENDED
+            if note := unlearned_note(self.stage, self.ranked()):
+                self.stage.note(note)
         if explorer is not None and explorer.alike:
             self._give_up(explorer.alike)
         elif until != "explore" and (explorer is None or self.ranked()):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         metric_name,
         objectives,
         primary_metrics,
+        split_part,
     )
     from attnsearch.spaces.keys.search import Scheduler, Search, default_grace
     from attnsearch.spaces.keys.space_file import NAME_MOST, Entry, SpaceFile

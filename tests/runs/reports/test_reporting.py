@@ -19,6 +19,7 @@ from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import make_report
 from attnsearch.runs.reports.reporting import ReportError, verdict_lines, write_report
+from attnsearch.runs.results import collect
 from attnsearch.runs.results.collect import collect_study
 from attnsearch.runs.results.frames import study_frames
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
@@ -265,6 +266,25 @@ def test_other_data_is_not_compared(
     assert frame.loc["tuned baseline", "verdict"] == "better"
 
 
+def test_there_is_no_verdict_where_the_baseline_has_not_learned(
+    confirmed: Path, tmp_path: Path
+) -> None:
+    ledger = edited(
+        confirmed,
+        tmp_path,
+        f"""update run set metrics =
+            json_set(metrics, '$.test_accuracy', 0.01 + 0.001 * (seed % 10))
+            where {runs_of("baseline")}""",
+    )
+    page, tables = told(ledger, 1)
+    first = page.splitlines()[4]
+    assert first.startswith("- No verdict: the baseline has not learned: an answer that looks at")
+    assert "train.epochs" in first
+    assert set(tables["contrasts"]["verdict"]) == {"no verdict"}
+    assert all("has not learned" in reason for reason in tables["contrasts"]["reason"])
+    assert "gc@layer4 helps" not in page
+
+
 def test_a_failed_seed_stays_in_the_denominator(confirmed: Path, tmp_path: Path) -> None:
     ledger = edited(
         confirmed,
@@ -482,8 +502,9 @@ def test_the_command_writes_and_tells(
         write_report(ledger, 1, confirmed / "x", ["md"])
 
 
-def test_one_contrast_by_hand(ledger: Ledger) -> None:
+def test_one_contrast_by_hand(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A direction of ``min`` keeps the sign and turns the verdict."""
+    monkeypatch.setattr(collect, "has_learned", lambda *_, **__: True)  # its accuracies are high
     plan = small_plan()
     plan = replace(
         plan,

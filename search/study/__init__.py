@@ -6,6 +6,7 @@ queue        The queue of a study's jobs: its acts fill it, and it alone speaks 
              them
 exploring    The exploring act: proposes trials, skips configs that were tried, and takes their
              results
+alike        Noticing that all runs of an act fail with the same error: so would the rest
 plan_runs    The runs of a plan: every arm with every seed and fold, none stopped early
 test_runs    Trained networks applied to the test part, several in one job
 records      Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers

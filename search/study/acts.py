@@ -131,7 +131,8 @@ class StudyActs:
         messages: list[str] = []
         plan = confirm_plan(stage.space, ranked, stage.images(), tuned=tuned, messages=messages)
         row = stage.ledger.store_plan(stage.study.id, plan)
-        yield from self._train(row, messages)
+        if not (yield from self._train(row, messages)):
+            return []
         winner = self._freeze(row)
         if winner is None:
             return []
@@ -145,8 +146,8 @@ class StudyActs:
         return plans
 
     def _ablate(self, row: PlanRow) -> Entries[None]:
-        yield from self._train(row, [])
-        yield from self._test(row, None)
+        if (yield from self._train(row, [])):
+            yield from self._test(row, None)
 
     def _ablation_plans(self, config: dict[str, Any] | None) -> Entries[list[PlanRow]]:
         """Plan the ablations around a config, and store the plans."""
@@ -257,8 +258,8 @@ class StudyActs:
             name = f"{arm} ({number})"
         return name
 
-    def _train(self, row: PlanRow, messages: Sequence[str]) -> Entries[None]:
-        """Train the runs of a plan."""
+    def _train(self, row: PlanRow, messages: Sequence[str]) -> Entries[bool]:
+        """Train the runs of a plan; return whether that was not given up."""
         stage, runs = self.stage, PlanRuns(self.stage, row)
         for message in messages if row.state == PlanState.PLANNED else ():
             stage.note(f"{runs.act}: {message}")
@@ -266,8 +267,12 @@ class StudyActs:
             stage.progress.act_started(self._announced(runs))
         yield from runs.entries()
         yield ALL_ENDED
+        if runs.alike is not None:
+            self._give_up(runs.alike)
+            return False
         if row.state == PlanState.PLANNED:
             stage.ledger.set_plan_state(row.id, PlanState.MEASURED)
+        return True
 
     def _announced(self, runs: PlanRuns) -> ActInfo:
         """Say what a plan's runs are and what they cost."""

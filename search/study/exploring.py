@@ -4,7 +4,6 @@ What it knows of earlier sessions it reads from the ledger when it is made, so t
 as if it had not been interrupted.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -15,6 +14,7 @@ from attnsearch.runs.ledger import BASELINE_ROLES, Place, Role, State, TrialRow
 from attnsearch.runs.words import value_text
 from attnsearch.search.plans import baseline_config
 from attnsearch.search.propose import Proposal, ProposalResult, Proposals
+from attnsearch.search.study.alike import failed_alike
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import should_stop
@@ -25,7 +25,6 @@ REPEATS_LIST = 30  # until the space is listed for what is left, if it can be
 REPEATS_END = 1000  # until the search gives up
 LISTED_MAX = 20_000  # combinations that are listed for that
 LABEL_MAX = 200  # characters
-ALIKE_MAX = 5  # trials that fail with the same error, and no other has trained: so would the rest
 BESIDE = "plain"  # the arm of the baseline beside a search
 FORBIDDEN = ProposalResult(State.INFEASIBLE, constraints={"forbid": 1.0})
 
@@ -198,17 +197,11 @@ class Explorer:
         self._compare_failures()
 
     def _compare_failures(self) -> None:
-        """End a search of whose trials all fail alike, the baseline left out.
-
-        Only what failed in this session counts: the cause may have been mended since the last.
-        """
+        """End a search of whose trials all fail alike, the baseline left out."""
         entries = [e for e in self._entries.values() if e.place.role not in BASELINE_ROLES]
-        states = {e.result.state for e in entries if e.result is not None}
-        failed = [e for e in entries if e.outcome and e.outcome.state == State.FAILED]
-        kinds = {re.sub(r"\d+", "0", str(e.outcome and e.outcome.error)) for e in failed}
-        alike = states <= {State.FAILED, State.INFEASIBLE} and len(kinds) == 1
+        failed = failed_alike(entries, [e.result.state for e in entries if e.result is not None])
         last = failed[-1].outcome if failed else None
-        if alike and len(failed) >= ALIKE_MAX and last is not None and self.alike is None:
+        if last is not None and self.alike is None:
             if last.traceback:
                 self.stage.note(f"trial {failed[-1].place.number:03d}:\n{last.traceback}")
             self.alike = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from attnsearch.runs.ledger import PLAN_ROLES, Place, PlanRow, Role, RunRow, State, TrialRow
 from attnsearch.search.plans import run_config
+from attnsearch.search.study.alike import failed_alike
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage, usable
 
@@ -30,6 +31,7 @@ class PlanRuns:
         act: What the act is called.
         done: How many runs need nothing more.
         left: The runs that are still to be begun.
+        alike: Why the act ended since all its runs failed alike, if they did.
     """
 
     def __init__(self, stage: Stage, row: PlanRow) -> None:
@@ -39,6 +41,12 @@ class PlanRuns:
         self.left: list[QueuedRun] = []
         self._stage = stage
         self._records = Records(stage, "all" if row.plan.part == "test" else "none")
+        self.alike: str | None = None
+        self._begun: list[QueuedRun] = []
+        self._before: list[State] = []  # how those ended that need nothing more
+        self._plain = {
+            row.plan.place(arm.label)[1] for arm in row.plan.arms if not arm.config["insert"]
+        }
         self._twins: dict[str, list[str]] = defaultdict(list)  # arm -> labels of those it equals
         for arm in row.plan.arms:
             if arm.equals is not None:
@@ -57,6 +65,7 @@ class PlanRuns:
             old = self._places.get((place.role, place.arm, place.number))
             if old is not None and old.key == entry.key and self._is_settled(old):
                 self.done += 1
+                self._before += [old.state] if old.arm not in self._plain else []
                 entry.run_id = old.id
                 self._attach_twins(entry)
             else:
@@ -74,7 +83,10 @@ class PlanRuns:
                 self._records.attach(entry, self._failed[entry.key])
                 self._attach_twins(entry)
             else:
+                self._begun.append(entry)
                 yield entry
+            if self.alike is not None:
+                return
 
     def _all(self) -> Iterator[QueuedRun]:
         """Yield all runs, seed by seed, so that a stopped study has arms that can be compared."""
@@ -87,7 +99,7 @@ class PlanRuns:
                     config,
                     self._stage.key(config),
                     self._records,
-                    self._attach_twins,
+                    self._settled,
                     usable=self._usable,
                     dataset=self._stage.dataset(fold),
                     predictions=("val",),
@@ -103,6 +115,23 @@ class PlanRuns:
         short = arm if len(arm) <= LABEL_MAX else f"{arm[: LABEL_MAX - 4]} ..."
         name = f"arm {short}{part} seed {self.plan.seeds.index(seed) + 1}"
         return Place(number, Role(role), arm, name, changed)
+
+    def _settled(self, entry: QueuedRun) -> None:
+        """Take in that the result of an entry is known."""
+        self._attach_twins(entry)
+        runs = [run for run in self._begun if run.place.arm not in self._plain]
+        states = [run.result.state for run in runs if run.result is not None]
+        failed = failed_alike(runs, states + self._before)
+        last = failed[-1].outcome if failed else None
+        if last is not None and self.alike is None:
+            if last.traceback:
+                self._stage.note(f"{failed[-1].place.name}:\n{last.traceback}")
+            self.alike = (
+                f"{self.act} ended early, since {len(failed)} of {self.runs} runs failed alike "
+                f"and none trained but the baseline's: {last.error}; mend that first"
+            )
+            if self.plan.act == "confirm":
+                self.alike += "; so there is no winner, and the test part stays closed"
 
     def _is_settled(self, old: TrialRow) -> bool:
         """Return whether nothing is left to do for a run of an earlier session."""

@@ -24,7 +24,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search import ablate
 from attnsearch.search.plans.seeds import RANGES
 from attnsearch.search.propose.proposals import ProposalResult, Proposals
-from attnsearch.search.study.exploring import ALIKE_MAX
+from attnsearch.search.study.alike import ALIKE_MAX
 from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.session import StudyError, run_study
@@ -432,6 +432,24 @@ def test_a_search_goes_on_where_its_trials_do_not_all_fail_alike(
     Cheap.before = before  # type: ignore[method-assign, assignment]
     result = run_study(space("search.scheduler=none"), ledger=ledger, until="explore")
     assert len([row for row in result.trials if row.arm is None]) == 8
+
+
+@pytest.mark.parametrize("act", ["confirm", "ablation loco"])
+def test_an_act_whose_runs_all_fail_alike_ends_early(
+    space: Callable[..., Space], ledger: Ledger, trainer: Any, recorder: Any, act: str
+) -> None:
+    """What has nothing inserted trains; no winner is frozen and no plan counts as measured."""
+    Cheap.broken = lambda job: job.act == act and bool(job.config["insert"])  # type: ignore[method-assign, assignment, misc]
+    result = run_study(space(), ledger=ledger, progress=recorder)
+    failed = [row for row in result.trials if row.state == "failed"]
+    assert len({row.id for row in failed}) == ALIKE_MAX
+    assert result.state == "failed" and f"{act} ended early, since 5 of" in result.message
+    assert "ValueError: it broke" in result.message
+    assert (result.winner is None) == (act == "confirm")
+    plan = next(row for row in result.plans if row.plan.title == act)
+    assert plan.state == "planned"
+    notes = "\n".join(text for (text,) in recorder.of("note"))
+    assert 'raise ValueError("it broke")' in notes
 
 
 def test_without_a_whole_candidate_the_test_part_stays_closed(

@@ -138,7 +138,7 @@ def _image_affixes(stems: Sequence[str]) -> list[tuple[str, str]]:
     # RUF071 warns of paths cut within a name; these are names.
     before = commonprefix(lowered).rstrip("0123456789")  # noqa: RUF071
     after = commonprefix(backwards)[::-1].lstrip("0123456789")  # noqa: RUF071
-    if len(lowered) == 1 or len(before) + len(after) >= min(map(len, lowered)):
+    if len(lowered) < 2 or len(before) + len(after) >= min(map(len, lowered)):
         return [("", "")]
     return list(dict.fromkeys([("", ""), ("", after), (before, ""), (before, after)]))
 

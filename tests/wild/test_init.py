@@ -173,3 +173,13 @@ def test_an_array_that_does_not_fit_in_memory_is_refused_by_its_header(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     assert call(["init", str(file), "--to", str(tmp_path / "space.yaml")]) == WRONG_INPUT
     assert re.search(r"\d ?[MG]i?B", capsys.readouterr().err)
+
+
+def test_empty_folders_of_images_and_masks_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("images", "labelsTr"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    file = tmp_path / "space.yaml"
+    assert call(["init", str(tmp_path / "data"), "--to", str(file)]) == WRONG_INPUT
+    assert "unexpected" not in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Whatever a file holds, loading it gives a space or a readable error, and nothing else."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from attnsearch.spaces.file.document import parse
 
 FUZZ = settings(
     deadline=None,
-    max_examples=80,
+    max_examples=int(os.environ.get("ATTNSEARCH_FILES", "80")),  # of each kind
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 VALID = parse(shipped()["resnet"].read_text(), "resnet.yaml").value

@@ -39,7 +39,7 @@ from attnsearch.runs.ledger.records import (
     lost,
 )
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
-from attnsearch.runs.ledger.states import State
+from attnsearch.runs.ledger.states import SEARCH_ROLES, State
 
 DAMAGE = BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, NotImplementedError
 """What reading damaged predictions raises; a zip file has a checksum for each array."""
@@ -56,8 +56,13 @@ def claim(
     fresh: bool = False,
     unusable: Collection[int] = (),
     goes_on: tuple[int, int] | None = None,
+    place: Place | None = None,
+    proposed: bool = False,
 ) -> Claim:
     """Ask for a run: train it, take its known result, or learn that another trains it.
+
+    What drivers of one study share, they share by this: in one transaction the run gets its
+    holder and its place.
 
     Args:
         ledger: The ledger.
@@ -66,20 +71,31 @@ def claim(
         unusable: Finished runs to ignore, because what is needed of them is gone.
         goes_on: An interrupted run, and how many of its epochs need not be trained again. Where it
             is the one that is claimed, this is not another attempt.
+        place: Its place in the study; the run stands there from now on.
+        proposed: Whether the place was chosen just now, and may have been by another driver too.
     """
     columns = Run.id, Run.generation, Run.state, Run.study_id, Run.attempt, Run.error
     query = select(*columns)
     query = query.where(Run.key == request.key).order_by(Run.generation)
     with ledger.database.write() as connection:
         rows = connection.execute(query).all()
+        there = _run_at(connection, request.study_id, place)
+        if proposed and there is not None and there.key != request.key:
+            return Claim("taken", there)
+        over = there is not None and there.settled and there.state != State.FINISHED
+        if over and (there.key, there.study_id) == (request.key, request.study_id):
+            return Claim("ended", there)
         candidates = [row for row in rows if not fresh or row.study_id == request.study_id]
         for row in reversed(candidates):
             if row.state == State.FINISHED and row.id not in unusable:
+                _put(connection, request.study_id, row.id, place)
                 return Claim("finished", read_run(connection, row.id))
         drivers, resumable = Drivers(connection), None
         for row in candidates:
             if drivers.state_of("run", row) == State.RUNNING:
-                holder = drivers.leases[f"run:{row.id}"].holder
+                (holder,) = drivers.living(f"run:{row.id}")
+                if there is None:
+                    _put(connection, request.study_id, row.id, place)
                 return Claim("busy", read_run(connection, row.id), str(holder))
             if (not row.state.ended or lost(row)) and row.study_id == request.study_id:
                 resumable = row.id
@@ -97,6 +113,7 @@ def claim(
         latest = select(Run.attempt).where(Run.id == run_id).scalar_subquery()
         again = delete(Epoch).where(Epoch.run_id == run_id, Epoch.attempt == latest)
         connection.execute(again.where(Epoch.epoch > epochs))
+        _put(connection, request.study_id, run_id, place)
         return Claim("claimed", read_run(connection, run_id))
 
 
@@ -264,33 +281,65 @@ def attach(ledger: Access, study_id: int, run_id: int, place: Place) -> int:
     Returns:
         The number of the place in the ledger.
     """
+    with ledger.database.write() as connection:
+        return _attach(connection, study_id, run_id, place)
+
+
+def trials(ledger: Access, study_id: int, but: Collection[int] = ()) -> list[TrialRow]:
+    """Read a study's runs in their places: trials first, then arms, by number.
+
+    Args:
+        ledger: The ledger.
+        study_id: The study.
+        but: Places to leave out, by their numbers in the ledger.
+    """
+    with ledger.database.read() as connection:
+        return read_places(
+            connection, StudyRun.study_id == study_id, *([StudyRun.id.not_in(but)] if but else [])
+        )
+
+
+def _attach(connection: Connection, study_id: int, run_id: int, place: Place) -> int:
     where = {
         "study_id": study_id,
         "role": place.role,
         "arm": place.arm or "",
         "number": place.number,
     }
-    with ledger.database.write() as connection:
-        values = {
-            "run_id": run_id,
-            "name": place.name or _name(connection, run_id, place),
-            "decisions": dict(place.values),
-            "proposal": dict(place.proposal),
-        }
-        query = select(StudyRun.id, StudyRun.run_id).filter_by(**where)
-        earlier = connection.execute(query).one_or_none()
-        if earlier is None or earlier.run_id != run_id:
-            values["reused_from"] = _origin(connection, run_id)
-        if earlier is None:
-            return add(connection, StudyRun, **where, **values, created=time())
-        change(connection, StudyRun, earlier.id, **values, mirrored_revision=-1)
+    values = {
+        "run_id": run_id,
+        "name": place.name or _name(connection, run_id, place),
+        "decisions": dict(place.values),
+        "proposal": dict(place.proposal),
+    }
+    query = select(StudyRun.id, *(getattr(StudyRun, name) for name in values)).filter_by(**where)
+    earlier = connection.execute(query).one_or_none()
+    if earlier is not None and values.items() <= dict(earlier._mapping).items():
         return int(earlier.id)
+    if earlier is None or earlier.run_id != run_id:
+        values["reused_from"] = _origin(connection, run_id)
+    if earlier is None:
+        return add(connection, StudyRun, **where, **values, created=time())
+    change(connection, StudyRun, earlier.id, **values, mirrored_revision=-1)
+    return int(earlier.id)
 
 
-def trials(ledger: Access, study_id: int) -> list[TrialRow]:
-    """Read a study's runs in their places: trials first, then arms, by number."""
-    with ledger.database.read() as connection:
-        return read_places(connection, StudyRun.study_id == study_id)
+def _put(connection: Connection, study_id: int | None, run_id: int, place: Place | None) -> None:
+    """Give a run its place, if it has one."""
+    if place is not None and study_id is not None:
+        _attach(connection, study_id, run_id, place)
+
+
+def _run_at(connection: Connection, study_id: int | None, place: Place | None) -> RunRow | None:
+    """Read the run that stands at a place; trials are numbered together, whatever their role."""
+    if place is None:
+        return None
+    roles = SEARCH_ROLES if place.role in SEARCH_ROLES else {place.role}
+    query = select(StudyRun.run_id).filter_by(
+        study_id=study_id, arm=place.arm or "", number=place.number
+    )
+    run_id = connection.execute(query.where(StudyRun.role.in_(roles))).scalar()
+    return None if run_id is None else read_run(connection, run_id)
 
 
 def _name(connection: Connection, run_id: int, place: Place) -> str:

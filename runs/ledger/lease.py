@@ -6,6 +6,9 @@ once, however fresh its heartbeat, and that of a living one holds however old it
 slept for an hour keeps its runs). On any other machine only the heartbeat can be judged: a lease
 is void `LEASE_SECONDS` after the last one. Clocks of hosts that share a ledger must therefore
 agree within a minute.
+
+A run has one holder. A study may have several, each with a lease of its own, ``study:3/TOKEN``;
+one that wants it for itself has ``study:3``.
 """
 
 import functools
@@ -106,6 +109,11 @@ class Held:
         return now - self.heartbeat > LEASE_SECONDS
 
 
+def shared_resource(resource: str) -> str:
+    """Return what a lease is a share of: ``study:3`` for ``study:3/TOKEN``, else the same."""
+    return resource.partition("/")[0]
+
+
 def held(connection: Connection, *resources: str) -> dict[str, Held]:
     """Read the leases of these resources (of all, if none is named), void ones included."""
     query = select(*Lease.__table__.columns)
@@ -144,6 +152,6 @@ def acquire(
 
 
 def release(connection: Connection, resource: str, token: str) -> bool:
-    """Give a lease back; False if `token` did not hold it any more."""
-    own = delete(Lease).where(Lease.resource == resource, Lease.token == token)
-    return connection.execute(own).rowcount > 0
+    """Give a lease back, or one's share of it; False if `token` did not hold it any more."""
+    of = (Lease.resource == resource) | Lease.resource.startswith(f"{resource}/")
+    return connection.execute(delete(Lease).where(of, Lease.token == token)).rowcount > 0

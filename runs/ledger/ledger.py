@@ -36,6 +36,8 @@ class Ledger(Access):
     study = patient(_studies.study)
     find_study = patient(_studies.find_study)
     set_study_state = patient(_studies.set_study_state)
+    drivers = patient(_studies.drivers)
+    holder_of = patient(_studies.holder_of)
     set_importances = patient(_studies.set_importances)
     hold = _studies.hold
     free = _studies.free

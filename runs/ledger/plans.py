@@ -75,9 +75,11 @@ def plans(ledger: Access, study_id: int, *, superseded: bool = True) -> list[Pla
 
 
 def set_plan_state(ledger: Access, plan_id: int, state: PlanState) -> None:
-    """Note how far a plan has come."""
+    """Note how far a plan has come; where another driver of the study noted more, it stays."""
+    behind = list(PlanState)[: list(PlanState).index(PlanState(state))]
     with ledger.database.write() as connection:
-        change(connection, PlanRecord, plan_id, state=PlanState(state))
+        less = update(PlanRecord).where(PlanRecord.id == plan_id, PlanRecord.state.in_(behind))
+        connection.execute(less.values(state=PlanState(state)))
 
 
 def freeze_winner(

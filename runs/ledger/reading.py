@@ -3,6 +3,7 @@
 A row that says it runs is only believed while the lease of the process behind it holds.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, String, cast, select
 
 from attnsearch.runs.ledger.files import located
-from attnsearch.runs.ledger.lease import held
+from attnsearch.runs.ledger.lease import Held, Holder, held, shared_resource
 from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import ARM_ROLES, State
@@ -26,13 +27,24 @@ class Drivers:
     """
 
     def __init__(self, connection: Connection, *resources: str) -> None:
-        self.leases = held(connection, *resources)
+        self.leases: dict[str, list[Held]] = defaultdict(list)
+        for resource, lease in held(connection, *resources).items():
+            self.leases[shared_resource(resource)].append(lease)
         self.now = datetime.now(UTC)
+
+    def living(self, resource: str, but: str = "") -> list[Holder]:
+        """Return the living processes behind a run or a study, oldest lease first.
+
+        Args:
+            resource: Such as ``run:12``, or ``study:3`` with all that share it.
+            but: The token of a ledger object that does not count.
+        """
+        leases = [lease for lease in self.leases.get(resource, ()) if lease.token != but]
+        return [lease.holder for lease in leases if not lease.void(self.now.timestamp())]
 
     def dead(self, resource: str) -> bool:
         """Return whether no living process stands behind a row that says it runs."""
-        lease = self.leases.get(resource)
-        return lease is None or lease.void(self.now.timestamp())
+        return not self.living(resource)
 
     def state_of(self, kind: str, row: Any) -> State:
         """Tell the state of a run or a study, given that the process behind it may be dead."""
@@ -41,8 +53,8 @@ class Drivers:
 
     def last_sign(self, resource: str) -> datetime | None:
         """Tell when a process last renewed its lease."""
-        lease = self.leases.get(resource)
-        return datetime.fromtimestamp(lease.heartbeat, UTC) if lease else None
+        beats = [lease.heartbeat for lease in self.leases.get(resource, ())]
+        return datetime.fromtimestamp(max(beats), UTC) if beats else None
 
 
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:

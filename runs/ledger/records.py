@@ -345,8 +345,10 @@ class Claim:
 
     Args:
         outcome: ``claimed``: train it and call `Ledger.finish`. ``finished``: its result is
-            known and stands in `run`. ``busy``: another process trains it now.
-        run: The run of the key.
+            known and stands in `run`. ``busy``: another process trains it now. ``ended``: another
+            driver of the study began it at its place, and it ended without a full schedule.
+            ``taken``: another driver of the study has proposed another config at its place.
+        run: The run of the key, or of the place that is taken.
         holder: Who trains it, if it is busy.
     """
 

@@ -7,6 +7,7 @@ import textwrap
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 from time import time
 from typing import Any
@@ -18,7 +19,7 @@ from attnsearch.runs.ledger.access import Access, add, change, touch
 from attnsearch.runs.ledger.database import LEDGER_FILE
 from attnsearch.runs.ledger.encoding import plain
 from attnsearch.runs.ledger.key import changed_inputs
-from attnsearch.runs.ledger.lease import Held, release
+from attnsearch.runs.ledger.lease import release
 from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
@@ -131,8 +132,9 @@ def open_study(
     *,
     fresh: bool = False,
     number: int | None = None,
+    shared: bool = False,
 ) -> StudyRow:
-    """Start a study, or continue the one of this name, space and data.
+    """Start a study, continue the one of this name, space and data, or join who runs it.
 
     A changed space (see `study_digest`), or changed sources of its blocks, get a new number of the
     same name; changing it back continues the earlier number. The space file as given now replaces
@@ -148,10 +150,11 @@ def open_study(
             `inputs` are those of `attnsearch.runs.ledger.inputs`.
         fresh: Start a new number in any case, and let its claims ignore other studies' runs.
         number: Continue this number of several that are alike; by default the latest.
+        shared: Whether other processes that say so too may run it at the same time.
 
     Raises:
-        LedgerError: Another living process runs this study; or the one of that number was run on
-            other data, or with other sources.
+        LedgerError: Another living process runs this study and does not share it, or has other
+            settings; or the one of that number was run on other data, or with other sources.
     """
     reconcile(ledger)
     digest = study_digest(document, fingerprint)
@@ -185,12 +188,10 @@ def open_study(
                 fresh=fresh,
                 created=time(),
             )
-        other = ledger.lease(connection, f"study:{study_id}")
-        if other:
-            raise LedgerError(
-                f"the study {name!r} is being run by {other.holder}; wait for it or end it, or "
-                "give the space file another name"
-            )
+        row = read_studies(connection, Study.id == study_id)[0]
+        _check_company(ledger, connection, row, document, provenance, shared=shared)
+        own = f"/{ledger.token}" if shared else ""
+        ledger.lease(connection, f"study:{study_id}{own}")
         starts = select(Study.provenance).where(Study.id == study_id)
         change(
             connection,
@@ -203,6 +204,57 @@ def open_study(
             provenance=[*connection.execute(starts).scalar_one(), dict(provenance)],
         )
         return read_studies(connection, Study.id == study_id)[0]
+
+
+def _check_company(
+    ledger: Access,
+    connection: Connection,
+    study: StudyRow,
+    document: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    *,
+    shared: bool,
+) -> None:
+    """Refuse to run a study beside a process that does not share it, or runs it otherwise.
+
+    What is not in the digest must be alike too: each of them plans the acts and counts the trials,
+    and a run's key names what it is computed on.
+    """
+    resource = f"study:{study.id}"
+    others = Drivers(connection).living(resource, but=ledger.token)
+    if not others:
+        connection.execute(delete(Lease).where(Lease.resource == resource))
+        connection.execute(delete(Lease).where(Lease.resource.startswith(f"{resource}/")))
+        return
+    alone = Lease.token != ledger.token, Lease.resource == resource
+    if not shared or connection.execute(select(Lease.token).where(*alone)).first():
+        raise LedgerError(
+            f"the study {study.name!r} is being run by {others[0]}; wait for it or end it, or "
+            "give the space file another name"
+        )
+    theirs = _flat(_alike(study.document, study.provenance[-1]))
+    ours = _flat(_alike(document, provenance))
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    if keys:
+        differ = [
+            f"{key}: {_short(theirs.get(key))} (here {_short(ours.get(key))})" for key in keys
+        ]
+        raise LedgerError(
+            f"the study {study.label} is being run by {others[0]} with {'; '.join(differ)}; "
+            f"processes that share a study need the same settings: run it here with those, or wait"
+        )
+
+
+def _alike(document: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what processes that share a study must have in common."""
+    kept = _without_nulls(_without(document, keys_of("host")))
+    kept["data"] = _without(kept.get("data") or {}, keys_of("host", section=Data))
+    resources = document.get("resources") or {}
+    kept["resources"] = {key: resources.get(key) for key in ("cpus", "gpus")}
+    if resources.get("gpus"):
+        names = {gpu.partition(",")[0] for gpu in provenance.get("gpus", ())}
+        kept["resources"]["cards"] = sorted(names)
+    return dict(kept)
 
 
 def studies(ledger: Access) -> list[StudyRow]:
@@ -232,14 +284,36 @@ def find_study(ledger: Access, address: str) -> StudyRow:
 
 
 def set_study_state(ledger: Access, study_id: int, state: State) -> None:
-    """Set a study's state; every state but ``running`` gives its lease back."""
+    """Set a study's state; every state but ``running`` gives its lease back.
+
+    A study that another process still runs is not interrupted by who leaves it.
+    """
     if State(state) not in STUDY_STATES:
         raise ValueError(f"a study is never {state}")
     with ledger.database.write() as connection:
-        ended = None if state == State.RUNNING else time()
-        change(connection, Study, study_id, state=state, ended=ended)
         if state != State.RUNNING:
             release(connection, f"study:{study_id}", ledger.token)
+        others = Drivers(connection).living(f"study:{study_id}", but=ledger.token)
+        if state != State.INTERRUPTED or not others:
+            ended = None if state == State.RUNNING else time()
+            change(connection, Study, study_id, state=state, ended=ended)
+
+
+def drivers(ledger: Access, study_id: int) -> list[str]:
+    """Name the other living processes that run a study."""
+    with ledger.database.read() as connection:
+        return [
+            str(holder)
+            for holder in Drivers(connection).living(f"study:{study_id}", but=ledger.token)
+        ]
+
+
+def holder_of(ledger: Access, run_id: int) -> str | None:
+    """Name the other living process that trains a run, if one does."""
+    resource = f"run:{run_id}"
+    with ledger.database.read() as connection:
+        holders = Drivers(connection, resource).living(resource, but=ledger.token)
+    return str(holders[0]) if holders else None
 
 
 def set_importances(
@@ -278,20 +352,21 @@ def reconcile(ledger: Access) -> int:
             return 0
     with ledger.database.write() as connection:
         dead = _dead(connection)  # some may have been taken up since
-        for table, row_id, resource, lease in dead:
-            ended = lease.heartbeat if lease else time()
+        for table, row_id, resource, sign in dead:
+            ended = sign.timestamp() if sign else time()
             change(connection, table, row_id, state=State.INTERRUPTED, ended=ended)
             if table is Run:
                 touch(connection, row_id)
             connection.execute(delete(Lease).where(Lease.resource == resource))
+            connection.execute(delete(Lease).where(Lease.resource.startswith(f"{resource}/")))
     return len(dead)
 
 
-def _dead(connection: Connection) -> list[tuple[Any, int, str, Held | None]]:
-    """Find running rows without a living lease: table, row, resource, and the lease it had."""
+def _dead(connection: Connection) -> list[tuple[Any, int, str, datetime | None]]:
+    """Find running rows without a living lease: table, row, resource, and their last sign."""
     drivers = Drivers(connection)
     return [
-        (table, row_id, resource, drivers.leases.get(resource))
+        (table, row_id, resource, drivers.last_sign(resource))
         for table, kind in ((Run, "run"), (Study, "study"))
         for row_id in connection.execute(
             select(table.id).where(table.state == State.RUNNING)

@@ -82,8 +82,7 @@ def claim(
         there = _run_at(connection, request.study_id, place)
         if proposed and there is not None and there.key != request.key:
             return Claim("taken", there)
-        over = there is not None and there.settled and there.state != State.FINISHED
-        if over and (there.key, there.study_id) == (request.key, request.study_id):
+        if there is not None and _ended_as(there, request):
             return Claim("ended", there)
         candidates = [row for row in rows if not fresh or row.study_id == request.study_id]
         for row in reversed(candidates):
@@ -328,6 +327,12 @@ def _put(connection: Connection, study_id: int | None, run_id: int, place: Place
     """Give a run its place, if it has one."""
     if place is not None and study_id is not None:
         _attach(connection, study_id, run_id, place)
+
+
+def _ended_as(run: RunRow, request: Request) -> bool:
+    """Return whether a run is one that is asked for, and ended without a full schedule."""
+    same = (run.key, run.study_id) == (request.key, request.study_id)
+    return same and run.settled and run.state != State.FINISHED
 
 
 def _run_at(connection: Connection, study_id: int | None, place: Place | None) -> RunRow | None:

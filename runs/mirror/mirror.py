@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from attnsearch.runs.addresses import sqlite_path, without_secrets
 from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
@@ -47,6 +47,11 @@ PLOTS_SECONDS = 300.0
 
 _LONGEST_WAIT = 60.0  # seconds between tries at a server that is away
 _LONGEST_STEP = 30.0  # seconds that one step on this machine may take: making an SQLite store
+_TURN_SECONDS = 0.2  # between tries to write after another process
+
+
+class _Elsewhere(RuntimeError):
+    """Another process writes the study's runs now."""
 
 
 class Mirror:
@@ -72,6 +77,7 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._followed: int | None = None
         self._problem: str | None = None
+        self._waits = False  # for another process that writes the study's runs
         self._leaving = threading.Event()
         self._drawing = False
         self._tables_at = self._plots_at = monotonic()
@@ -123,12 +129,13 @@ class Mirror:
         if self._leaving.is_set():
             raise TimeoutError("there was no time for all of it")
 
-    def sync(self, study_id: int, *, whole: bool = False) -> MirrorReport:
+    def sync(self, study_id: int, *, whole: bool = False, patience: float = 0.0) -> MirrorReport:
         """Bring MLflow up to date with one study, here and now.
 
         Args:
             study_id: The study.
             whole: Look every run up in the store, also those that it is known to show.
+            patience: How many seconds to wait for another driver of the study that is ending.
 
         Without a store named, the one that showed the study before is used. Costs milliseconds
         if there is nothing to do. Never raises for MLflow's sake: the report says what is wrong.
@@ -144,14 +151,25 @@ class Mirror:
             study = self._ledger.study(study_id)
         if self._is_current(study):
             return self._report(study_id, None)
-        try:
-            self._pass(study_id, final=True)
-            problem = None
-        except Exception as error:
-            problem = _say(error)
+        deadline = monotonic() + patience
+        while (problem := self._try(study_id)) and monotonic() < deadline and self._waits:
+            sleep(_TURN_SECONDS)
         with suppress(LedgerError):  # the lease then ends with this process
             self._ledger.free(f"mirror:{study_id}")
         return self._report(study_id, problem)
+
+    def _try(self, study_id: int, *, final: bool = True) -> str | None:
+        """Make a pass; return what went wrong. Where another driver goes on, nothing did."""
+        self._waits = False
+        try:
+            self._pass(study_id, final=final)
+        except _Elsewhere as error:
+            with suppress(LedgerError):
+                self._waits = not self._ledger.drivers(study_id)
+            return str(error) if self._waits else None
+        except Exception as error:
+            return _say(error)
+        return None
 
     def _is_current(self, study: StudyRow) -> bool:
         """Return whether the store shows a study as it stands, judged without MLflow."""
@@ -169,6 +187,8 @@ class Mirror:
         uri = without_secrets(self._uri)
         if self._ledger.study(study_id).mlflow_uri != uri:
             missing = total
+        if problem is None and self._ledger.drivers(study_id):
+            missing = 0  # the other driver shows them
         return MirrorReport(uri, total, missing, problem)
 
     def _loop(self) -> None:
@@ -178,12 +198,13 @@ class Mirror:
             self._signal.wait(None if self._problem is None else wait)
             self._signal.clear()
             closing = self._closing.is_set()
-            try:
-                self._pass(self._followed, final=closing)
-                self._problem, wait = None, PAUSE_SECONDS
-            except Exception as error:
-                # Whatever MLflow does, the study goes on; the report at the end says it.
-                self._problem, wait = _say(error), min(2 * wait, _LONGEST_WAIT)
+            # Whatever MLflow does, the study goes on; the report at the end says it.
+            self._problem = self._try(self._followed, final=closing)
+            away = self._problem is not None and not self._waits
+            wait = min(2 * wait, _LONGEST_WAIT) if away else PAUSE_SECONDS
+            if self._waits and closing and not self._leaving.wait(_TURN_SECONDS):
+                self._signal.set()  # the other is ending too, and may have missed this end
+                continue
             if closing or self._leaving.is_set():
                 with suppress(LedgerError):  # the lease then ends with this process
                     self._ledger.free(f"mirror:{self._followed}")
@@ -195,7 +216,7 @@ class Mirror:
         with self._lock:
             holder = self._ledger.hold(f"mirror:{study_id}")
             if holder is not None:
-                raise RuntimeError(f"{holder} writes them now")
+                raise _Elsewhere(f"{holder} writes them now")
             try:
                 if self._store is None:
                     self._store = Store(self._uri)

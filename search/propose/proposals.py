@@ -131,9 +131,13 @@ class Proposals:
         self._trials = trials
         self._first = list(first)
         self._grid = self._shuffled(grid) if sampler == "grid" and grid else None
+        check_sampler(sampler, decisions, len(objectives))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all proposals."""
         self._seen: set[tuple[tuple[str, Any], ...]] = set()
         self._open: dict[int, optuna.Trial] = {}
-        check_sampler(sampler, decisions, len(objectives))
         with quiet():
             self._study = optuna.create_study(directions=self._directions)
 

@@ -16,6 +16,7 @@ origin       What a study's results depend on beside its space file and data, an
              from
 outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
+company      The other drivers that run the same study, each with work of its own
 stage        What the acts of a study share: what they work with, and how runs are named and ranked
 ablation     Ablations by themselves: around one config, or around the winner of a study
 """

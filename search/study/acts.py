@@ -40,7 +40,7 @@ from attnsearch.search.study.plan_runs import PlanRuns
 from attnsearch.search.study.queue import ALL_ENDED, Entries
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import Stage, rank_candidates, tested
-from attnsearch.search.study.test_runs import TestRuns
+from attnsearch.search.study.test_runs import TestRuns, Turn
 from attnsearch.search.text import plural
 from attnsearch.search.workers import Evaluation
 from attnsearch.spaces import Space
@@ -74,8 +74,7 @@ class StudyActs:
         """
         document = self.stage.space.document
         if explorer is not None:
-            yield from explorer.entries()
-            yield ALL_ENDED
+            yield from explorer.all_entries()
             if note := unlearned_note(self.stage, self.ranked()):
                 self.stage.note(note)
         if explorer is not None and explorer.alike:
@@ -225,8 +224,7 @@ class StudyActs:
             act=act,
             begun=functools.cache(lambda: stage.progress.act_started(info)),  # once
         )
-        yield from explorer.entries()
-        yield ALL_ENDED
+        yield from explorer.all_entries()
         ranked = stage.ranked(rows())
         if not ranked:
             stage.note(f"{act}: no trial finished, so its settings are those of the search")
@@ -315,6 +313,14 @@ class StudyActs:
         if plan.part != "test":
             stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
             return
+        with (turn := Turn(stage, f"test:{row.id}")):
+            yield turn
+            yield ALL_ENDED
+            yield from self._evaluate(row, winner)
+
+    def _evaluate(self, row: PlanRow, winner: str | None) -> Entries[None]:
+        """Note the look, evaluate the networks of a plan, and end it; one driver at a time."""
+        stage, plan = self.stage, row.plan
         for fold in plan.folds:
             data = stage.datasets[stage.dataset(fold)]
             look = stage.ledger.open_test(data.test_fingerprint, row.id)

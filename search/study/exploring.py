@@ -15,6 +15,7 @@ from attnsearch.runs.words import value_text
 from attnsearch.search.plans import baseline_config
 from attnsearch.search.propose import Proposal, ProposalResult, Proposals
 from attnsearch.search.study.alike import failed_alike
+from attnsearch.search.study.queue import ALL_ENDED, Entries
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import should_stop
@@ -100,7 +101,9 @@ class Explorer:
         self._same: dict[str, list[int]] = defaultdict(list)  # proposals that wait for a key
         self._left: list[QueuedRun] = []  # from earlier sessions
         self._baseline: QueuedRun | None = None  # beside the search
+        self._over: set[int] = set()  # places whose runs are over, by their numbers in the ledger
         self._adopt(past)
+        self.ended_before = sum(entry.result is not None for entry in self._entries.values())
 
     @property
     def spent(self) -> bool:
@@ -109,36 +112,95 @@ class Explorer:
         return len(self._entries) >= self._budget or over is not None
 
     def entries(self) -> Iterator[QueuedRun]:
-        """Yield the trials to train: those left over from earlier sessions, then new ones."""
-        yield from self._left
-        while not self.spent and (entry := self._propose()) is not None:
+        """Yield the trials to train: those left over or begun by others, then new ones."""
+        while True:
+            if self.stage.company.met():
+                self._catch_up()
+            if self._left:
+                yield self._left.pop(0)
+                continue
+            if self.spent or (entry := self._propose()) is None:
+                return
             yield entry
+            if entry.taken:
+                self._propose_anew(entry)
+
+    def all_entries(self) -> Entries[None]:
+        """Yield `entries` until nothing is left, also of what other drivers begin meanwhile."""
+        yield from self.entries()
+        yield ALL_ENDED
+        while self.alike is None and self._behind():
+            yield from self.entries()
+            yield ALL_ENDED
+
+    def _behind(self) -> bool:
+        """Return whether other drivers have begun trials that `entries` has not yielded."""
+        self._catch_up()
+        return bool(self._left)
 
     def _adopt(self, past: Sequence[TrialRow]) -> None:
-        """Take over the trials of earlier sessions, in the order of their proposals."""
+        """Take over trials that stand in the ledger, in the order of their proposals."""
+        numbered = {entry.place.number: entry for entry in self._entries.values()}
         for row in past:
             if row.role == Role.BASELINE:
                 continue
             for before in row.proposal.get("before", ()):
                 self._adopt_known(before)
-            place = self._place(row.number, row.role, row.values, row.proposal)
-            # What is trained now has the key of now: its device or source may be another.
-            config = self.space.resolve(row.values)
-            key = self.stage.key(config)
-            entry = (
-                self._entry(place, row.config, row.key)
-                if row.settled
-                else self._entry(place, config, key)
-            )
-            entry.run_id = row.id
-            self._entries[row.key if key in self._entries else key] = entry
-            if row.settled:
-                self.records.recall(entry, row)
-                self.ended_before += 1
-            else:
-                self._left.append(entry)
+            entry = numbered.get(row.number) or self._adopt_entry(row)
             how = row.proposal.get("how", "sampler")
             entry.asked = self.proposals.adopt(row.values, entry.result, how)
+
+    def _adopt_entry(self, row: TrialRow) -> QueuedRun:
+        place = self._place(row.number, row.role, row.values, row.proposal)
+        # What is trained now has the key of now: its device or source may be another.
+        config = self.space.resolve(row.values)
+        key = self.stage.key(config)
+        entry = (
+            self._entry(place, row.config, row.key)
+            if row.settled
+            else self._entry(place, config, key)
+        )
+        entry.run_id = row.id
+        self._entries[row.key if key in self._entries else key] = entry
+        if row.settled:
+            self.records.recall(entry, row)
+        else:
+            self._left.append(entry)
+        return entry
+
+    def _catch_up(self) -> None:
+        """Take in what other drivers have begun, and how far it has come."""
+        entries = {entry.place.number: entry for entry in self._entries.values()}
+        for row in self._rows():
+            entry = self._baseline if row.role == Role.BASELINE else entries.get(row.number)
+            if entry is None:
+                self._adopt([row])
+                entry = self._entry_at(row.number)
+                if row.settled:
+                    self.records.took_over(entry, row)
+            elif entry.result is None:
+                entry.curve |= self.stage.objectives.curve(row.epochs)
+            if row.settled:
+                self._over.add(row.place_id)
+
+    def _rows(self) -> list[TrialRow]:
+        """Return its trials as the ledger has them, but for those that are over."""
+        rows = self.stage.past(self._over)
+        if self.arm is None:
+            return [row for row in rows if row.arm is None or row.role == Role.BASELINE]
+        return [row for row in rows if (row.role, row.arm) == (Role.TUNING, self.arm)]
+
+    def _entry_at(self, number: int) -> QueuedRun:
+        return next(e for e in self._entries.values() if e.place.number == number)
+
+    def _propose_anew(self, entry: QueuedRun) -> None:
+        """Give up a proposal whose place another driver took, as if it had not been made."""
+        self.stage.company.crossed()
+        self._entries = {key: one for key, one in self._entries.items() if one is not entry}
+        self._same.clear()
+        self._over.clear()
+        self.proposals.forget()
+        self._adopt(self._rows())
 
     def _adopt_known(self, before: Mapping[str, Any]) -> None:
         """Take over an earlier proposal that was forbidden, or whose config was known."""
@@ -216,6 +278,8 @@ class Explorer:
         protected = entry.place.role not in (Role.TRIAL, Role.TUNING)
         if protected or objectives.followed is None or not self.space.decisions:
             return False
+        if self.stage.company.met():
+            self._catch_up()
         curves = {other.place.number: other.curve for other in self._entries.values()}
         if self._baseline is not None:
             curves[-1] = self._baseline.curve
@@ -260,7 +324,7 @@ class Explorer:
         if role == Role.TRIAL and following == 0 and values == self.space.baseline():
             role = Role.BASELINE_TRIAL
         entry = self._entry(self._place(following, role, values, note), config, key)
-        entry.asked = number
+        entry.asked, entry.proposed = number, True
         self._entries[key] = entry
         return entry
 

@@ -1,14 +1,16 @@
 """What one session of a study came to."""
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attnsearch.runs.ledger import PlanRow, Role, State, StudyRow, TrialRow
+from attnsearch.runs.ledger import Ledger, PlanRow, Role, State, StudyRow, TrialRow
 from attnsearch.search.text import plural
 
 AGAIN = "run it again to go on from there"
+REPORT_SECONDS = 60.0  # in which another driver ends the report that it writes
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,36 @@ class SessionResult:
     winner: str | None = None
     verdicts: list[str] = field(default_factory=list)
     report: Path | None = None
+
+
+def report_of(
+    ledger: Ledger, study: StudyRow, note: Callable[[str], None]
+) -> tuple[list[str], Path | None]:
+    """Write the report of a study's comparisons, if there are any.
+
+    Args:
+        ledger: The ledger.
+        study: The study.
+        note: Told where it could not be written.
+
+    Returns:
+        What they say, and where the report lies.
+    """
+    if not ledger.plans(study.id):
+        return [], None
+    from attnsearch.runs.reports import ReportError, verdict_lines, write_report
+
+    resource, deadline = f"report:{study.id}", time.monotonic() + REPORT_SECONDS
+    while ledger.hold(resource) and time.monotonic() < deadline:  # another driver writes it
+        time.sleep(0.1)
+    try:
+        written = write_report(ledger, study.id)
+    except ReportError as error:
+        note(str(error))
+        return list(verdict_lines(ledger, study.id)), None
+    finally:
+        ledger.free(resource)
+    return list(written.verdicts), written.folder
 
 
 def outcome_text(

@@ -7,8 +7,8 @@ ended, so that what is planned next may depend on them.
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Generator, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
@@ -36,9 +36,11 @@ class Queued(ABC):
 
     Attributes:
         losses: Where its workers crashed that were lost; empty texts where they left no word.
+        holder: The other driver that has its run, while its end is waited for.
     """
 
     losses: list[str] = field(default_factory=list, kw_only=True)
+    holder: str = field(default="", kw_only=True)
 
     @abstractmethod
     def begin(self) -> Job | Fate:
@@ -70,17 +72,25 @@ class Queue:
 
     Args:
         entries: Of all acts, in order; an entry is asked for when a worker has room for it.
+        waiting: Told, once an act, where nothing is left to do in it but to wait for other
+            drivers: how many runs each of them has.
     """
 
-    def __init__(self, entries: Iterator[Queued | None]) -> None:
+    def __init__(
+        self,
+        entries: Iterator[Queued | None],
+        waiting: Callable[[Counter[str]], None] = lambda holders: None,
+    ) -> None:
         self._entries = entries
+        self._waiting = waiting
+        self._said = False  # that others are waited for, in this act
         self._again: deque[Queued] = deque()
         self._elsewhere: deque[Queued] = deque()
         self._running: dict[int, Queued] = {}
         self._ready: Job | None = None
         self._held = False  # until all have ended
         self._over = False
-        self._polled = 0.0
+        self._poll_at = 0.0
 
     def anything_to_train(self) -> bool:
         """Return whether there is a job, which `next_job` then returns, or may be one later."""
@@ -104,6 +114,9 @@ class Queue:
                 self._running[job.id] = entry
                 return job
             self._keep(entry, job)
+        if self._elsewhere and not self._running and not self._said:
+            self._said = True
+            self._waiting(Counter(entry.holder for entry in self._elsewhere if entry.holder))
         return None
 
     def exhausted(self) -> bool:
@@ -149,10 +162,12 @@ class Queue:
         """Return the next entry to begin: one to be begun anew, one waited for, or a new one."""
         if self._again:
             return self._again.popleft()
-        if self._elsewhere and time.monotonic() - self._polled > POLL_SECONDS:
-            self._polled = time.monotonic()
-            return self._elsewhere.popleft()
+        if self._elsewhere and time.monotonic() > self._poll_at:
+            self._poll_at = time.monotonic() + POLL_SECONDS
+            self._again, self._elsewhere = self._elsewhere, deque()
+            return self._again.popleft()
         while not self._over and not (self._held and (self._running or self._elsewhere)):
+            self._said = self._said and not self._held
             self._held = False
             try:
                 entry = next(self._entries)

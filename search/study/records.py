@@ -1,12 +1,9 @@
 """Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers.
 
-Only the driver writes. Everything here is called from its main thread, but for the heartbeat,
-which tells other drivers that this one lives.
+Only the driver writes. Everything here is called from its main thread.
 """
 
-import contextlib
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,10 @@ import numpy as np
 
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger import (
-    HEARTBEAT_SECONDS,
     SEARCH_ROLES,
     Claim,
     Ending,
     LeaseLost,
-    LedgerError,
     Place,
     Request,
     Role,
@@ -65,6 +60,8 @@ class QueuedRun(Queued):
         result: What became of it, for Optuna; None until its run is over.
         outcome: How its training ended in this session.
         saved: The checkpoint that it last went on from; later ones sort after it.
+        proposed: Whether it was proposed just now, and another driver may have its place.
+        taken: Whether another driver had; nothing comes of it then.
     """
 
     place: Place
@@ -87,6 +84,8 @@ class QueuedRun(Queued):
     result: ProposalResult | None = None
     outcome: Outcome | None = None
     saved: str = ""
+    proposed: bool = False
+    taken: bool = False
 
     @property
     def info(self) -> TrialInfo:
@@ -103,18 +102,29 @@ class QueuedRun(Queued):
         return self.place.role == Role.BASELINE
 
     def begin(self) -> Job | Fate:
-        """Claim the run; return its job, unless it has finished before or trains elsewhere."""
+        """Claim the run; return its job, unless it has ended before or trains elsewhere."""
+        stage = self.records.stage
+        stage.company.met()
+        if self.holder:
+            self.holder = stage.ledger.holder_of(self.run_id) or ""
+            if self.holder:
+                stage.mirror.wake()
+                return Fate.ELSEWHERE
         inputs = self.records.stage.inputs(self.config)
         claim = self.records.claim(self)
         if claim.outcome == "finished" and not self.usable(claim.run):
             # Its weights are gone, and the test part needs them.
             claim = self.records.claim(self, {claim.run_id})
-        if claim.outcome == "finished":
+        if claim.outcome == "taken":
+            self.taken = True
+            return Fate.OVER
+        if claim.outcome in ("finished", "ended"):
             self.records.took_over(self, claim.run)
             self.settled(self)
             return Fate.OVER
         self.begun()
         if claim.outcome == "busy":
+            self.holder = claim.holder or ""
             return Fate.ELSEWHERE
         self.curve = self.records.stage.objectives.curve(claim.run.epochs)
         return Job(
@@ -141,7 +151,10 @@ class QueuedRun(Queued):
         stage = self.records.stage
         self.records.checkpoints.take(self.run_id, self.key, report)
         self.curve |= stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
-        stage.ledger.record_epoch(self.run_id, report.epoch, report.metrics)
+        try:
+            stage.ledger.record_epoch(self.run_id, report.epoch, report.metrics)
+        except LeaseLost:
+            return True  # another driver trains it; `ended` says so
         stage.mirror.begin()
         stage.mirror.wake()
         if not self.beside:
@@ -179,7 +192,7 @@ class Records:
         self.checkpoints = Checkpoints(stage)
 
     def claim(self, entry: QueuedRun, unusable: Collection[int] = ()) -> Claim:
-        """Ask the ledger for an entry's run, and give the run its place where there is one.
+        """Ask the ledger for an entry's run, which gets its place.
 
         Args:
             entry: The entry.
@@ -199,15 +212,19 @@ class Records:
             fresh=study.fresh,
             unusable=unusable,
             goes_on=(newest[0], newest[1].epoch) if newest else None,
+            place=entry.place,
+            proposed=entry.proposed,
         )
+        if claim.outcome == "taken":
+            return claim
+        entry.run_id, entry.proposed = claim.run_id, False
+        self.stage.mirror.wake()
         if claim.outcome == "claimed":
             if newest is None or newest[0] != claim.run_id:
                 self.checkpoints.drop(entry.key, claim.run_id)
             elif newest[1].name > entry.saved:
                 entry.saved = newest[1].name
                 entry.losses.clear()  # it has come further than to where it was lost before
-        if claim.outcome != "busy":
-            self.attach(entry, claim.run_id)
         return claim
 
     def attach(self, entry: QueuedRun, run_id: int) -> None:
@@ -222,11 +239,14 @@ class Records:
         entry.result = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
 
     def took_over(self, entry: QueuedRun, run: RunRow) -> None:
-        """Take in that an entry needs no training: its run was finished before."""
+        """Take in that an entry needs no training: its run has ended, before or elsewhere."""
         self.recall(entry, run)
         assert entry.result is not None
-        end = TrialEnd(State.FINISHED, run.metrics, run.costs, entry.result.scores, reused=True)
-        self._say_end(entry, replace(end, reason=_why(entry.result)))
+        if run.state != State.FINISHED:
+            entry.outcome = Outcome(run.state, run.metrics, Report(), run.error, run.traceback)
+        end = TrialEnd(run.state, run.metrics, run.costs, entry.result.scores, reused=True)
+        self._say_end(entry, replace(end, reason=run.error or _why(entry.result)))
+        self._drop_weights()
 
     def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:
         """Record how the training of an entry ended.
@@ -282,25 +302,6 @@ class Records:
     def first(self) -> int | None:
         """Return the number of the best finished trial by the first objective."""
         return next(iter(self.stage.objectives.ranked(self._finished)), None)
-
-    @contextlib.contextmanager
-    def heartbeat(self) -> Iterator[None]:
-        """Renew the leases of this driver for as long as the context is open."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
-                # Where it fails, the next write of the main thread fails too, and says so.
-                with contextlib.suppress(LedgerError):
-                    self.stage.ledger.heartbeat()
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join(timeout=5)
 
     def _judge(
         self,

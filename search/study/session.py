@@ -18,11 +18,12 @@ from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
+from attnsearch.search.study.company import heartbeat, waiting_text
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.interrupt import Interrupt, in_background, stopping_text
 from attnsearch.search.study.origin import Inputs, origin_notes
-from attnsearch.search.study.outcome import SessionResult, outcome_text
+from attnsearch.search.study.outcome import SessionResult, outcome_text, report_of
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import (
@@ -59,6 +60,8 @@ def run_study(
     It explores; then it confirms and ablates, where the space says so. A finished study whose
     file has got a `confirm:` or `ablation:` since goes on with these.
 
+    Where another process runs the study on the same ledger, the two share its runs.
+
     Ray is started for the study, or joined where RAY_ADDRESS names a cluster. Called from the
     main thread, Ctrl-C and SIGTERM stop the study within seconds: what runs is recorded as
     interrupted, and the same call goes on from there.
@@ -76,7 +79,7 @@ def run_study(
         ProposalError: The sampler cannot search it.
         PlanError: An ablation or confirm cannot be planned as the space says.
         DataError: Its data cannot be used.
-        LedgerError: The ledger cannot be used, or another process runs this study.
+        LedgerError: The ledger cannot be used, or another process runs this study otherwise.
         ClusterError: Ray cannot be started, is lost, or lacks what a trial needs.
     """
     if until is not None and until not in UNTIL:
@@ -163,6 +166,7 @@ class Session:
                 origin,
                 fresh=self.fresh,
                 number=self.study.number if self.study else None,
+                shared=self.confirm,
             )
             if not self.fresh:
                 for note in origin_notes(self.ledger, study, before, self.space.path):
@@ -220,8 +224,8 @@ class Session:
         self.progress.study_started(self._info(study, explorer))
         acts = StudyActs(stage)
         entries = acts.entries(explorer, self.until, confirm=self.confirm)
-        queue = Queue(entries)
-        with self.records.heartbeat(), contextlib.closing(queue), contextlib.closing(entries):
+        queue = Queue(entries, lambda holders: self.progress.note(waiting_text(holders)))
+        with heartbeat(self.ledger), contextlib.closing(queue), contextlib.closing(entries):
             if not self._stop() and queue.anything_to_train() and not self._stop():
                 if running is None:
                     running = self._start_ray(stack)
@@ -268,7 +272,9 @@ class Session:
         frozen = acts.frozen()
         winner = frozen.winner if frozen is not None else None
         self.ledger.set_study_state(study.id, state)
-        verdicts, report_file = self._report(study) if self.until != UNTIL[0] else ([], None)
+        verdicts, report_file = (
+            ([], None) if self.until == UNTIL[0] else report_of(self.ledger, study, self._note)
+        )
         report = mirror.close(timeout=5 if state == State.INTERRUPTED else 30)
         if report.problem or report.missing:
             self._note(str(report))
@@ -298,19 +304,6 @@ class Session:
         )
         self.progress.study_ended(StudyEnd(state, ended, best, message, result.seconds))
         return result
-
-    def _report(self, study: StudyRow) -> tuple[list[str], Path | None]:
-        """Return what the comparisons say, if there are any, and where their report lies."""
-        if not self.ledger.plans(study.id):
-            return [], None
-        from attnsearch.runs.reports import ReportError, verdict_lines, write_report
-
-        try:
-            written = write_report(self.ledger, study.id)
-        except ReportError as error:
-            self._note(str(error))
-            return list(verdict_lines(self.ledger, study.id)), None
-        return list(written.verdicts), written.folder
 
     def _load(self) -> tuple[dict[str, DataSet], dict[str, Any]]:
         datasets = load_datasets(self.space, explore=self.explore, plans=self.until != UNTIL[0])

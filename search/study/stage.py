@@ -3,8 +3,8 @@
 import math
 import statistics
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.build import Images, build_network
@@ -15,6 +15,7 @@ from attnsearch.runs.results import ranked
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.plans import check_measurable, plan_folds
 from attnsearch.search.propose import Objectives
+from attnsearch.search.study.company import Company
 from attnsearch.search.study.events import Progress
 from attnsearch.spaces import Space
 
@@ -65,7 +66,7 @@ class LateMirror:
     def close(self, timeout: float) -> "MirrorReport":
         """Write what is left: for so many seconds at most, if anything was trained."""
         if self._soon is None:
-            return self._mirror.sync(self._study_id)
+            return self._mirror.sync(self._study_id, patience=timeout)
         self._soon.cancel()
         self.begin()
         return self._mirror.close(timeout)
@@ -88,6 +89,7 @@ class Stage:
         inputs: Gives what a config's result depends on beside the data, see `Session`.
         note: Tells the user something, now and at the end.
         workers: How many jobs run side by side, as far as is known.
+        company: The other drivers of the study.
     """
 
     space: Space
@@ -101,10 +103,14 @@ class Stage:
     inputs: Callable[[Mapping[str, Any]], dict[str, str]]
     note: Callable[[str], None]
     workers: int = 1
+    company: Company = field(init=False)
 
-    def past(self) -> list[TrialRow]:
-        """Return the study's runs so far."""
-        return self.ledger.trials(self.study.id)
+    def __post_init__(self) -> None:
+        self.company = Company(self.ledger, self.study.id, self.progress.note)
+
+    def past(self, but: Collection[int] = ()) -> list[TrialRow]:
+        """Return the study's runs so far, but for those at some places."""
+        return self.ledger.trials(self.study.id, but)
 
     def ranked(self, rows: Sequence[TrialRow]) -> list[TrialRow]:
         """Return the finished trials among some rows that keep the limits, the best first."""

@@ -1,13 +1,52 @@
-"""Trained networks applied to the test part, several in one job."""
+"""Trained networks applied to the test part, several in one job, by one driver at a time."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from attnsearch.runs.ledger import State
+from attnsearch.runs.ledger import LedgerError, State
 from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.study.queue import Fate, Queued
+from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import Evaluation, Job, Outcome, Report, has_user_code
+
+
+@dataclass
+class Turn(Queued):
+    """A driver's turn at what one of them does at a time; others wait for its end.
+
+    Attributes:
+        stage: The study's surroundings.
+        resource: What it is the turn at, as leases name it.
+    """
+
+    stage: Stage
+    resource: str
+
+    def begin(self) -> Fate:
+        """Take the turn, or wait for it."""
+        self.stage.company.met()
+        self.holder = self.stage.ledger.hold(self.resource) or ""
+        return Fate.ELSEWHERE if self.holder else Fate.OVER
+
+    def __enter__(self) -> None:
+        """Do nothing: `begin` takes it."""
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(LedgerError):  # it then ends with this process
+            self.stage.ledger.free(self.resource)
+
+    def started(self) -> None:
+        """Do nothing: it has no job."""
+
+    def reported(self, report: Report) -> bool:
+        """Do nothing: it has no job."""
+        return False
+
+    def ended(self, outcome: Outcome) -> Fate:
+        """Do nothing: it has no job."""
+        return Fate.OVER
 
 
 @dataclass

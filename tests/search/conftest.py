@@ -317,7 +317,7 @@ class InProcess:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InProcess]:
     """Studies train in this process and show nothing in MLflow."""
-    from attnsearch.search.study import records
+    from attnsearch.search.study import company
     from attnsearch.search.study import session as engine
     from attnsearch.search.workers import executor
 
@@ -348,7 +348,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InPr
     monkeypatch.setattr(engine, "running_cluster", no_cluster)
     monkeypatch.setattr(engine, "LateMirror", NoMirror)
     monkeypatch.setattr(executor, "execute", trainer)
-    monkeypatch.setattr(records, "HEARTBEAT_SECONDS", 1000)
+    monkeypatch.setattr(company, "HEARTBEAT_SECONDS", 1000)
     threads = torch.get_num_threads()
     yield trainer
     torch.set_num_threads(threads)

@@ -100,7 +100,8 @@ class TrialEnd:
             trial finished. Of an act's runs, show the metrics that its `ActInfo` names instead.
         best: Whether it is now the best finished trial, or on the Pareto front.
         reason: Why it failed, is infeasible, or is not ranked although it finished; else None.
-        reused: Whether the result was taken over from an earlier run instead of trained.
+        reused: Whether the result was taken over from another run instead of trained.
+        elsewhere: Whether another driver of the study brought it, meanwhile.
         seconds: Wall time of the training.
     """
 
@@ -111,6 +112,7 @@ class TrialEnd:
     best: bool = False
     reason: str | None = None
     reused: bool = False
+    elsewhere: bool = False
     seconds: float = 0.0
 
 

@@ -177,7 +177,7 @@ class Explorer:
                 self._adopt([row])
                 entry = self._entry_at(row.number)
                 if row.settled:
-                    self.records.took_over(entry, row)
+                    self.records.took_over(entry, row, elsewhere=True)
             elif entry.result is None:
                 entry.curve |= self.stage.objectives.curve(row.epochs)
             if row.settled:

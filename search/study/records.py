@@ -105,7 +105,8 @@ class QueuedRun(Queued):
         """Claim the run; return its job, unless it has ended before or trains elsewhere."""
         stage = self.records.stage
         stage.company.met()
-        if self.holder:
+        elsewhere = self.holder != ""
+        if elsewhere:
             self.holder = stage.ledger.holder_of(self.run_id) or ""
             if self.holder:
                 stage.mirror.wake()
@@ -119,7 +120,8 @@ class QueuedRun(Queued):
             self.taken = True
             return Fate.OVER
         if claim.outcome in ("finished", "ended"):
-            self.records.took_over(self, claim.run)
+            elsewhere = elsewhere or claim.outcome == "ended"
+            self.records.took_over(self, claim.run, elsewhere=elsewhere)
             self.settled(self)
             return Fate.OVER
         self.begun()
@@ -238,14 +240,15 @@ class Records:
         entry.curve = self.stage.objectives.curve(run.epochs)
         entry.result = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
 
-    def took_over(self, entry: QueuedRun, run: RunRow) -> None:
+    def took_over(self, entry: QueuedRun, run: RunRow, *, elsewhere: bool) -> None:
         """Take in that an entry needs no training: its run has ended, before or elsewhere."""
         self.recall(entry, run)
         assert entry.result is not None
         if run.state != State.FINISHED:
             entry.outcome = Outcome(run.state, run.metrics, Report(), run.error, run.traceback)
         end = TrialEnd(run.state, run.metrics, run.costs, entry.result.scores, reused=True)
-        self._say_end(entry, replace(end, reason=run.error or _why(entry.result)))
+        reason = run.error or _why(entry.result)
+        self._say_end(entry, replace(end, elsewhere=elsewhere, reason=reason))
         self._drop_weights()
 
     def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:

@@ -295,7 +295,9 @@ def describe_end(
         parts += [f"{name} {score(end.metrics[name])}" for name in names if name in end.metrics]
     if "params" in end.costs and "params" not in objectives and end.state != State.FAILED:
         parts.append(f"{quantity(end.costs['params'])} params")
-    if end.reused:
+    if end.elsewhere:
+        parts.append("run by another process")
+    elif end.reused:
         parts.append("taken over from an earlier run")
     elif end.seconds:
         parts.append(duration(end.seconds))

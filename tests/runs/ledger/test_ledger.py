@@ -324,6 +324,103 @@ def test_a_killed_driver_frees_everything_at_once(address: str) -> None:
     process.join()
 
 
+def test_several_may_share_a_study_and_any_may_leave_it(ledger: Ledger) -> None:
+    study = open_study(ledger, shared=True)
+    other = Ledger(ledger.database.url)
+    assert ledger.drivers(study.id) == []
+    assert open_study(other, shared=True).id == study.id
+    (first,), (second,) = other.drivers(study.id), ledger.drivers(study.id)
+    assert first == second == f"process {os.getpid()} on {lease.Holder.current().host}"
+    with pytest.raises(LedgerError, match="is being run by process"):
+        open_study(Ledger(ledger.database.url))  # which wants it for itself
+
+    other.set_study_state(study.id, State.INTERRUPTED)  # who leaves
+    assert ledger.study(study.id).state == "running"
+    assert ledger.drivers(study.id) == []
+    ledger.set_study_state(study.id, State.INTERRUPTED)  # who leaves last
+    assert ledger.study(study.id).state == "interrupted"
+    open_study(ledger)
+    with pytest.raises(LedgerError, match="is being run by process"):
+        open_study(other, shared=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "words"),
+    [
+        ("confirm", {"top": 3}, r"confirm.top: 2 \(here 3\)"),
+        ("search", {**DOCUMENT["search"], "trials": 5}, r"search.trials: 4 \(here 5\)"),
+        ("resources", {"cpus": 2}, r"resources.cpus: 1 \(here 2\)"),
+        ("resources", {"cpus": 1, "gpus": 1}, "resources.gpus"),
+        ("statistics", {"alpha": 0.1}, "alpha"),
+    ],
+)
+def test_who_shares_a_study_has_the_same_settings(
+    ledger: Ledger, section: str, value: Any, words: str
+) -> None:
+    open_study(ledger, shared=True)
+    other = Ledger(ledger.database.url)
+    here = {**DOCUMENT, "resources": {"cpus": 1, "workers": 3}}
+    here["data"] = {**here["data"], "source": "/there/data"}
+    assert open_study(other, here, shared=True).number == 1
+    third = Ledger(ledger.database.url)
+    if section == "statistics":
+        section, value = "alpha", 0.1
+    with pytest.raises(LedgerError, match=words):
+        open_study(third, {**DOCUMENT, section: value}, shared=True)
+
+
+def test_a_study_runs_while_one_of_its_drivers_lives(ledger: Ledger) -> None:
+    study = open_study(ledger, shared=True)
+    foreign(ledger, lease.LEASE_SECONDS + 1)
+    assert ledger.study(study.id).state == "interrupted"
+    other = Ledger(ledger.database.url)
+    open_study(other, shared=True)
+    assert ledger.study(study.id).state == "running"
+    assert other.drivers(study.id) == []
+    assert ledger.reconcile() == 0
+    other.close()
+    assert ledger.study(study.id).state == "interrupted"
+
+
+def at(ledger: Ledger, study: StudyRow, key: str, number: int, **options: Any) -> Any:
+    request = Request(key, config=CONFIG, seed=7, epochs=2, study_id=study.id)
+    return ledger.claim(request, place=Place(number=number), **options)
+
+
+def test_a_place_is_proposed_for_once(ledger: Ledger) -> None:
+    study, other = open_study(ledger, shared=True), Ledger(ledger.database.url)
+    first = at(ledger, study, "k0", 0, proposed=True)
+    assert first.outcome == "claimed"
+    assert at(other, study, "k0", 0, proposed=True).outcome == "busy"  # the same proposal
+    taken = at(other, study, "k1", 0, proposed=True)
+    assert (taken.outcome, taken.run_id) == ("taken", first.run_id)
+    baseline = Place(number=0, role="plain")
+    request = Request("k2", config=CONFIG, seed=7, epochs=2, study_id=study.id)
+    assert other.claim(request, place=baseline, proposed=True).outcome == "taken"
+    assert [row.key for row in ledger.trials(study.id)] == ["k0"]
+    assert at(other, study, "k1", 1, proposed=True).outcome == "claimed"
+    assert [row.key for row in ledger.trials(study.id)] == ["k0", "k1"]
+    (first_place, _) = ledger.trials(study.id)
+    assert [row.key for row in ledger.trials(study.id, [first_place.place_id])] == ["k1"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "infeasible"])
+def test_what_ended_in_another_driver_is_not_begun_again(ledger: Ledger, state: State) -> None:
+    study, other = open_study(ledger, shared=True), Ledger(ledger.database.url)
+    run_id = at(ledger, study, "k0", 0, proposed=True).run_id
+    assert other.holder_of(run_id) is not None
+    assert ledger.holder_of(run_id) is None  # not another
+    assert at(other, study, "k0", 0).outcome == "busy"
+    ledger.finish(run_id, Ending(state, error="so it was"))
+    assert other.holder_of(run_id) is None
+    ended = at(other, study, "k0", 0)
+    assert (ended.outcome, ended.run_id, ended.run.state) == ("ended", run_id, state)
+    assert at(other, study, "k0", 1).outcome == "claimed"  # a place of its own
+    lost_id = at(ledger, study, "k2", 2).run_id
+    ledger.finish(lost_id, Ending("failed", error="the worker process died without a word"))
+    assert at(other, study, "k2", 2).outcome == "claimed"  # what the machine did
+
+
 def foreign(ledger: Ledger, age: float) -> None:
     """Make all leases those of another machine, this many seconds after their heartbeat."""
     with ledger.database.write() as connection:

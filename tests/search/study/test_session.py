@@ -229,7 +229,7 @@ def test_without_none_the_plain_network_runs_beside_the_search(
     assert result.best in (0, 1)
 
 
-def test_a_study_that_another_process_runs_is_left_to_it(
+def test_a_study_that_another_process_has_for_itself_is_left_to_it(
     write_space: Callable[..., Path], ledger: Ledger, tmp_path: Path, in_process: Any
 ) -> None:
     space = load_space(write_space())

@@ -309,11 +309,10 @@ class StudyActs:
 
     def _test(self, row: PlanRow, winner: str | None) -> Entries[None]:
         """Open the test part for a plan that asks for it, and end the plan."""
-        stage, plan = self.stage, row.plan
-        if plan.part != "test":
-            stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
+        if row.plan.part != "test":
+            self.stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
             return
-        with (turn := Turn(stage, f"test:{row.id}")):
+        with (turn := Turn(self.stage, f"test:{row.id}")):
             yield turn
             yield ALL_ENDED
             yield from self._evaluate(row, winner)

@@ -16,6 +16,7 @@ from attnsearch.runs.ledger import (
     Claim,
     Ending,
     LeaseLost,
+    LedgerError,
     Place,
     Request,
     Role,

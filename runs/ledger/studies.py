@@ -294,6 +294,9 @@ def set_study_state(ledger: Access, study_id: int, state: State) -> None:
         if state != State.RUNNING:
             release(connection, f"study:{study_id}", ledger.token)
         others = Drivers(connection).living(f"study:{study_id}", but=ledger.token)
+        if state != State.RUNNING and not others:  # what drivers that were killed left
+            shares = Lease.resource.startswith(f"study:{study_id}/")
+            connection.execute(delete(Lease).where(shares))
         if state != State.INTERRUPTED or not others:
             ended = None if state == State.RUNNING else time()
             change(connection, Study, study_id, state=state, ended=ended)

@@ -276,12 +276,15 @@ def test_two_processes_share_one_study(
     address: str, killed: bool, write_space: Callable[..., Path], mlflow_store: str
 ) -> None:
     path = write_space(SHARED.replace("trials: 4", "trials: 7") + "resources: {workers: 1}\n")
-    first = Process(path, address, mlflow_store)
-    first.wait_for("trial 000 started")
-    second = Process(path, address, mlflow_store)
-    second.wait_for("joins process")
+    both = [Process(path, address, mlflow_store) for _ in range(2)]
+    deadline = time.monotonic() + 200
+    while not (joined := [one for one in both if "joins process" in one.text]):
+        assert time.monotonic() < deadline, "\n".join(one.text for one in both)
+        time.sleep(0.1)
+    (second,) = joined
+    (first,) = (one for one in both if one is not second)
+    second.wait_for("started: ")
     if killed:
-        second.wait_for("started")
         os.killpg(first.process.pid, signal.SIGKILL)
         first.process.wait(timeout=30)
     assert second.process.wait(timeout=400) == 0, second.text

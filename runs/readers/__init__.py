@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         to_channels,
     )
     from attnsearch.runs.readers.mask_files import decode_mask
-    from attnsearch.runs.readers.mask_folder import tile
+    from attnsearch.runs.readers.mask_folder import tile, tile_corners
     from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
     from attnsearch.runs.readers.mask_pairs import is_mask_folder, masks_beside
     from attnsearch.runs.readers.masks import (

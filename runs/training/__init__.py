@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.losses import auxiliary_loss
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
-    from attnsearch.runs.training.segment import classes_of, enlarged_logits
+    from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
     from attnsearch.runs.training.train import AUTOCAST, Training, architecture
 
 face(__name__)

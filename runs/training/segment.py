@@ -1,6 +1,6 @@
 """Segmentation as a task: masks in the loss, and metrics at the size of the original images."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -198,6 +198,36 @@ def enlarged_logits(
             if last_of_image[row]:
                 yield image, canvas
                 canvas = None
+
+
+def reach(part: Split, class_names: Sequence[str], most: int = 32) -> dict[str, float]:
+    """Return the Dice that a network right in every pixel would have at the images' own size.
+
+    Below 1 is what its size cannot show: masks are resized to it and, as logits are, enlarged.
+
+    Args:
+        part: Of whole images; its masks are kept at their own size.
+        class_names: One per class.
+        most: Images that are looked at, evenly spaced.
+
+    Returns:
+        By each class that counts and is there, the mean over the images that have it.
+    """
+    masks = part.masks
+    assert masks is not None
+    counts = []
+    for image in np.unique(np.linspace(0, masks.images - 1, most).astype(int)).tolist():
+        shown = torch.from_numpy(np.array(masks.resized[image])).long()
+        layers = torch.stack([shown == label for label in range(len(class_names))]).float()
+        truth = masks.original(image)
+        predicted = classes_of(enlarge(layers[None], truth.shape)[0])
+        counts.append(confusion(predicted, truth, len(class_names)))
+    each = shares(np.stack(counts))["dice"]
+    return {
+        class_names[label]: float(np.nanmean(each[:, label]))
+        for label in scored_classes(class_names)
+        if not np.isnan(each[:, label]).all()
+    }
 
 
 def classes_of(logits: Tensor) -> NDArray[np.uint8]:

@@ -11,7 +11,8 @@ survey     What a space spans: its smallest and largest network, and what fits w
 standing   Which blocks can stand where: those of a file, and those of the table that cannot, and
            why
 contract   Whether a file's own blocks, `module:Class`, keep the rules of every block
-data       How much of each class a data set's parts hold: a part of `attnsearch check`
+data       What a data set's parts hold of each class, and what resizing loses: for
+           `attnsearch check`
 published  The published networks: `attnsearch blocks --published`, and their figures beside ours
 """
 
@@ -22,6 +23,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.search.check.check import check_space
     from attnsearch.search.check.contract import broken_rules
+    from attnsearch.search.check.data import lost_detail
     from attnsearch.search.check.published import networks_text
 
 face(__name__)

@@ -1,9 +1,12 @@
-"""How much of each class a data set's parts hold: a part of `attnsearch check`."""
+"""What a data set's parts hold of each class, and what resizing loses: for `attnsearch check`."""
 
 import numpy as np
 
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.readers import IGNORED, PARTS
+from attnsearch.runs.training import reach
+
+SMALL_DICE = 0.8
 
 
 def class_rows(data: DataSet) -> list[tuple[object, ...]]:
@@ -23,3 +26,21 @@ def _pixel_shares(part: Split, classes: int) -> list[str]:
         return ["-"] * classes
     counts = np.bincount(part.masks.resized.ravel(), minlength=IGNORED + 1)[:classes]
     return [f"{share:.1%}" for share in counts / max(1, counts.sum())]
+
+
+def lost_detail(data: DataSet) -> str:
+    """Say what of the masks gets lost where images are resized; empty where that is little.
+
+    Measured at the validation part, whose masks are kept at the images' own size.
+    """
+    masks = data.val.masks
+    if masks is None or masks.corners is not None:
+        return ""
+    dice = reach(data.val, data.class_names)
+    name = min(dice, key=lambda name: dice[name], default="")
+    if not name or dice[name] >= SMALL_DICE:
+        return ""
+    return (
+        f"at {data.image_size[0]} pixels thin or small things are lost: a network right in every "
+        f"pixel there would have a Dice of {dice[name]:.2f} for {name} at the images' own size"
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from attnsearch.blocks.build import Images
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
+from attnsearch.search.check.data import lost_detail
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
 from attnsearch.search.check.outlook import Outlook, outlook, pilot_of
 from attnsearch.search.check.standing import Barred, barred
@@ -65,7 +66,7 @@ class Forecast:
         runs: The runs to come.
         outlook: What follows exploring.
         duplicates: Images that stand in two parts.
-        metrics: Which means over classes lack a class.
+        metrics: What lacks a class, or is lost where images are resized.
         refusal: Why `run` would refuse on this machine; None where a trial fits.
     """
 
@@ -100,6 +101,8 @@ def foresee(space: Space) -> Forecast:
     networks = examples(space, images)
     _check_possible(space, networks)
     metrics = [] if data is None else _measurable(space.document, data)
+    if data is not None and (detail := lost_detail(data)):
+        metrics.append(f"{detail}; raise data.image_size, or cut tiles (data.tile_overlap: 0.25)")
     room, refusal = _room(config["resources"])
     runs = _runs(space, config, images, data, room)
     return Forecast(

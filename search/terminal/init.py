@@ -4,15 +4,13 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
-from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet, groups_in_names, load_data
 from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.metrics import why_undefined
@@ -29,6 +27,8 @@ from attnsearch.runs.readers import (
     named_parts,
     native_side,
 )
+from attnsearch.search.terminal.asked import NOTHING, Asked, InitError, options_for
+from attnsearch.search.terminal.tiles import Tiling, tiling_of
 from attnsearch.search.text import render
 from attnsearch.spaces import load_space
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION, Data
@@ -42,52 +42,6 @@ _LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
 
 BRATS = (0, 1, 2, 4)
 """Labels of the BraTS challenges up to 2022: there is no 3."""
-
-
-class InitError(AttnsearchError):
-    """A space file cannot be proposed for this data, or not be written there."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user says of the data, as typed; None where it is to be found out.
-
-    Attributes:
-        task: Of the space file.
-        classes: Names, divided by commas.
-        groups: A pattern, a .csv, or `none`.
-        mask_name: `data.mask_name`.
-        mask_values: Numbers, divided by commas.
-    """
-
-    task: str | None = None
-    classes: str | None = None
-    groups: str | None = None
-    mask_name: str | None = None
-    mask_values: str | None = None
-
-    def keys(self) -> dict[str, Any]:
-        """Return what is said as keys of `data`, without the groups.
-
-        Raises:
-            InitError: A value is none that the key can have.
-        """
-        said = {
-            "classes": self.classes and [name.strip() for name in self.classes.split(",")],
-            "mask_name": self.mask_name,
-            "mask_values": self.mask_values and re.split(r"[\s,]+", self.mask_values.strip("[] ")),
-        }
-        keys = {key: value for key, value in said.items() if value is not None}
-        try:
-            section = Data.model_validate({"source": None, **keys}, strict=False)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            option = f"--{fault['loc'][0]}".replace("_", "-")
-            raise InitError(f"{option} {fault['input']!r}: {fault['msg']}") from None
-        return {key: getattr(section, key) for key in keys}
-
-
-NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -105,12 +59,14 @@ class SpaceProposal:
         width: Width multiplier.
         batch_size: Images a step.
         epochs: Of a full training.
+        steps: Of such a training.
         imbalance: Training images of the largest class over those of the smallest.
         gpus: Whether this machine has a GPU.
         cpus: CPU cores of a trial.
         groups: `data.groups`, or None.
         groups_why: From what they are known.
         keys: Further keys of `data`.
+        tiling: Whether images are cut into tiles.
         notes: What to tell beside the notes of the data.
     """
 
@@ -124,12 +80,14 @@ class SpaceProposal:
     width: float
     batch_size: int
     epochs: int
+    steps: int
     imbalance: float
     gpus: bool
     cpus: int
     groups: str | None
     groups_why: str
     keys: dict[str, Any]
+    tiling: Tiling
     notes: list[str]
 
     @property
@@ -184,7 +142,7 @@ def write_space(data: str, file: str, asked: Asked = NOTHING) -> str:
     try:
         proposal = propose(data, target, asked)
     except DataError as error:
-        raise DataError(f"{error}{_options(str(error))}") from None
+        raise DataError(f"{error}{options_for(str(error))}") from None
     text = space_text(proposal)
     try:
         with target.open("x", encoding="utf-8") as stream:
@@ -234,11 +192,16 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
             raise
         section["mask_values"] = keys["mask_values"] = [*BRATS]
         images = load_data(section, task)
+    tiling = tiling_of(images, gpus)
+    if tiling.overlap:
+        section["tile_overlap"] = tiling.overlap
+        images = load_data(section, task)
     images, groups, why, notes = _grouped(images, section, asked.groups)
-    count = len(images.train)
+    count = len(images.train.images)
     counts = np.bincount(images.train.labels, minlength=images.classes)
     batch_size = (16 if gpus else 8) if masks else _batch_size(count, gpus)
-    steps = max(1, len(images.train.images) // batch_size)
+    steps = max(1, count // batch_size)  # an epoch
+    epochs = max(_epochs(count, gpus), math.ceil(_LEAST_STEPS / steps) if masks else 0)
     return SpaceProposal(
         name=_name(data),
         source=data if builtin else _source(path, target),
@@ -249,14 +212,16 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
         stem="small" if image_size <= 48 else "imagenet",
         width=1.0 if gpus else 0.5,
         batch_size=batch_size,
-        epochs=max(_epochs(count, gpus), math.ceil(_LEAST_STEPS / steps) if masks else 0),
+        epochs=epochs,
+        steps=epochs * steps,
         imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
         gpus=gpus,
         cpus=max(1, available_cpus() // torch.cuda.device_count()) if gpus else 1,
         groups=groups,
         groups_why=why,
         keys={k: v for k, v in keys.items() if k not in ("ignore_index", *["classes"] * masks)},
-        notes=notes,
+        tiling=tiling,
+        notes=[*notes, *([tiling.words] if tiling.words else [])],
     )
 
 
@@ -353,16 +318,6 @@ def _folders_above(names: Sequence[str], classes: Sequence[str]) -> str | None:
         if below and not named_parts([path[depth - 1] for path in paths[:1]]):
             return pattern
     return None
-
-
-def _options(message: str) -> str:
-    """Return the options that give what an error asks for, in words."""
-    options = [
-        f"--{field.name.replace('_', '-')}"
-        for field in fields(Asked)
-        if f"data.{field.name}" in message
-    ]
-    return f" (for init: {', '.join(options)})" if options else ""
 
 
 def _image_size(native: int, largest: int, *, exact: bool) -> int:

@@ -14,7 +14,7 @@ from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import Normalisation
-from attnsearch.runs.training.segment import classes_of, enlarged_logits
+from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
 
@@ -221,3 +221,26 @@ def test_every_host_can_learn_eight_images_by_heart(
         pytest.skip("needs ../shared/data/kvasir_seg")
     train = f"epochs: {epochs}, lr: 0.003"
     assert known_by_heart(str(source), f"{{backbone: {network}}}", size, train, tmp_path) > 0.95
+
+
+def test_reach_is_the_score_of_a_network_that_is_right_in_every_pixel(
+    discs: Path, tmp_path: Path
+) -> None:
+    training = train(discs, tmp_path)
+    part = training.data.val
+    assert part.masks is not None
+    rows = iter(np.array(part.masks.resized))
+
+    class Right(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            truth = torch.from_numpy(np.stack([next(rows) for _ in x]))
+            return nn.functional.one_hot(truth.long(), 2).movedim(3, 1).float()
+
+    training.network = Right()
+    metrics, _ = training.evaluate("val")
+    assert 0.8 < metrics["dice"] < 1
+    names = training.data.class_names
+    assert reach(part, names) == {"foreground": pytest.approx(metrics["dice"])}
+    # At their own size nothing is lost, and what vanishes altogether counts 0.
+    whole = replace(part.masks, resized=part.masks.resized * 0)
+    assert reach(replace(part, masks=whole), names) == {"foreground": 0.0}

@@ -8,7 +8,7 @@ from PIL import Image
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
-from attnsearch.search.terminal import init
+from attnsearch.search.terminal import init, tiles
 from attnsearch.spaces import load_space
 
 
@@ -269,3 +269,59 @@ def test_uneven_classes_are_ranked_only_where_every_part_has_two(tmp_path: Path)
     np.savez(tmp_path / "x.npz", **arrays)
     metrics.append(init.propose(str(tmp_path / "x.npz"), tmp_path / "x.yaml").metric)
     assert metrics == ["balanced_accuracy", "auroc"]
+
+
+def drawn(path: Path, shape: str, side: int = 300, count: int = 14) -> Path:
+    """Draw a `disc` on every image, or `threads` of 3 pixels, or `specks` of 3 beside a disc."""
+    y, x = np.mgrid[:side, :side]
+    for index in range(count):
+        disc = (y - side // 2) ** 2 + (x - side // 2) ** 2 < (side // 4 + index) ** 2
+        threads = (y + x + index) % 40 < 3
+        specks = (y % 60 < 3) & (x % 60 < 3)
+        mask = {"disc": disc, "threads": threads, "specks": np.where(specks, 2, disc)}[shape]
+        for folder, pixels in (("images", 80 * mask), ("masks", mask)):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path / folder / f"{index}.png")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "lost"), [("disc", None), ("threads", "foreground"), ("specks", "class 2")]
+)
+def test_images_are_cut_into_tiles_where_resizing_would_lose_what_is_thin_or_small(
+    shape: str,
+    lost: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    data, file = drawn(tmp_path / "x", shape), tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    told, section = " ".join(capsys.readouterr().out.split()), load_space(file).document["data"]
+    assert section["image_size"] == 96
+    if lost is None:
+        assert section["tile_overlap"] is None and "lost" not in told
+        return
+    assert section["tile_overlap"] == 0.25
+    for text in (told, file.read_text()):
+        dice = float(text.split("a Dice of ")[1].split(f" for {lost} at the images' own size")[0])
+        assert dice < 0.7
+    # Ten images of 16 tiles: 20 steps of 8 an epoch, and no fewer than 300.
+    assert "epochs: 20  # about 400 steps" in file.read_text()
+    # What is resized all the same is told by `check`, and what is cut is not.
+    assert call(["check", str(file)]) == DONE
+    assert "small things are lost" not in capsys.readouterr().out
+    assert call(["check", str(file), "--set", "data.tile_overlap=null"]) == DONE
+    assert f"for {lost}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tiles_that_would_be_too_many_are_told_and_not_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(tiles, "_TILES", (100, 100))
+    data, file = drawn(tmp_path / "x", "threads"), tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    assert "would be 224 tiles, too many" in " ".join(capsys.readouterr().out.split())
+    assert load_space(file).document["data"]["tile_overlap"] is None

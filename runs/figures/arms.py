@@ -11,7 +11,6 @@ from attnsearch.runs.figures.drawing import (
     Sheet,
     scaled,
     score_axis,
-    shortened,
 )
 from attnsearch.runs.figures.renderer import LIGHT, text_width
 from attnsearch.runs.results import (
@@ -59,7 +58,8 @@ def forest(act: ActResult, *, interactions: bool = False) -> Figure | None:
         axes.axvline(0, color=LIGHT["muted"], linewidth=1.2)
         y = sheet.y + 8
         for family, members in families.items():
-            sheet.text(0, y, family[:1].upper() + family[1:], fontweight="bold", bbox=HALO)
+            words = sheet.fitted(family[:1].upper() + family[1:], sheet.width)
+            sheet.text(0, y, words, fontweight="bold", bbox=HALO)
             y += 24
             for c in members:
                 y = _difference(sheet, axes, act, c, y)
@@ -172,7 +172,7 @@ def interaction_slopes(act: ActResult) -> Figure | None:
         width, top = sheet.width / columns, sheet.y
         for index, (c, four) in enumerate(quads):
             left, y = (index % columns) * width, top + (index // columns) * 230
-            sheet.text(left, y + 12, shortened(c.name, width - 10), fontweight="bold")
+            sheet.text(left, y + 12, sheet.fitted(c.name, width - 10), fontweight="bold")
             axes = sheet.axes(left + 44, y + 30, width - 130, 130)
             axes.set(xlim=(-0.15, 1.15), ylim=(min(every) - room, max(every) + room))
             axes.set_xticks((0, 1), ("without", "with"))
@@ -186,7 +186,7 @@ def interaction_slopes(act: ActResult) -> Figure | None:
                     1.15, heights[1], words, fontsize=SMALL, color=LIGHT["muted"], va="center"
                 )
             below = f"across: {c.minus[1]}; lines: {c.minus[0]}"
-            sheet.small(left, y + 200, shortened(below, width - 8))
+            sheet.small(left, y + 200, sheet.fitted(below, width - 8))
             sheet.y = y + 222
 
     listed = "; ".join(

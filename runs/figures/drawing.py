@@ -118,7 +118,7 @@ class Sheet:
         axes.locator_params(axis="x", integer=whole)
         bottom = self.y + 30 + height
         self._rule((56, self.width - 16), (bottom, bottom), "muted", 1.2)
-        self.small(4, self.y + 12, f"↑ {y}")
+        self.small(4, self.y + 12, f"↑ {self.fitted(y, self.width - 30)}")
         self.small(self.width - 16, self.y + height + 62, f"{x} →", ha="right")
         self.y += height + 82
         return axes
@@ -152,8 +152,9 @@ class Sheet:
         """Return a name for so many pixels; a cut one has a number that the foot explains."""
         if shortened(name, room) == name:
             return name
-        mark = self._cut.setdefault(name, len(self._cut) + 1)
-        return shortened(f"({mark}) {name}", room)
+        mark = f"({self._cut.setdefault(name, len(self._cut) + 1)})"
+        words = shortened(f"{mark} {name}", room)
+        return words if len(words) > len(mark) + 3 else mark
 
     def line(
         self, axes: Axes, xs: Sequence[float], ys: Sequence[float], tone: str, **style: Any
@@ -210,7 +211,8 @@ class Sheet:
         ]
         taken: list[tuple[float, ...]] = [(x - 8, y - 8, x + 8, y + 8) for x, y in points]
         for (name, _, _), (x, y) in zip(places[:most], points, strict=False):
-            words = shortened(name, self.width * 0.42)
+            explained = dict(self._cut)
+            words = self.fitted(name, self.width * 0.42)
             length = text_width(words, SMALL)
             heights = (y - 14, y + 3, y - 28, y + 17)
             corners = [(a, b) for b in heights for a in (x + 11, x - 11 - length)]
@@ -227,6 +229,8 @@ class Sheet:
                     taken.append((a, b, c, d))
                     self.small(a, b + 7, words, bbox=HALO)
                     break
+            else:
+                self._cut = explained
 
     def _number(self, axes: Axes) -> None:
         """Write the numbers along both of some axes, and draw the grid of one."""
@@ -259,7 +263,7 @@ class Sheet:
         """Write the legend and set the sheet's height, when everything else is drawn."""
         x = 4.0
         for label, style in self._legend.items():
-            words = shortened(label, self.width - 30)
+            words = self.fitted(label, self.width - 30)
             length = 22 + text_width(words, SMALL)
             if x > 4 and x + length > self.width:
                 x, self.y = 4.0, self.y + 20

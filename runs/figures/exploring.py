@@ -13,7 +13,6 @@ from attnsearch.runs.figures.drawing import (
     Sheet,
     scaled,
     score_axis,
-    shortened,
 )
 from attnsearch.runs.ledger import (
     BASELINE_ROLES,
@@ -145,7 +144,7 @@ def importances(judged: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
         left, height = sheet.width * 0.44, 20 if alone else 12
         scale = (sheet.width - left - 44) / widest
         for name in sorted(most, key=lambda name: -most[name]):
-            sheet.text(0, sheet.y + height * len(judged) / 2, shortened(name, left - 10))
+            sheet.text(0, sheet.y + height * len(judged) / 2, sheet.fitted(name, left - 10))
             for tone, (goal, by_decision) in zip(SERIES, judged.items(), strict=False):
                 each, label = by_decision.get(name), "" if alone else metric_name(goal)
                 if each is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.blocks.naming import block_label, entry_name, insertions
-from attnsearch.runs.figures.drawing import SMALL, Figure, Sheet, shortened
+from attnsearch.runs.figures.drawing import SMALL, Figure, Sheet
 from attnsearch.runs.figures.renderer import text_width
 from attnsearch.runs.ledger import State
 from attnsearch.runs.results import (
@@ -107,26 +107,36 @@ def _heatmap(title: str, caption: str, tiles: Mapping[tuple[str, str], Tile]) ->
         turned = sheet.narrow and len(sites) > len(blocks)
         across, down = (blocks, sites) if turned else (sites, blocks)
         left = min(max(text_width(name) for name in down) + 12, sheet.width * 0.32)
-        width = min((sheet.width - left) / len(across), 130)
-        for column, name in enumerate(across):
-            middle = left + (column + 0.5) * width
-            sheet.small(middle, sheet.y + 12, shortened(name, width - 4), ha="center")
-        sheet.y += 24
-        for name in down:
-            sheet.text(0, sheet.y + 17, shortened(name, left - 8))
-            for column, other in enumerate(across):
-                x = left + column * width
-                box = (x, sheet.y, width - 3, 33.0)
-                sheet.rect(*box, "rule", alpha=0.35)
-                tile = tiles.get((other, name) if turned else (name, other))
-                if tile is not None:
-                    tone = "good" if tile.value >= 0 else "bad"
-                    alpha = 0.08 + 0.5 * abs(tile.value) / most
-                    sheet.rect(*box, tone, alpha=alpha, gid=tile.title)
-                    middle = x + width / 2 - 1.5
-                    words = shortened(tile.text, width - 6)
-                    sheet.text(middle, sheet.y + 17, words, fontsize=SMALL, ha="center")
-            sheet.y += 36
+        least = max(text_width(tile.text) for tile in tiles.values()) + 6
+        fitting = max(1, int((sheet.width - left) / least))
+        for first in range(0, len(across), fitting):
+            part = across[first : first + fitting]
+            sheet.y += 8 if first else 0
+            width = min((sheet.width - left) / min(len(across), fitting), 130)
+            for column, name in enumerate(part):
+                middle = left + (column + 0.5) * width
+                sheet.small(middle, sheet.y + 12, sheet.fitted(name, width - 4), ha="center")
+            sheet.y += 24
+            for name in down:
+                sheet.text(0, sheet.y + 17, sheet.fitted(name, left - 8))
+                for column, other in enumerate(part):
+                    tile = tiles.get((other, name) if turned else (name, other))
+                    box = (left + column * width, sheet.y, width - 3, 33.0)
+                    _draw_tile(sheet, box, tile, most)
+                sheet.y += 36
 
     listed = "; ".join(f"{block} at {site}: {tile.text}" for (block, site), tile in tiles.items())
     return Figure(title, caption, f"{title}. {listed}", draw)
+
+
+def _draw_tile(
+    sheet: Sheet, box: tuple[float, float, float, float], tile: Tile | None, most: float
+) -> None:
+    """Draw a tile in its box; `most` is the value of the strongest colour."""
+    sheet.rect(*box, "rule", alpha=0.35)
+    if tile is None:
+        return
+    alpha = 0.08 + 0.5 * abs(tile.value) / most
+    sheet.rect(*box, "good" if tile.value >= 0 else "bad", alpha=alpha, gid=tile.title)
+    left, top, width, _ = box
+    sheet.text(left + width / 2, top + 17, tile.text, fontsize=SMALL, ha="center")

@@ -4,14 +4,21 @@ import io
 import re
 import threading
 from collections.abc import Callable
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 from PIL import Image, ImageColor
 
+from attnsearch.runs.figures.arms import interaction_slopes
 from attnsearch.runs.figures.drawing import NARROW, SMALL, WIDE, Figure, Sheet, _distance
+from attnsearch.runs.figures.exploring import importances
+from attnsearch.runs.figures.heatmaps import Tile, _heatmap
 from attnsearch.runs.figures.renderer import COLOURS, text_width
+from attnsearch.runs.statistics import INTERACTION
 
 NAMES = ("<script>alert(1)</script>", "a & b", "$x_1$ costs $2", "_private", "^{\\frac", "中 é")
 
@@ -87,7 +94,7 @@ def test_names_beside_points_do_not_cover_each_other() -> None:
 
 def test_names_do_not_lie_on_points() -> None:
     places = [
-        ("a name of some length", 2.0, 2.0),
+        ("a name of length", 2.0, 2.0),
         ("b", 2.1, 2.0),
         ("c", 0.0, 2.5),
         ("d", 3.0, 2.2),
@@ -158,6 +165,82 @@ def test_names_that_are_cut_are_told_apart_and_explained() -> None:
         assert "short" in words
         foot = " ".join(word for word in words if not word.endswith("…"))
         assert all(name in foot for name in names)
+
+
+LONG = [f"psa@layer2.conv2 gc@layer3.conv{i} ecrm@layer4 scconv@layer4.conv2 cbam" for i in "123"]
+SITES = [f"layer{i}.conv2.residual.somewhere" for i in range(24)]
+BLOCKS = ["my_attention_block_with_a_long_name", "my_attention_block_with_another"]
+
+
+def of_heatmap() -> Figure | None:
+    tiles = {(b, s): Tile("+12.34", 1.0, "") for b in BLOCKS for s in SITES}
+    return _heatmap("Block by site", "", tiles)
+
+
+def of_importances() -> Figure | None:
+    each = {"share": 0.3, "low": 0.2, "high": 0.4, "p": 0.01}
+    return importances({"val_accuracy": dict.fromkeys(LONG, each)})
+
+
+def of_slopes() -> Figure | None:
+    arms = [SimpleNamespace(label=label, summary=SimpleNamespace(mean=0.5)) for label in "abcd"]
+    contrasts = [
+        SimpleNamespace(name=name, against=INTERACTION, plus=("a", "b"), minus=("c", "d"))
+        for name in LONG
+    ]
+    act: Any = SimpleNamespace(metric="val_accuracy", arms=arms, comparisons=contrasts)
+    return interaction_slopes(act)
+
+
+def of_points() -> Figure | None:
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("cost", "score")
+        places = [(name, float(i), float(i)) for i, name in enumerate(LONG)]
+        sheet.dots(axes, [x for _, x, _ in places], [y for _, _, y in places], "good")
+        sheet.name_points(axes, places, len(places))
+
+    return make(draw)
+
+
+def of_legend() -> Figure | None:
+    def draw(sheet: Sheet) -> None:
+        axes = sheet.chart("epoch", "score")
+        for name in LONG:
+            sheet.line(axes, (0, 1), (0, 1), "good", label=2 * f"{name} ")
+
+    return make(draw)
+
+
+@pytest.mark.parametrize("made", [of_heatmap, of_importances, of_slopes, of_points, of_legend])
+def test_no_figure_cuts_a_name_without_saying_it_whole(made: Callable[[], Figure | None]) -> None:
+    figure = made()
+    assert figure is not None
+    cuts = 0
+    for drawing in drawings(figure):
+        words = texts(drawing, "text")
+        cut = [word for word in words if word.endswith("…")]
+        marks = {mark for word in cut for mark in re.findall(r"^\(\d+\)", word)}
+        assert len(marks) == len({*cut})  # each has a number of its own
+        assert all(word.startswith("(") for word in cut)
+        foot = " ".join(word for word in words if not word.endswith("…"))
+        for word in cut:
+            mark, _, begin = word.removesuffix("…").partition(" ")
+            assert f"{mark} {begin}" in foot
+        cuts += len(marks)
+    assert cuts or made is of_heatmap
+
+
+def test_a_heatmap_of_many_sites_has_all_its_values() -> None:
+    figure = of_heatmap()
+    assert figure is not None
+    for drawing in drawings(figure):
+        words = texts(drawing, "text")
+        assert words.count("+12.34") == 48
+        whole = " ".join(word for word in words if not word.endswith("…"))
+        assert all(site in whole for site in SITES)
+        boxes = [float(e.get("x", "nan")) for e in drawing.iter("text") if e.text == "+12.34"]
+        gaps = [b - a for a, b in pairwise(sorted({*boxes}))]
+        assert min(gaps) > text_width("+12.34", SMALL)
 
 
 def test_a_png_is_a_readable_picture() -> None:

@@ -3,6 +3,7 @@
 This module needs no torch, and no block is loaded.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,5 +32,13 @@ def insertion_name(entry: Mapping[str, Any]) -> str:
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """Return what is inserted where: `ecrm@layer4 psa@layer3.conv2`; `plain` for the baseline."""
+    """Return what is inserted where: `ecrm@layer4 psa@layer3.conv2`; `plain` for the baseline.
+
+    Ledgers keep it, so the word stays; `shown_name` is for people.
+    """
     return " ".join(map(insertion_name, insertions(config))) or "plain"
+
+
+def shown_name(name: str) -> str:
+    """Return a run's name as people read it: `000 baseline` for the stored `000 plain`."""
+    return re.sub(r"^(\d+ |arm )?plain(?= |$)", r"\1baseline", name)

@@ -58,7 +58,7 @@ def cost_of_arms(act: ActResult, cost: str) -> Figure | None:
 def cost_of_trials(trials: Sequence[TrialRow], metric: str, goal: str, cost: str) -> Figure | None:
     """Draw the score of each trial of the full schedule against a cost; None below two."""
     networks = [
-        Priced(t.name, t.costs[cost], t.metrics[metric], baseline=t.role in BASELINE_ROLES)
+        Priced(t.shown, t.costs[cost], t.metrics[metric], baseline=t.role in BASELINE_ROLES)
         for t in trials
         if t.state == State.FINISHED
         and is_number(t.metrics.get(metric))

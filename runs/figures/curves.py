@@ -81,10 +81,10 @@ def curves_of_trials(trials: Sequence[TrialRow], metric: str, goal: str) -> Figu
             for trial, curve in lines:
                 if kind(trial) == name:
                     label, tone, style = _KINDS[name]
-                    words = {"label": label or trial.name, "gid": trial.name}
+                    words = {"label": label or trial.shown, "gid": trial.shown}
                     _line(sheet, axes, curve, metric, tone, **words, **style)
 
-    named = f"best: {winner.name}" if winner else "none of the full schedule"
+    named = f"best: {winner.shown}" if winner else "none of the full schedule"
     words = f"{metric_name(metric)} of {plural(len(lines), 'trial')}; {named}"
     caption = "One line a trial, one seed each."
     return Figure("Learning curves of the search", caption, words, draw)

@@ -80,7 +80,7 @@ def objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure | No
         ):
             shown = [trial for trial in of(state) if trial.place_id in scores]
             values = scaled(metric, (scores[trial.place_id] for trial in shown))
-            titles = [f"{t.name}: {metric_text(metric, scores[t.place_id])}" for t in shown]
+            titles = [f"{t.shown}: {metric_text(metric, scores[t.place_id])}" for t in shown]
             numbers = [trial.number for trial in shown]
             sheet.dots(axes, numbers, values, tone, label=label, gid=titles, **look)
             kept = [trial for trial in shown if not trial.over]
@@ -114,7 +114,9 @@ def objective(trials: Sequence[TrialRow], metric: str, goal: str) -> Figure | No
     title = title[:1].upper() + title[1:]
     named = "none of the full schedule yet"
     if winner is not None:
-        named = f"best: {winner.name}, {metric_text(metric, winner.metrics[metric])}{unit(metric)}"
+        named = (
+            f"best: {winner.shown}, {metric_text(metric, winner.metrics[metric])}{unit(metric)}"
+        )
     return Figure(title, named, f"{title}; {named}", draw)
 
 

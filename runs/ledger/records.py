@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from attnsearch.blocks.naming import shown_name
 from attnsearch.runs.ledger.encoding import JSONText, Told
 from attnsearch.runs.ledger.states import LOSSES, LOST_ATTEMPTS, PlanState, Role, State
 from attnsearch.runs.statistics import Plan
@@ -211,6 +212,11 @@ class TrialRow(RunRow):
     def place(self) -> tuple[str, str | None, int]:
         """Role, arm and number, which name its place in the study."""
         return self.role, self.arm, self.number
+
+    @property
+    def shown(self) -> str:
+        """The name with the word for people: ``000 baseline`` where ``000 plain`` is stored."""
+        return shown_name(self.name)
 
 
 class PlanRow(Record):

@@ -50,7 +50,7 @@ def _exploring(result: MeasuredStudy) -> str:
         last = "it has nothing inserted"
     return (
         f"No result yet: exploring alone. The best of {plural(len(result.trials), 'trial')} is "
-        f"{winner.name} with {metric_name(metric)} {metric_text(metric, value)}{unit(metric)}, a "
+        f"{winner.shown} with {metric_name(metric)} {metric_text(metric, value)}{unit(metric)}, a "
         f"selected maximum on one seed; {last}."
     )
 

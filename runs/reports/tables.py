@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from attnsearch.blocks.naming import shown_name
 from attnsearch.runs.results import (
     ActResult,
     ArmResult,
@@ -371,7 +372,7 @@ def leaderboard_table(result: MeasuredStudy) -> Table:
     metric, goal = next(iter(study.objectives.items()))
     rows = []
     for record in frame.to_dict("records"):
-        cells = [Cell(str(record["name"])), Cell(str(record["state"]))]
+        cells = [Cell(shown_name(str(record["name"]))), Cell(str(record["state"]))]
         for name in study.objectives:
             value = record.get(name)
             number = float(value) if is_number(value) else None

@@ -78,7 +78,7 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
         winner = best(trials, metric, goal)
         if winner is not None:
             value = _cell(value_of(winner, metric))
-            parts.append(f"Best `{metric}` ({goal}): **{value}** by `{winner.name}`.")
+            parts.append(f"Best `{metric}` ({goal}): **{value}** by `{winner.shown}`.")
     explored = [trial for trial in trials if trial.role in EXPLORING_ROLES]
     leaders = ranked(explored, study.objectives)[:_SUMMARY_ROWS]
     if leaders:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from attnsearch.blocks.naming import shown_name
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.words import value_text
 from attnsearch.search.check.contract import check_own_blocks
@@ -139,7 +140,7 @@ def _network_rows(networks: Sequence[Example]) -> list[tuple[str, ...]]:
             example.which,
             quantity(example.params),
             quantity(example.macs),
-            example.label,
+            shown_name(example.label),
             *([example.outside or ""] if any(other.outside for other in networks) else []),
         )
         for example in networks

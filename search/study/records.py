@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.blocks.naming import describe
+from attnsearch.blocks.naming import describe, shown_name
 from attnsearch.runs.ledger import (
     SEARCH_ROLES,
     Claim,
@@ -93,7 +93,7 @@ class QueuedRun(Queued):
         """What watchers hear of it."""
         place = self.place
         number = place.number if self.shown is None else self.shown
-        label = place.name or describe(self.config)
+        label = shown_name(place.name or describe(self.config))
         epochs = int(self.config["train"]["epochs"])
         return TrialInfo(number, label, place.values, epochs, place.role, self.act)
 

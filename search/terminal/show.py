@@ -65,7 +65,7 @@ def studies_text() -> str:
                     act_of(every, ledger.plans(study.id, superseded=False)),
                     f"{len(trials)}/{_wanted(study, len(trials))}",
                     _scores(best, study.objectives) if best else None,
-                    best.name if best else None,
+                    best.shown if best else None,
                     f"{study.created.astimezone():%Y-%m-%d %H:%M}",
                 )
             )
@@ -195,13 +195,13 @@ def leaderboard_text(
 def beside_text(arms: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
     """Return what was trained beside the search, for comparison."""
     out = ["Beside the search:"]
-    out += [f"  {row.name}: {row.state}, {_scores(row, objectives)}" for row in arms]
+    out += [f"  {row.shown}: {row.state}, {_scores(row, objectives)}" for row in arms]
     return "\n".join(out)
 
 
 def inserted(trial: TrialRow) -> str:
     """Return what is inserted where, as in `ecrm@layer4`: the trial's name without its number."""
-    return trial.name.partition(" ")[2] or trial.name
+    return trial.shown.partition(" ")[2] or trial.shown
 
 
 def trial_fields(trial: TrialRow) -> dict[str, Any]:

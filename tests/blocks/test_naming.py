@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from attnsearch.blocks.naming import describe
+from attnsearch.blocks.naming import describe, shown_name
 from attnsearch.spaces.space.decisions import parameter_decision
 
 
@@ -20,6 +20,21 @@ def test_a_network_is_called_by_its_blocks_and_their_places() -> None:
     ]
     assert describe({"insert": entries}) == "ecrm@layer4 psa@mid"
     assert describe({"insert": entries[1:2]}) == describe({"insert": []}) == "plain"
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("plain", "baseline"),
+        ("000 plain", "000 baseline"),
+        ("arm plain seed 3", "arm baseline seed 3"),
+        ("001 plain@layer4", "001 plain@layer4"),  # a user's block
+        ("002 gc@layer4 plain@layer3", "002 gc@layer4 plain@layer3"),
+        ("arm plainer seed 1", "arm plainer seed 1"),
+    ],
+)
+def test_people_read_baseline_where_plain_is_stored(stored: str, shown: str) -> None:
+    assert shown_name(stored) == shown
 
 
 @pytest.mark.parametrize("block", ["se", "my.module:Mine", "my.module:Outer.Mine"])

@@ -220,6 +220,19 @@ def test_show_one_trial(study: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "has no trial 9; it has: 0, 1, 2, 3, 4" in capsys.readouterr().err
 
 
+def test_the_baseline_is_called_so_wherever_it_is_shown(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(Ledger()) as ledger:
+        row = ledger.open_study("low", "name: low\n", config("none"), "print", {})
+        record(ledger, row.id, 0, "finished", scores={"val_accuracy": 0.5})
+        assert ledger.trials(row.id)[0].name == "000 plain"  # what is stored stays
+    for words in (["list"], ["show", "low"], ["show", "low", "0"]):
+        assert call(words) == DONE
+        told = capsys.readouterr().out
+        assert "baseline" in told and "plain" not in told
+
+
 def test_show_marks_the_pareto_front(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trial 1 costs more and scores more than trial 0; trial 2 costs more and scores less."""
     document = config("none")

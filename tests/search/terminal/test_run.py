@@ -116,7 +116,7 @@ def test_a_finished_study_is_summed_up(
     assert "Study tiny/1: finished; 2 trials: 2 finished" in told.out
     best, second = (line for line in told.out.splitlines() if "0.6000" in line or "0.5000" in line)
     assert best.split()[:3] == ["1", "001", "0.6000"] and best.endswith("gc@layer3")
-    assert second.endswith("plain")
+    assert second.endswith("baseline")
     for words in (
         "Best: trial 001, gc@layer3",
         "layer3.block  gc",

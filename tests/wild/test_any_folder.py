@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from attnsearch.search.check import forecast
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
+from tests.wild.layouts import LAYOUTS
 
 FOLDERS = settings(
     deadline=None,
-    max_examples=int(os.environ.get("ATTNSEARCH_FOLDERS", "12")),
+    max_examples=int(os.environ.get("ATTNSEARCH_FOLDERS", "8")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 NAMES = st.sampled_from(
@@ -98,6 +100,85 @@ def write(folder: Path, tree: Any) -> None:
             write(folder / name, inner)
 
 
+def ends_with_a_word(place: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    statuses = [call(["init", str(data), "--to", "space.yaml"])]
+    if statuses[0] == DONE:
+        statuses.append(call(["check", "space.yaml"]))
+    event(f"init and check end with {statuses}")  # pytest --hypothesis-show-statistics
+    said = capsys.readouterr()
+    assert set(statuses) <= {DONE, WRONG_INPUT}, said.err
+    assert "Traceback" not in said.out + said.err
+    assert statuses[-1] == DONE or said.err.strip(), "a refusal says why"
+    left = {path.name for path in place.iterdir()}
+    assert left <= {data.name, "space.yaml"}, "nothing else is written"
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """All layouts, each made once."""
+    folder = tmp_path_factory.mktemp("layouts")
+    made = {}
+    for name, layout in LAYOUTS.items():
+        (folder / name).mkdir()
+        made[name] = layout.make(folder / name).data
+    return made
+
+
+def damage(data: Any, root: Path) -> None:
+    """Change one file or folder below a root, as it happens to people's data."""
+    paths = sorted(path for path in root.rglob("*")) or [root]
+    path: Path = data.draw(st.sampled_from(paths))
+    kind = data.draw(
+        st.sampled_from(["delete", "cut", "empty", "rename", "copy", "suffix", "junk", "swap"])
+    )
+    folder = path if path.is_dir() else path.parent
+    if kind == "delete":
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif kind == "cut" and path.is_file():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif kind == "empty" and path.is_file():
+        path.write_bytes(b"")
+    elif kind == "rename":
+        path.rename(path.with_name(data.draw(NAMES) + path.suffix))
+    elif kind == "copy" and path.is_file():
+        shutil.copy(path, path.with_name(data.draw(STEMS) + path.suffix))
+    elif kind == "suffix" and path.is_file():
+        path.rename(path.with_suffix(data.draw(st.sampled_from([".jpg", ".png", ".txt", ""]))))
+    elif kind == "junk":
+        stem, (suffix, content) = data.draw(FILE)
+        (folder / f"{stem}.{suffix}").write_bytes(content)
+    elif kind == "swap" and path.is_file():
+        other = data.draw(st.sampled_from([path for path in paths if path.is_file()]))
+        path.write_bytes(other.read_bytes())
+
+
+@FOLDERS
+@given(data=st.data(), name=st.sampled_from(sorted(LAYOUTS)), changes=st.integers(0, 3))
+def test_a_layout_with_something_changed_ends_with_a_word(
+    data: Any,
+    name: str,
+    changes: int,
+    layouts: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(forecast, "seconds_per_epoch", lambda *_: 2.0)
+    place = tmp_path / "here"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    monkeypatch.chdir(place)
+    copy = place / layouts[name].name
+    if layouts[name].is_dir():
+        shutil.copytree(layouts[name], copy, symlinks=True)
+    else:
+        shutil.copy(layouts[name], copy)
+    for _ in range(changes):
+        if copy.is_dir():
+            damage(data, copy)
+    ends_with_a_word(place, copy, capsys)
+
+
 @FOLDERS
 @given(tree=TREE, single=st.one_of(st.none(), FILE))
 def test_init_and_check_end_with_a_word(
@@ -117,13 +198,4 @@ def test_init_and_check_end_with_a_word(
         data.write_bytes(single[1][1])
     else:
         write(data, tree)
-    statuses = [call(["init", str(data), "--to", "space.yaml"])]
-    if statuses[0] == DONE:
-        statuses.append(call(["check", "space.yaml"]))
-    event(f"init and check end with {statuses}")  # pytest --hypothesis-show-statistics
-    said = capsys.readouterr()
-    assert set(statuses) <= {DONE, WRONG_INPUT}, said.err
-    assert "Traceback" not in said.out + said.err
-    assert statuses[-1] == DONE or said.err.strip(), "a refusal says why"
-    left = {path.name for path in tmp_path.iterdir()} | {path.name for path in place.iterdir()}
-    assert left <= {"here", data.name, "space.yaml"}, "nothing else is written"
+    ends_with_a_word(place, data, capsys)

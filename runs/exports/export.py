@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.build import build_network, find_block, source_files
-from attnsearch.blocks.naming import describe
+from attnsearch.blocks.naming import describe, insertions
 from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
@@ -350,7 +350,7 @@ def _readme(
         "attnsearch.runs.exports",
         "README.md.jinja",
         config=config,
-        inserted=describe(config),
+        inserted=describe(config) if insertions(config) else "nothing inserted",
         interface=interface,
         seed=record.get("seed", config["train"]["seed"]),
         confirm=record.get("confirm"),

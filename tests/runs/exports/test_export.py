@@ -116,6 +116,12 @@ def test_an_export_says_what_it_is(export: Path, trained: Training) -> None:
     assert is_export(export)
 
 
+def test_the_export_of_a_baseline_says_that_nothing_is_inserted(tmp_path: Path) -> None:
+    training = train(tmp_path, block="none")
+    readme = (save(training, tmp_path / "best") / "README.md").read_text()
+    assert "resnet20 with nothing inserted, trained by attnsearch" in readme
+
+
 def test_an_exported_config_retrains_to_the_same_bits(export: Path, trained: Training) -> None:
     config = load_space(export / "config.yaml").resolve({})
     again = Training(config, load_data(config["data"]), threads=1)

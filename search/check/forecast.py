@@ -101,7 +101,7 @@ def foresee(space: Space) -> Forecast:
     networks = examples(space, images)
     _check_possible(space, networks)
     metrics = [] if data is None else _measurable(space.document, data)
-    if data is not None and (detail := lost_detail(data)):
+    if data is not None and (detail := lost_detail(data)[0]):
         metrics.append(f"{detail}; raise data.image_size, or cut tiles (data.tile_overlap: 0.25)")
     room, refusal = _room(config["resources"])
     runs = _runs(space, config, images, data, room)

@@ -8,6 +8,7 @@ from attnsearch.runs.words import plural
 from attnsearch.search.check import lost_detail
 
 _OVERLAP = 0.25
+_SMALL_MEAN = 0.8  # tiles show less of what is around: with one thin class of ten they did harm
 _TILES = (20_000, 400_000)  # to train with, on a CPU and on a GPU: what other trainings see in all
 _BYTES = 2**32  # of all tiles, which are kept in memory
 
@@ -27,9 +28,11 @@ class Tiling:
 
 def tiling_of(data: DataSet, gpus: bool) -> Tiling:
     """Return the tiles for a data set that was read resized."""
-    detail = lost_detail(data)
+    detail, mean = lost_detail(data)
     if not detail:
         return Tiling()
+    if mean >= _SMALL_MEAN:
+        return Tiling(None, f"{detail}; if it matters, raise image_size or say tile_overlap: 0.25")
     size = data.image_size[0]
     counts = {}
     for part in PARTS:

@@ -272,14 +272,20 @@ def test_uneven_classes_are_ranked_only_where_every_part_has_two(tmp_path: Path)
 
 
 def drawn(path: Path, shape: str, side: int = 300, count: int = 14) -> Path:
-    """Draw a `disc` on every image, or `threads` of 3 pixels, or `specks` of 3 beside a disc."""
+    """Draw a `disc` on every image, or `threads`, or `specks` beside a disc or `bands`."""
     y, x = np.mgrid[:side, :side]
     for index in range(count):
         disc = (y - side // 2) ** 2 + (x - side // 2) ** 2 < (side // 4 + index) ** 2
         threads = (y + x + index) % 40 < 3
-        specks = (y % 60 < 3) & (x % 60 < 3)
-        mask = {"disc": disc, "threads": threads, "specks": np.where(specks, 2, disc)}[shape]
-        for folder, pixels in (("images", 80 * mask), ("masks", mask)):
+        specks = (y % 60 < 2) & (x % 60 < 2)
+        bands = 1 + (y + index) // 40  # large classes beside the thin one
+        mask = {
+            "disc": disc,
+            "threads": threads,
+            "specks": np.where(specks, 2, disc),
+            "bands": np.where(specks, 9, bands) * (y < 280),
+        }[shape]
+        for folder, pixels in (("images", 25 * mask), ("masks", mask)):
             (path / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(path / folder / f"{index}.png")
     return path
@@ -314,6 +320,16 @@ def test_images_are_cut_into_tiles_where_resizing_would_lose_what_is_thin_or_sma
     assert "small things are lost" not in capsys.readouterr().out
     assert call(["check", str(file), "--set", "data.tile_overlap=null"]) == DONE
     assert f"for {lost}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_one_lost_class_of_many_is_told_and_makes_no_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    data, file = drawn(tmp_path / "x", "bands"), tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    assert "for class 9 at the images' own size; if" in " ".join(capsys.readouterr().out.split())
+    assert load_space(file).document["data"]["tile_overlap"] is None
 
 
 def test_tiles_that_would_be_too_many_are_told_and_not_proposed(

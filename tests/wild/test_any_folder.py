@@ -19,7 +19,7 @@ from tests.wild.layouts import LAYOUTS
 
 FOLDERS = settings(
     deadline=None,
-    max_examples=int(os.environ.get("ATTNSEARCH_FOLDERS", "8")),
+    max_examples=int(os.environ.get("ATTNSEARCH_FOLDERS", "5")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 NAMES = st.sampled_from(

@@ -40,7 +40,8 @@ confirm: {top: 1, seeds: 2}
 """
 
 
-@pytest.fixture(params=["journal", "wal", "postgresql"])
+# The third journal only with the slow tests: each study takes seconds.
+@pytest.fixture(params=["journal", pytest.param("wal", marks=pytest.mark.slow), "postgresql"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where to put a ledger: a file with either journal of SQLite, or a server."""
     if request.param == "postgresql":

@@ -79,7 +79,7 @@ def decoding_ms(data: DataSet, folder: Path, batch: int) -> float | None:
         return None
     start = time.perf_counter()
     for file in files:
-        decode(file, data.image_size[0])
+        decode(file, data.image_size)
     return 1000 * (time.perf_counter() - start) * batch / len(files)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         find_backbone,
         find_stem,
         halved,
+        size_name,
     )
     from attnsearch.blocks.hosts.construct import check_task, host_constructor
     from attnsearch.blocks.hosts.decoders import enlarge

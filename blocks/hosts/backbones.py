@@ -247,9 +247,9 @@ class Backbone:
             if min(size) < least:
                 windows = f"{self.least_map}x{self.least_map}"
                 raise SiteError(
-                    f"image_size is {text(size)}; {self.name} pools {windows} windows in its last "
-                    f"stage, whose map must be at least {windows}, so sides must be at least "
-                    f"{least} pixels; the nearest valid value is {least}"
+                    f"image_size is {size_name(size)}; {self.name} pools {windows} windows in "
+                    f"its last stage, whose map must be at least {windows}, so sides must be at "
+                    f"least {least} pixels; the nearest valid value is {least}"
                 )
         if self.segments:
             step = 32 * self.rows
@@ -257,10 +257,11 @@ class Backbone:
                 why = "is halved five times and doubled back"
                 if self.patches:
                     why = f"is cut into {self.rows}x{self.rows} patches, each of which {why}"
-                near = text(tuple(max(step, round(side / step) * step) for side in size))
+                sides = [max(step, round(side / step) * step) for side in size]
+                near = sides if len(set(sides)) > 1 else sides[0]
                 raise SiteError(
-                    f"image_size is {text(size)}; {self.name} takes sides that are multiples of "
-                    f"{step} pixels, since an image {why}; the nearest valid value is {near}"
+                    f"image_size is {size_name(size)}; {self.name} takes sides that are multiples "
+                    f"of {step} pixels, since an image {why}; the nearest valid value is {near}"
                 )
 
 
@@ -392,6 +393,6 @@ def halved(size: Size) -> Size:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
-def text(size: Sequence[int]) -> str:
+def size_name(size: Sequence[int]) -> str:
     """Return a size as messages print it: ``128x96``, or ``128`` where both sides are equal."""
     return str(size[0]) if len(set(size)) == 1 else "x".join(map(str, size))

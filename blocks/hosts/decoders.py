@@ -137,7 +137,7 @@ class ASPP(Decoder):
     def __init__(self, maps: Pyramid, classes: int) -> None:
         super().__init__()
         last, first, width = maps.stages[-1], maps.stages[0], maps.width
-        stride = max(1, round(maps.image[0] / last.size[0]))
+        stride = max(1, round(max(maps.image) / max(last.size)))
         dilation = max(1, round(DILATION * 16 / stride))
         dilated = (_unit(last.channels, width, 3, factor * dilation) for factor in (1, 2, 3))
         self.branches = nn.ModuleList([_unit(last.channels, width, 1), *dilated])

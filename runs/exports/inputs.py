@@ -109,7 +109,7 @@ def read_inputs(network: Any, files: Sequence[ImageFile], faults: list[str]) -> 
     """
     interface = network.interface
     overlap = network.config["data"].get("tile_overlap")
-    size = interface.image_size[0]
+    size = interface.image_size
     step = EVALUATION_BATCH if overlap is None else TILED_AT_ONCE
     for start in range(0, len(files), step):
         part = files[start : start + step]
@@ -143,7 +143,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _shallow(path: Path, size: int | None) -> Decoded:
+def _shallow(path: Path, size: tuple[int, int] | None) -> Decoded:
     image = decode(path, size)
     if image.deep:
         raise OSError(

@@ -47,7 +47,7 @@ class Preprocess:
                 f"an array {images.shape} looks like one image, (H, W) or (H, W, 1 or 3), and "
                 f"would be taken for {len(images)}; give a list of it: [image]"
             )
-        size, channels = self.interface.image_size[0], self.interface.channels
+        size, channels = self.interface.image_size, self.interface.channels
         ready = []
         for image in images:
             pixels = resize(_pixels(image), size)

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         listing,
         scored_classes,
     )
-    from attnsearch.runs.readers.table import READERS, Reader, native_side, read_source
+    from attnsearch.runs.readers.table import READERS, Reader, native_shapes, read_source
     from attnsearch.runs.readers.walking import named_parts, walk
 
 face(__name__)

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from attnsearch.runs.readers.images import resize, to_channels
+from attnsearch.runs.readers.images import ImageSize, resize, to_channels
 from attnsearch.runs.readers.source import NO_PART, PARTS, Source
 
 COUNTS = {"train": 160, "val": 400, "test": 500}
 FULL = 16  # the brightest pixel value
 
 
-def read_digits(image_size: int, seed: int = 0, channels: int | None = None) -> Source:
+def read_digits(image_size: ImageSize, seed: int = 0, channels: int | None = None) -> Source:
     """Return the digits, upscaled, with a stratified split of fixed sizes.
 
     Args:
-        image_size: Images are resized to so many pixels, high and wide.
+        image_size: Images are resized to so many pixels, or (height, width).
         seed: `data.seed`, chooses training and validation images. The test part is always the
             same, so no seed ever trains on another one's test images.
         channels: 1 or 3; None takes 1.

@@ -20,6 +20,7 @@ import numpy as np
 
 from attnsearch.runs.readers.images import (
     SUFFIXES,
+    ImageSize,
     attempt_all,
     decode,
     note_conversions,
@@ -51,7 +52,7 @@ class _ClassFolder:
 
 def read_folder(
     folder: Path,
-    image_size: int,
+    image_size: ImageSize,
     channels: int | None = None,
     classes: int | Sequence[str] | None = None,
 ) -> Source:
@@ -59,7 +60,7 @@ def read_folder(
 
     Args:
         folder: The folder.
-        image_size: Images are resized to so many pixels, high and wide.
+        image_size: Images are resized to so many pixels, or (height, width).
         channels: 1 or 3; None takes 1 if all files are grey by their mode, else 3.
         classes: Names of the class folders in the order of their labels; others are left out.
             None or a number takes all folders in the order of their names.
@@ -80,7 +81,7 @@ def read_folder(
     if unreadable:
         _judge_unreadable(unreadable, len(files), notes)
         files = [file for file in files if file.name in decoded]
-    note_conversions(decoded, notes)
+    note_conversions(decoded, notes, image_size)
     return Source(
         name=folder.name,
         images=np.stack(to_common(decoded, channels, notes)),

@@ -20,14 +20,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.readers.source import DataError
+
+ImageSize: TypeAlias = int | Sequence[int]
+"""The side of a square in pixels, or (height, width)."""
 
 Result = TypeVar("Result")
 Key = TypeVar("Key")
@@ -72,8 +76,8 @@ class Decoded:
         return self.pixels.dtype != np.uint8
 
 
-def decode(path: Path, size: int | None) -> Decoded:
-    """Read an image file and resize it to (size, size); None leaves its size.
+def decode(path: Path, size: ImageSize | None) -> Decoded:
+    """Read an image file and resize it to a size; None leaves its size.
 
     Raises:
         OSError, or whatever else Pillow raises on a file that it cannot decode.
@@ -83,7 +87,10 @@ def decode(path: Path, size: int | None) -> Decoded:
         frames = getattr(file, "n_frames", 1)
         stored, tag = file.size, orientation(file)
         if size is not None:
-            file.draft(None, (2 * size, 2 * size))
+            height, width = as_size(size)
+            sideways = tag > 4  # turned by a quarter: the file's own sides are the other way
+            wanted = (height, width) if sideways else (width, height)
+            file.draft(None, (2 * wanted[0], 2 * wanted[1]))
         upright = ImageOps.exif_transpose(file)
         turned = file.size[::-1] == upright.size and file.size != upright.size
     deep = upright.mode.startswith(("I", "F"))
@@ -149,13 +156,14 @@ def _grey_palette(image: Image.Image) -> bool:
 
 
 def resize(
-    pixels: NDArray[Any], size: int, how: Image.Resampling = Image.Resampling.BILINEAR
+    pixels: NDArray[Any], size: ImageSize, how: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[Any]:
-    """Return pixels (H, W) or (H, W, 3), uint8 or float32, resized to (size, size)."""
-    if pixels.shape[:2] == (size, size):
+    """Return pixels (H, W) or (H, W, 3), uint8 or float32, at another size."""
+    height, width = as_size(size)
+    if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((size, size), how))
+    return np.asarray(image.resize((width, height), how))
 
 
 def to_uint8(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:
@@ -233,20 +241,23 @@ def some(words: str, names: Sequence[str], total: int, what: str = "images") -> 
 
 
 def note_conversions(
-    decoded: Mapping[str, Decoded], notes: list[str], *, resized: bool = True
+    decoded: Mapping[str, Decoded], notes: list[str], size: ImageSize | None
 ) -> None:
     """Note what happened to images that are not plain.
 
     Args:
         decoded: The images, by name.
         notes: Added to.
-        resized: Whether they were resized to a square.
+        size: That they were resized to; None where they were not.
     """
+    height, width = as_size(size or 1)
+    square = height == width
+    distorted = "not square" if square else f"of another form than {height}x{width}"
     kinds: dict[str, Callable[[Decoded], bool]] = {
         "several frames, the first was taken": lambda image: image.frames > 1,
         "transparent, laid over black": lambda image: image.transparent,
-        "not square, the aspect ratio is not kept": lambda image: (
-            resized and image.shape[0] != image.shape[1]
+        f"{distorted}, the aspect ratio is not kept": lambda image: (
+            size is not None and image.shape[0] * width != image.shape[1] * height
         ),
     }
     for words, is_so in kinds.items():

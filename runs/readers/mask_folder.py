@@ -11,8 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.blocks.hosts import as_size, size_name
 from attnsearch.runs.readers.images import (
     Decoded,
+    ImageSize,
     attempt_all,
     decode,
     note_conversions,
@@ -38,7 +40,7 @@ Both = tuple[tuple[str, Decoded], tuple[str, MaskFile]]  # an image and its mask
 
 def read_mask_folder(
     folder: Path,
-    image_size: int,
+    image_size: ImageSize,
     channels: int | None = None,
     classes: int | Sequence[str] | None = None,
     ignore_index: int | None = None,
@@ -50,7 +52,8 @@ def read_mask_folder(
 
     Args:
         folder: Holds images/ and masks/, or train/, val/ and test/ that do.
-        image_size: Images are resized to so many pixels, or cut into tiles of that size.
+        image_size: Images are resized to so many pixels, or (height, width), or cut
+            into tiles of that size.
         channels: 1 or 3; None takes 1 if all images are grey by their mode, else 3.
         classes: Their number or names; None takes them from the masks.
         ignore_index: The mask value that does not count.
@@ -74,7 +77,7 @@ def read_mask_folder(
     )
     both = list(zip(decoded.items(), files.items(), strict=True))
     _check_sizes(both)
-    note_conversions(decoded, notes, resized=whole)
+    note_conversions(decoded, notes, image_size if whole else None)
     _note_masks(both, notes)
     coding, conclusions = find_coding(files, classes, ignore_index, mask_values)
     check_found(files, coding)
@@ -86,8 +89,9 @@ def read_mask_folder(
         masks = whole_masks(originals, image_size)
     else:
         images, masks = tile(pixels, originals, image_size, tile_overlap)
+        pixels_of_tile = size_name(as_size(image_size))
         notes.append(
-            f"cut into {len(images)} tiles of {image_size} pixels, from {len(pixels)} images"
+            f"cut into {len(images)} tiles of {pixels_of_tile} pixels, from {len(pixels)} images"
         )
     return Source(
         name=folder.name,
@@ -102,18 +106,18 @@ def read_mask_folder(
     )
 
 
-def whole_masks(originals: Sequence[NDArray[np.uint8]], size: int) -> Masks:
-    """Return masks of whole images, at (size, size) and at their own."""
+def whole_masks(originals: Sequence[NDArray[np.uint8]], size: ImageSize) -> Masks:
+    """Return masks of whole images, at a common size and at their own."""
     return _masks(originals, [shrink(mask, size) for mask in originals], range(len(originals)))
 
 
 def tile(
     pixels: Sequence[NDArray[np.uint8]],
     originals: Sequence[NDArray[np.uint8]],
-    size: int,
+    size: ImageSize,
     overlap: float,
 ) -> tuple[NDArray[np.uint8], Masks]:
-    """Cut images into squares of `size` pixels, evenly spaced, that overlap at least so far.
+    """Cut images into tiles of one size, evenly spaced, that overlap at least so far.
 
     An image smaller than a tile is padded at its lower and right edge: black, and ignored in the
     mask.
@@ -121,15 +125,16 @@ def tile(
     Args:
         pixels: Images (h, w, C).
         originals: Their masks (h, w).
-        size: Side of a tile.
-        overlap: Fraction of the side.
+        size: Of a tile.
+        overlap: Fraction of each side.
     """
     images, resized, image, corners = [], [], [], []
+    high, wide = as_size(size)
     for number, (picture, mask) in enumerate(zip(pixels, originals, strict=True)):
         for top, left in tile_corners(mask.shape[0], mask.shape[1], size, overlap):
-            cut = picture[top : top + size, left : left + size]
-            part = mask[top : top + size, left : left + size]
-            pad = ((0, size - cut.shape[0]), (0, size - cut.shape[1]))
+            cut = picture[top : top + high, left : left + wide]
+            part = mask[top : top + high, left : left + wide]
+            pad = ((0, high - cut.shape[0]), (0, wide - cut.shape[1]))
             images.append(np.pad(cut, (*pad, (0, 0))))
             resized.append(np.pad(part, pad, constant_values=IGNORED))
             image.append(number)
@@ -137,17 +142,20 @@ def tile(
     return np.stack(images), _masks(originals, resized, image, np.array(corners, dtype=np.int64))
 
 
-def tile_corners(height: int, width: int, size: int, overlap: float) -> list[tuple[int, int]]:
+def tile_corners(
+    height: int, width: int, size: ImageSize, overlap: float
+) -> list[tuple[int, int]]:
     """Return top and left of the tiles that cover an image, row by row."""
 
-    def starts(length: int) -> list[int]:
-        if length <= size:
+    def starts(length: int, side: int) -> list[int]:
+        if length <= side:
             return [0]
-        step = max(1.0, size * (1 - overlap))
-        count = int(np.ceil((length - size) / step)) + 1
-        return [round(start) for start in np.linspace(0, length - size, count)]
+        step = max(1.0, side * (1 - overlap))
+        count = int(np.ceil((length - side) / step)) + 1
+        return [round(start) for start in np.linspace(0, length - side, count)]
 
-    return [(top, left) for top in starts(height) for left in starts(width)]
+    high, wide = as_size(size)
+    return [(top, left) for top in starts(height, high) for left in starts(width, wide)]
 
 
 def _masks(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnsearch.runs.readers.images import resize
+from attnsearch.runs.readers.images import ImageSize, resize
 from attnsearch.runs.readers.mask_files import MaskFile
 from attnsearch.runs.readers.source import DataError, listing
 
@@ -188,8 +188,8 @@ def check_found(masks: Mapping[str, MaskFile], coding: Coding) -> None:
     raise DataError(f"{only}: there is no class to find; is this the folder of the masks?")
 
 
-def shrink(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return a mask (h, w) at (size, size): each pixel takes the nearest one's class."""
+def shrink(mask: NDArray[np.uint8], size: ImageSize) -> NDArray[np.uint8]:
+    """Return a mask (h, w) at another size: each pixel takes the nearest one's class."""
     return resize(mask, size, Image.Resampling.NEAREST)
 
 

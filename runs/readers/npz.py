@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from attnsearch.runs.readers.images import depth_factor, resize, to_channels, to_uint8
+from attnsearch.blocks.hosts import as_size
+from attnsearch.runs.readers.images import ImageSize, depth_factor, resize, to_channels, to_uint8
 from attnsearch.runs.readers.source import PARTS, DataError, Source, listing
 from attnsearch.runs.readers.walking import named_parts
 
@@ -26,12 +27,13 @@ COPIES = 2  # of an array that is read: as it is stored, and as it is returned
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npz(path: Path, image_size: int, channels: int | None = None) -> Source:
+def read_npz(path: Path, image_size: ImageSize, channels: int | None = None) -> Source:
     """Read all images of a .npz file.
 
     Args:
         path: The file.
-        image_size: Images of another size are resized to so many pixels, high and wide.
+        image_size: Images of another size are resized to so many pixels, or (height,
+            width).
         channels: 1 or 3; None takes what the file has.
 
     Raises:
@@ -74,19 +76,23 @@ def is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz" and path.is_file()
 
 
-def npz_side(path: Path) -> int | None:
-    """Return the shorter side of the images, in pixels, from a header alone."""
+def npz_shapes(path: Path) -> list[tuple[int, int]]:
+    """Return (H, W) of the images of each part, training's first, from headers alone."""
+    shapes = []
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("train_images.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape = tuple(read(stream)[0])
+        with zipfile.ZipFile(path) as archive:
+            for member in sorted(archive.namelist(), key=lambda name: name[:5] != "train"):
+                if member.endswith("_images.npy"):
+                    with archive.open(member) as stream:
+                        version = np.lib.format.read_magic(stream)
+                        read = {
+                            (1, 0): np.lib.format.read_array_header_1_0,
+                            (2, 0): np.lib.format.read_array_header_2_0,
+                        }[version]
+                        shapes.append(tuple(read(stream)[0]))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None  # `read_npz` says what is wrong with it
-    return min(shape[1:3]) if len(shape) >= 3 else None
+        return []  # `read_npz` says what is wrong with it
+    return [(shape[1], shape[2]) for shape in shapes if len(shape) >= 3]
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -230,28 +236,29 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str] | Non
 def _convert(
     path: Path,
     images: dict[str, NDArray[Any]],
-    size: int,
+    image_size: ImageSize,
     channels: int | None,
     notes: list[str],
 ) -> NDArray[np.uint8]:
-    """Return all parts as one array (N, size, size, C) of uint8."""
+    """Return all parts as one array (N, height, width, C) of uint8."""
+    size = as_size(image_size)
     stored = {array.shape[3] for array in images.values()}
     channels = channels or max(stored)
     if stored - {channels}:
         words = "repeated to 3 channels" if channels == 3 else "converted to grey"
         notes.append(f"images with {min(stored - {channels})} channels {words}")
     shapes = sorted({array.shape[1:3] for array in images.values()})
-    if other := [f"{h}x{w}" for h, w in shapes if (h, w) != (size, size)]:
-        notes.append(f"resized from {listing(other)} to {size}x{size}")
+    if other := [f"{h}x{w}" for h, w in shapes if (h, w) != size]:
+        notes.append(f"resized from {listing(other)} to {size[0]}x{size[1]}")
     factor = _factor(path, images, notes)
-    result = np.empty((sum(map(len, images.values())), size, size, channels), dtype=np.uint8)
+    result = np.empty((sum(map(len, images.values())), *size, channels), dtype=np.uint8)
     start = 0
     for array in images.values():
         part = result[start : start + len(array)]
         start += len(array)
         shallow = array if array.dtype == np.uint8 else to_uint8(array, factor)
-        if array.shape[1:3] != (size, size):
-            resized = np.empty((len(array), size, size, array.shape[3]), dtype=np.uint8)
+        if array.shape[1:3] != size:
+            resized = np.empty((len(array), *size, array.shape[3]), dtype=np.uint8)
             for row, image in zip(resized, shallow, strict=True):
                 row[...] = resize(
                     image.squeeze(-1) if image.shape[-1] == 1 else image, size

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnsearch.runs.readers.digits import FULL, load_pixels, shipped_files
-from attnsearch.runs.readers.images import resize, to_channels
+from attnsearch.runs.readers.images import ImageSize, resize, to_channels
 from attnsearch.runs.readers.mask_folder import whole_masks
 from attnsearch.runs.readers.source import PARTS, Source
 from attnsearch.spaces.keys import BUILT_IN
@@ -30,11 +30,11 @@ DIGIT_SIDES = (20, 40)
 CONTRAST = (0.25, 0.55)  # of the full range, between a digit and its ground
 
 
-def read_scenes(image_size: int, seed: int = 0, channels: int | None = None) -> Source:
+def read_scenes(image_size: ImageSize, seed: int = 0, channels: int | None = None) -> Source:
     """Return the scenes, with two classes: background and digit.
 
     Args:
-        image_size: Scenes are made at 96 pixels and resized to so many.
+        image_size: Scenes are made at 96 pixels and resized to so many, or (height, width).
         seed: `data.seed`, makes the training and validation scenes. The test part is always the
             same.
         channels: 1 or 3; None takes 3.

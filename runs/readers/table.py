@@ -12,10 +12,10 @@ from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import read_folder
 from attnsearch.runs.readers.mask_folder import read_mask_folder
 from attnsearch.runs.readers.names import check_names
-from attnsearch.runs.readers.npz import is_npz, npz_side, read_npz
+from attnsearch.runs.readers.npz import is_npz, npz_shapes, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Source
-from attnsearch.runs.readers.walking import folder_side
+from attnsearch.runs.readers.walking import folder_shapes
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
 
@@ -29,30 +29,29 @@ class Reader:
             parameters are keys of `data`, by name.
         takes: Whether a path is such a source; None for a built-in set.
         words: What it takes, for messages.
-        side: Returns about how many pixels the shorter side of its images has; None where that
-            cannot be told.
+        shapes: Returns (H, W) of its images, of some of many; none where that cannot be told.
     """
 
     task: str
     read: Callable[..., Source]
     takes: Callable[[Path], bool] | None = None
     words: str = ""
-    side: Callable[[Path], int | None] = lambda path: None
+    shapes: Callable[[Path], list[tuple[int, int]]] = lambda path: []
 
 
 READERS = {
     "digits": Reader(CLASSIFICATION, read_digits),
     "scenes": Reader(SEGMENTATION, read_scenes),
-    "npz": Reader(CLASSIFICATION, read_npz, is_npz, "an .npz file in MedMNIST layout", npz_side),
+    "npz": Reader(CLASSIFICATION, read_npz, is_npz, "an .npz file in MedMNIST layout", npz_shapes),
     "folder": Reader(
-        CLASSIFICATION, read_folder, Path.is_dir, "a folder of class folders", folder_side
+        CLASSIFICATION, read_folder, Path.is_dir, "a folder of class folders", folder_shapes
     ),
     "mask_folder": Reader(
         SEGMENTATION,
         read_mask_folder,
         Path.is_dir,
         "a folder with images/ and masks/",
-        folder_side,
+        folder_shapes,
     ),
 }
 """By name; of a built-in set what `data.source` calls it, see `BUILT_IN` of `spaces`."""
@@ -99,10 +98,10 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
         raise DataError(f"data.source: {path} cannot be read: {error}") from None
 
 
-def native_side(path: Path) -> int | None:
-    """Return about how many pixels the shorter side of a source's images has, if that is told."""
+def native_shapes(path: Path) -> list[tuple[int, int]]:
+    """Return (H, W) of a source's images, of some of many; none where that cannot be told."""
     takers = [reader for reader in READERS.values() if reader.takes and reader.takes(path)]
-    return takers[0].side(path) if takers else None
+    return takers[0].shapes(path) if takers else []
 
 
 def _settings(reader: Reader, data: Mapping[str, Any]) -> dict[str, Any]:

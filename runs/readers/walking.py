@@ -5,11 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
 
 from PIL import Image
 
-from attnsearch.runs.readers.images import SUFFIXES
+from attnsearch.runs.readers.images import SUFFIXES, orientation
 from attnsearch.runs.readers.source import PARTS, DataError
 
 ARCHIVED = "__MACOSX"  # what archives of macOS leave behind
@@ -43,12 +42,11 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     yield from _walk(folder, (_real(folder),))
 
 
-def folder_side(folder: Path) -> int | None:
-    """Return the median of the shorter sides of a folder's images, in pixels; of some of many."""
+def folder_shapes(folder: Path) -> list[tuple[int, int]]:
+    """Return (H, W) of a folder's images, upright; of some of many."""
     files = sorted(images_in(folder))
-    sides = [_short_side(file) for file in files[:: max(1, len(files) // LOOKED_AT)]]
-    readable = [side for side in sides if side is not None]
-    return round(median(readable)) if readable else None
+    shapes = [_shape(file) for file in files[:: max(1, len(files) // LOOKED_AT)]]
+    return [shape for shape in shapes if shape is not None]
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -57,10 +55,11 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted((p for p in children if p.is_dir()), key=lambda p: p.name)
 
 
-def _short_side(file: Path) -> int | None:
+def _shape(file: Path) -> tuple[int, int] | None:
     try:
         with Image.open(file) as image:  # reads the header alone
-            return int(min(image.size))
+            width, height = image.size
+            return (width, height) if orientation(image) > 4 else (height, width)
     except Exception:  # a damaged file: the reader judges it
         return None
 

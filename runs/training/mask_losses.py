@@ -26,7 +26,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import IGNORED
 from attnsearch.runs.training.losses import class_weights
 
-WINDOW = 31 / 352  # of the side
+WINDOW = 31 / 352  # of the side, of a rectangle the shorter, so that it fits
 FOCUS = 2
 
 MaskLoss = Callable[[Tensor, Tensor], Tensor]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from attnsearch.blocks.hosts import size_name
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.readers import IGNORED, PARTS
 from attnsearch.runs.training import reach
@@ -44,7 +45,8 @@ def lost_detail(data: DataSet) -> tuple[str, float]:
     if not name or dice[name] >= SMALL_DICE:
         return "", 1.0
     words = (
-        f"at {data.image_size[0]} pixels thin or small things are lost: a network right in every "
-        f"pixel there would have a Dice of {dice[name]:.2f} for {name} at the images' own size"
+        f"at {size_name(data.image_size)} pixels thin or small things are lost: a network right "
+        f"in every pixel there would have a Dice of {dice[name]:.2f} for {name} at the images' "
+        "own size"
     )
     return words, sum(dice.values()) / len(dice)

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnsearch.blocks.build import Images
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
 from attnsearch.search.check.data import lost_detail
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
@@ -188,8 +189,7 @@ def _declared_images(data: Mapping[str, Any]) -> Images:
     """Return what the file says about images that are not here."""
     classes = data.get("classes")
     count = len(classes) if isinstance(classes, list) else classes
-    size = data["image_size"]
-    return Images(data["channels"] or 3, (size, size), count or 10)
+    return Images(data["channels"] or 3, as_size(data["image_size"]), count or 10)
 
 
 def _runs(

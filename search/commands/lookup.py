@@ -31,16 +31,32 @@ def blocks(name: str | None, published: bool) -> str | tuple[str, bool]:
     return terminal.blocks_text() if name is None else terminal.block_text(name)
 
 
+def _pixels(text: str) -> tuple[int, int]:
+    """Return (height, width) from `96` or `96x160`."""
+    high, _, wide = text.partition("x")
+    sides = [high, wide] if "x" in text else [high, high]
+    if not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise click.BadParameter(f"{text!r} is no size: write 96, or 96x160 (height x width)")
+    return int(sides[0]), int(sides[1])
+
+
 @click.command(cls=Verbatim)
 @click.argument("backbone")
 @click.option("--stem", type=click.Choice(["imagenet", "small"]), help="As network.stem.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="As network.width.")
 @click.option(
-    "--image-size", type=click.IntRange(1), help="As data.image_size.  [default: as published]"
+    "--image-size",
+    type=_pixels,
+    metavar="N|HxW",
+    help="As data.image_size: 96, or 96x160 for [96, 160].  [default: as published]",
 )
 @click.option("--decoder", help="As network.decoder, for segmentation: unet, fpn, fcn or aspp.")
 def sites(
-    backbone: str, stem: str | None, width: float, image_size: int | None, decoder: str | None
+    backbone: str,
+    stem: str | None,
+    width: float,
+    image_size: tuple[int, int] | None,
+    decoder: str | None,
 ) -> str:
     """List the sites of a network: WHERE blocks may stand.
 

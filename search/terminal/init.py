@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from attnsearch.runs.readers import (
     is_mask_folder,
     listing,
     named_parts,
-    native_side,
+    native_shapes,
 )
 from attnsearch.search.terminal.asked import NOTHING, Asked, InitError, options_for
 from attnsearch.search.terminal.tiles import Tiling, tiling_of
@@ -34,6 +35,7 @@ from attnsearch.spaces import load_space
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION, Data
 
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
+_LEAST_ASPECT = 1.5  # of a rectangle; a square squeezes others little
 _LEAST_STEPS = 300  # of a segmentation: with 40 it is no better than marking everything
 _SIDES = {"left", "right", "l", "r"}
 # On a CPU and on a GPU, by task.
@@ -54,7 +56,9 @@ class SpaceProposal:
         data: The data set at `image_size`.
         ignore_index: The mask value that seems not to count, or None.
         native: Median of the shorter sides of the images, in pixels.
-        image_size: Pixels.
+        image_size: Pixels of the shorter side.
+        rectangle: (H, W) to train at, where all images share a shape far from square.
+        shape: Theirs, (H, W).
         stem: `small` or `imagenet`.
         width: Width multiplier.
         batch_size: Images a step.
@@ -76,6 +80,8 @@ class SpaceProposal:
     ignore_index: int | None
     native: int
     image_size: int
+    rectangle: tuple[int, int] | None
+    shape: tuple[int, int] | None
     stem: str
     width: float
     batch_size: int
@@ -118,7 +124,8 @@ class SpaceProposal:
     @property
     def limited(self) -> bool:
         """Whether images are smaller than they could be because there is no GPU."""
-        return not self.gpus and self.native > _LARGEST[self.data.task][0]
+        shrunk = self.rectangle != self.shape or self.native > _LARGEST[self.data.task][0]
+        return not self.gpus and shrunk
 
 
 def write_space(data: str, file: str, asked: Asked = NOTHING) -> str:
@@ -176,12 +183,17 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
     task = BUILT_IN[data].task if builtin else asked.task or _task(path, asked)
     masks = task == SEGMENTATION
     gpus = torch.cuda.is_available()
-    native = BUILT_IN[data].side if builtin else native_side(path) or 32
+    shapes = [(BUILT_IN[data].side,) * 2] if builtin else native_shapes(path) or [(32, 32)]
+    exact = not path.is_dir()  # an array's images share a shape: that of the training part
+    native = min(shapes[0]) if exact else round(median(map(min, shapes)))
     largest = _LARGEST[task][gpus]
-    image_size = _image_size(native, largest, exact=not path.is_dir())
+    image_size = _image_size(native, largest, exact=exact)
+    rectangle = _rectangle(shapes, largest)
+    image_size = min(rectangle) if rectangle else image_size
     source = data if builtin else str(path.absolute())
     keys = (_labels_of(path) if masks and path.is_dir() else {}) | asked.keys()
-    section = Data.model_validate({"source": source, "image_size": image_size}).model_dump() | keys
+    size = [*rectangle] if rectangle else image_size
+    section = Data.model_validate({"source": source, "image_size": size}).model_dump() | keys
     try:
         images = load_data(section, task)
     except IgnoreIndexError:
@@ -209,6 +221,8 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
         ignore_index=section["ignore_index"],
         native=native,
         image_size=image_size,
+        rectangle=rectangle,
+        shape=shapes[0] if rectangle else None,
         stem="small" if image_size <= 48 else "imagenet",
         width=1.0 if gpus else 0.5,
         batch_size=batch_size,
@@ -324,6 +338,22 @@ def _image_size(native: int, largest: int, *, exact: bool) -> int:
     if exact and native <= largest:
         return max(native, _SIZES[0])
     return max((size for size in _SIZES if size <= min(native, largest)), default=_SIZES[0])
+
+
+def _rectangle(shapes: Sequence[tuple[int, int]], largest: int) -> tuple[int, int] | None:
+    """Return (H, W) for images that share a shape far from square; None for a square.
+
+    It has about as many pixels as the largest square that is proposed, so training costs no more.
+    """
+    height, width = shapes[0]
+    if len(set(shapes)) > 1 or max(shapes[0]) < _LEAST_ASPECT * min(shapes[0]):
+        return None
+    scale = largest / math.sqrt(height * width)
+    if scale >= 1:
+        sides = height, width
+    else:
+        sides = round(scale * height / 16) * 16, round(scale * width / 16) * 16
+    return sides if min(sides) >= _SIZES[0] and max(sides) <= 4096 else None
 
 
 def _batch_size(count: int, gpus: bool) -> int:

@@ -2,7 +2,7 @@
 
 from attnsearch.blocks.build import Site, backbone_sites, match
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.hosts import BACKBONES, find_backbone
+from attnsearch.blocks.hosts import BACKBONES, as_size, find_backbone, size_name
 from attnsearch.search.text import render
 
 
@@ -11,7 +11,7 @@ def sites_text(
     *,
     stem: str | None,
     width: float,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
     decoder: str | None = None,
 ) -> str:
     """Return the sites of a network with their shapes, and how patterns name them.
@@ -20,7 +20,7 @@ def sites_text(
         backbone: A name in `BACKBONES`.
         stem: `imagenet` or `small`; the backbone's default if None.
         width: Width multiplier.
-        image_size: Pixels; those that the network was published with if None: 224 for the
+        image_size: Pixels, one number or (height, width); the published ones if None: 224 for the
             ImageNet networks, 32 for the CIFAR ones, 128 for those for segmentation.
         decoder: Of a network for segmentation, one of `DECODERS`.
 
@@ -31,8 +31,9 @@ def sites_text(
     if image_size is None:
         image_size = host.usual_size
     stem = stem or host.stems[0]
-    host.check_size((image_size, image_size), stem)
-    places = backbone_sites(backbone, stem, width, image_size, decoder)
+    size = as_size(image_size)
+    host.check_size(size, stem)
+    places = backbone_sites(backbone, stem, width, size, decoder)
 
     def count(pattern: str) -> int:
         try:
@@ -47,7 +48,7 @@ def sites_text(
         host=host,
         stem=stem,
         width=f"{width:g}",
-        image_size=image_size,
+        image_size=size_name(size),
         decoder=decoder,
         places=places,
         sites=_site_rows(places),

@@ -33,14 +33,14 @@ def tiling_of(data: DataSet, gpus: bool) -> Tiling:
         return Tiling()
     if mean >= _SMALL_MEAN:
         return Tiling(None, f"{detail}; if it matters, raise image_size or say tile_overlap: 0.25")
-    size = data.image_size[0]
+    size = data.image_size
     counts = {}
     for part in PARTS:
         masks = getattr(data, part).masks
         counts[part] = sum(
             len(tile_corners(height, width, size, _OVERLAP)) for height, width in masks.sizes
         )
-    taken = sum(counts.values()) * size**2 * data.channels
+    taken = sum(counts.values()) * size[0] * size[1] * data.channels
     if counts["train"] > _TILES[gpus] or taken > _BYTES:
         return Tiling(
             None,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from attnsearch.spaces.keys.values import (
     SEGMENTATION_ONLY,
@@ -21,6 +21,19 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 MaskValue = Annotated[int, Field(ge=0, le=65535)]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _size_tag(value: Any) -> str:
+    """Tell a pair from lists of other lengths, which are no sizes."""
+    return (
+        "<other>" if isinstance(value, list) and len(value) != 2 else f"<{type(value).__name__}>"
+    )
+
+
+def _one_if_square(size: int | list[int]) -> int | list[int]:
+    """Return one number for a pair of equal ones, so that equal sizes have one run key."""
+    return size[0] if isinstance(size, list) and size[0] == size[1] else size
 
 
 class GroupsPattern(Section):
@@ -80,8 +93,19 @@ class Data(Section):
     of class folders with or without train/val/test. For segmentation `scenes` (built in), or a
     folder with images/ and masks/, with or without train/val/test. null: a network without data,
     which can be checked and built."""
-    image_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Side in pixels that images are resized to."""
+    image_size: Annotated[
+        Annotated[
+            Annotated[Pixels, Tag("<int>")]
+            | Annotated[list[Pixels], Field(min_length=2, max_length=2), Tag("<list>")],
+            Discriminator(
+                _size_tag,
+                custom_error_type="type",
+                custom_error_message="must be a number of pixels or [height, width]",
+            ),
+        ],
+        AfterValidator(_one_if_square),
+    ] = 32
+    """Pixels that images are resized to: the side of a square, or [height, width]."""
     channels: Literal[1, 3] | None = None
     """1 grey, 3 colour; null takes what the images have."""
     classes: (

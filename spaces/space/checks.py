@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from attnsearch.blocks.hosts import BACKBONES, Backbone, find_backbone, find_stem
+from attnsearch.blocks.hosts import BACKBONES, Backbone, as_size, find_backbone, find_stem
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import (
@@ -94,7 +94,7 @@ def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
     if not problems.wrong(("network", "stem")) and not problems.wrong(("data", "image_size")):
         for stem in members(network.stem):
             with problems.errors_at(("data", "image_size")):
-                backbone.check_size((size, size), stem)
+                backbone.check_size(as_size(size), stem)
     for key, needless, why in (
         ("learn_gates", not backbone.gated, "has no gates"),
         ("joint_patches", not backbone.patches, "has no patches"),

@@ -19,6 +19,7 @@ from typing import Any
 
 from attnsearch.blocks.build import Site, backbone_sites, check_fit
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import Size
 from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import label
@@ -39,7 +40,7 @@ class HostChoice:
         backbone: Its name.
         stem: Its stem.
         width: Its width multiplier, or one for each stage.
-        image_size: Side of the images in pixels.
+        image_size: (H, W) of the images in pixels.
         batch: Images in a training step: 1, or 2 for any number above.
         decoder: For segmentation.
     """
@@ -47,7 +48,7 @@ class HostChoice:
     backbone: str
     stem: str | None
     width: float | str | tuple[float, ...]
-    image_size: int
+    image_size: Size
     batch: int = 2
     decoder: str | None = None
 

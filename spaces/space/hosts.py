@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnsearch.blocks.hosts import BACKBONES, as_width
+from attnsearch.blocks.hosts import BACKBONES, as_size, as_width, size_name
 from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import SpaceFile
@@ -36,7 +36,7 @@ def possible_hosts(file: SpaceFile) -> list[tuple[dict[str, Any], HostChoice]]:
     sizes = members(batch_size)
     batches = [2] * any(size > 1 for size in sizes) + [1] * (1 in sizes)
     stems, distinct = members(network.stem), dict.fromkeys(map(as_width, widths))
-    size, decoder = file.data.image_size, decoder_of(file)
+    size, decoder = as_size(file.data.image_size), decoder_of(file)
     hosts = []
     for stem, width, batch in itertools.product(stems, distinct, batches):
         chosen: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def check_single_images(hosts: Hosts, problems: Problems) -> None:
                     ("train", "batch_size"),
                     "1: batch normalisation in training needs at least 2 values per channel, but "
                     f"the map at {site.name} of {host.backbone} is 1x1 for images of "
-                    f"{host.image_size} pixels; the nearest valid value is 2",
+                    f"{size_name(host.image_size)} pixels; the nearest valid value is 2",
                 )
                 return
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, complete
-from attnsearch.blocks.hosts import HEADS, as_width
+from attnsearch.blocks.hosts import HEADS, as_size, as_width
 from attnsearch.blocks.naming import NONE
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import DecisionError, KeyPath
@@ -199,7 +199,7 @@ class Space:
             network["backbone"],
             chosen.get("network.stem", network["stem"]),
             as_width(chosen.get("network.width", network["width"])),
-            self.document["data"]["image_size"],
+            as_size(self.document["data"]["image_size"]),
             min(2, chosen.get("train.batch_size", self.document["train"]["batch_size"])),
             network["decoder"],
         )

@@ -28,6 +28,13 @@ def wide_images(root: Path) -> Made:
 
 
 @layout()
+def tall_images(root: Path) -> Made:
+    """All of one shape, which is kept."""
+    made = Made(root / "columns", ["healthy", "ill"])
+    return in_classes(made, "{name}/{name}_{i}.png", shape=(40, 20, 3))
+
+
+@layout()
 def deep_grey(root: Path) -> Made:
     """Grey of 16 bits, as microscopes write it."""
     made = Made(root / "deep", ["healthy", "ill"], channels=1)

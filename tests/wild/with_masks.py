@@ -31,6 +31,15 @@ def images_and_masks(root: Path) -> Made:
 
 
 @layout()
+def wide_pairs(root: Path) -> Made:
+    """All of one shape, which is kept."""
+    made = Made(root / "roads", TWO)
+    for i in range(12):
+        made.pair(f"images/{i}.png", f"masks/{i}.png", code=WHITE, shape=(20, 40, 3))
+    return made
+
+
+@layout()
 def nnunet(root: Path) -> Made:
     made = Made(root / "Dataset007_Blobs", ["background", "organ", "lesion"], channels=1)
     for i in range(12):

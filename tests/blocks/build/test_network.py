@@ -15,6 +15,7 @@ from attnsearch.blocks.build.sites import backbone_sites, match
 from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
 from attnsearch.blocks.hosts.backbones import BACKBONES, BASIC, BOTTLENECK, Backbone
 from attnsearch.blocks.hosts.resnet import ResNet
+from attnsearch.blocks.mechanisms.axial import Axial
 from attnsearch.blocks.mechanisms.table import BLOCKS
 
 ADDITIONS = ("stem", "layer*", "layer*.*", "layer*.*.residual", "layer*.*.after_conv*")
@@ -347,3 +348,22 @@ def test_blocks_exports_what_the_documentation_names() -> None:
     assert set(package.__all__) >= {type_.__name__ for type_ in BLOCKS.values()}
     with pytest.raises(AttributeError, match="nonsense"):
         package.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("block", list(BLOCKS))
+def test_every_block_takes_maps_that_are_no_squares(block: str) -> None:
+    settings = config("basic", ("layer1", block), ("layer2", block))
+    network = build_network(settings, classes=5, image_size=(12, 20)).train()
+    seen = []
+    for module in network.inserted.values():
+        module.register_forward_hook(lambda _, x, y: seen.append((x[0].shape[2:], y.shape[2:])))
+    logits = network(torch.randn(2, 3, 12, 20))
+    assert logits.shape == (2, 5)
+    logits.sum().backward()
+    assert seen == [((12, 20), (12, 20)), ((6, 10), (6, 10))]
+
+
+def test_the_tables_of_axial_follow_each_side() -> None:
+    network = build_network(config("basic", ("layer1", "axial")), image_size=(12, 20))
+    (axial,) = (module for module in network.modules() if isinstance(module, Axial))
+    assert (axial.hight_block.span, axial.width_block.span) == (12, 20)

@@ -125,3 +125,11 @@ def test_a_network_with_a_decoder_exports() -> None:
     x = torch.randn(1, 3, 32, 32)
     exported: nn.Module = torch.export.export(built, (x,)).module()
     torch.testing.assert_close(exported(x), built(x))
+
+
+@pytest.mark.parametrize("size", [(160, 160), (40, 160), (160, 40), (96, 160)])
+def test_aspp_dilates_by_the_stride_whatever_the_form(size: tuple[int, int]) -> None:
+    built = build_network(config("aspp"), 3, 2, size)
+    dilations = {m.dilation for m in built.modules() if isinstance(m, nn.Conv2d)}
+    # 6, 12 and 18 at stride 16: half at the 32 of a resnet18.
+    assert dilations == {(1, 1), (3, 3), (6, 6), (9, 9)}

@@ -600,3 +600,31 @@ def test_hosts_are_exported_and_compiled_whole(backbone: str, size: int) -> None
     close(y, network(x), 1e-5)
     for name, tensor in network.state_dict().items():
         close(after[name], tensor, 1e-5, name)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "axial_unet",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("logo", "medt")),
+    ],
+)
+def test_networks_of_axial_attention_take_rectangles(backbone: str, tmp_path: Path) -> None:
+    resolved = config(tmp_path, backbone, 128)
+    network = build_network(resolved, in_channels=3, classes=2, image_size=(128, 256)).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 3, 128, 256)).shape == (1, 2, 128, 256)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "words"),
+    [
+        ("logo", (128, 192), r"128x192.*multiples of 128 pixels.*valid value is \[128, 256\]"),
+        ("axial_unet", (96, 170), r"96x170.*multiples of 32 pixels.*valid value is \[96, 160\]"),
+        ("scnet101", (128, 64), "128x64.*at least 97 pixels"),
+    ],
+)
+def test_each_side_is_checked(backbone: str, size: tuple[int, int], words: str) -> None:
+    host = BACKBONES[backbone]
+    with pytest.raises(SiteError, match=words):
+        host.check_size(size, host.stems[0])

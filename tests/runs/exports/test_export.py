@@ -421,3 +421,24 @@ def test_a_long_name_exports_a_config_that_loads(length: int, suffix: str, tmp_p
     text = SPACE.format(block="none", precision="fp32", checkpoint="last")
     (tmp_path / "config.yaml").write_text(text.replace("tiny", name))
     assert load_space(tmp_path / "config.yaml").name == name
+
+
+def test_a_network_for_rectangles_leaves_whole(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.format(block="gc", precision="fp32", checkpoint="last"))
+    config = load_space(path, ["data.image_size=[8, 12]"]).resolve({})
+    training = Training(config, load_data(config["data"]), threads=1)
+    assert training.data.image_size == (8, 12)
+    training.run_epoch()
+    training.run_epoch()
+    export = save(training, tmp_path / "best")
+    network = load_export(export)
+    assert accuracy(network, training) == training.result["val_accuracy"]
+    assert network.interface.image_size == (8, 12)
+    assert "8 x 12" in (export / "README.md").read_text()
+    # Upright images are brought to height and width, not to width and height.
+    large = np.zeros((40, 60, 1), np.uint8)
+    large[:20] = 255
+    (ready,) = network.preprocess([large])
+    assert ready.shape == (1, 8, 12)
+    assert ready[0, :3].min() > ready[0, 5:].max()

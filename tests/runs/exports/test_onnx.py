@@ -17,12 +17,12 @@ onnxruntime = pytest.importorskip("onnxruntime")
 PARAMS = {"psa": {"kernels": [3, 5], "groups": [1, 2]}, "gc": {"ratio": 0.25}}
 
 
-def network(block: str, at: str = "layer2") -> nn.Module:
+def network(block: str, at: str = "layer2", size: int | tuple[int, int] = 16) -> nn.Module:
     params = {block: PARAMS.get(block, {})}
     insert = [{"at": at, "name": at, "block": block, "params": params}]
     host = {"backbone": "resnet20", "stem": "small", "width": 0.5, "weights": None}
     config = {"task": "classification", "network": host, "insert": insert}
-    net = build_network(config, 1, 4, 16)
+    net = build_network(config, 1, 4, size)
     with torch.no_grad():  # statistics and zero-initialised branches as after some training
         for name, tensor in net.state_dict().items():
             if name.endswith(("running_mean", "bn2.weight", "bias")):
@@ -48,6 +48,17 @@ def test_outputs_match_for_any_batch(tmp_path: Path) -> None:
         images = torch.randn(count, 1, 16, 16)
         np.testing.assert_allclose(outputs(path, images), net(images).detach(), atol=1e-4)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.slow  # as below, for images that are no squares
+@pytest.mark.parametrize("block", ["axial", "coordinate"])
+def test_outputs_match_for_rectangles(tmp_path: Path, block: str) -> None:
+    net = network(block, size=(12, 20))
+    path = tmp_path / "model.onnx"
+    difference = export_onnx(net, path, (1, 12, 20))
+    assert difference is not None and difference <= TOLERANCE
+    images = torch.randn(3, 1, 12, 20)
+    np.testing.assert_allclose(outputs(path, images), net(images).detach(), atol=1e-4)
 
 
 @pytest.mark.slow

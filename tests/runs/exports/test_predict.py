@@ -62,9 +62,9 @@ def write_discs(folder: Path) -> Path:
     return folder
 
 
-def trained(folder: Path, source: Path, data: str = "") -> Training:
+def trained(folder: Path, source: Path, data: str = "", side: int | list[int] = SIDE) -> Training:
     file = folder / "space.yaml"
-    file.write_text(SPACE.format(source=source, side=SIDE, data=data))
+    file.write_text(SPACE.format(source=source, side=side, data=data))
     config = load_space(file).resolve({})
     training = Training(config, load_data(config["data"], "segmentation"), threads=1)
     while not training.done:
@@ -105,6 +105,16 @@ def tiled(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Traini
     return training, save(training, folder / "best")
 
 
+@pytest.fixture(scope="module", params=["whole", "tiled"])
+def rectangular(
+    request: pytest.FixtureRequest, discs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Training, Path]:
+    folder = tmp_path_factory.mktemp("rectangular")
+    tiles = ", tile_overlap: 0.25" if request.param == "tiled" else ""
+    training = trained(folder, discs, tiles, [20, 28])
+    return training, save(training, folder / "best")
+
+
 def dice(network: Any, training: Training) -> float:
     part = training.data.val
     assert part.masks is not None
@@ -114,6 +124,26 @@ def dice(network: Any, training: Training) -> float:
         confusion(classes_of(scores), part.masks.original(image), 2) for image, scores in found
     ]
     return summary(np.stack(counts), training.data.class_names)["dice"]
+
+
+def test_an_export_for_rectangles_scores_and_predicts_what_was_recorded(
+    rectangular: tuple[Training, Path], discs: Path, tmp_path: Path
+) -> None:
+    training, export = rectangular
+    assert training.data.image_size == (20, 28)
+    network = load_export(export)
+    assert dice(network, training) == training.result["val_dice"]
+    part = training.data.val
+    files = [discs / "images" / Path(name).name for name in part.names]
+    assert predict_images(export, files, tmp_path / "out").faults == []
+    counts = []
+    for image, file in enumerate(files):
+        written = Image.open(tmp_path / "out" / f"{file.stem}.png")
+        assert written.size == Image.open(file).size
+        counts.append(confusion(np.asarray(written), part.masks.original(image), 2))
+    assert summary(np.stack(counts), ["a", "b"])["dice"] == training.result["val_dice"]
+    assert explain_images(export, files, tmp_path / "p").images == len(files)
+    assert training.panel(training.evaluate("val")[1])
 
 
 @pytest.mark.parametrize("kind", ["whole", "tiled"])

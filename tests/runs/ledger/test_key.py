@@ -122,3 +122,15 @@ def test_a_users_block_counts_by_its_source(
     (tmp_path / f"{module}.py").write_text(BLOCK.replace("return x", "return 2 * x"))
     assert key_of(resolve(f"{module}:Mine")) != mine
     assert key_of(resolve("none")) == plain
+
+
+def test_a_size_has_one_key_however_it_is_written(
+    resolve: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    resolve()
+    keys = {}
+    for size in ("16", "[16, 16]", "[16, 24]", "[24, 16]"):
+        space = load_space(tmp_path / "space.yaml", [f"data.image_size={size}"])
+        keys[size] = key_of(space.resolve({"layer4.block": "none"}))
+    assert keys["16"] == keys["[16, 16]"]
+    assert len(set(keys.values())) == 3

@@ -12,6 +12,7 @@ from PIL import Image
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.readers.folders import read_folder
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source
+from attnsearch.runs.readers.walking import folder_shapes
 
 RED = (200, 30, 40)
 
@@ -412,3 +413,48 @@ def test_the_limit_of_pixels_can_be_raised(
     monkeypatch.setenv("ATTNSEARCH_MEGAPIXELS", "many")
     with pytest.raises(DataError, match="is many, expected a number"):
         read(tmp_path)
+
+
+def test_images_of_the_form_asked_for_are_not_said_to_lose_theirs(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "x.png", noise(0, (40, 24)))
+    save(tmp_path / "b" / "x.png", noise(1, (20, 12)))
+    assert read_folder(tmp_path, (12, 20)).notes == []
+    lost = "of another form than 20x12, the aspect ratio is not kept: 2 of 2 images"
+    assert lost in read_folder(tmp_path, (20, 12)).notes[0]
+    save(tmp_path / "a" / "y.png", noise(2, (12, 12)))
+    assert "1 of 3 images, such as a/y.png" in read_folder(tmp_path, (12, 20)).notes[0]
+
+
+def test_a_size_may_have_two_sides(tmp_path: Path) -> None:
+    image = np.zeros((30, 50, 3), dtype=np.uint8)
+    image[:15] = RED  # above
+    image[:, 40:] = 255  # a fifth at the right
+    save(tmp_path / "a" / "x.png", Image.fromarray(image))
+    save(tmp_path / "b" / "x.png", Image.fromarray(image).resize((25, 25)))
+    source = read_folder(tmp_path, (12, 20))
+    assert source.images.shape == (2, 12, 20, 3)
+    for pixels in source.images:
+        assert np.abs(pixels[:5, :15].astype(int) - RED).max() < 8
+        assert pixels[7:, :15].max() < 8
+        assert pixels[:, 17:].min() > 247
+
+
+@pytest.mark.parametrize("turn", [1, 3, 5, 6, 7, 8])
+def test_an_image_is_turned_before_it_gets_its_size(tmp_path: Path, turn: int) -> None:
+    upright = noise(3, (6, 4)).resize((900, 600), Image.Resampling.BICUBIC)
+    back = {
+        3: Image.Transpose.ROTATE_180,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(back[turn]) if turn in back else upright
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    save(tmp_path / "a" / "x.png", upright)
+    save(tmp_path / "b" / "x.jpg", stored, exif=exif, quality=95)
+    first, second = read_folder(tmp_path, (20, 48)).images.astype(int)
+    assert first.shape == (20, 48, 3)
+    assert np.abs(first - second).mean() < 1.5
+    assert folder_shapes(tmp_path) == [(600, 900), (600, 900)]

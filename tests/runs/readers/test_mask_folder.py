@@ -488,3 +488,36 @@ def test_a_real_set_is_read(shared: Path) -> None:
         "segmentation",
     )
     assert (len(streets.val), streets.classes) == (30, 11)
+
+
+@pytest.mark.parametrize("size", [(12, 7), (5, 16)])
+def test_masks_and_tiles_have_both_sides(
+    size: tuple[int, int], tmp_path: Path, save: Save
+) -> None:
+    fill(save)
+    save("images/9.png", photo(30, 41))
+    save("masks/9.png", blob(30, 41))
+    data = load(tmp_path, image_size=[*size])
+    assert data.image_size == size
+    for part in (data.train, data.val, data.test):
+        assert part.masks is not None
+        assert part.images.shape[1:] == (*size, 3)
+        assert part.masks.resized.shape[1:] == size
+
+    high, wide = size
+    data = load(tmp_path, image_size=[*size], tile_overlap=0.25, splits=[0.2, 0.4, 0.4])
+    assert f"tiles of {high}x{wide} pixels" in " ".join(data.notes)
+    for part in (data.train, data.val, data.test):
+        masks = part.masks
+        assert masks is not None and masks.corners is not None
+        assert part.images.shape[1:] == (*size, 3)
+        for image, (height, width) in enumerate(masks.sizes.tolist()):
+            seen = np.zeros((height, width), dtype=int)
+            for row in np.flatnonzero(masks.image == image).tolist():
+                top, left = masks.corners[row].tolist()
+                seen[top : top + high, left : left + wide] += 1
+                if masks.flat is not None:
+                    cut = masks.original(image)[top : top + high, left : left + wide]
+                    assert (masks.resized[row][: height - top, : width - left] == cut).all()
+            assert seen.min() >= 1
+            assert (height > high or width > wide) == (np.sum(masks.image == image) > 1)

@@ -257,3 +257,11 @@ def test_cifar10_loads_in_a_second_and_a_half(shared: Path) -> None:
     pixels = data.train.images / 255
     assert np.allclose(data.mean, pixels.mean((0, 1, 2)), rtol=0, atol=1e-9)
     assert np.allclose(data.std, pixels.std((0, 1, 2)), rtol=0, atol=1e-9)
+
+
+def test_arrays_take_a_size_of_two_sides(tmp_path: Path) -> None:
+    path = write(tmp_path, arrays(shape=(9, 15, 3)))
+    assert (read_npz(path, [9, 15]).images[:12] == arrays(shape=(9, 15, 3))["train_images"]).all()
+    source = read_npz(path, [6, 20])
+    assert source.images.shape == (22, 6, 20, 3)
+    assert source.notes == ["resized from 9x15 to 6x20"]

@@ -7,7 +7,7 @@ import pytest
 
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.readers.source import NO_PART, Source
-from attnsearch.runs.readers.table import READERS, Reader, native_side
+from attnsearch.runs.readers.table import READERS, Reader, native_shapes
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space
 from attnsearch.spaces.keys.built_in import BUILT_IN
@@ -57,9 +57,9 @@ def test_every_built_in_set_has_its_reader_and_its_facts() -> None:
     }
 
 
-def test_the_side_of_images_is_told_without_reading_them(tmp_path: Path) -> None:
+def test_the_shape_of_images_is_told_without_reading_them(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train_images=np.zeros((2, 30, 20), np.uint8))
-    assert native_side(tmp_path / "a.npz") == 20
+    assert native_shapes(tmp_path / "a.npz") == [(30, 20)]
     (tmp_path / "b.npz").write_text("damaged")
-    assert native_side(tmp_path / "b.npz") is None
-    assert native_side(tmp_path) is None
+    assert native_shapes(tmp_path / "b.npz") == []
+    assert native_shapes(tmp_path) == []

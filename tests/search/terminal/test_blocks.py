@@ -282,3 +282,15 @@ def test_show_lets_mlflow_catch_up(
     told = " ".join(capsys.readouterr().out.split())
     assert "MLflow at http://127.0.0.1:9 does not show 5 of 5 runs" in told
     assert "nothing is lost" in told
+
+
+def test_sites_takes_height_and_width(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["sites", "resnet20", "--image-size", "12x20"]) == DONE
+    told = capsys.readouterr().out
+    assert "image size 12x20" in told
+    for site in backbone_sites("resnet20", image_size=(12, 20)):
+        assert " x ".join(map(str, site.out_size)) in told
+    assert "3 x 5" in told
+    for size, word in (("12x", "96x160"), ("0x9", "height x width"), ("9x8x7", "9x8x7")):
+        assert call(["sites", "resnet20", "--image-size", size]) == WRONG_INPUT
+        assert word in capsys.readouterr().err

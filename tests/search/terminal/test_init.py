@@ -341,3 +341,58 @@ def test_tiles_that_would_be_too_many_are_told_and_not_proposed(
     assert call(["init", str(data), "--to", str(file)]) == DONE
     assert "would be 224 tiles, too many" in " ".join(capsys.readouterr().out.split())
     assert load_space(file).document["data"]["tile_overlap"] is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((24, 48), [24, 48]),  # their own
+        ((48, 24), [48, 24]),
+        ((200, 400), [48, 96]),  # as many pixels as the square of 64, in steps of 16
+        ((30, 40), 28),  # near enough to a square
+        ((10, 40), 16),  # too flat to be halved
+    ],
+)
+def test_images_that_share_a_rectangle_keep_its_form(
+    shape: tuple[int, int], size: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    folder(tmp_path / "scans", {"healthy": 20, "ill": 20}, shape)
+    proposal = init.propose(str(tmp_path / "scans"), tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text(init.space_text(proposal))
+    space = load_space(tmp_path / "x.yaml")
+    assert space.document["data"]["image_size"] == size
+    assert space.infeasible == ()
+    told = (tmp_path / "x.yaml").read_text()
+    assert (f"{shape[0]} pixels high and {shape[1]} wide" in told) == isinstance(size, list)
+    assert ("raise it where there is one" in told) == (shape == (200, 400))
+
+
+def test_images_of_several_shapes_get_a_square(tmp_path: Path) -> None:
+    folder(tmp_path / "scans", {"healthy": 20}, (24, 48))
+    folder(tmp_path / "scans", {"ill": 20}, (24, 50))
+    proposal = init.propose(str(tmp_path / "scans"), tmp_path / "x.yaml")
+    assert (proposal.rectangle, proposal.image_size) == (None, 24)
+
+
+def test_the_training_images_of_an_array_decide(tmp_path: Path) -> None:
+    data = npz(tmp_path / "x.npz", 20)
+    arrays = dict(np.load(data))
+    for part, side in (("val", 30), ("test", 40)):
+        arrays[f"{part}_images"] = np.repeat(arrays["train_images"], 2, 1)[:, :side, :side]
+    np.savez(data, **{name: arrays[name] for name in sorted(arrays)})
+    proposal = init.propose(str(data), tmp_path / "x.yaml")
+    assert (proposal.native, proposal.image_size, proposal.rectangle) == (20, 20, None)
+
+
+def test_tiles_of_images_that_share_a_rectangle_have_its_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    data, file = drawn(tmp_path / "x", "threads"), tmp_path / "x.yaml"
+    for path in data.glob("*/*.png"):
+        Image.open(path).crop((0, 0, 300, 150)).save(path)
+    assert call(["init", str(data), "--to", str(file)]) == DONE
+    section = load_space(file).document["data"]
+    assert (section["image_size"], section["tile_overlap"]) == ([64, 128], 0.25)
+    assert "at 64x128 pixels thin or small things are lost" in file.read_text()

@@ -17,7 +17,9 @@ insert: []
 """
 
 
-def text(backbone: str, setting: str = "weights: null", size: int = 128, task: str = "") -> str:
+def text(
+    backbone: str, setting: str = "weights: null", size: int | str = 128, task: str = ""
+) -> str:
     segments = backbone in ("medt", "logo", "axial_unet", "gated_axial_unet")
     task = task or ("segmentation" if segments else "classification")
     return FILE.format(backbone=backbone, setting=setting, size=size, task=task)
@@ -75,3 +77,31 @@ def test_letters_are_names_of_widths(load: Load) -> None:
     assert letters["s"] != letters["m"]
     choice = load(text("axial_resnet50", "width: {choice: [1, 1.5, 2]}"))
     assert [decision.name for decision in choice.decisions] == ["network.width"]
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"),
+    [("96", 96), ("[96, 96]", 96), ("[96, 160]", [96, 160]), ("[160, 96]", [160, 96])],
+)
+def test_a_size_is_one_number_or_height_and_width(load: Load, size: str, taken: object) -> None:
+    assert load(text("resnet18", size=size)).document["data"]["image_size"] == taken
+    space = load(text("resnet18"), f"data.image_size={size}")
+    assert space.resolve({})["data"]["image_size"] == taken
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ("[96]", "data.image_size: [96]: must be a number of pixels or [height, width]"),
+        ("[8, 9, 3]", "[8, 9, 3]: must be a number of pixels or [height, width]"),
+        ("96x160", "'96x160': must be a number of pixels or [height, width]"),
+        ("[96, 0]", "data.image_size.1: 0 is out of range"),
+        ("[a, 96]", "data.image_size.0: found 'a', expected a whole number"),
+        ("[96, 5000]", "data.image_size.1: 5000 is out of range"),
+    ],
+)
+def test_what_is_no_size_is_told(load: Load, size: str, words: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        load(text("resnet18", size=size))
+    assert words in str(caught.value)
+    assert len(caught.value.problems) == 1

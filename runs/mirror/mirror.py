@@ -24,7 +24,7 @@ from attnsearch.runs.addresses import sqlite_path, without_secrets
 from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
 from attnsearch.runs.mirror.arms import ArmRuns
 from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
-from attnsearch.runs.mirror.store import Store, refused, tracking_uri
+from attnsearch.runs.mirror.store import Store, own_store, refused, tracking_uri
 from attnsearch.runs.mirror.view import (
     NOTE_TAG,
     STATUS,
@@ -142,7 +142,8 @@ class Mirror:
         """
         self._ledger.reconcile()
         study = self._ledger.study(study_id)
-        uri = tracking_uri(self._asked_uri, study.mlflow_uri)
+        recorded = own_store(study.mlflow_uri, self._ledger.database.path)
+        uri = tracking_uri(self._asked_uri, recorded)
         if uri != self._uri:
             self._uri, self._store = uri, None
             self._runs.clear()

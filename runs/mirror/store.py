@@ -58,6 +58,22 @@ def tracking_uri(asked: str | None = None, recorded: str | None = None) -> str:
     return uri if path is None else sqlite_url(path)
 
 
+def own_store(recorded: str | None, ledger: Path | None) -> str | None:
+    """Return the store that showed a study; in a copied project its own instead of the original's.
+
+    Args:
+        recorded: The store as the ledger names it.
+        ledger: The ledger's file; None where that is a server.
+    """
+    path = sqlite_path(recorded) if recorded else None
+    if path is None or ledger is None or path.parent.resolve() == ledger.parent.resolve():
+        return recorded
+    theirs = path.parent / ledger.name  # beside which the store was made
+    if theirs.exists() and not theirs.samefile(ledger):
+        return sqlite_url(ledger.with_name(path.name))
+    return recorded
+
+
 def refused(error: Exception) -> bool:
     """Return whether a store answered, but would not take this one thing."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")

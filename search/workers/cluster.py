@@ -29,6 +29,7 @@ from attnsearch.search.workers.ray_private import (
     few_processes,
     ray_processes,
     ray_services,
+    restore_excepthook,
 )
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
@@ -263,6 +264,7 @@ def _shut_down() -> None:
     family = ray_processes()
     if not all(map(_runs, ray_services().values())):
         # With its services gone, Ray waits for them for most of a minute.
+        restore_excepthook()
         atexit.unregister(ray.shutdown)
         leaving = threading.Thread(target=ray.shutdown, daemon=True)
         leaving.start()

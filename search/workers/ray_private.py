@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,6 +112,16 @@ def ray_services() -> dict[str, psutil.Process]:
                 with contextlib.suppress(psutil.Error):
                     services[name] = psutil.Process(info.process.pid)
     return services
+
+
+def restore_excepthook() -> None:
+    """Take out Ray's hook for uncaught errors, which has its services note each.
+
+    Where those are dead it waits a minute for them.
+    """
+    before = _inner_part("ray._private.worker", "normal_excepthook")
+    if before is not None:
+        sys.excepthook = before
 
 
 def kill_worker(trial: Any) -> None:

@@ -455,6 +455,27 @@ def test_a_whole_sync_makes_anew_what_was_deleted_and_doubles_nothing(
     assert list((folder / "mlruns").rglob("*.*")), "the files are there again"
 
 
+def test_a_copied_project_looks_at_its_own_store(
+    ledger: Ledger, study: StudyRow, tmp_path_factory: pytest.TempPathFactory, folder: Path
+) -> None:
+    complete(ledger, study, 0)
+    Mirror(ledger).sync(study.id)
+    ledger.close()
+    copy = tmp_path_factory.mktemp("copies") / "copy"
+    shutil.copytree(folder, copy)
+    before = (folder / "mlflow.db").read_bytes()
+    with Ledger(copy / "attnsearch.db") as copied:
+        complete(copied, copied.study(study.id), 1)
+        # The current folder is still the original's.
+        report = Mirror(copied).sync(study.id)
+    assert report.uri == f"sqlite:///{copy / 'mlflow.db'}"
+    assert (folder / "mlflow.db").read_bytes() == before
+    assert len(shown(copy)) == 3 and len(shown(folder)) == 2
+    for name, run in shown(copy).items():
+        if name != study.label:
+            assert [step for step, _ in history(copy, run, "val_accuracy")] == [1, 2, 3]
+
+
 def test_a_server_that_never_comes_is_reported_soon(
     ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

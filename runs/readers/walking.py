@@ -59,7 +59,10 @@ def _shape(file: Path) -> tuple[int, int] | None:
     try:
         with Image.open(file) as image:  # reads the header alone
             width, height = image.size
-            return (width, height) if orientation(image) > 4 else (height, width)
+            # Pillow decodes a whole PNG to look for a tag behind the pixels.
+            asked = image.format != "PNG" or "exif" in image.info
+            turned = asked and orientation(image) > 4
+            return (width, height) if turned else (height, width)
     except Exception:  # a damaged file: the reader judges it
         return None
 

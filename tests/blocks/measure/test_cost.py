@@ -68,6 +68,16 @@ def test_macs_of_the_hosts(backbone: str, published: int) -> None:
     assert cost.count_macs(network, (3, 224, 224)) == published
 
 
+def test_macs_of_a_rectangle_follow_both_sides() -> None:
+    def macs(*size: int) -> int:
+        network = build_network(config("resnet20"), classes=10, image_size=size)
+        return cost.count_macs(network, (3, *size))
+
+    last = 64 * 10  # whose cost no side changes
+    assert macs(16, 32) == macs(32, 16)
+    assert 2 * (macs(16, 32) - last) == macs(32, 32) - last
+
+
 def test_auxiliary_heads_cost_nothing_at_inference() -> None:
     network = build_network(config("resnet20", ("layer3", "ecrm")), classes=10)
     heads = sum(p.numel() for p in network.auxiliary.parameters())

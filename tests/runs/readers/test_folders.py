@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from attnsearch.runs.data.data import load_data
 from attnsearch.runs.readers.folders import read_folder
@@ -458,3 +459,16 @@ def test_an_image_is_turned_before_it_gets_its_size(tmp_path: Path, turn: int) -
     assert first.shape == (20, 48, 3)
     assert np.abs(first - second).mean() < 1.5
     assert folder_shapes(tmp_path) == [(600, 900), (600, 900)]
+
+
+def test_the_shape_of_a_file_is_told_upright_by_its_header_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for ending in ("png", "jpg", "webp"):
+        save(tmp_path / f"a/{ending}.{ending}", noise(0, (9, 20)))
+        save(tmp_path / f"b/{ending}.{ending}", noise(0, (9, 20)), exif=exif)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("decoded"))
+    assert folder_shapes(tmp_path) == [(20, 9)] * 3 + [(9, 20)] * 3

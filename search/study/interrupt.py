@@ -8,6 +8,12 @@ from concurrent.futures import Future
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from attnsearch.search.workers import PAUSE_SECONDS
+
+STOPPING = (
+    f"stopping: what trains finishes its step and is saved, within {PAUSE_SECONDS:.0f} s; Ctrl-C "
+    f"again ends all at once"
+)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,14 +61,6 @@ class Interrupt:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._asked = True
-
-
-def stopping_text(seconds: float) -> str:
-    """Return what a person reads who asked a study to stop."""
-    return (
-        f"stopping: what trains finishes its step and is saved, within {seconds:.0f} s; Ctrl-C "
-        f"again ends all at once"
-    )
 
 
 def in_background(function: Callable[[], Any]) -> Future[Any]:

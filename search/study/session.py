@@ -21,7 +21,7 @@ from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.company import heartbeat, waiting_text
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
-from attnsearch.search.study.interrupt import Interrupt, in_background, stopping_text
+from attnsearch.search.study.interrupt import STOPPING, Interrupt, in_background
 from attnsearch.search.study.origin import Inputs, origin_notes
 from attnsearch.search.study.outcome import SessionResult, outcome_text, report_of
 from attnsearch.search.study.queue import Queue
@@ -242,7 +242,7 @@ class Session:
                     times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     longest=stage.run_seconds(1) or 0.0,
                     stop=self._stop,
-                    stopping=lambda seconds: self.progress.note(stopping_text(seconds)),
+                    tell=self.progress.note,
                 )
         return explorer, acts
 
@@ -348,7 +348,7 @@ class Session:
         asked = self.interrupt.asked()
         if asked and not self._said:
             self._said = True
-            self.progress.note("stopping, and recording what runs; Ctrl-C again ends at once")
+            self.progress.note(STOPPING)
         return asked
 
     def _note(self, text: str) -> None:

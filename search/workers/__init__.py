@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Report,
         has_user_code,
     )
+    from attnsearch.search.workers.pace import PAUSE_SECONDS
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
     from attnsearch.search.workers.worker import known_times
 

@@ -15,7 +15,7 @@ from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, envir
 from attnsearch.search.workers.job import Job, Jobs
 from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
-from attnsearch.search.workers.searcher import PAUSE_SECONDS, Feed, RayGone, Watch
+from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
 from attnsearch.search.workers.worker import (
     PAUSE,
@@ -37,7 +37,7 @@ def execute(
     times: Mapping[str, Times] | None = None,
     longest: float = 0.0,
     stop: Callable[[], bool] = lambda: False,
-    stopping: Callable[[float], None] = lambda seconds: None,
+    tell: Callable[[str], None] = lambda text: None,
     make: MakeTraining = make_training,
 ) -> None:
     """Train the jobs of a source until it has no more, or until told to stop.
@@ -56,7 +56,7 @@ def execute(
             are ended as failed.
         stop: Asked about ten times a second; once True, running jobs are saved and
             interrupted.
-        stopping: Told once that they are, and how many seconds they have.
+        tell: Shows a person a sentence.
         make: Builds the training of a job, in the worker.
 
     Raises:
@@ -70,10 +70,6 @@ def execute(
     if times:
         write_times(faults, times)
 
-    def ask_to_pause() -> None:
-        pause.touch()
-        stopping(PAUSE_SECONDS)
-
     watch = Watch(
         source,
         stop,
@@ -82,7 +78,8 @@ def execute(
         pace=Pace(longest),
         check=cluster.check,
         ship=cluster.nodes > 1,
-        pause=ask_to_pause,
+        pause=pause.touch,
+        tell=tell,
     )
     trainable = tune.with_parameters(
         Worker,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 FLOOR_SECONDS = 180.0
 TIMES_LONGEST = 20  # as long as the longest step so far, of whatever job
+PAUSE_SECONDS = 20.0  # in which a training that is stopped can finish its step and be saved
 TICK_SECONDS = 2.0  # between two looks at most; what is more was spent asleep, the machine or this
 
 
@@ -40,6 +41,12 @@ class Pace:
     def limit(self) -> float:
         """Seconds that a step may take; without an end until something is known."""
         return max(FLOOR_SECONDS, TIMES_LONGEST * self.longest) if self.longest else float("inf")
+
+    def slow(self) -> list[str]:
+        """Return the jobs without a first epoch for long while no epoch of any job is known."""
+        if self.longest:
+            return []
+        return [job for job, since in self._since.items() if self._now - since > FLOOR_SECONDS]
 
     def late(self) -> list[str]:
         """Return the jobs whose step takes longer than the limit; to be asked often."""

@@ -20,15 +20,15 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
+from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger import State, check_file
 from attnsearch.runs.training import sound
 from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
-from attnsearch.search.workers.pace import Pace
+from attnsearch.search.workers.pace import FLOOR_SECONDS, PAUSE_SECONDS, Pace
 
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
-PAUSE_SECONDS = 20.0  # in which a training that is stopped can finish its step and be saved
 FATAL = "Fatal Python error: "  # how faulthandler begins
 
 
@@ -51,6 +51,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         ship: Whether jobs carry the weights files that they need, since other machines do not see
             this one's disk.
         pause: Asks the trainings of this machine to be saved, and to end.
+        tell: Shows a person a sentence.
 
     Attributes:
         failure: Why the source failed; None unless it did.
@@ -67,6 +68,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         check: Callable[[], None] = lambda: None,
         ship: bool = False,
         pause: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._source = source
         self._asked_to_stop = stop
@@ -77,6 +79,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._check = check
         self._ship = ship
         self._pause = pause
+        self._tell = tell
+        self._told: set[str] = set()  # of the jobs that a person knows to be slow
         self._kill_at: float | None = None  # those that do not pause
         self._reports: dict[str, Report] = {}
         self._ended: set[str] = set()
@@ -146,6 +150,16 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
                     f"{duration(self._pace.longest)}: it hangs"
                 )
                 self._kill(trial)
+        slow = set(self._pace.slow()) - self._told
+        self._told |= slow
+        for trial in trials:
+            if trial.trial_id in slow and not self.stop():
+                job = _job(trial)
+                self._tell(
+                    f"{describe(job.config)}: no epoch in {duration(FLOOR_SECONDS)}, and none of "
+                    f"any run is known yet that could tell whether it hangs"
+                    f"{hang_place(self._crash(job))}; Ctrl-C ends the study"
+                )
         if self.stop() and self._kill_at is None:
             self._pause()
             self._kill_at = time.monotonic() + PAUSE_SECONDS

@@ -287,7 +287,7 @@ class InProcess:
         times: Any,
         longest: float,
         stop: Callable[[], bool],
-        stopping: Callable[[float], None],
+        tell: Callable[[str], None],
     ) -> None:
         worker = None
         while not stop() and not source.exhausted():

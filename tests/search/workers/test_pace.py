@@ -43,7 +43,11 @@ def test_nothing_is_late_while_nothing_is_known_and_short_epochs_have_a_floor() 
     clock = Time()
     pace = Pace(clock=clock)
     pace.begun("first")
+    assert not pace.slow()
     assert not watched(pace, clock, 10_000)
+    assert pace.slow() == ["first"], "a person is told of it"
+    pace.stepped("first")
+    assert not pace.slow()
     pace = Pace(longest=0.5, clock=clock)
     pace.begun("again")
     assert pace.limit == FLOOR_SECONDS

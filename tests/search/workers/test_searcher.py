@@ -259,6 +259,21 @@ def test_a_job_that_hangs_is_killed_and_has_failed(job_list: Any) -> None:
     assert source.outcomes[0].traceback == HUNG
 
 
+def test_a_first_epoch_that_does_not_come_is_told_once(job_list: Any) -> None:
+    config = {"insert": [{"at": "layer3", "block": "gc", "params": {}}]}
+    job, told = Job(0, config), []
+    watcher = Watch(
+        job_list([job]), lambda: False, lambda t: None, lambda job: HUNG, tell=told.append
+    )
+    watcher.on_trial_start(0, [], trial(job))
+    for _ in range(120):
+        watcher._pace._now += 2
+        watcher.on_step_begin(0, [trial(job)])
+    (sentence,) = told
+    assert sentence.startswith("gc@layer3: no epoch in 3 min 0 s")
+    assert "(mine.py:7 in forward); Ctrl-C ends the study" in sentence
+
+
 def test_many_losses_of_jobs_that_had_begun_are_not_the_machines(job_list: Any) -> None:
     jobs = [Job(n, {}) for n in range(5)]
     source = job_list(jobs)

@@ -138,12 +138,14 @@ class Truths:
         return self._masks_of[side]
 
     def _read(self, mask: Path) -> NDArray[np.uint8]:
-        decoded, faults = attempt_all(decode_mask, {mask.name: mask})
+        decoded, faults = attempt_all(
+            lambda path: decode_mask(path, self._data.get("mask_colors")), {mask.name: mask}
+        )
         if faults:
             raise DataError(faults[mask.name])
         # Two classes may have any two values; which, one mask says as well as all of them.
         classes = self._data.get("classes") if len(self._class_names) == 2 else self._class_names
-        settings = (self._data.get("ignore_index"), self._data.get("mask_values"))
+        settings = map(self._data.get, ("ignore_index", "mask_values", "mask_colors"))
         coding, _ = find_coding(decoded, classes, *settings)
         if len(coding.values) != len(self._class_names):
             raise DataError(

@@ -12,6 +12,7 @@ folders      Folders of class folders, with or without a split
 mask_folder  Folders of images and masks: see `mask_layouts` for the layout, `masks` for the values
 mask_pairs   Which mask belongs to which image of a source
 mask_layouts Where images and their masks lie: the layouts that people have
+mask_colors  Colour-coded masks, by a palette
 mask_names   How masks are named after their images
 mask_files   One mask file to its values, before anything is said about what they mean
 masks        Mask files to class indices: one rule for a whole source, and no value is ever blended
@@ -36,18 +37,19 @@ if TYPE_CHECKING:
         shallow,
         to_channels,
     )
+    from attnsearch.runs.readers.mask_colors import propose_colors
     from attnsearch.runs.readers.mask_files import decode_mask
     from attnsearch.runs.readers.mask_folder import tile, tile_corners
     from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
-    from attnsearch.runs.readers.mask_pairs import is_mask_folder, masks_beside
+    from attnsearch.runs.readers.mask_pairs import find_pairs, is_mask_folder, masks_beside
     from attnsearch.runs.readers.masks import (
-        IGNORED,
         IgnoreIndexError,
         MaskValuesError,
         find_coding,
     )
     from attnsearch.runs.readers.names import check_names
     from attnsearch.runs.readers.source import (
+        IGNORED,
         NO_PART,
         PARTS,
         DataError,

@@ -109,7 +109,7 @@ def _most_bytes() -> float:
 
 
 def _key(folder: Path, settings: dict[str, Any]) -> str:
-    listed = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode())
+    listed = hashlib.sha256(json.dumps([FORMAT, [*settings.items()]]).encode())
     listed.update(json.dumps(folder.name).encode())
     for entry in _entries(folder):
         listed.update(json.dumps(entry).encode())

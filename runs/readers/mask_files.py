@@ -1,7 +1,8 @@
 """One mask file to its values, before anything is said about what they mean."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from attnsearch.runs.readers.images import open_image, orientation
+from attnsearch.runs.readers.mask_colors import Color, by_color
 from attnsearch.runs.readers.source import DataError
 
 # In black and white pictures saved as JPEG (quality 20 to 95, sharp, antialiased or enlarged up to
@@ -32,6 +34,7 @@ class MaskFile:
         orientation: The EXIF tag that was followed; 1 is upright.
         frames: How many the file has.
         digest: SHA-256 of the file.
+        unknown: Colours that `data.mask_colors` lacks, and of how many pixels.
     """
 
     levels: NDArray[np.unsignedinteger]
@@ -41,13 +44,18 @@ class MaskFile:
     orientation: int
     frames: int
     digest: bytes
+    unknown: Mapping[Color, int] = field(default_factory=dict)
 
 
-def decode_mask(path: Path) -> MaskFile:
+def decode_mask(path: Path, mask_colors: Mapping[str, Sequence[int]] | None = None) -> MaskFile:
     """Read a mask, upright, with the values as they stand in the file.
 
+    Args:
+        path: The file.
+        mask_colors: `data.mask_colors`; with it the values are the classes of the colours.
+
     Raises:
-        DataError: If it is a colour image; its name is left to the caller.
+        DataError: If it is a colour image and there is no palette; its name is left to the caller.
         OSError, or whatever else Pillow raises on a file that it cannot decode.
     """
     content = path.read_bytes()
@@ -57,7 +65,16 @@ def decode_mask(path: Path) -> MaskFile:
         turned = orientation(file)
         image = ImageOps.exif_transpose(file)
         image.load()
-    levels = _levels(image, lossy)
+    unknown: dict[Color, int] = {}
+    if mask_colors is None:
+        levels = _levels(image, lossy)
+    elif lossy:
+        raise DataError(
+            "is of a kind, such as JPEG, that does not keep the colours of data.mask_colors; save "
+            "the mask as PNG, from its source"
+        )
+    else:
+        levels, unknown = by_color(image, mask_colors)
     bins = 2**16 if levels.dtype == np.uint16 else 2**8
     values = np.flatnonzero(np.bincount(levels.ravel(), minlength=bins))
     return MaskFile(
@@ -68,6 +85,7 @@ def decode_mask(path: Path) -> MaskFile:
         turned,
         frames,
         hashlib.sha256(content).digest(),
+        unknown,
     )
 
 
@@ -84,8 +102,9 @@ def _levels(image: Image.Image, lossy: bool) -> NDArray[np.unsignedinteger]:
         apart = channels.max(-1) - channels.min(-1)
         if apart.max() > (COLOUR if lossy else 0):
             raise DataError(
-                "is a colour image; a mask has one value per pixel: save it as a grey or palette "
-                "PNG whose values are the class indices"
+                "is a colour image; a mask has one value per pixel: give the colour of each class "
+                "in data.mask_colors, or save it as a grey or palette PNG whose values are the "
+                "class indices"
             )
         even = channels.min() == channels.max()
         if even and image.mode in ("RGBA", "LA") and np.ptp(np.asarray(image)[..., -1]):

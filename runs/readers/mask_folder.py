@@ -5,6 +5,7 @@ unknown value is an error that names it. In a set of a hundred images a skipped 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,8 +24,9 @@ from attnsearch.runs.readers.images import (
 )
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
 from attnsearch.runs.readers.mask_pairs import find_pairs
-from attnsearch.runs.readers.masks import IGNORED, check_found, find_coding, shrink
+from attnsearch.runs.readers.masks import check_found, find_coding, shrink
 from attnsearch.runs.readers.source import (
+    IGNORED,
     DataError,
     Masks,
     Source,
@@ -46,6 +48,7 @@ def read_mask_folder(
     ignore_index: int | None = None,
     mask_values: Sequence[int] | None = None,
     mask_name: str | None = None,
+    mask_colors: Mapping[str, Sequence[int]] | None = None,
     tile_overlap: float | None = None,
 ) -> Source:
     """Read all images and masks of a folder.
@@ -59,6 +62,7 @@ def read_mask_folder(
         ignore_index: The mask value that does not count.
         mask_values: The value of each class; None finds out.
         mask_name: How a mask's stem is made of its image's; None finds out.
+        mask_colors: The colour of each class, in order; None for masks of values.
         tile_overlap: Tiles overlap by at least this fraction; None resizes whole images.
 
     Raises:
@@ -73,15 +77,20 @@ def read_mask_folder(
         "images",
     )
     files = _readable(
-        decode_mask, {n: pair.mask for n, pair in zip(mask_names, pairs, strict=True)}, "masks"
+        partial(decode_mask, mask_colors=mask_colors),
+        {n: pair.mask for n, pair in zip(mask_names, pairs, strict=True)},
+        "masks",
     )
     both = list(zip(decoded.items(), files.items(), strict=True))
     _check_sizes(both)
     note_conversions(decoded, notes, image_size if whole else None)
     _note_masks(both, notes)
-    coding, conclusions = find_coding(files, classes, ignore_index, mask_values)
+    coding, conclusions = find_coding(files, classes, ignore_index, mask_values, mask_colors)
     check_found(files, coding)
-    notes += [*conclusions, _scored(coding.class_names, named=isinstance(classes, list | tuple))]
+    notes += [
+        *conclusions,
+        _scored(coding.class_names, named=bool(mask_colors) or isinstance(classes, list | tuple)),
+    ]
     originals = [coding.index(file, name) for name, file in files.items()]
     pixels = to_common(decoded, channels, notes)
     if tile_overlap is None:

@@ -6,7 +6,8 @@ What a pixel of a mask says is found from the values that occur in all masks tog
   one class;
 * palette images: the index, not the colour;
 * grey images with small values: the class index;
-* any other values need `data.mask_values`, which lists them in the order of the classes.
+* any other values need `data.mask_values`, which lists them in the order of the classes;
+* colours need `data.mask_colors`, see `mask_colors`.
 
 Files of a lossy kind, JPEG above all, do not keep values. They are read only where two classes are
 asked for and the picture is black and white, cut at 128, whatever the other files hold.
@@ -20,11 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnsearch.runs.readers.images import ImageSize, resize
+from attnsearch.runs.readers.mask_colors import check_colors, class_colors
 from attnsearch.runs.readers.mask_files import MaskFile
-from attnsearch.runs.readers.source import DataError, listing
-
-IGNORED = 255
-"""What an ignored pixel holds in every mask that this package keeps."""
+from attnsearch.runs.readers.source import IGNORED, DataError, listing
 
 CLASSES_MAX = 255
 LISTED = 12  # values that a message shows; more than these are seldom classes
@@ -108,6 +107,7 @@ def find_coding(
     classes: int | Sequence[str] | None,
     ignored: int | None,
     mask_values: Sequence[int] | None,
+    mask_colors: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Coding, list[str]]:
     """Return what the values of all masks together mean.
 
@@ -119,6 +119,7 @@ def find_coding(
         classes: `data.classes`: their number or names.
         ignored: `data.ignore_index`.
         mask_values: `data.mask_values`: the value of each class.
+        mask_colors: `data.mask_colors`, with which the masks were decoded.
 
     Returns:
         The coding, and notes on what was concluded.
@@ -127,6 +128,13 @@ def find_coding(
         IgnoreIndexError: If 255 seems to be a value that does not count.
         DataError: If no rule fits; it names the values, a file and what to say in the space file.
     """
+    if mask_colors is not None:
+        check_colors({name: mask.unknown for name, mask in masks.items()}, mask_colors)
+        named = tuple(class_colors(mask_colors))
+        void = IGNORED if len(named) < len(mask_colors) else None
+        said = ", ".join(f"{value} {name}" for name, value in mask_colors.items())
+        coding = Coding(tuple(range(len(named))), void, named)
+        return coding, [f"mask colours: {said}"]
     names = [str(name) for name in classes] if isinstance(classes, list | tuple) else None
     count = len(names) if names is not None else classes if isinstance(classes, int) else None
     if count is not None and count > CLASSES_MAX:

@@ -11,6 +11,9 @@ from attnsearch.blocks.errors import AttnsearchError
 PARTS = ("train", "val", "test")
 NO_PART = -1
 
+IGNORED = 255
+"""What an ignored pixel holds in every mask that this package keeps."""
+
 
 class DataError(AttnsearchError, ValueError):
     """A data set cannot be read, split or used as the space file asks."""

@@ -110,6 +110,11 @@ def schema() -> str:
 )
 @click.option("--mask-name", metavar="RULE", help='How masks are named, as "{}_mask".')
 @click.option("--mask-values", metavar="0,1,4", help="The mask value of each class, in order.")
+@click.option(
+    "--mask-colors",
+    metavar="NAME=#RRGGBB,...",
+    help="The colour of each class in colour-coded masks, in order; `ignore` does not count.",
+)
 def init(data: str, file: str, **asked: str | None) -> str:
     """Write a commented space file for DATA.
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.search.terminal.init_masks import parse_colors
 from attnsearch.spaces.keys import Data
 
 
@@ -24,6 +25,7 @@ class Asked:
         groups: A pattern, a .csv, or `none`.
         mask_name: `data.mask_name`.
         mask_values: Numbers, divided by commas.
+        mask_colors: `name=#rrggbb`, divided by commas.
     """
 
     task: str | None = None
@@ -31,6 +33,7 @@ class Asked:
     groups: str | None = None
     mask_name: str | None = None
     mask_values: str | None = None
+    mask_colors: str | None = None
 
     def keys(self) -> dict[str, Any]:
         """Return what is said as keys of `data`, without the groups.
@@ -42,6 +45,7 @@ class Asked:
             "classes": self.classes and [name.strip() for name in self.classes.split(",")],
             "mask_name": self.mask_name,
             "mask_values": self.mask_values and re.split(r"[\s,]+", self.mask_values.strip("[] ")),
+            "mask_colors": self.mask_colors and parse_colors(self.mask_colors),
         }
         keys = {key: value for key, value in said.items() if value is not None}
         try:

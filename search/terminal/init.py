@@ -1,6 +1,5 @@
 """`attnsearch init`: a commented space file for the user's own data."""
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from attnsearch.runs.readers import (
     native_shapes,
 )
 from attnsearch.search.terminal.asked import NOTHING, Asked, InitError, options_for
+from attnsearch.search.terminal.init_masks import colors_of, labels_of
 from attnsearch.search.terminal.tiles import Tiling, tiling_of
 from attnsearch.search.text import render
 from attnsearch.spaces import load_space
@@ -191,7 +191,14 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
     rectangle = _rectangle(shapes, largest)
     image_size = min(rectangle) if rectangle else image_size
     source = data if builtin else str(path.absolute())
-    keys = (_labels_of(path) if masks and path.is_dir() else {}) | asked.keys()
+    keys = (labels_of(path) if masks and path.is_dir() else {}) | asked.keys()
+    colors = {}
+    if (
+        masks
+        and path.is_dir()
+        and keys.keys().isdisjoint(("classes", "mask_values", "mask_colors"))
+    ):
+        keys |= (colors := colors_of(path, asked.mask_name))
     size = [*rectangle] if rectangle else image_size
     section = Data.model_validate({"source": source, "image_size": size}).model_dump() | keys
     try:
@@ -209,6 +216,12 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
         section["tile_overlap"] = tiling.overlap
         images = load_data(section, task)
     images, groups, why, notes = _grouped(images, section, asked.groups)
+    if colors:
+        notes = [
+            f"masks are colour-coded, {images.classes} colours: name their classes in "
+            f"data.mask_colors, or `ignore` what does not count",
+            *notes,
+        ]
     count = len(images.train.images)
     counts = np.bincount(images.train.labels, minlength=images.classes)
     batch_size = (16 if gpus else 8) if masks else _batch_size(count, gpus)
@@ -252,7 +265,7 @@ def _task(path: Path, asked: Asked) -> str:
     """
     if not path.is_dir():
         return CLASSIFICATION
-    if asked.mask_name or asked.mask_values:
+    if asked.mask_name or asked.mask_values or asked.mask_colors:
         return SEGMENTATION
     if is_mask_folder(path):
         if names := class_folders_with_masks(path):
@@ -269,28 +282,6 @@ def _task(path: Path, asked: Asked) -> str:
             f"the classes, --classes {','.join(doubt[0])} or --classes {','.join(doubt[1])}"
         )
     return CLASSIFICATION
-
-
-def _labels_of(folder: Path) -> dict[str, Any]:
-    """Return the classes that nnU-Net's dataset.json names, as keys of `data`."""
-    try:
-        labels = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["labels"]
-        values = {
-            str(name): int(value)
-            for name, value in (
-                (value, key) if str(key).isdigit() else (key, value)
-                for key, value in labels.items()
-            )
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # none, or regions instead of labels
-    ignored = {"ignore_index": values.pop("ignore")} if "ignore" in values else {}
-    names = sorted(values, key=lambda name: values[name])
-    if len(names) < 2:
-        return {}
-    codes = [values[name] for name in names]
-    coded = {} if codes == [*range(len(codes))] else {"mask_values": codes}
-    return {"classes": names, **coded, **ignored}
 
 
 def _grouped(

@@ -1,8 +1,9 @@
 """The `data` section: the images, how they are split and how they are changed in training."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from attnsearch.spaces.keys.values import (
     SEGMENTATION_ONLY,
@@ -34,6 +35,16 @@ def _size_tag(value: Any) -> str:
 def _one_if_square(size: int | list[int]) -> int | list[int]:
     """Return one number for a pair of equal ones, so that equal sizes have one run key."""
     return size[0] if isinstance(size, list) and size[0] == size[1] else size
+
+
+def _channels(value: Any) -> Any:
+    """Return the red, green and blue of a colour that is written as #rrggbb."""
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return [*bytes.fromhex(value[1:])]
+    return value
+
+
+Color = Annotated[list[Byte], Field(min_length=3, max_length=3), BeforeValidator(_channels)]
 
 
 class GroupsPattern(Section):
@@ -149,6 +160,13 @@ class Data(Section):
         SEGMENTATION_ONLY,
     ] = None
     """Segmentation: the mask value of each class in order, as [0, 128, 255]; null finds out."""
+    mask_colors: Annotated[
+        Annotated[dict[Text, Color], Field(min_length=2, max_length=256)] | None,
+        Of("data"),
+        SEGMENTATION_ONLY,
+    ] = None
+    """Segmentation with colour-coded masks: each class's colour, in the order of the classes, as
+    {background: [0, 0, 0], vessel: "#ff0000"}. Pixels of a colour called `ignore` do not count."""
     mask_name: Annotated[
         Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*( -> [^{}]*\{\}[^{}]*)?$")] | None,
         Of("data"),

@@ -62,7 +62,8 @@ def _weights(setting: Any) -> str | dict[str, Any] | None:
 def _data(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     counted = [key for key in keys_of("run", section=Data) if key not in _REWRITTEN]
     kept = {key: data.get(key) for key in counted}
-    classes = data.get("classes")
+    colors = data.get("mask_colors") or {}
+    classes = [name for name in colors if name != "ignore"] or data.get("classes")
     # The name `background` and the metrics' names count where masks have more than two classes.
     named = task == "segmentation" and isinstance(classes, list) and len(classes) > 2
     kept["classes"] = len(classes) if isinstance(classes, list) and not named else classes

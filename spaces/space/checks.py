@@ -158,6 +158,23 @@ def _data(file: SpaceFile, problems: Problems) -> None:
             problems.add(
                 (*path, "ignore_index"), f"{data.ignore_index} is a class's in mask_values too"
             )
+    if data.mask_colors is not None and not problems.wrong((*path, "mask_colors")):
+        colors = [tuple(color) for color in data.mask_colors.values()]
+        if shared := [
+            name for name, color in data.mask_colors.items() if colors.count((*color,)) > 1
+        ]:
+            problems.add(
+                (*path, "mask_colors"), f"{' and '.join(shared)} have one colour; each has its own"
+            )
+        if len(data.mask_colors.keys() - {"ignore"}) < 2:
+            problems.add((*path, "mask_colors"), "names one class; two are needed")
+        for key in ("classes", "mask_values", "ignore_index"):
+            if getattr(data, key) is not None:
+                problems.add(
+                    (*path, key),
+                    "mask_colors says what classes there are, and their order; remove this (a "
+                    "colour called ignore does not count)",
+                )
     if data.source in BUILT_IN and not problems.wrong(("task",)):
         task = BUILT_IN[data.source].task
         if task != file.task:
@@ -166,6 +183,8 @@ def _data(file: SpaceFile, problems: Problems) -> None:
 
 
 def _class_count(file: SpaceFile) -> int | None:
+    if file.data.mask_colors is not None:
+        return len(file.data.mask_colors.keys() - {"ignore"})
     classes = file.data.classes
     return len(classes) if isinstance(classes, list) else classes
 

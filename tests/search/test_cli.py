@@ -31,7 +31,7 @@ COMMANDS = {
     "schema": set(),
     "init": {
         *("data", "--to", "--task", "--classes", "--groups"),
-        *("--mask-name", "--mask-values"),
+        *("--mask-name", "--mask-values", "--mask-colors"),
     },
     "ui": {"--port", "--host"},
 }

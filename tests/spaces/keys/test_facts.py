@@ -32,5 +32,5 @@ def test_settings_without_effect_follow_from_those_that_they_depend_on() -> None
     assert idle(other, "schedule") == {"step_epochs", "step_factor", "warmup_epochs"}
     assert idle(other, "task") == {"loss", "boundary_weight"}
     assert set(keys_under("task", Data)) == {
-        *("ignore_index", "mask_values", "mask_name", "tile_overlap")
+        *("ignore_index", "mask_values", "mask_colors", "mask_name", "tile_overlap")
     }

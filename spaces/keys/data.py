@@ -161,7 +161,7 @@ class Data(Section):
     ] = None
     """Segmentation: the mask value of each class in order, as [0, 128, 255]; null finds out."""
     mask_colors: Annotated[
-        Annotated[dict[Text, Color], Field(min_length=2, max_length=256)] | None,
+        Annotated[dict[Text, Color], Field(max_length=256)] | None,
         Of("data"),
         SEGMENTATION_ONLY,
     ] = None

@@ -167,7 +167,10 @@ def _data(file: SpaceFile, problems: Problems) -> None:
                 (*path, "mask_colors"), f"{' and '.join(shared)} have one colour; each has its own"
             )
         if len(data.mask_colors.keys() - {"ignore"}) < 2:
-            problems.add((*path, "mask_colors"), "names one class; two are needed")
+            problems.add(
+                (*path, "mask_colors"),
+                "names fewer than two classes (ignore is none); add the others' colours",
+            )
         for key in ("classes", "mask_values", "ignore_index"):
             if getattr(data, key) is not None:
                 problems.add(

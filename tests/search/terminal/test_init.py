@@ -233,7 +233,50 @@ def test_folders_that_may_be_classes_either_way_are_asked_for(
 
 
 @pytest.mark.parametrize(
-    "options", [["--mask-values", "a,b"], ["--mask-name", "mask"], ["--classes", "one"]]
+    ("options", "colors", "classes"),
+    [
+        ([], {"background": [0, 0, 0], "color_1": [0, 255, 0], "color_2": [255, 0, 0]}, 3),
+        (
+            ["--mask-colors", "rest=0 0 0, vessel=#FF0000, ignore=#00ff00"],
+            {"rest": [0, 0, 0], "vessel": [255, 0, 0], "ignore": [0, 255, 0]},
+            2,
+        ),
+    ],
+)
+def test_the_palette_of_colour_coded_masks_is_proposed_or_given(
+    options: list[str],
+    colors: dict[str, list[int]],
+    classes: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = folder(tmp_path / "eyes", {"images": 12})
+    (data / "masks").mkdir()
+    mask = np.zeros((40, 30, 3), np.uint8)
+    mask[:10, :, 0] = mask[20:30, :, 1] = 255
+    for index in range(12):
+        Image.fromarray(mask).save(data / "masks" / f"{index}.png")
+    file = tmp_path / "x.yaml"
+    assert call(["init", str(data), "--to", str(file), *options]) == DONE
+    told = capsys.readouterr().out
+    assert f"for {classes} classes" in told
+    assert ("name their classes in data.mask_colors" in told) == (not options)
+    section = load_space(file).document["data"]
+    assert section["mask_colors"] == colors and [*section["mask_colors"]] == [*colors]
+    assert call(["check", str(file)]) == DONE
+    assert "Warnings" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--mask-values", "a,b"],
+        ["--mask-name", "mask"],
+        ["--classes", "one"],
+        ["--mask-colors", "a=#000000,b=#ff"],
+        ["--mask-colors", "a=#000000,b=1 2"],
+        ["--mask-colors", "#000000"],
+    ],
 )
 def test_an_option_that_its_key_cannot_have_is_named(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

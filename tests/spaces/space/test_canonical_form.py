@@ -133,6 +133,20 @@ def test_the_names_of_classes_matter_where_the_background_is_known_by_its_name(l
     assert canonical(changed(two, "data.classes", ["background", "a"])) == canonical(two)
 
 
+def test_a_palette_counts_by_its_classes_and_a_file_without_one_as_ever(load):
+    text = TEXT.replace("classification", "segmentation").replace("digits", "scenes")
+    plain = load(text).resolve(VALUES)
+    assert "mask_colors" not in plain["data"]
+    assert "mask_colors" not in canonical(plain)["data"]
+    colors = (
+        '16, mask_colors: {background: "#000000", a: "#FF8000", b: [0, 0, 9], ignore: "#ffffff"}'
+    )
+    colored = load(text.replace("16", colors)).resolve(VALUES)
+    assert colored["data"]["mask_colors"]["a"] == [255, 128, 0]
+    named = changed(plain, "data.classes", ["background", "a", "b"])
+    assert canonical(colored) == canonical(named)
+
+
 def test_dice_alone_has_no_weights_of_pixels(load):
     text = TEXT.replace("classification", "segmentation").replace("digits", "scenes")
     config = changed(load(text).resolve(VALUES), "train.loss", "dice")

@@ -36,6 +36,12 @@ def instead_of_line(line):
     return whole("\n".join(lines))
 
 
+def of_masks(data):
+    """A whole file for segmentation with these keys of `data`."""
+    head = HEAD.replace("classification", "segmentation")
+    return whole(head.replace("{source: digits, image_size: 16}", f"{{source: scenes, {data}}}"))
+
+
 IN_YAML = [
     Mistake("tab", whole("train:\n▸\tepochs: 3"), "\\t", "indent with spaces"),
     Mistake("unclosed", whole("name: [a▸"), "end", "not closed"),
@@ -252,6 +258,36 @@ SECTIONS = [
         instead_of_line("data: {source: digits, image_size: 16, ▸ignore_index: 255}"),
         "ignore_index",
         "segmentation",
+    ),
+    Mistake(
+        "one colour of two classes",
+        of_masks('image_size: 16, mask_colors: ▸{a: [0, 0, 0], b: "#000000", c: "#ff0000"}'),
+        "a and b",
+        "each has its own",
+    ),
+    Mistake(
+        "one class beside ignore",
+        of_masks('image_size: 16, mask_colors: ▸{a: [0, 0, 0], ignore: "#ff0000"}'),
+        "fewer than two",
+        "add",
+    ),
+    Mistake(
+        "classes beside colours",
+        of_masks('image_size: 16, mask_colors: {a: "#000000", b: "#ffffff"}, classes: ▸2'),
+        "mask_colors",
+        "remove this",
+    ),
+    Mistake(
+        "an ignored value beside colours",
+        of_masks('image_size: 16, mask_colors: {a: "#000000", b: "#ffffff"}, ignore_index: ▸255'),
+        "mask_colors",
+        "called ignore",
+    ),
+    Mistake(
+        "a colour's channel",
+        of_masks('image_size: 16, mask_colors: {a: "#000000", b: [0, ▸256, 0]}'),
+        "256",
+        "at most 255",
     ),
     Mistake("warm-up", "train: {epochs: 5, warmup_epochs: ▸5}", "5", "below train.epochs"),
     Mistake("onecycle", "train: {schedule: onecycle, warmup_epochs: ▸1}", "onecycle", "remove"),

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -420,3 +421,20 @@ def test_a_classification_gets_a_table(tmp_path: Path) -> None:
         predict_images(export, [images], tmp_path / "more", overlays=True)
     explain_images(export, [images / "0.png"], tmp_path / "pictures")
     assert Image.open(tmp_path / "pictures/0.png").width == 3 * (256 + 6) + 6
+
+
+def test_the_truth_of_colour_coded_masks_follows_the_palette(tmp_path: Path) -> None:
+    mask = np.zeros((8, 8, 3), np.uint8)
+    mask[0], mask[1] = (255, 0, 0), (0, 255, 0)
+    for side, pixels in (("images", mask[..., 0]), ("masks", mask)):
+        (tmp_path / side).mkdir()
+        Image.fromarray(pixels).save(tmp_path / side / "0.png")
+    palette = {"ignore": [0, 255, 0], "rest": [0, 0, 0], "vessel": [255, 0, 0]}
+    config = {"task": "segmentation", "data": {"mask_colors": palette}}
+    truths = Truths(SimpleNamespace(config=config, class_names=["rest", "vessel"]))
+    truth = truths.of(tmp_path / "images/0.png", (8, 8))
+    assert truth is not None and truth[:, 0].tolist() == [1, 255, *[0] * 6]
+    config["data"] = {"mask_colors": {key: palette[key] for key in ("rest", "vessel")}}
+    truths = Truths(SimpleNamespace(config=config, class_names=["rest", "vessel"]))
+    assert truths.of(tmp_path / "images/0.png", (8, 8)) is None
+    assert "[0, 255, 0] (8 pixels" in " ".join(truths.notes())

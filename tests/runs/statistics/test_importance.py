@@ -22,6 +22,7 @@ def drawn(trials: int, random: np.random.Generator) -> list[dict[str, Any]]:
     return values
 
 
+@pytest.mark.slow  # half a minute: hundreds of simulated studies, each with its permutations
 def test_noise_names_a_decision_in_about_one_study_of_twenty() -> None:
     """PED-ANOVA's shares sum to one, so 2 to 8 trials of noise gave one decision 97 %."""
     random = np.random.default_rng(0)

@@ -9,6 +9,8 @@ exploring    The exploring act: proposes trials, skips configs that were tried, 
 alike        Noticing that all runs of an act fail with the same error: so would the rest
 plan_runs    The runs of a plan: every arm with every seed and fold, none stopped early
 test_runs    Trained networks applied to the test part, several in one job
+checkpoints  The checkpoints of a study's runs: found before a run begins, dropped once it has
+             ended
 records      Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers
 events       What a study tells whoever watches it: the command line's live table, a notebook, a
              test
@@ -16,6 +18,7 @@ origin       What a study's results depend on beside its space file and data, an
              from
 outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
+learned      Whether exploring has found anything that learns, before confirm spends hours on it
 company      The other drivers that run the same study, each with work of its own
 stage        What the acts of a study share: what they work with, and how runs are named and ranked
 ablation     Ablations by themselves: around one config, or around the winner of a study

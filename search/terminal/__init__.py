@@ -12,6 +12,7 @@ apply       `attnsearch predict` and `attnsearch explain`: a trained network on 
 ui          `attnsearch ui`: MLflow's own server on the store that the studies are recorded in
 keep        `attnsearch sync` and `clean`: MLflow made whole from the ledger, and files that may go
 init        `attnsearch init`: a commented space file for the user's own data
+init_masks  What `attnsearch init` finds out of masks, as keys of `data`
 asked       What the user says of the data to `attnsearch init`, and how an error asks for it
 tiles       Whether `init` cuts images into tiles: where resizing would lose what is to be found
 """
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from attnsearch.search.terminal.asked import Asked
     from attnsearch.search.terminal.blocks import block_text, blocks_text
     from attnsearch.search.terminal.init import write_space
-    from attnsearch.search.terminal.keep import KINDS, clean_text, sync_text
+    from attnsearch.search.terminal.keep import clean_text, sync_text
     from attnsearch.search.terminal.run import ablate_config, run_space
     from attnsearch.search.terminal.show import studies_text, study_text, trial_text
     from attnsearch.search.terminal.sites import sites_text

@@ -9,6 +9,7 @@ executor     Executes jobs side by side on Ray Tune, whatever decides which jobs
 worker       The worker: trains one job after the other in a process that stays warm
 searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of
              them
+keeper       Saving a training while it goes on, so that whatever ends it costs little of it
 pace         How long a step of a job may take, learnt from those that were taken
 stopping     Early stopping: which of the trials that run are not worth their full schedule
 turns        Taking turns on one machine: trainings run side by side, a measurement of time runs

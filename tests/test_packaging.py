@@ -64,6 +64,16 @@ def test_no_file_has_the_name_of_what_its_package_hands_on() -> None:
             assert not beside & set(importlib.import_module(package).__all__), package
 
 
+def test_every_room_says_what_each_of_its_files_is() -> None:
+    """`blocks/mechanisms` says it by its table: a file there is a block."""
+    for layer in LAYERS:
+        for face in (ROOT / layer).glob("*/__init__.py"):
+            listed = {line.split()[0] for line in face.read_text().splitlines() if line.strip()}
+            files = {path.stem for path in face.parent.glob("*.py")} - {"__init__"}
+            if face.parent.name != "mechanisms":
+                assert files <= listed, f"{face} leaves out {sorted(files - listed)}"
+
+
 def test_unpacked_wheel_checks_a_shipped_space(wheel: Path, tmp_path: Path) -> None:
     """Its own modules and its own space file, found from a folder with neither."""
     unpacked = tmp_path / "site"

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -253,6 +255,14 @@ class Recorder:
 def recorder() -> Recorder:
     """A `Progress` that remembers."""
     return Recorder()
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A temporary folder short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="at-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """Whole studies on Ray, killed in the midst of confirm and of an ablation."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,14 +66,6 @@ class Command:
         said, _ = self.process.communicate(timeout=600)
         assert self.process.returncode == 0, said
         return said
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A temporary folder short enough for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="at-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def finished(folder: Path) -> dict[str, tuple[int, int, str]]:

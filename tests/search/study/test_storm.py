@@ -2,12 +2,9 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +29,6 @@ confirm: {top: 1, seeds: 3}
 ablation: {plans: [loco], seeds: 3}
 resources: {workers: 1}
 """
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A temporary folder short enough for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="at-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def begin(folder: Path, scratch: Path) -> subprocess.Popen[bytes]:

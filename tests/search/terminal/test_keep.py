@@ -58,6 +58,8 @@ def test_checkpoints_of_interrupted_runs_are_listed_shown_and_deleted(
     assert (keep.weights_folder(ledger) / "key1.safetensors").exists()
     assert keep.checkpoints_text(ledger, study) is None
     assert cli.call(["clean", "--delete", "everything"]) == WRONG_INPUT
+    (option,) = (p for p in cli.cli.commands["clean"].params if p.name == "delete")
+    assert list(option.type.choices) == list(keep.KINDS)  # type: ignore[attr-defined]
 
 
 def test_what_the_ledger_does_not_know_is_listed_and_nothing_else(

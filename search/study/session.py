@@ -241,6 +241,7 @@ class Session:
                     folders=[str(self.space.path.absolute().parent)],
                     times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     longest=stage.run_seconds(1) or 0.0,
+                    timeout=self.space.document["resources"].get("timeout"),
                     stop=self._stop,
                     tell=self.progress.note,
                 )

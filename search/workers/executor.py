@@ -18,6 +18,7 @@ from attnsearch.search.workers.ray_private import kill_worker, lean_tune
 from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
 from attnsearch.search.workers.worker import (
+    HANG_SECONDS,
     PAUSE,
     MakeTraining,
     Worker,
@@ -36,6 +37,7 @@ def execute(
     folders: Sequence[str] = (),
     times: Mapping[str, Times] | None = None,
     longest: float = 0.0,
+    timeout: float | None = None,
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda text: None,
     make: MakeTraining = make_training,
@@ -54,6 +56,7 @@ def execute(
         times: Of the architectures that were measured before, on this machine.
         longest: Seconds that an epoch took in earlier sessions; jobs that take many times as long
             are ended as failed.
+        timeout: Seconds that an epoch may take, in place of a limit learnt from those before.
         stop: Asked about ten times a second; once True, running jobs are saved and
             interrupted.
         tell: Shows a person a sentence.
@@ -75,7 +78,7 @@ def execute(
         stop,
         kill_worker,
         lambda job: _read(fault_file(faults, job)),
-        pace=Pace(longest),
+        pace=Pace(longest, timeout=timeout),
         check=cluster.check,
         ship=cluster.nodes > 1,
         pause=pause.touch,
@@ -87,6 +90,7 @@ def execute(
         need=need or Need(),
         folders=tuple(dict.fromkeys(str(Path(p).absolute()) for p in (*sys.path, *folders))),
         faults=faults,
+        hang_seconds=min(HANG_SECONDS, (timeout or HANG_SECONDS) / 2),
         make=make,
     )
     # The first workers start side by side; Tune's default is one after the other.

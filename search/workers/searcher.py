@@ -145,10 +145,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         for trial in trials:
             if trial.trial_id in late and trial.status == Trial.RUNNING:
                 self._pace.over(trial.trial_id)
-                self._late[trial.trial_id] = (
-                    f"no epoch in {duration(self._pace.limit)}, where the longest so far took "
-                    f"{duration(self._pace.longest)}: it hangs"
-                )
+                self._late[trial.trial_id] = self._pace.why()
                 self._kill(trial)
         slow = set(self._pace.slow()) - self._told
         self._told |= slow

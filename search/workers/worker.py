@@ -46,7 +46,7 @@ from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, exc
 TIMES = ("latency_ms", *LATENCY_QUARTILES)
 
 PAUSE = "pause"  # the file that asks all trainings of a machine to be saved, and to end
-HANG_SECONDS = 60.0  # of a step, until it is written where it stands
+HANG_SECONDS = 60.0  # of a step, until it is written where it stands; see `Worker.setup`
 
 MakeTraining = Callable[[Job, DataSet, str, int], Training]
 
@@ -66,6 +66,7 @@ class Worker(Trainable):  # type: ignore[misc]
         need: Need | None = None,
         folders: Sequence[str] = (),
         faults: Path | None = None,
+        hang_seconds: float = HANG_SECONDS,
         make: MakeTraining = make_training,
     ) -> None:
         """Prepare the process, once.
@@ -78,6 +79,7 @@ class Worker(Trainable):  # type: ignore[misc]
                 its memory too.
             folders: The driver's `sys.path`, and where modules of the user's own blocks lie.
             faults: Where to leave a word when the process crashes, see `fault_file`.
+            hang_seconds: After so many of a step it is written there where it stands.
             make: Builds the training of a job.
         """
         self._training: Training | None = None
@@ -87,6 +89,7 @@ class Worker(Trainable):  # type: ignore[misc]
         self._device = "cuda" if need.gpus else "cpu"
         self._make = make
         self._faults = faults
+        self._hang_seconds = hang_seconds
         self._sources: dict[str, str] = {}  # of the user's blocks that were imported
         self._fault_stream: TextIO | None = None
         self._used = False
@@ -184,7 +187,7 @@ class Worker(Trainable):  # type: ignore[misc]
         if stream is not None:
             stream.seek(0)
             stream.truncate()
-            faulthandler.dump_traceback_later(HANG_SECONDS, file=stream)
+            faulthandler.dump_traceback_later(self._hang_seconds, file=stream)
 
     def _epoch(self) -> Report:
         if self._training is None:

@@ -143,3 +143,6 @@ class Resources(Section):
     """GPUs of a trial; a fraction below 1 shares one."""
     workers: Count | None = None
     """At most so many trials side by side; null as many as fit."""
+    timeout: Positive | None = None
+    """Seconds that a trial may go without ending an epoch; one that takes longer hangs, and is
+    ended as failed. null learns the limit from the epochs of all trials."""

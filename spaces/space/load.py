@@ -201,8 +201,9 @@ class _Loading:
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        if data["mask_colors"] is None:
-            del data["mask_colors"]  # documents written before the key was there have none
+        for section, key in ((data, "mask_colors"), (document["resources"], "timeout")):
+            if section[key] is None:
+                del section[key]  # documents written before the key was there have none
         network["weights"] = self._weights()
         data["groups"] = self._groups()
         if network["stem"] is None and network["backbone"] in BACKBONES:

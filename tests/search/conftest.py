@@ -296,6 +296,7 @@ class InProcess:
         folders: Any,
         times: Any,
         longest: float,
+        timeout: float | None,
         stop: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:

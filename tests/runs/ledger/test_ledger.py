@@ -359,7 +359,7 @@ def test_who_shares_a_study_has_the_same_settings(
 ) -> None:
     open_study(ledger, shared=True)
     other = Ledger(ledger.database.url)
-    here = {**DOCUMENT, "resources": {"cpus": 1, "workers": 3}}
+    here = {**DOCUMENT, "resources": {"cpus": 1, "workers": 3, "timeout": 60.0}}
     here["data"] = {**here["data"], "source": "/there/data"}
     assert open_study(other, here, shared=True).number == 1
     third = Ledger(ledger.database.url)

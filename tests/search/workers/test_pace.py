@@ -55,6 +55,20 @@ def test_nothing_is_late_while_nothing_is_known_and_short_epochs_have_a_floor() 
     assert watched(pace, clock, 2) == ["again"]
 
 
+def test_a_timeout_takes_the_place_of_what_is_learnt() -> None:
+    clock = Time()
+    pace = Pace(longest=100.0, clock=clock, timeout=30.0)
+    pace.begun("a")  # the first epoch of all
+    assert not watched(pace, clock, 30) and not pace.slow()
+    assert watched(pace, clock, 1) == ["a"]
+    assert pace.why() == "no epoch in 30 s (resources.timeout): it hangs"
+    pace.stepped("a")
+    assert not watched(pace, clock, 30)
+    pace = Pace(clock=clock, timeout=10_000.0)  # longer than what is told as slow
+    pace.begun("b")
+    assert not watched(pace, clock, 9_999) and not pace.slow()
+
+
 def test_what_a_suspended_machine_slept_does_not_count() -> None:
     clock = Time()
     pace = Pace(longest=1, clock=clock)

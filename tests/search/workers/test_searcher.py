@@ -236,6 +236,18 @@ Thread 0x02 (most recent call first):
 """
 
 
+def test_a_job_without_an_epoch_in_the_timeout_has_failed(job_list: Any) -> None:
+    source = job_list([Job(0, {})])
+    pace = Pace(timeout=20.0)
+    watcher = Watch(source, lambda: False, lambda t: None, lambda job: HUNG, pace=pace)
+    watcher.on_trial_start(0, [], trial(Job(0, {})))
+    pace._now += 21
+    watcher.on_step_begin(0, [trial(Job(0, {}))])
+    watcher.on_trial_error(0, [], trial(Job(0, {})))
+    error = "no epoch in 20 s (resources.timeout): it hangs (mine.py:7 in forward)"
+    assert (source.outcomes[0].state, source.outcomes[0].error) == ("failed", error)
+
+
 def test_a_job_that_hangs_is_killed_and_has_failed(job_list: Any) -> None:
     job, other = Job(0, {}), Job(1, {})
     source = job_list([job, other])

@@ -15,7 +15,6 @@ from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet
 from attnsearch.runs.training.train import architecture
 from attnsearch.search.workers import turns
-from attnsearch.search.workers import worker as module
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job, Report
 from attnsearch.search.workers.searcher import hang_place
@@ -160,14 +159,13 @@ def test_whatever_a_block_raises_is_told(
 
 
 def test_a_long_step_writes_where_it_stands(
-    dots: DataSet, fake_training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dots: DataSet, fake_training: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "HANG_SECONDS", 0.05)
-    made = worker(job(sleep=0.5), dots, fake_training, faults=tmp_path)
+    made = worker(job(sleep=0.5), dots, fake_training, faults=tmp_path, hang_seconds=0.05)
     made.step()
     text = fault_file(tmp_path, job()).read_text()
     assert "run_epoch" in text and "(conftest.py:" in hang_place(text)
-    monkeypatch.setattr(module, "HANG_SECONDS", 60.0)
+    made._hang_seconds = 60.0
     made.step()
     assert fault_file(tmp_path, job()).read_text() == ""
 

@@ -97,6 +97,8 @@ KEYS = [
     Mistake("limit zero", "limits: {params: ▸0}", "0", "above 0"),
     Mistake("limit unknown", "limits: {▸flops: 3}", "'flops'", "macs"),
     Mistake("GPU fraction", "resources: {gpus: ▸1.5}", "1.5", "fraction below 1"),
+    Mistake("no time", "resources: {timeout: ▸0}", "0", "above 0"),
+    Mistake("a time with a unit", "resources: {timeout: ▸5min}", "5min", "number"),
     Mistake("no cpus", "resources: {cpus: ▸0}", "0", "at least 1"),
     Mistake("control", "confirm: {controls: [▸base]}", "'base'", "'baseline'"),
     Mistake("plan twice", "ablation: {plans: [loco, ▸loco]}", "loco", "remove one"),

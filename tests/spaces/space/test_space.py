@@ -236,6 +236,9 @@ class TestResolve:
         sgd = space.resolve({"train.optimizer": "sgd"})["train"]
         adamw = space.resolve({"train.optimizer": "adamw"})["train"]
         assert (sgd["lr"], adamw["lr"], sgd["step_epochs"]) == (0.1, 0.001, 3)
+        assert "timeout" not in space.document["resources"]
+        timed = load(HEAD + "resources: {timeout: 90}")
+        assert timed.resolve({})["resources"]["timeout"] == 90
         text = HEAD.replace(", stem: small", "")
         assert load(text).document["network"]["stem"] == "imagenet"
         assert load(text.replace("18", "20")).document["network"]["stem"] == "small"

@@ -176,7 +176,7 @@ class _Saved(saved_tensors_hooks):
         if storage._cdata not in self.kept:
             self.kept[storage._cdata] = tensor.detach()
             self.bytes += storage.nbytes()
-        return tensor
+        return tensor.detach()  # a graph that saved the tensor itself would never be freed
 
 
 def _without_numbers(measure: Callable[[str], int]) -> int:

@@ -1,4 +1,5 @@
 import copy
+import gc
 
 import pytest
 import torch
@@ -44,6 +45,19 @@ def test_attention_products_are_counted(way: str) -> None:
     counted = cost.count_macs(nn.Sequential(Attention(16, way)), (16, 8, 8))
     projections = 4 * 64 * 16 * 16 if "layer" in way else 0
     assert counted == 2 * 64 * 64 * 16 + projections
+
+
+@pytest.mark.parametrize("way", ["sdpa", "einsum", "layer", "sdpa numbers", "layer numbers"])
+def test_nothing_of_what_was_measured_stays_in_memory(way: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Sigmoid(), Attention(16, way))
+
+    def tensors_after_measuring() -> int:
+        cost.costs(network, (3, 6, 6), batch_size=2)
+        cost.latency(network, (3, 6, 6), seconds=0)
+        gc.collect()
+        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+    assert len({tensors_after_measuring() for _ in range(3)}) == 1
 
 
 def test_macs_by_hand() -> None:

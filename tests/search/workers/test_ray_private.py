@@ -1,5 +1,8 @@
 """What becomes of the reaches into Ray's private parts where a Ray has others."""
 
+import inspect
+from types import SimpleNamespace
+
 import pytest
 
 
@@ -13,6 +16,8 @@ def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
 
     from attnsearch.search.workers import ray_private
 
+    steps: list[object] = []
+
     def other() -> None:
         """Takes none of the options."""
 
@@ -21,11 +26,14 @@ def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
     monkeypatch.delattr(usage, "tag_callbacks")
     monkeypatch.delattr(class_cache, "DEFAULT_ENV_VARS")
     monkeypatch.delattr(TuneController, "_maybe_cache_trial_actor")
+    monkeypatch.setattr(TuneController, "on_step_end", lambda self: steps.append(self))
     with ray_private.few_processes(), ray_private.lean_tune(lambda trial: True):
         assert parameter.RayParams is other
         assert not hasattr(usage, "tag_callbacks")
         assert not hasattr(class_cache, "DEFAULT_ENV_VARS")
         assert not class_cache.ENV_VARS_TO_PROPAGATE
+        TuneController.on_step_end(object())  # type: ignore[arg-type]
+        assert len(steps) == 1
     assert class_cache.ENV_VARS_TO_PROPAGATE
     assert ray_private.ray_processes() == []
     assert ray_private.ray_services() == {}
@@ -44,3 +52,49 @@ def test_a_worker_is_kept_only_where_it_may_be() -> None:
             keeps = [TuneController._maybe_cache_trial_actor(None, t) for t in ("clean", "used")]  # type: ignore[arg-type]
     assert keeps == [True, False]
     assert TuneController._maybe_cache_trial_actor is before
+
+
+class Ended:
+    """Stands for one of Tune's trials."""
+
+    def __init__(self, ended: bool = True) -> None:
+        self.ended = ended
+
+    def is_finished(self) -> bool:
+        return self.ended
+
+
+def test_tune_forgets_all_but_the_last_trials_that_ended() -> None:
+    from ray.tune.execution.tune_controller import TuneController
+
+    from attnsearch.search.workers import ray_private
+
+    first, running, failed, *rest = (Ended(number != 1) for number in range(20))
+    trials = [first, running, failed, *rest]
+    kept = rest[-ray_private.ENDED_KEPT :]
+    controller = SimpleNamespace(
+        _trials=trials,
+        _stopped_trials={first, *rest},
+        _failed_trials={failed},
+        _live_trials={running, failed},
+        _trials_to_cache=set(trials),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TuneController, "on_step_end", lambda self: None)
+        with ray_private.lean_tune(lambda trial: True):
+            TuneController.on_step_end(controller)  # type: ignore[arg-type]
+    assert trials == [running, *kept]
+    assert controller._stopped_trials == set(kept)
+    assert controller._failed_trials == set()
+    assert controller._live_trials == {running}
+    assert controller._trials_to_cache == {running, *kept}
+    assert ray_private.ENDED_KEPT < 17
+
+
+def test_tune_keeps_its_trials_where_it_was_when_this_was_written() -> None:
+    """Else they would be kept to the end, which costs memory and is not noticed."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    source = inspect.getsource(TuneController.__init__)
+    for group in ("_trials", "_stopped_trials", "_failed_trials", "_live_trials"):
+        assert f"self.{group}:" in source

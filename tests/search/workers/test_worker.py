@@ -1,8 +1,10 @@
 """A worker outlives what its trainings do."""
 
 import dataclasses
+import gc
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +14,20 @@ import safetensors.torch
 import torch
 
 from attnsearch.blocks.errors import BlockError
-from attnsearch.runs.data.data import DataSet
+from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.training.train import architecture
 from attnsearch.search.workers import turns
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job, Report
 from attnsearch.search.workers.searcher import hang_place
-from attnsearch.search.workers.worker import Worker, failure_text, fault_file, known_times
+from attnsearch.search.workers.worker import (
+    Worker,
+    failure_text,
+    fault_file,
+    known_times,
+    make_training,
+)
+from attnsearch.spaces import load_space
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +67,34 @@ def test_each_step_is_an_epoch_and_the_last_brings_the_result(
     assert last.weights is not None
     state = safetensors.torch.load(last.weights.tobytes())
     assert set(state) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+
+
+@pytest.mark.parametrize(
+    "train", ["lr: 0.05, precision: bf16", "optimizer: adamw, lr: 0.01, grad_clip: 1.0"]
+)
+def test_a_worker_keeps_nothing_of_its_former_jobs(
+    write_space: Callable[..., Path], train: str, tmp_path: Path
+) -> None:
+    path = write_space()
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 1").replace("lr: 0.05", train))
+    space = load_space(path)
+    data = load_data(space.document["data"], space.task)
+    (decision,) = space.decisions
+
+    def job_of(number: int) -> Job:
+        block = ("none", "se", "gc")[number % 3]
+        config = space.resolve({**space.defaults(), decision.name: block})
+        return Job(number, config, checkpoints=str(tmp_path / f"checkpoints-{number}"))
+
+    made = worker(job_of(0), data, make_training)
+    tensors = []
+    for number in range(6):
+        assert made.reset_config({"job": job_of(number)})
+        while not made.step()["done"]:
+            pass
+        gc.collect()
+        tensors.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
+    assert tensors[:3] == tensors[3:], tensors
 
 
 def test_params_and_macs_are_known_from_the_first_epoch(dots: DataSet, fake_training: Any) -> None:

@@ -30,6 +30,7 @@ from attnsearch.runs.readers import (
     masks_beside,
 )
 from attnsearch.runs.training import Case, classes_of, enlarged_logits, panel, predict, whole_maps
+from attnsearch.runs.whole import whole
 
 SIDE = 256  # pixels of one picture
 
@@ -62,7 +63,8 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
         for inputs in read_inputs(network, files, done.faults):
             for case, file in _cases(network, inputs, truths):
                 picture = panel([case], network.class_names, title, SIDE)
-                picture.save(ready(done.folder / f"{names[file.path]}.png"), "PNG")
+                with whole(ready(done.folder / f"{names[file.path]}.png")) as new:
+                    picture.save(new, "PNG")
                 done.images += 1
     except OSError as error:
         raise ExportError(f"{done.folder}: cannot be written ({error})") from error

@@ -8,7 +8,6 @@ import copy
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State, changed_inputs, inputs
 from attnsearch.runs.results import finite, rank, ranked
+from attnsearch.runs.whole import unfinished
 from attnsearch.runs.words import render
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
@@ -147,8 +147,8 @@ def save_export(
         raise ExportError(f"{to}: holds something that is no export; give another folder")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as temporary:
-            folder = Path(temporary)
+        with unfinished(to.parent) as folder:
+            folder.mkdir()
             (folder / CONFIG).write_text(dump(dict(config)), encoding="utf-8")
             packed = pack_weights(state, interface)
             (folder / WEIGHTS).write_bytes(packed)
@@ -161,9 +161,12 @@ def save_export(
                 export_onnx(load_export(folder), folder / ONNX, shape)
             readme = _readme(config, interface, record, packages, onnx)
             (folder / README).write_text(readme, encoding="utf-8")
-            to.mkdir(exist_ok=True)
+            if not to.exists():
+                folder.rename(to)
+                return to
             (to / ONNX).unlink(missing_ok=True)
-            for file in folder.iterdir():
+            # The checksum first: beside it, the weights that were there are no whole export.
+            for file in sorted(folder.iterdir(), key=lambda file: file.name != METRICS):
                 if file.is_dir():
                     shutil.copytree(file, to / file.name, dirs_exist_ok=True)
                 else:

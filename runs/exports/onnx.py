@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.whole import whole
 
 OPSET = 20  # the oldest with every operation the blocks need as one node (GridSample, Gelu)
 LONGEST_REASON = 300  # characters of torch's explanation that a message quotes
@@ -52,34 +53,37 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
     network = copy.deepcopy(network).cpu().eval()
     # Two images: torch.export takes a batch of one for a constant.
     example = _images(2, input_shape)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with _quiet():
-            torch.onnx.export(
-                network,
-                (example,),
-                partial,
-                dynamo=True,
-                external_data=False,
-                opset_version=OPSET,
-                input_names=["images"],
-                output_names=["logits"],
-                # Not a named Dim: for that torch wants a proof of every guard on the batch's size;
-                # either way it refuses a network for one batch size only.
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                verbose=False,
-                optimize=False,  # fails on some splits of the batch; runtimes optimize anyway
-            )
-        difference = _difference(network, partial, input_shape)
-        partial.replace(path)
+        with whole(path) as new:
+            with _quiet():
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    new,
+                    dynamo=True,
+                    external_data=False,
+                    opset_version=OPSET,
+                    input_names=["images"],
+                    output_names=["logits"],
+                    # Not a named Dim: for that torch wants a proof of every guard on the batch's
+                    # size; either way it refuses a network for one batch size only.
+                    dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                    verbose=False,
+                    optimize=False,  # fails on some splits of the batch; runtimes optimize anyway
+                )
+            difference = _difference(network, new, input_shape)
+            if difference is not None and not difference <= TOLERANCE:
+                raise OnnxError(
+                    f"{path.name}: outputs of the ONNX model differ from the network's by "
+                    f"{difference:.2g} of the largest logit, more than {TOLERANCE:g}; it was not "
+                    f"written"
+                )
     except OnnxError:
         raise
     except Exception as error:
         raise OnnxError(
             f"{path}: torch cannot write this network as ONNX: {_reason(error)}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return difference
 
 
@@ -104,12 +108,6 @@ def _difference(network: nn.Module, path: Path, input_shape: Sequence[int]) -> f
         (outputs,) = session.run(["logits"], {"images": images.numpy()})
         scale = expected.abs().max().clamp(min=1e-6)
         worst = max(worst, float((torch.from_numpy(outputs) - expected).abs().max() / scale))
-    if not worst <= TOLERANCE:
-        raise OnnxError(
-            f"{path.name.removeprefix('.').removesuffix('.partial')}: outputs of the ONNX model "
-            f"differ from the network's by {worst:.2g} of the largest logit, more than "
-            f"{TOLERANCE:g}; it was not written"
-        )
     return worst
 
 

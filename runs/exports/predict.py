@@ -27,6 +27,7 @@ from attnsearch.runs.training import (
     overlay,
     predict,
 )
+from attnsearch.runs.whole import whole
 from attnsearch.runs.words import no_formula
 
 TABLE, CLASSES = "predictions.csv", "classes.csv"
@@ -186,13 +187,16 @@ def _write_masks(
             continue
         file, mask, shares = item
         name = names[file.path]
-        mask_image(mask).save(ready(folder / f"{name}.png"), "PNG")
+        with whole(ready(folder / f"{name}.png")) as new:
+            mask_image(mask).save(new, "PNG")
         if overlays:
             picture = overlay(read_picture(file.path), mask, network.class_names)
-            picture.save(ready(folder / OVERLAYS / f"{name}.png"), "PNG")
+            with whole(ready(folder / OVERLAYS / f"{name}.png")) as new:
+                picture.save(new, "PNG")
         if probabilities:
             place = ready(folder / PROBABILITIES / f"{name}.npz")
-            np.savez_compressed(place, probabilities=shares.astype(np.float16))
+            with whole(place) as new, new.open("wb") as stream:
+                np.savez_compressed(stream, probabilities=shares.astype(np.float16))
         done.images += 1
     if done.images:
         done.files += [*(f"{kind}NAME.{end}" for kind, end in kinds.items()), CLASSES]
@@ -218,5 +222,8 @@ def _write_table(network: Any, files: Sequence[ImageFile], done: Predicted) -> N
 
 def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
     # A file's name that is no UTF-8 is written as the bytes that it has.
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+    with (
+        whole(path) as new,
+        new.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
         csv.writer(stream).writerows([map(no_formula, row) for row in rows])

@@ -15,6 +15,7 @@ from attnsearch.runs.ledger.access import Access, renew
 from attnsearch.runs.ledger.checksums import DamagedFile, check_file
 from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.schema import StoredFile
+from attnsearch.runs.whole import unfinished
 
 FOLDER = "attnsearch-weights"
 CHECKPOINTS = "checkpoints"
@@ -71,17 +72,16 @@ def write_file(ledger: Access, path: Path, content: bytes | memoryview) -> None:
         OSError, LedgerError: It cannot be written, or not be noted; nothing is there then that
             was not there before.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     try:
-        partial.write_bytes(content)
-        with ledger.database.write() as connection:
-            place = {"name": stored_name(ledger, path)}
-            renew(connection, StoredFile, place, checksum=hashlib.sha256(content).hexdigest())
-            partial.replace(path)
+        with unfinished(path.parent) as partial:
+            partial.write_bytes(content)
+            with ledger.database.write() as connection:
+                place = {"name": stored_name(ledger, path)}
+                renew(connection, StoredFile, place, checksum=hashlib.sha256(content).hexdigest())
+                partial.replace(path)
     except (OSError, LedgerError):
-        partial.unlink(missing_ok=True)
         if new:  # its transaction failed after it had got its name
             path.unlink(missing_ok=True)
         raise

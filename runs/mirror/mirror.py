@@ -12,12 +12,10 @@ run is found by its tags. Only one process at a time writes a study's runs, by a
 
 import atexit
 import hashlib
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic, sleep
 
 from attnsearch.runs.addresses import sqlite_path, without_secrets
@@ -35,6 +33,7 @@ from attnsearch.runs.mirror.view import (
     study_tags,
     study_view,
 )
+from attnsearch.runs.whole import temporary_folder
 
 __all__ = ["Mirror", "MirrorReport"]
 
@@ -370,11 +369,11 @@ class Mirror:
         from attnsearch.runs.results import collect_study
 
         result = collect_study(self._ledger, study.id)
-        with tempfile.TemporaryDirectory() as name:
-            written = write_result(result, Path(name, "report"))
+        with temporary_folder() as folder:
+            written = write_result(result, folder / "report")
             self._drawing = False
             self._arms(store, study).show(result)
-            store.folder(run_id, Path(name))
+            store.folder(run_id, folder)
         store.log(run_id, tags=findings_tag(written.verdicts, note))
 
 

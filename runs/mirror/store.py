@@ -3,24 +3,19 @@
 MLflow is imported when the first `Store` is made (2 s), which the mirror does in its thread.
 """
 
-import glob
 import logging
 import os
-import socket
 import sqlite3
-import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import psutil
-
 from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
+from attnsearch.runs.whole import temporary_folder, unfinished
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -32,7 +27,6 @@ _METRICS_PER_CALL = 1000  # MLflow's limits
 _PARAMS_PER_CALL = 100
 _TAGS_PER_CALL = 100
 _PROBE_SECONDS = 5.0
-_STALE_SECONDS = 600.0
 
 
 def tracking_uri(asked: str | None = None, recorded: str | None = None) -> str:
@@ -194,12 +188,12 @@ class Store:
         """Write artifacts, path -> content, over earlier ones; nothing where there are none."""
         if not files:
             return
-        with tempfile.TemporaryDirectory() as name:
+        with temporary_folder() as folder:
             for path, content in files.items():
-                target = Path(name, path)
+                target = folder / path
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(content)
-            self.folder(run_id, Path(name))
+            self.folder(run_id, folder)
 
     def folder(self, run_id: str, folder: Path) -> None:
         """Write all files of a folder as artifacts, over earlier ones."""
@@ -257,20 +251,14 @@ def _create_store(path: Path) -> None:
     MLflow takes seconds to make its tables. A process killed meanwhile would leave a file that
     neither we nor ``mlflow ui`` could open again, and two processes at once spoil each other's.
     """
-    here = f".{path.name}.{socket.gethostname()}."
-    _remove_left(path, here)
-    if path.exists():
-        return
-    from mlflow.tracking import MlflowClient
+    with unfinished(path.parent) as new:
+        if path.exists():
+            return
+        from mlflow.tracking import MlflowClient
 
-    new = path.with_name(f"{here}{os.getpid()}.{uuid.uuid4().hex}.new")
-    try:
         _: Any = MlflowClient(sqlite_url(new)).search_experiments(max_results=1)
         with suppress(FileExistsError):  # another process was quicker; its store is as good
             os.link(new, path)
-    finally:
-        for file in new.parent.glob(f"{glob.escape(new.name)}*"):  # and its journal
-            file.unlink(missing_ok=True)
 
 
 def _follow_move(path: Path) -> None:
@@ -296,19 +284,3 @@ def _follow_move(path: Path) -> None:
                 "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (new, len(place) + 1, experiment, len(place), place),
             )
-
-
-def _remove_left(path: Path, here: str) -> None:
-    """Remove what processes that died while they made a store have left beside its place.
-
-    Args:
-        path: The place.
-        here: How names of files begin that this machine's processes make.
-    """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new*"):
-        with suppress(OSError, OverflowError):
-            pid = left.name.removeprefix(here).partition(".")[0]
-            ours = left.name.startswith(here) and pid.isdecimal()
-            gone = ours and not psutil.pid_exists(int(pid))
-            if gone or time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()

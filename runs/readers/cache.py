@@ -17,8 +17,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,12 @@ import numpy as np
 from attnsearch.runs.readers.images import SUFFIXES
 from attnsearch.runs.readers.source import DataError, Masks, Source
 from attnsearch.runs.readers.walking import walk
+from attnsearch.runs.whole import unfinished
 
 FORMAT = 4
 """Raised when what is stored, or how files are decoded, changes."""
 
 GB = 20.0
-LEFT_BEHIND = 24 * 3600  # seconds after which nobody writes a partial entry any more
 SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept
 DESCRIBED = "source.json"
 CHECKSUMS = "checksums.json"
@@ -141,13 +139,13 @@ def _state(path: Path) -> list[str | int]:
 
 def _store(source: Source, entry: Path) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent))
     masks = [name for name in MASK_ARRAYS if getattr(source.masks, name, None) is not None]
     described = {name: getattr(source, name) for name in WORDS} | {
         "digests": [digest.hex() for digest in source.digests],
         "masks": masks,
     }
-    try:
+    with unfinished(entry.parent) as partial:
+        partial.mkdir()
         for name in ARRAYS:
             np.save(partial / f"{name}.npy", getattr(source, name))
         for name in masks:
@@ -156,9 +154,6 @@ def _store(source: Source, entry: Path) -> None:
         sums = {file.name: _checksum(file) for file in partial.iterdir()}
         (partial / CHECKSUMS).write_text(json.dumps(sums))
         partial.rename(entry)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _load(entry: Path) -> Source:
@@ -189,19 +184,12 @@ def _discard(entry: Path) -> None:
     """Remove an entry, if there is one: renamed first, so that none is read half removed."""
     if not entry.exists():
         return
-    with contextlib.suppress(OSError):
-        removed = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent))
-        entry.rename(removed / entry.name)
-        shutil.rmtree(removed, ignore_errors=True)
+    with contextlib.suppress(OSError), unfinished(entry.parent) as removed:
+        entry.rename(removed)
 
 
 def _prune(place: Path, keep: Path, most: float) -> None:
-    entries = []
-    for entry in place.iterdir():
-        if not entry.name.startswith("."):
-            entries.append(entry)
-        elif entry.stat().st_mtime < time.time() - LEFT_BEHIND:
-            shutil.rmtree(entry, ignore_errors=True)
+    entries = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
     used = {entry: entry.stat().st_mtime for entry in entries if entry != keep and entry.is_dir()}
     sizes = {
         entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in [*used, keep]

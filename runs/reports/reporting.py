@@ -19,6 +19,7 @@ from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import ReportText, make_report
 from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.results import MeasuredStudy, collect_study, study_frames
+from attnsearch.runs.whole import whole
 from attnsearch.runs.words import no_formula
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) ->
         names = {"runs": "report.csv", "arms": "report-arms.csv"}
         names |= {"contrasts": "report-contrasts.csv"}
         for key, file in names.items():
-            tables[key].map(no_formula).to_csv(folder / file, index=False)
+            with whole(folder / file) as new:
+                tables[key].map(no_formula).to_csv(new, index=False)
         return [folder / file for file in names.values()]
     writer, file = {
         "md": (markdown_report, "report.md"),
@@ -148,5 +150,6 @@ def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) ->
         "html": (html_report, "report.html"),
     }[name]
     path = folder / file
-    path.write_text(writer(pages), encoding="utf-8")
+    with whole(path) as new:
+        new.write_text(writer(pages), encoding="utf-8")
     return [path]

@@ -7,7 +7,6 @@ cut off or altered is passed over, and the one before it is used.
 import contextlib
 import hashlib
 import io
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from attnsearch.runs.whole import whole
 
 KEPT = 2  # the newest ones of a training
 FREE_BYTES = 256 * 2**20  # stay free on the disk, for the ledger and the results
@@ -65,12 +66,8 @@ class Checkpoint:
             raise OSError(
                 f"less than {FREE_BYTES >> 20} MiB would be left on the disk of {folder}"
             )
-        partial = folder / f".{os.getpid()}.partial"
-        try:
-            partial.write_bytes(self.content)
-            partial.replace(folder / self.name)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole(folder / self.name) as new:
+            new.write_bytes(self.content)
         for old in _newest_first(folder)[KEPT:]:
             old.unlink(missing_ok=True)
 

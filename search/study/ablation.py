@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
+from attnsearch.runs.whole import temporary_folder
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import SessionResult
@@ -114,8 +114,8 @@ def _loaded(document: dict[str, Any], changes: Sequence[str]) -> Space:
     """Return the space of a document that is in no file."""
     if document.get("ablation") is None:
         document = {**document, "ablation": {}}
-    with tempfile.TemporaryDirectory(prefix="attnsearch-") as folder:
-        path = Path(folder) / CONFIG
+    with temporary_folder() as folder:
+        path = folder / CONFIG
         path.write_text(dump(document), encoding="utf-8")
         space = load_space(path, changes)
     space.path = Path.cwd() / CONFIG  # where a user's own blocks are looked for

@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -665,15 +664,15 @@ def test_a_store_is_created_whole_by_several_at_once(tmp_path: Path) -> None:
         assert process.exitcode == 0
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     assert len(client.search_experiments()) == 4  # with MLflow's own
-    assert not list(folder.glob(".mlflow.db*"))
+    assert not list(folder.glob(".attnsearch-*"))
 
 
 def test_a_half_made_store_is_never_left_in_place(
     folder: Path, ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "mlflow.db").unlink()
-    (folder / ".mlflow.db.0.new").write_text("what a killed process left")
-    os.utime(folder / ".mlflow.db.0.new", (0, 0))
+    (folder / ".attnsearch-0.new").write_text("what a killed process left")
+    os.utime(folder / ".attnsearch-0.new", (0, 0))
 
     def killed(self: Any, **_: Any) -> Any:
         raise RuntimeError("killed while the tables were made")
@@ -682,19 +681,7 @@ def test_a_half_made_store_is_never_left_in_place(
         patched.setattr(MlflowClient, "search_experiments", killed)
         assert Mirror(ledger).sync(study.id).problem == "killed while the tables were made"
     assert not (folder / "mlflow.db").exists()
-    assert not list(folder.glob(".mlflow.db*"))
-
-
-def test_what_killed_processes_left_is_removed_at_the_next_start(folder: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    here = f".mlflow.db.{socket.gethostname()}."
-    dead = [f"{here}{ended.pid}.a.new", f"{here}{ended.pid}.a.new-journal"]
-    at_work = [f"{here}{os.getpid()}.a.new", f".mlflow.db.another.{ended.pid}.a.new"]
-    for name in (*dead, *at_work, "mlflow.db.new"):
-        (folder / name).touch()
-    tracking.Store(tracking.tracking_uri())  # which is there already
-    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.db.new", *at_work}
+    assert not list(folder.glob(".attnsearch-*"))
 
 
 @pytest.mark.parametrize(

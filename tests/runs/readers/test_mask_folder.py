@@ -417,7 +417,8 @@ def test_the_cache_keeps_to_its_size(
 ) -> None:
     fill(save)
     load(tmp_path)
-    left, written = (tmp_path / "cache/decoded" / name for name in (".left", ".written"))
+    names = (".attnsearch-left.new", ".attnsearch-written.new")
+    left, written = (tmp_path / "cache/decoded" / name for name in names)
     for partial in (left, written):
         partial.mkdir()
         (partial / "images.npy").write_bytes(b"half")

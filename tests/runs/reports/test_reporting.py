@@ -18,12 +18,18 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import Ending, Place, Request
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import make_report
-from attnsearch.runs.reports.reporting import ReportError, verdict_lines, write_report
+from attnsearch.runs.reports.reporting import (
+    ReportError,
+    verdict_lines,
+    write_report,
+    write_result,
+)
 from attnsearch.runs.results import collect
 from attnsearch.runs.results.collect import collect_study
 from attnsearch.runs.results.frames import study_frames
 from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.search.cli import call
+from tests.killed import killed_in
 from tests.runs import made_studies as made
 
 pytestmark = pytest.mark.usefixtures("frozen")
@@ -148,6 +154,24 @@ def test_the_figures_are_those_of_an_independent_recomputation(finished: Path) -
     assert cells[4] == f"+{100 * first['difference']:.2f}"
     assert cells[5] == f"[+{100 * first['low']:.2f}, +{100 * first['high']:.2f}]"
     assert cells[8] == "better"
+
+
+@pytest.mark.parametrize(("number", "earlier"), [(2, False), (6, True)])  # LaTeX, HTML
+def test_killed_in_a_file_all_are_whole(
+    finished: Path, tmp_path: Path, number: int, earlier: bool
+) -> None:
+    expected = {file.name: file.read_bytes() for file in (finished / "report").iterdir()}
+    with Ledger(finished / "attnsearch.db", create=False) as ledger:
+        result = collect_study(ledger, ledger.find_study("made").id)
+    before = dict.fromkeys(expected, b"an earlier one") if earlier else {}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    killed_in(str(tmp_path), number, lambda: write_result(result, tmp_path))
+    begun = {file.name: file.read_bytes() for file in tmp_path.glob("report*")}
+    done = {name for name in begun if begun[name] == expected[name]}
+    assert len(done) == number - 1 and begun == before | {name: expected[name] for name in done}
+    write_result(result, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == expected
 
 
 def test_every_run_is_a_row_of_the_raw_file(finished: Path) -> None:

@@ -1,16 +1,23 @@
-"""Whole studies on Ray, killed in the midst of confirm and of an ablation."""
+"""Whole studies, killed in confirm, in an ablation, and while they write their end."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import TrialRow
+from attnsearch.search.study.session import run_study
+from attnsearch.spaces import load_space
+from tests.killed import command_killed_in
 
 SPACE = """
 name: killed
@@ -111,3 +118,62 @@ def test_killed_in_confirm_and_in_an_ablation_nothing_is_lost_or_repeated(
         confirm = next(row for row in ledger.plans(study.id) if row.plan.act == "confirm")
         for runs in ledger.arm_runs(confirm).values():
             assert all(run is not None and "test_accuracy" in run.metrics for run in runs)
+
+
+def without_ids(file: Path) -> bytes:
+    """A file without MLflow's ids of runs, which a report has once MLflow knows them."""
+    return re.sub(rb"\b[0-9a-f]{32}\b", b"", file.read_bytes())
+
+
+def shown(folder: Path) -> dict[str, Any]:
+    """The files of a project that a study's end writes, and what MLflow has of each run."""
+    files = {
+        str(file.relative_to(folder / "attnsearch-reports")): without_ids(file)
+        for file in sorted(folder.glob("attnsearch-reports/*/*"))
+    }
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(experiments, max_results=1000):
+        artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+        name = run.info.run_name
+        assert name not in files, f"{name} stands twice"
+        files[name] = (run.info.status, sorted(run.data.metrics), sorted(run.data.params))
+        for file in artifacts.rglob("*"):
+            if file.is_file() and file.name != "provenance.json":  # of each start
+                files[f"{name}: {file.relative_to(artifacts)}"] = file.stat().st_size
+    return files
+
+
+@pytest.mark.slow  # seven commands, each with MLflow's tables to make
+@pytest.mark.timeout(900)
+def test_killed_while_it_writes_its_end_all_is_whole_by_the_same_command(
+    write_space: Callable[..., Path], tmp_path: Path, in_process: Any
+) -> None:
+    path = write_space(SPACE, "killed.yaml")
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        assert run_study(load_space(path), ledger=ledger).state == "finished"
+    shutil.rmtree(tmp_path / "attnsearch-reports")
+    expected = None
+    for number, part in enumerate(
+        # The figures are drawn into a temporary folder, and copied from there.
+        (None, "attnsearch-reports/", "plots/", "artifacts/report/")
+    ):
+        project, scratch = tmp_path / f"project{number}", tmp_path / f"scratch{number}"
+        scratch.mkdir()
+        shutil.copytree(tmp_path, project, ignore=shutil.ignore_patterns("project*", "scratch*"))
+        variables = {"TMPDIR": str(scratch), "ATTNSEARCH_LEDGER": "attnsearch.db"}
+        variables |= {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+        if part is not None:
+            command_killed_in(part, 2, "run", path.name, cwd=project, **variables)
+            for file in project.glob("attnsearch-reports/*/report*"):
+                whole = expected[str(file.relative_to(file.parents[1]))]
+                assert without_ids(file) == whole
+        subprocess.run(
+            [sys.executable, "-m", "attnsearch.search.cli", "run", path.name],
+            cwd=project,
+            env={**os.environ, **variables},
+            check=True,
+        )
+        expected = expected or shown(project)
+        assert shown(project) == expected, part
+        assert not list(scratch.iterdir()) and not list(project.rglob(".attnsearch-*"))

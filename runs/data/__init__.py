@@ -7,6 +7,7 @@ dealing     Dealing examples out to parts of given sizes: stratified by class, w
             together
 groups      Which examples belong together: one patient's images are one group
 group_names Groups that names tell: eyes, slices, frames, visits
+contents    What each example holds, and which files a change was made to
 duplicates  Images that stand in two parts of a data set, exactly or nearly: what training saw is
             tested
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.data.contents import content_changes, example_contents
     from attnsearch.runs.data.data import DataSet, Split, load_data
     from attnsearch.runs.data.duplicates import duplicates_in
     from attnsearch.runs.data.group_names import NamedGroups, groups_in_names

@@ -5,6 +5,7 @@ access    A ledger's database, the process that works on it, and its changes
 studies   Opening, continuing and finding studies, and noting how they stand
 claims    Claiming runs, what came of them, and their places in studies
 checksums Comparing a stored file with its checksum
+contents  What a data set's examples held when a study was run
 files     Files beside the ledger, named relative to it, and their checksums
 plans     Plans and looks: what was to be compared, and when test data was opened
 records   What the ledger is given and returns: frozen records; they state the columns

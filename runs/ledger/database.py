@@ -12,8 +12,9 @@ again. Where it asked only after reading, another writer could have been quicker
 
 import importlib.util
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import time
 from typing import Any
@@ -42,6 +43,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
 from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
+from attnsearch.runs.whole import whole
 from attnsearch.runs.words import printable
 
 BUSY_SECONDS = 30.0
@@ -293,6 +295,7 @@ class Database:
                     f"pip install --upgrade attnsearch"
                 )
             if version is not None:
+                self._keep_copy(version)
                 Base.metadata.create_all(connection)  # those that are missing
                 if not self.sqlite:  # which does not limit texts
                     connection.execute(text("ALTER TABLE study_run ALTER COLUMN arm TYPE TEXT"))
@@ -308,6 +311,27 @@ class Database:
                 )
             Base.metadata.create_all(connection)
             connection.execute(insert(Schema).values(version=SCHEMA_VERSION, created=time()))
+
+    def _keep_copy(self, version: int) -> None:
+        """Copy the file of an earlier version beside it, before it is changed.
+
+        A server's tables are changed in one transaction; its copies are its administrator's.
+        """
+        if self.path is None:
+            return
+        try:
+            with (
+                whole(self.path.with_name(f"{self.path.name}.version-{version}")) as new,
+                closing(sqlite3.connect(self.path)) as old,
+                closing(sqlite3.connect(new)) as copy,
+            ):
+                old.backup(copy)
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(
+                f"the ledger {self} is of version {version} and has to be brought up to date, but "
+                f"a copy of it cannot be made first ({error}); free some space in "
+                f"{self.path.parent}, or see to its rights. The ledger is as it was"
+            ) from error
 
     @staticmethod
     def _version(connection: Connection) -> int | None:

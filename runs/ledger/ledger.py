@@ -10,6 +10,7 @@ read or written.
 from typing import Self
 
 from attnsearch.runs.ledger import claims, files
+from attnsearch.runs.ledger import contents as _contents
 from attnsearch.runs.ledger import plans as _plans
 from attnsearch.runs.ledger import studies as _studies
 from attnsearch.runs.ledger.access import Access
@@ -67,6 +68,9 @@ class Ledger(Access):
     predictions = patient(claims.predictions)
     attach = patient(claims.attach)
     trials = patient(claims.trials)
+
+    contents_of = patient(_contents.contents_of)
+    note_contents = patient(_contents.note_contents)
 
     checkpoint_folder = patient(files.checkpoint_folder)
     write_file = patient(files.write_file)

@@ -21,12 +21,12 @@ from attnsearch.runs.ledger.encoding import JSONText, Moment, word
 from attnsearch.runs.ledger.records import Look, PlanRow, RunRow, StudyRow
 from attnsearch.runs.ledger.states import PlanState, Role, State
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised by one with every change of these tables that an older release cannot work with.
 
 Version 2 added `plan` and `look`, and arms of any length; version 3 added `stored_file`, and paths
-relative to the ledger. A ledger of an earlier version is
-brought up to date when it is opened.
+relative to the ledger; version 4 added `data_content`. A ledger of an earlier version is
+brought up to date when it is opened, after a copy of it was made.
 """
 
 
@@ -138,6 +138,15 @@ class StoredFile(Base):
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     checksum: Mapped[str] = mapped_column(String(64))
+
+
+class DataContent(Base):
+    """What each example of a data set held, as compressed JSON: name to part and hash."""
+
+    __tablename__ = "data_content"
+
+    fingerprint: Mapped[str] = mapped_column(String(128), primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Lease(Base):

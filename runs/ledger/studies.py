@@ -54,14 +54,20 @@ def _counted(document: Mapping[str, Any]) -> dict[str, Any]:
     return counted
 
 
-def study_differences(before: StudyRow, now: StudyRow) -> list[str]:
-    """Say what keeps a study from going on as another one, one phrase each."""
+def study_differences(before: StudyRow, now: StudyRow, files: str = "") -> list[str]:
+    """Say what keeps a study from going on as another one, one phrase each.
+
+    Args:
+        before: The other one.
+        now: The study.
+        files: Which files differ between their data; empty where that is not known.
+    """
     old, new = _flat(_counted(before.document)), _flat(_counted(now.document))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     differ = [f"{key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in keys]
     if before.fingerprint != now.fingerprint:
         source = (now.document.get("data") or {}).get("source")
-        differ.append(f"the data of {source}: images, labels or their split")
+        differ.append(f"the data of {source} ({files or 'images, labels or their split'})")
     return differ + changed_inputs(before.inputs, now.inputs)
 
 

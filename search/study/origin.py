@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.hosts import weights_file
+from attnsearch.runs.data import content_changes
 from attnsearch.runs.ledger import (
     WEIGHTS_INPUT,
     InputsChanged,
@@ -78,6 +79,10 @@ def origin_notes(
     elif before:
         reasons = [(study_differences(row, study), row) for row in reversed(before)]
         nearest, row = min(reasons, key=lambda reason: len(reason[0]))
+        old, new = (ledger.contents_of(each.fingerprint) for each in (row, study))
+        nearest = study_differences(
+            row, study, content_changes(old or {}, new or {}) if old else ""
+        )
         if nearest:
             yield (
                 f"the study {study.label} begins anew beside {row.label} of "

@@ -11,7 +11,7 @@ from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import without_secrets
-from attnsearch.runs.data import DataSet
+from attnsearch.runs.data import DataSet, example_contents
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_key
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
@@ -168,6 +168,8 @@ class Session:
                 number=self.study.number if self.study else None,
                 shared=self.confirm,
             )
+            data = self.datasets["data"]
+            self.ledger.note_contents(data.fingerprint, lambda: example_contents(data))
             if not self.fresh:
                 for note in origin_notes(self.ledger, study, before, self.space.path):
                     self._note(note)

@@ -5,7 +5,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.ledger.patience import LedgerError
 
 KEPT = Path(__file__).parents[2] / "net" / "ledger-0.1.0.db.gz"
 
@@ -21,8 +24,25 @@ def test_tables_are_to_the_letter_those_of_a_ledger_written_before(tmp_path: Pat
     before.write_bytes(gzip.decompress(KEPT.read_bytes()))
     Ledger(now).close()
     assert "CREATE TABLE run (" in statements(before)["run"]
-    added = {"stored_file"}
+    added = {"stored_file", "data_content"}
     kept = {name: sql for name, sql in statements(now).items() if name not in added}
     assert kept == statements(before)
+    content = before.read_bytes()
     Ledger(before).close()
     assert statements(before) == statements(now)
+    copy = tmp_path / "before.db.version-2"  # as it was
+    assert statements(copy) == kept and Ledger(copy).studies()
+    assert copy.stat().st_size >= len(content)
+
+
+def test_a_ledger_that_cannot_be_copied_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "before.db"
+    path.write_bytes(gzip.decompress(KEPT.read_bytes()))
+    before = path.read_bytes()
+    (tmp_path / "before.db.version-2").mkdir()  # where the copy has to lie
+    with pytest.raises(LedgerError, match=r"before\.db is of version 2 .*The ledger is as it was"):
+        Ledger(path)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".attnsearch-*"))

@@ -209,7 +209,7 @@ def test_changed_data_and_settings_are_named(project: Project, in_process: Any) 
     arrays["train_images"][0] += 1
     np.savez(project.data, **arrays)
     (note,) = project.run(block="se").notes
-    assert f"the data of {project.data}: images, labels or their split" in note
+    assert f"the data of {project.data} (changed: train/000000)" in note
     (note,) = project.run(block="gc").notes
     assert "beside tiny/2" in note and "insert" in note and '"se"' in note
 

@@ -79,6 +79,11 @@ def export_study(
             f"the weights of trial {chosen.number} of study {row.label} were not kept: only the "
             f"best trials' are; train it again with `attnsearch run` and its config"
         )
+    if not Path(chosen.weights_path).is_file():
+        raise ExportError(
+            f"{chosen.weights_path}: the weights of {chosen.name} of study {row.label} are gone; "
+            f"put the file back, or train anew: attnsearch run SPACE --fresh"
+        )
     own = chosen.config | {"network": chosen.config["network"] | {"weights": None}}
     if changed := changed_inputs(row.inputs, inputs(own)):
         raise ExportError(

@@ -50,9 +50,24 @@ class Checkpoints:
     def drop(self, key: str, run_id: int) -> None:
         """Delete those of a run."""
         folder = self.folder(key, run_id)
+        self._stage.saved.discard(folder)
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # others are in it, or it was never made
             folder.parent.rmdir()
+
+    def begun(self, key: str, run_id: int) -> Path:
+        """Return the folder of a run that is begun; what is in it counts from now on."""
+        folder = self.folder(key, run_id)
+        self._stage.saved.add(folder)
+        return folder
+
+    def size_bytes(self) -> int:
+        """Return what those of the study hold on the disk; any thread may ask."""
+        total = 0
+        for folder in tuple(self._stage.saved):
+            with contextlib.suppress(OSError):  # a file is replaced meanwhile
+                total += sum(file.stat().st_size for file in folder.iterdir())
+        return total
 
     def drop_ended(self) -> None:
         """Delete those of runs that ended in a process that was killed before it did."""

@@ -7,7 +7,7 @@ its runs take the same calls as trials, with the act's name in `TrialInfo.act`. 
 any time in between. A call should return at once: it holds up the thread that feeds the workers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class StudyInfo:
         scheduler: The scheduler's name, as in the space file.
         ledger: The ledger's URL, without a password.
         tracking_uri: Where MLflow records the study.
+        checkpoint_bytes: Gives what the checkpoints of its runs hold on the disk now.
     """
 
     name: str
@@ -44,6 +45,7 @@ class StudyInfo:
     scheduler: str
     ledger: str
     tracking_uri: str
+    checkpoint_bytes: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class QueuedRun(Queued):
             predictions=self.predictions,
             act=self.act,
             inputs=inputs,
-            checkpoints=str(self.records.checkpoints.folder(self.key, self.run_id)),
+            checkpoints=str(self.records.checkpoints.begun(self.key, self.run_id)),
         )
 
     def started(self) -> None:

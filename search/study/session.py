@@ -393,4 +393,5 @@ class Session:
             scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
             tracking_uri=without_secrets(tracking_uri()),
+            checkpoint_bytes=self.records.checkpoints.size_bytes,
         )

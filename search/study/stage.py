@@ -5,6 +5,7 @@ import statistics
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.build import Images, build_network
@@ -90,6 +91,7 @@ class Stage:
         note: Tells the user something, now and at the end.
         workers: How many jobs run side by side, as far as is known.
         company: The other drivers of the study.
+        saved: Folders of checkpoints of the runs that were begun and have not ended.
     """
 
     space: Space
@@ -104,6 +106,7 @@ class Stage:
     note: Callable[[str], None]
     workers: int = 1
     company: Company = field(init=False)
+    saved: set[Path] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.company = Company(self.ledger, self.study.id, self.progress.note)

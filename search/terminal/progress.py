@@ -27,6 +27,7 @@ _STYLES = {
 }
 _NARROW = 72  # below it, bars are short
 _NARROWEST = 48  # below it, there are none: they make room for the names
+_DISK_SECONDS = 2.0  # between two looks at what checkpoints hold
 
 
 class _Display(Progress, ABC):
@@ -126,6 +127,7 @@ class LiveProgress(_Display):
         super().__init__()
         self._console = console or Console(stderr=True, highlight=False)
         self._best: str | None = None
+        self._asked, self._saved_bytes = float("-inf"), 0
         self._count_from(0)
         self._live = Live(
             console=self._console,
@@ -225,6 +227,8 @@ class LiveProgress(_Display):
         left = self._seconds_left(total, done, elapsed)
         if left is not None:
             parts.append(f"about {_clock(left)} left")
+        if (saved := self._saved(study)) > 0:
+            parts.append(f"checkpoints {saved / 1e6:,.1f} MB")
         line = Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
         if not bar:
             return line
@@ -233,6 +237,13 @@ class LiveProgress(_Display):
         grid.add_column(no_wrap=True, overflow="ellipsis")
         grid.add_row(_bar(done, total, 20 if bar > 6 else bar), line)
         return grid
+
+    def _saved(self, study: StudyInfo) -> int:
+        """Return the bytes of the study's checkpoints, asked for every few seconds."""
+        now = time.monotonic()
+        if now - self._asked > _DISK_SECONDS:
+            self._asked, self._saved_bytes = now, study.checkpoint_bytes()
+        return self._saved_bytes
 
     def _seconds_left(self, total: int, done: int, elapsed: float) -> float | None:
         """Return the seconds left, at the pace of this session so far."""

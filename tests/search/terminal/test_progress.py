@@ -123,6 +123,19 @@ def play_confirm(progress: Progress) -> Iterator[str]:
     yield "ended"
 
 
+def test_the_table_says_what_checkpoints_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnsearch.search.terminal.progress._DISK_SECONDS", 0.0)
+    held = [0]
+    with LiveProgress(console()) as progress:
+        progress.study_started(StudyInfo(**{**vars(STUDY), "checkpoint_bytes": lambda: held[0]}))
+        progress.trial_started(FIRST)
+        drawn = Console(file=io.StringIO(), width=120)
+        for held[0] in (0, 12_345_678):
+            drawn.print(progress._draw())
+    assert screen(drawn).count("checkpoints") == 1
+    assert "checkpoints 12.3 MB" in screen(drawn)
+
+
 def test_acts_have_lines_of_their_own() -> None:
     stream = io.StringIO()
     list(play_confirm(PlainProgress(stream)))

@@ -290,6 +290,8 @@ class Session:
                 f"repeat exactly"
             )
         message = outcome_text(state, rows, self.trials, winner, acts.unfinished)
+        if state == State.INTERRUPTED and (others := self.ledger.drivers(study.id)):
+            message += f"; {' and '.join(others)} goes on with it"
         result = SessionResult(
             study=self.ledger.study(study.id),
             state=state,

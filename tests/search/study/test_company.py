@@ -271,10 +271,19 @@ class Process:
 
 @pytest.mark.slow  # real drivers, each with a Ray of its own
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("killed", [False, True], ids=["both", "killed"])
-@pytest.mark.parametrize("address", ["wal", "postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("address", "ends"),
+    [
+        ("wal", "both"),
+        ("wal", "killed"),
+        ("wal", "stopped"),
+        ("postgresql", "both"),
+        ("postgresql", "killed"),
+    ],
+    indirect=["address"],
+)
 def test_two_processes_share_one_study(
-    address: str, killed: bool, write_space: Callable[..., Path], mlflow_store: str
+    address: str, ends: str, write_space: Callable[..., Path], mlflow_store: str
 ) -> None:
     path = write_space(SHARED.replace("trials: 4", "trials: 7") + "resources: {workers: 1}\n")
     both = [Process(path, address, mlflow_store) for _ in range(2)]
@@ -285,17 +294,22 @@ def test_two_processes_share_one_study(
     (second,) = joined
     (first,) = (one for one in both if one is not second)
     second.wait_for("started: ")
-    if killed:
+    if ends == "killed":
         os.killpg(first.process.pid, signal.SIGKILL)
         first.process.wait(timeout=30)
+    if ends == "stopped":  # by Ctrl-C
+        os.killpg(first.process.pid, signal.SIGINT)
+        assert first.process.wait(timeout=60) == 130, first.text
+        assert "all is recorded; run it again" in first.text
+        assert f"process {second.process.pid} on " in first.text.split("stopped after")[1]
     assert second.process.wait(timeout=400) == 0, second.text
-    if killed:
+    if ends != "both":
         assert "has left this study" in second.text
     else:
         assert first.process.wait(timeout=100) == 0, first.text
         assert "has joined this study" in first.text
         assert "does not show" not in first.text + second.text
-    check_whole(address, trials=7, killed=killed)
+    check_whole(address, trials=7, killed=ends == "killed")
     with Ledger(address) as ledger:
         (study,) = ledger.studies()
         rows = ledger.trials(study.id)

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from attnsearch.runs.ledger import State
 from attnsearch.search.study.origin import changed_error
-from attnsearch.search.workers import LOST, Job, Outcome, Report
+from attnsearch.search.workers import LOST, MACHINE_LOST, Job, Outcome, Report
 
 LOST_MAX = 2  # times that an entry is begun anew because its worker was lost
+MACHINES_MAX = 20  # and because its machine was, which is hardly ever the training's doing
 SAME_PLACE = "it crashes its worker process every time, at the same place: "
 POLL_SECONDS = 1.0  # between looks at a run that another driver trains
 
@@ -35,7 +36,7 @@ class Queued(ABC):
     """Something that an act wants a worker to do.
 
     Attributes:
-        losses: Where its workers crashed that were lost; empty texts where they left no word.
+        losses: Where its workers crashed that were lost; how, where they left no word.
         holder: The other driver that has its run, while its end is waited for.
     """
 
@@ -141,8 +142,10 @@ class Queue:
         entry = self._running.pop(job.id)
         if outcome.state == LOST:
             same = outcome.place != "" and outcome.place in entry.losses
-            entry.losses.append(outcome.place)
-            again = not same and len(entry.losses) <= LOST_MAX
+            entry.losses.append(outcome.place or outcome.error or "")
+            machines = entry.losses.count(MACHINE_LOST)
+            again = not same and len(entry.losses) - machines <= LOST_MAX
+            again = again and machines <= MACHINES_MAX
             outcome = replace(
                 outcome,
                 state=State.INTERRUPTED if again else State.FAILED,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from attnsearch.search.workers.executor import execute
     from attnsearch.search.workers.job import (
         LOST,
+        MACHINE_LOST,
         Evaluation,
         Job,
         Jobs,

@@ -13,6 +13,9 @@ OURS = frozenset({"none", *BLOCKS})
 LOST = "lost"
 """The outcome of a job whose worker process was lost; of no run."""
 
+MACHINE_LOST = "the machine that trained it was lost"
+"""Why it was, where the machine went away: no job is to blame."""
+
 
 def has_user_code(config: Mapping[str, Any]) -> bool:
     """Return whether a network has a block that is not of the table."""

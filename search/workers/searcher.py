@@ -25,7 +25,7 @@ from attnsearch.runs.ledger import State, check_file
 from attnsearch.runs.training import sound
 from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
-from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
+from attnsearch.search.workers.job import LOST, MACHINE_LOST, Job, Jobs, Outcome, Report
 from attnsearch.search.workers.pace import FLOOR_SECONDS, PAUSE_SECONDS, Pace
 
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
@@ -307,7 +307,7 @@ def explain_loss(error: str, left: str) -> str:
             "smaller train.batch_size or fewer trials side by side (resources) need less"
         )
     if machine_lost(error):
-        return "the machine that trained it was lost"
+        return MACHINE_LOST
     if place := crash_place(left):
         return f"the worker process crashed: {place}"
     return (

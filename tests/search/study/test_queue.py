@@ -37,9 +37,11 @@ class Step(Queued):
         return Fate.AGAIN if outcome.state == "interrupted" else Fate.OVER
 
 
-def end(queue: Queue, job: Job | None, state: str = "finished", place: str = "") -> None:
+def end(
+    queue: Queue, job: Job | None, state: str = "finished", place: str = "", error: str = ""
+) -> None:
     assert job is not None
-    queue.ended(job, Outcome(state, {}, Report(), place=place))
+    queue.ended(job, Outcome(state, {}, Report(), error or None, place=place))
 
 
 def test_an_act_begins_when_all_of_the_one_before_has_ended() -> None:
@@ -98,6 +100,19 @@ def test_a_crash_at_the_same_place_is_tried_no_further(
     for place in places:
         end(queue, queue.next_job(), "lost", place)
     assert entry.states == states
+    assert queue.next_job() is None and queue.exhausted()
+
+
+def test_lost_machines_are_no_losses_of_a_run() -> None:
+    entry = Step(1)
+    queue = Queue(iter([entry]))
+    for _ in range(module.MACHINES_MAX):
+        end(queue, queue.next_job(), "lost", error=module.MACHINE_LOST)
+    for _ in range(module.LOST_MAX):
+        end(queue, queue.next_job(), "lost")
+    assert set(entry.states) == {"interrupted"}
+    end(queue, queue.next_job(), "lost", error=module.MACHINE_LOST)
+    assert entry.states[-1] == "failed"
     assert queue.next_job() is None and queue.exhausted()
 
 

@@ -282,7 +282,7 @@ def _choose_run(ledger: "Ledger", plan: "PlanRow") -> tuple["TrialRow", dict[str
             "winner": winner,
             "chosen_by": f"{metric} of this run, the best of the winner's runs",
             "ranking": [list(item) for item in plan.ranking],
-            "seeds": [run.seed for run in every],
+            "seeds": [run.seed for run in every if run.seed in plan.plan.shared_seeds],
             "runs": [
                 {key: getattr(run, key) for key in ("name", "seed", "fold", "state")}
                 | {"metrics": {name: run.metrics.get(name) for name in kept}}

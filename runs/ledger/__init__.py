@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
     from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import (
+        Analysis,
         Claim,
         Ending,
         Place,

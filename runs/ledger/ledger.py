@@ -48,6 +48,7 @@ class Ledger(Access):
     store_plan = patient(_plans.store_plan)
     plans = patient(_plans.plans)
     set_plan_state = patient(_plans.set_plan_state)
+    add_analysis = patient(_plans.add_analysis)
     freeze_winner = patient(_plans.freeze_winner)
     open_test = patient(_plans.open_test)
     looks = patient(_plans.looks)

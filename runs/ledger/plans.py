@@ -8,17 +8,17 @@ look, and every look at the same examples counts, whichever study takes it. A co
 confirmatory where its plan had been stored before the first look.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from attnsearch.runs.ledger.access import Access, add, change
 from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.reading import read_places
-from attnsearch.runs.ledger.records import Look, PlanRow, TrialRow
-from attnsearch.runs.ledger.schema import LookRecord, PlanRecord, StudyRun
+from attnsearch.runs.ledger.records import Analysis, Look, PlanRow, TrialRow
+from attnsearch.runs.ledger.schema import AnalysisRecord, LookRecord, PlanRecord, StudyRun
 from attnsearch.runs.ledger.states import PlanState
 from attnsearch.runs.statistics import Plan
 
@@ -108,6 +108,36 @@ def freeze_winner(
     return row
 
 
+def add_analysis(
+    ledger: Access,
+    row: PlanRow,
+    number: int,
+    settled: Mapping[str, str],
+    seeds: Mapping[str, int],
+) -> None:
+    """Keep what an analysis of a plan has settled, once: it stays as it was first written.
+
+    Args:
+        ledger: The ledger.
+        row: The plan, with analyses.
+        number: The analysis, counted from 1.
+        settled: As in `Analysis`.
+        seeds: As in `Analysis`.
+    """
+    assert row.plan.interim is not None, "the plan has analyses"
+    place = {"plan_id": row.id, "number": number}
+    with ledger.database.write() as connection:
+        if connection.execute(select(AnalysisRecord.size).filter_by(**place)).first() is None:
+            values = {
+                **place,
+                "size": row.plan.interim.sizes[number - 1],
+                "settled": dict(settled),
+                "seeds": dict(seeds),
+                "made": time(),
+            }
+            connection.execute(insert(AnalysisRecord).values(**values))
+
+
 def open_test(ledger: Access, fingerprint: str, plan_id: int) -> Look:
     """Note that a plan looks at a test part; the same plan's look counts once.
 
@@ -175,7 +205,7 @@ def added_seeds(ledger: Access, row: PlanRow) -> tuple[int, ...]:
         for other in versions
         if other.id < row.id and (other.id in opened or other.state == PlanState.FINISHED)
         if any(arm.config in configs for arm in other.plan.arms)
-        for seed in other.plan.seeds
+        for seed in _seeds_of_all(other.plan, row.plan)
     }
     return tuple(seed for seed in row.plan.seeds if before and seed not in before)
 
@@ -254,6 +284,15 @@ def _asides(connection: Connection, row: PlanRow) -> list[int]:
     return [row.id, *(plan_id for _, plan_id in sorted(later))]
 
 
+def _seeds_of_all(other: Plan, plan: Plan) -> tuple[int, ...]:
+    """Return the seeds that another plan planned for each arm, whatever came out.
+
+    Where arms stop after a look, that is as many as it takes to look first, unless the plan stops
+    its arms by the same rule.
+    """
+    return other.seeds if other.interim == plan.interim else other.shared_seeds
+
+
 def _versions(connection: Connection, study_id: int, plan: Plan) -> list[PlanRow]:
     """Read what a study has of a plan's act and name, oldest first."""
     return _read_plans(
@@ -266,14 +305,24 @@ def _versions(connection: Connection, study_id: int, plan: Plan) -> list[PlanRow
 
 def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
     query = select(*PlanRecord.__table__.columns).where(*conditions).order_by(PlanRecord.id)
+    plans = [(row, Plan.from_document(row.document)) for row in connection.execute(query)]
     return [
         PlanRow(
             row._mapping,
-            plan=Plan.from_document(row.document),
+            plan=plan,
             ranking=tuple((label, mean) for label, mean in row.ranking or ()),
+            analyses=() if plan.interim is None else _read_analyses(connection, row.id),
         )
-        for row in connection.execute(query)
+        for row, plan in plans
     ]
+
+
+def _read_analyses(connection: Connection, plan_id: int) -> tuple[Analysis, ...]:
+    query = select(AnalysisRecord.__table__).filter_by(plan_id=plan_id)
+    columns = AnalysisRecord.__table__.columns
+    rows = connection.execute(query.order_by(columns.number))
+    names = ("number", "size", "settled", "seeds", "made")
+    return tuple(Analysis(**{name: row._mapping[name] for name in names}) for row in rows)
 
 
 def _read_looks(connection: Connection, *conditions: Any) -> list[Look]:

@@ -219,6 +219,25 @@ class TrialRow(RunRow):
         return shown_name(self.name)
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """What an analysis of a plan has settled.
+
+    Attributes:
+        number: Counted from 1.
+        size: Seeds of each arm that it looked at.
+        settled: Contrast -> why it needs no more seeds, of those that this analysis settled.
+        seeds: Label of an arm -> its seeds from then on, until the next analysis.
+        made: When.
+    """
+
+    number: int
+    size: int
+    settled: Mapping[str, str]
+    seeds: Mapping[str, int]
+    made: datetime
+
+
 class PlanRow(Record):
     """A plan of an act as it was stored; what it says never changes.
 
@@ -237,6 +256,7 @@ class PlanRow(Record):
         frozen: When the winner was.
         superseded: When another plan of the same act and name took its place, if one did.
         plan: What it says.
+        analyses: Those made so far, of a plan that has any before its last seed.
     """
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -252,11 +272,23 @@ class PlanRow(Record):
     frozen: Mapped[datetime | None]
     superseded: Mapped[datetime | None]
     plan: Plan
+    analyses: tuple[Analysis, ...] = ()
 
     @property
     def current(self) -> bool:
         """Whether no other plan has taken its place."""
         return self.superseded is None
+
+    def seeds_of(self, label: str) -> int:
+        """Return how many seeds an arm has, as far as that is decided."""
+        if self.plan.interim is None:
+            return len(self.plan.seeds)
+        label = self.plan.arm(label).equals or label
+        return self.analyses[-1].seeds[label] if self.analyses else self.plan.interim.sizes[0]
+
+    def runs_of(self, label: str) -> int:
+        """Return how many runs an arm has, as far as that is decided."""
+        return self.seeds_of(label) * len(self.plan.folds)
 
 
 class Look(Record):

@@ -3,7 +3,8 @@
 `study` is one space file's work, `run` one training (or an attempt at one), `study_run` the place
 of a run in a study: a trial, or one seed of an arm. A run belongs to its key, so several studies
 can point at one run; what a study calls it, and its MLflow run, stand in `study_run`. `plan` is
-what an act was going to compare, `look` an opening of a test part.
+what an act was going to compare, `look` an opening of a test part, `analysis` one of a plan, after
+which arms stop or go on.
 
 The columns of `study`, `run`, `plan` and `look` stand in `records`, with what they mean.
 
@@ -21,12 +22,12 @@ from attnsearch.runs.ledger.encoding import JSONText, Moment, word
 from attnsearch.runs.ledger.records import Look, PlanRow, RunRow, StudyRow
 from attnsearch.runs.ledger.states import PlanState, Role, State
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised by one with every change of these tables that an older release cannot work with.
 
 Version 2 added `plan` and `look`, and arms of any length; version 3 added `stored_file`, and paths
-relative to the ledger; version 4 added `data_content`. A ledger of an earlier version is
-brought up to date when it is opened, after a copy of it was made.
+relative to the ledger; version 4 added `data_content`, version 5 `analysis`. A ledger of an
+earlier version is brought up to date when it is opened, after a copy of it was made.
 """
 
 
@@ -129,6 +130,19 @@ class LookRecord(Look, Base):
         UniqueConstraint("fingerprint", "number"),
         UniqueConstraint("fingerprint", "plan_id"),
     )
+
+
+class AnalysisRecord(Base):
+    """What an analysis of a plan, counted from 1, has settled, and each arm's seeds from then."""
+
+    __tablename__ = "analysis"
+
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    settled: Mapped[Any] = mapped_column(JSONText)
+    seeds: Mapped[Any] = mapped_column(JSONText)
+    made: Mapped[datetime]
 
 
 class StoredFile(Base):

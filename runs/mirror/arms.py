@@ -149,7 +149,7 @@ def arm_tags(act: "ActResult", arm: "ArmResult") -> dict[str, str]:
         "attnsearch.kind": arm.arm.kind,
         "attnsearch.inserted": arm.inserted,
         "attnsearch.plan": act.name,
-        "attnsearch.seeds": json.dumps(list(act.plan.seeds)),
+        "attnsearch.seeds": json.dumps(list(dict.fromkeys(run.seed for run in arm.runs))),
         "attnsearch.winner": json.dumps(arm.label == act.winner),
         "attnsearch.equals": arm.arm.equals,
         "attnsearch.excluded": arm.excluded or None,

@@ -19,6 +19,7 @@ from attnsearch.runs.figures import (
     ranks,
     seeds,
 )
+from attnsearch.runs.reports.analyses import analyses_table
 from attnsearch.runs.reports.methods import protocol
 from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.reports.tables import (
@@ -107,8 +108,8 @@ def make_report(result: MeasuredStudy) -> ReportText:
 def _act(act: ActResult) -> Chapter:
     tables = [arm_table(act)]
     tables += [contrast_table(act, members, family) for family, members in act.families().items()]
-    other = secondary_table(act)
-    tables += [other] if other is not None else []
+    others = (analyses_table(act), secondary_table(act))
+    tables += [other for other in others if other is not None]
     return Chapter(act_key(act), act_title(act), tuple(tables), lambda: _act_figures(act))
 
 

@@ -74,7 +74,7 @@ def report(study: str, ledger: Ledger | str | Path | None = None) -> "dict[str, 
     Returns:
         ``arms`` (mean, spread, difference to the reference, verdict and costs), ``contrasts``
         (every test with what it rests on), ``runs`` (every run a row), ``secondary``,
-        ``families`` and ``leaderboard``.
+        ``families``, ``analyses`` (at which arms stop) and ``leaderboard``.
 
     Raises:
         LedgerError: There is no such ledger or study.
@@ -104,7 +104,8 @@ def write_report(
         folder: Where to; created if it is not there, earlier reports in it are written over. By
             default a folder of the study beside the ledger.
         formats: Of `FORMATS`: ``report.md``, ``report.tex``, ``report.csv`` (every run a row;
-            with ``report-arms.csv`` and ``report-contrasts.csv``) and ``report.html``.
+            with ``report-arms.csv`` and ``report-contrasts.csv``, and ``report-analyses.csv``
+            where arms stop early) and ``report.html``.
 
     Raises:
         ReportError: A format is none of these, or the files cannot be written.
@@ -140,6 +141,7 @@ def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) ->
         tables = study_frames(result)
         names = {"runs": "report.csv", "arms": "report-arms.csv"}
         names |= {"contrasts": "report-contrasts.csv"}
+        names |= {} if tables["analyses"].empty else {"analyses": "report-analyses.csv"}
         for key, file in names.items():
             with whole(folder / file) as new:
                 tables[key].map(no_formula).to_csv(new, index=False)

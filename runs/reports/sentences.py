@@ -107,6 +107,10 @@ def _scores(act: ActResult, label: str) -> str:
     if not parts:
         return ""
     count = plural(len(act.plan.seeds), "seed")
+    if act.plan.interim is not None:
+        sizes = {len(arm.runs) for arm in act.trained}
+        least, most = min(sizes), max(sizes)
+        count = plural(most, "seed") if least == most else f"{least} to {plural(most, 'seed')}"
     count += "" if act.plan.folds == (None,) else f" and {plural(len(act.plan.folds), 'fold')}"
     name = metric_name(act.metric)
     return f"{name[:1].upper() + name[1:]} over {count}: {', '.join(parts)}."
@@ -119,7 +123,8 @@ def _difference(act: ActResult, c: Comparison) -> str:
     words = f"{c.name}: {difference_text(act.metric, c.difference)}{points(act.metric)}"
     if c.low is not None:
         level = percent(1 - act.plan.alpha)
-        words += f", {level} interval {interval_text(act.metric, c.low, c.high)} (not adjusted)"
+        kind = "interval" if act.plan.interim is None else "repeated interval"
+        words += f", {level} {kind} {interval_text(act.metric, c.low, c.high)} (not adjusted)"
     if c.p_adjusted is not None:
         words += f", Holm-adjusted p {p_phrase(c.p_adjusted)}"
     words += f": {shown_verdict(act, c)} ({c.reason}), on {scope_of(act, c)}."

@@ -214,8 +214,8 @@ def _table_notes(act: ActResult) -> list[str]:
     if act.comparisons:
         level = percent(1 - plan.alpha)
         notes.append(
-            f"The {level} intervals are not adjusted; the simultaneous ones are "
-            "(Bonferroni, over the family)."
+            f"The {level} intervals are {'repeated ones, ' if plan.interim else ''}not adjusted; "
+            "the simultaneous ones are (Bonferroni, over the family)."
         )
         leader = next((arm.label for arm in act.arms if arm.best), None)
         if leader is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.results.collect import collect_study
+    from attnsearch.runs.results.collect import collect_plan, collect_study
     from attnsearch.runs.results.frames import study_frames
     from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy
     from attnsearch.runs.results.numbers import (

@@ -25,11 +25,14 @@ from attnsearch.runs.statistics import (
     NO_VERDICT,
     Arm,
     Comparison,
+    Course,
     Measured,
     Plan,
     compare,
     constant_of,
+    follow,
     has_learned,
+    seeds_wanted,
     summarise,
 )
 from attnsearch.spaces.keys import COSTS, LATENCY_QUARTILES
@@ -62,6 +65,11 @@ def collect_study(ledger: Ledger, study_id: int) -> MeasuredStudy:
     return MeasuredStudy(study, rows, acts, superseded=changed, explored=explored)
 
 
+def collect_plan(ledger: Ledger, row: PlanRow) -> ActResult:
+    """Read and compare what there is of a plan."""
+    return _act(ledger, row, ledger.trials(row.study_id))
+
+
 def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
     plan = row.plan
     look = ledger.look_of(row) if plan.part == "test" else None
@@ -70,6 +78,11 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
     runs = {arm.label: _arm_runs(arm, plan, rows_by_arm[arm.label], stored) for arm in plan.arms}
     _exclude_other_examples(runs, plan, stored)
     excluded = {label: _why_excluded(own) for label, own in runs.items()}
+    courses = _courses(plan, runs)
+    if courses is not None:
+        wanted = seeds_wanted(plan, courses)
+        for arm in plan.arms:
+            runs[arm.label] = runs[arm.label][: wanted[arm.equals or arm.label]]
     complete = all(run.state != "to come" for own in runs.values() for run in own)
     measured = {label: [_measured(run, stored) for run in own] for label, own in runs.items()}
     ratio = _test_to_train(ledger, row, runs, stored)
@@ -81,7 +94,9 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
         None if has_learned(plan, judged, test_to_train=ratio) else _unlearned(plan, judged)
     )
     if complete:
-        usable = {label: m for label, m in measured.items() if not excluded[label]}
+        usable = {
+            label: m for label, m in measured.items() if courses is not None or not excluded[label]
+        }
         comparisons = [
             _emptied(comparison, excluded)
             for comparison in compare(
@@ -98,7 +113,8 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
     for arm in plan.arms:
         own = runs[arm.label]
         scored = any(run.score is not None for run in own)
-        summary = summarise(plan, arm.label, measured[arm.label], test_to_train=ratio)
+        cut = plan if courses is None else replace(plan, seeds=plan.seeds[: len(own)])
+        summary = summarise(cut, arm.label, measured[arm.label], test_to_train=ratio)
         arms.append(
             ArmResult(
                 arm=arm,
@@ -127,7 +143,19 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
         unlearned=unlearned,
         groups=stored.groups(runs),
         cases=stored.images(runs),
+        courses=tuple(courses or ()),
     )
+
+
+def _courses(plan: Plan, runs: Mapping[str, Sequence[ArmRun]]) -> list[Course] | None:
+    """Return how far the contrasts of a plan with interim analyses have come."""
+    if plan.interim is None:
+        return None
+    ended = {
+        label: [Measured(run.fold, run.seed, run.score) for run in own if run.state != "to come"]
+        for label, own in runs.items()
+    }
+    return follow(plan, ended)
 
 
 def _unlearned(plan: Plan, runs: Sequence[Measured]) -> str:

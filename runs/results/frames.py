@@ -25,7 +25,7 @@ def study_frames(result: MeasuredStudy) -> dict[str, pd.DataFrame]:
 
     Returns:
         ``leaderboard`` (exploring), ``arms``, ``contrasts``, ``runs`` (every run a row),
-        ``secondary`` and ``families``; those of acts that were not planned are empty.
+        ``secondary``, ``families`` and ``analyses``; those of what was not planned are empty.
     """
     return {
         "leaderboard": leaderboard(result.study, result.trials),
@@ -34,6 +34,7 @@ def study_frames(result: MeasuredStudy) -> dict[str, pd.DataFrame]:
         "runs": runs_frame(result),
         "secondary": secondary_frame(result),
         "families": families_frame(result),
+        "analyses": analyses_frame(result),
     }
 
 
@@ -85,6 +86,8 @@ def contrasts_frame(result: MeasuredStudy) -> pd.DataFrame:
         *("new_patients_low", "new_patients_high", "new_patients_df", "new_patients_cases"),
         *("confirmatory", "look", "verdict", "reason"),
     ]
+    if any(act.plan.interim is not None for act in result.acts):
+        columns += ["analysis", "settled"]
     rows = []
     for act in result.acts:
         for c in act.comparisons:
@@ -210,3 +213,27 @@ def families_frame(result: MeasuredStudy) -> pd.DataFrame:
     ]
     columns = ["act", "plan", "family", "contrasts", "tests", "adjustment", "alpha"]
     return pd.DataFrame(rows, columns=[*columns, "confirmatory"])
+
+
+def analyses_frame(result: MeasuredStudy) -> pd.DataFrame:
+    """Return the analyses at which arms stop: what each spends of alpha, and what it settled."""
+    rows = []
+    for act in result.acts:
+        made = dict(act.analyses)
+        interim = act.plan.interim
+        for number, size in enumerate(interim.sizes if interim else ()):
+            share = interim.shares[number] if interim else 1.0
+            rows.append(
+                {
+                    "act": act.plan.act,
+                    "plan": act.name,
+                    "analysis": number + 1,
+                    "seeds": size,
+                    "share": share,
+                    "level": act.plan.alpha * share,
+                    "made": size in made,
+                    "settled": "; ".join(made.get(size, ())),
+                }
+            )
+    columns = ["act", "plan", "analysis", "seeds", "share", "level", "made", "settled"]
+    return pd.DataFrame(rows, columns=columns)

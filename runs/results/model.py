@@ -11,7 +11,7 @@ from attnsearch.runs.ledger import (
     StudyRow,
     TrialRow,
 )
-from attnsearch.runs.statistics import AGAINST_BASELINE, Arm, ArmSummary, Comparison, Plan
+from attnsearch.runs.statistics import AGAINST_BASELINE, Arm, ArmSummary, Comparison, Course, Plan
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class ActResult:
             so; then there are no verdicts.
         groups: Of how many groups (patients) the compared data is; None if they are unknown.
         cases: Number of images compared.
+        courses: How far its contrasts have come, where arms stop before the last seed.
     """
 
     plan: Plan
@@ -121,6 +122,7 @@ class ActResult:
     unlearned: str | None = None
     groups: int | None = None
     cases: int | None = None
+    courses: tuple[Course, ...] = ()
 
     @property
     def name(self) -> str:
@@ -147,6 +149,16 @@ class ActResult:
     def expected(self) -> int:
         """How many runs are planned; arms that are equal are trained once."""
         return sum(len(arm.runs) for arm in self.trained)
+
+    @property
+    def analyses(self) -> list[tuple[int, list[str]]]:
+        """Seeds of each analysis that was made, and what it has settled, in words."""
+        interim, made = self.plan.interim, []
+        for number, size in enumerate(interim.sizes if interim else ()):
+            if any(c.analysis is not None and c.analysis >= number for c in self.courses):
+                own = [c for c in self.courses if c.settled and c.analysis == number]
+                made.append((size, [f"{c.contrast.name} ({c.settled})" for c in own]))
+        return made
 
     @property
     def trained(self) -> list[ArmResult]:

@@ -2,10 +2,14 @@
 
 plan           What is planned before it is measured: the arms of an act, and the differences to be
                tested
+interim        When a plan is analysed before its last seed: group-sequential analyses, fixed with
+               the plan
 paired         Tests and intervals for paired differences: Student's t, two one-sided tests, sign
                flips
 measured       What runs of an arm scored, seed by seed or fold by fold, and an arm's own summary
 differences    One contrast's pairs, and everything that follows from them alone
+courses        How far the contrasts of a plan with interim analyses have come: which are settled,
+               and why
 comparison     The differences that a plan asks for: estimate, intervals, tests and verdict of each
 learning       Whether a network has learned anything at all, before it is compared with others
 patients       The scope of new patients: what would hold for other patients, and for other seeds
@@ -26,7 +30,9 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.statistics.claim import judge_claim
     from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
+    from attnsearch.runs.statistics.courses import Course, follow, seeds_wanted
     from attnsearch.runs.statistics.importance import LEAST_TRIALS, importances
+    from attnsearch.runs.statistics.interim import Interim, expected_seeds, interim_analyses
     from attnsearch.runs.statistics.learning import PERFECT, constant_of, has_learned
     from attnsearch.runs.statistics.measured import ArmSummary, Interval, Measured, summarise
     from attnsearch.runs.statistics.patients import case_values, mean_case_values

@@ -4,10 +4,11 @@ Pure functions of numbers. What is done and why: docs/statistics.md.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from attnsearch.runs.statistics.courses import FUTILE, Course, follow, runs_of
 from attnsearch.runs.statistics.differences import Differences
-from attnsearch.runs.statistics.families import holm
+from attnsearch.runs.statistics.families import holm_with_equivalence
 from attnsearch.runs.statistics.measured import (
     Interval,
     Measured,
@@ -64,6 +65,10 @@ class Comparison:
         favours: `better` or `worse` where the adjusted p is at most alpha, whatever the
             verdict makes of it; None otherwise.
         reason: A phrase that says why this verdict, for a reader.
+        settled: Where arms stop before the last seed: what settled it, see `courses`; None where
+            all arms have all seeds. Its p then counts for all analyses, and its intervals are
+            repeated confidence intervals.
+        analysis: The analysis that settled it, counted from 1.
     """
 
     family: str
@@ -97,6 +102,8 @@ class Comparison:
     verdict: str
     favours: str | None
     reason: str
+    settled: str | None = None
+    analysis: int | None = None
 
 
 def compare(
@@ -129,23 +136,30 @@ def compare(
     """
     factor = variance_factor(plan, test_to_train)
     void = unlearned or _void(plan, added_seeds)
-    sides = {arm.label: side_of(plan, _runs(plan, scores, arm.label)) for arm in plan.arms}
-    pairs = [Differences(plan, contrast, sides, factor, void) for contrast in plan.contrasts]
+    sides = {arm.label: side_of(plan, runs_of(plan, scores, arm.label)) for arm in plan.arms}
+    courses = [Course(contrast) for contrast in plan.contrasts]
+    if plan.interim is not None:
+        courses = follow(plan, scores)
+    pairs = [
+        replace(course.pairs, void=void)
+        if course.pairs is not None
+        else Differences(plan, course.contrast, sides, factor, void)
+        for course in courses
+    ]
     adjusted: dict[int, tuple[float | None, float | None]] = {}
     sizes: dict[str, int] = {}
     for family in dict.fromkeys(contrast.family for contrast in plan.contrasts):
         members = [i for i, item in enumerate(pairs) if item.contrast.family == family]
         sizes[family] = len(members)
-        both = _adjusted([pairs[i] for i in members])
+        equal = None if plan.margin is None else [pairs[i].equivalence_p for i in members]
+        both = holm_with_equivalence([pairs[i].p for i in members], equal)
         adjusted.update(zip(members, both, strict=True))
     return [
-        _finished(item, *adjusted[i], sizes[item.contrast.family], confirmatory, look)
+        _finished(
+            plan, item, courses[i], *adjusted[i], sizes[item.contrast.family], confirmatory, look
+        )
         for i, item in enumerate(pairs)
     ]
-
-
-def _runs(plan: Plan, scores: Mapping[str, Sequence[Measured]], label: str) -> Sequence[Measured]:
-    return scores.get(label) or scores.get(plan.arm(label).equals or label, ())
 
 
 def _void(plan: Plan, added_seeds: bool) -> str | None:
@@ -157,17 +171,10 @@ def _void(plan: Plan, added_seeds: bool) -> str | None:
     return None
 
 
-def _adjusted(family: Sequence[Differences]) -> list[tuple[float | None, float | None]]:
-    """Return Holm over a family: the differences, and with a margin the equivalences with them."""
-    differences = [pairs.p for pairs in family]
-    if family[0].plan.margin is None:
-        return [(p, None) for p in holm(differences)]
-    together = holm([*differences, *(pairs.equivalence_p for pairs in family)])
-    return list(zip(together[: len(family)], together[len(family) :], strict=True))
-
-
 def _finished(
+    plan: Plan,
     pairs: Differences,
+    course: Course,
     p_adjusted: float | None,
     equivalence_p_adjusted: float | None,
     family: int,
@@ -175,10 +182,10 @@ def _finished(
     look: int | None,
 ) -> Comparison:
     """Return the comparison, in a family of that many contrasts."""
-    plan, values, n = pairs.plan, pairs.values, len(pairs.values)
+    values, n, level = pairs.values, len(pairs.values), pairs.plan.alpha
     tests = family * (1 if plan.margin is None else 2)
-    low, high = pairs.ends(plan.alpha)
-    simultaneous_low, simultaneous_high = pairs.ends(plan.alpha / family)
+    low, high = pairs.ends(level)
+    simultaneous_low, simultaneous_high = pairs.ends(level / family)
     smallest = plan.smallest_effect
     evidence = Evidence(
         n=n,
@@ -200,6 +207,7 @@ def _finished(
         ),
         confirmatory=confirmatory,
         look=look,
+        futile=course.settled == FUTILE,
     )
     verdict, reason = decide(evidence)
     sd = float(values.std(ddof=1)) if n > 1 else None
@@ -232,7 +240,7 @@ def _finished(
         permutation_p=pairs.permutation_p(plan.alpha / tests),
         correlation=pairs.correlation(),
         detectable=(
-            detectable(n, sd, tests, plan.alpha, variance_factor=pairs.factor(n))
+            detectable(n, sd, tests, level, variance_factor=pairs.factor(n))
             if sd is not None and pairs.varies and n >= LEAST_TESTED
             else None
         ),
@@ -243,4 +251,6 @@ def _finished(
         verdict=verdict,
         favours=evidence.favours,
         reason=reason,
+        settled=course.settled,
+        analysis=None if course.analysis is None else course.analysis + 1,
     )

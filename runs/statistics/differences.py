@@ -41,6 +41,7 @@ class Differences:
         sides: Label of every arm of the plan -> its scores.
         factor: Variance of a mean over n pairs.
         void: Why the plan allows no verdict at all; None where it does.
+        share: What part of alpha is spent on this analysis: a p counts as p / share.
     """
 
     plan: Plan
@@ -48,6 +49,7 @@ class Differences:
     sides: Mapping[str, Side]
     factor: VarianceFactor
     void: str | None
+    share: float = 1.0
 
     @cached_property
     def plus(self) -> Floats:
@@ -90,14 +92,16 @@ class Differences:
     @property
     def p(self) -> float | None:
         """Of a difference."""
-        return float(self.result.p()) if self.result is not None and self.is_tested else None
+        if self.result is None or not self.is_tested:
+            return None
+        return min(float(self.result.p()) / self.share, 1.0)
 
     @property
     def equivalence_p(self) -> float | None:
         """Of a difference within the margin."""
         if self.result is None or not self.is_tested or self.plan.margin is None:
             return None
-        return float(self.result.equivalence_p(self.plan.margin))
+        return min(float(self.result.equivalence_p(self.plan.margin)) / self.share, 1.0)
 
     def ends(self, alpha: float) -> tuple[float, float] | tuple[None, None]:
         """End of the interval at 1 - alpha; None below three pairs."""
@@ -109,7 +113,9 @@ class Differences:
     def permutation_p(self, level: float) -> float | None:
         """Return p of the sign-flip test, where it can reach that level on independent pairs."""
         n = len(self.values)
-        if is_folded(self.plan) or not self.is_tested or not sign_flip_is_informative(n, level):
+        if is_folded(self.plan) or self.plan.interim is not None:
+            return None
+        if not self.is_tested or not sign_flip_is_informative(n, level):
             return None
         return sign_flip_p(self.values)
 

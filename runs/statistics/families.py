@@ -22,3 +22,21 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     filled = [1.0 if p is None else p for p in p_values]
     adjusted = multipletests(filled, method="holm")[1]
     return [None if p is None else float(a) for p, a in zip(p_values, adjusted, strict=True)]
+
+
+def holm_with_equivalence(
+    p_values: Sequence[float | None], equivalence: Sequence[float | None] | None
+) -> list[tuple[float | None, float | None]]:
+    """Adjust a family of differences, and with a margin the equivalences with them.
+
+    Args:
+        p_values: Of the differences.
+        equivalence: Of the same contrasts' equivalences; None without a margin.
+
+    Returns:
+        Both adjusted, for each contrast.
+    """
+    if equivalence is None:
+        return [(p, None) for p in holm(p_values)]
+    together = holm([*p_values, *equivalence])
+    return list(zip(together[: len(p_values)], together[len(p_values) :], strict=True))

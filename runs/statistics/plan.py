@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from attnsearch.runs.statistics.interim import Interim
+
 ACTS = ("confirm", "ablation")
 ARM_KINDS = ("candidate", "baseline", "capacity", "tuned_baseline", "reference", "variant")
 NESTINGS = ("none", "development", "nested", "not nested")
@@ -88,6 +90,7 @@ class Plan:
         retuned: Whether every arm's training settings were tuned, with equal budgets.
         reuses_confirm: Whether the reference's runs are the confirmation's, on whose seeds it was
             selected.
+        interim: The analyses after which arms stop; None where all arms have all seeds.
     """
 
     act: str
@@ -107,12 +110,18 @@ class Plan:
     checkpoint: str = "last"
     retuned: bool = False
     reuses_confirm: bool = False
+    interim: Interim | None = None
 
     @property
     def reference(self) -> str | None:
         """Label of the arm that the others are compared with, if it is one."""
         kind = "baseline" if self.act == "confirm" else "reference"
         return next((arm.label for arm in self.arms if arm.kind == kind), None)
+
+    @property
+    def shared_seeds(self) -> tuple[int, ...]:
+        """The seeds that every arm has, on which the winner is chosen."""
+        return self.seeds if self.interim is None else self.seeds[: self.interim.sizes[0]]
 
     @property
     def title(self) -> str:
@@ -150,6 +159,8 @@ class Plan:
     def to_document(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
         document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.interim is None:
+            del document["interim"]  # plans without are as they were before there were any
         return document
 
     @classmethod
@@ -160,5 +171,7 @@ class Plan:
             Contrast(**{**item, "plus": tuple(item["plus"]), "minus": tuple(item["minus"])})
             for item in document["contrasts"]
         )
-        tuples = {"seeds": tuple(document["seeds"]), "folds": tuple(document["folds"])}
-        return cls(**{**document, **tuples, "arms": arms, "contrasts": contrasts})
+        own: dict[str, Any] = {name: tuple(document[name]) for name in ("seeds", "folds")}
+        if (interim := document.get("interim")) is not None:
+            own["interim"] = Interim.from_document(interim)
+        return cls(**{**document, **own, "arms": arms, "contrasts": contrasts})

@@ -35,6 +35,7 @@ class Evidence:
             where that was not said.
         confirmatory: Whether it was planned before the test data was first opened.
         look: Which opening of the test data.
+        futile: Whether it was given up, as more seeds were unlikely to bring a verdict.
     """
 
     n: int
@@ -50,6 +51,7 @@ class Evidence:
     within_smallest: bool
     confirmatory: bool
     look: int | None
+    futile: bool = False
 
     @property
     def favours(self) -> str | None:
@@ -78,7 +80,8 @@ def decide(evidence: Evidence) -> tuple[str, str]:
     pairs = f"{evidence.n} {evidence.unit}s"
     if evidence.favours is None:
         if not evidence.is_equivalent:
-            return NOT_DISTINGUISHABLE, "not significant is not equivalent"
+            given_up = f"given up as futile, {pairs}; " if evidence.futile else ""
+            return NOT_DISTINGUISHABLE, f"{given_up}not significant is not equivalent"
         if evidence.n < LEAST_DECIDED or not evidence.confirmatory:
             return NOT_DISTINGUISHABLE, f"within the margin, but {_reservation(evidence)}"
         return EQUIVALENT, f"within the margin, {pairs}"

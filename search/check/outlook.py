@@ -11,8 +11,11 @@ from attnsearch.blocks.naming import NONE
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import PLAN_ROLES, Ledger, LedgerError, State
 from attnsearch.runs.statistics import (
+    Interim,
     achieved_power,
     detectable,
+    expected_seeds,
+    interim_analyses,
     pair_sd,
     power_sentence,
     seeds_needed,
@@ -21,6 +24,7 @@ from attnsearch.search.plans import (
     PlanError,
     ablation_plan,
     ablation_settings,
+    most_seeds,
     needs_tuning,
     plan_folds,
     plan_runs,
@@ -113,7 +117,7 @@ def outlook(
         if needs_tuning(space):
             cost("tuning the baseline", 0, trials, train["epochs"])
         arms = _confirm_arms(space)
-        runs = arms * confirm["seeds"] * repeats
+        runs = arms * most_seeds(confirm["seeds"]) * repeats
         cost("confirm", arms, runs, confirm["epochs"] or train["epochs"])
     for name in (document["ablation"] or {}).get("plans", ()):
         try:
@@ -223,11 +227,24 @@ def _full(space: Space) -> dict[str, Any]:
     return space.resolve(fullest)
 
 
+def _stopping(interim: Interim, arms: int, level: float) -> str:
+    """Say how many runs arms that stop early take: at least, at most, and to be expected."""
+    least, most = interim.sizes[0], interim.sizes[-1]
+    effect = detectable(most, 1.0, alpha=level * interim.shares[-1])
+    none, some = (expected_seeds(interim, level, size) for size in (0.0, effect))
+    return (
+        f"seeds: an arm stops at {least} to {most} seeds, once its comparisons are settled, so "
+        f"confirm has at least {arms * least} and at most {arms * most} runs; a comparison takes "
+        f"{none:.1f} seeds on average without any difference, and {some:.1f} if the difference is "
+        f"what {most} seeds find with 80 % power"
+    )
+
+
 def _power(space: Space, pilot: Pilot | None) -> list[str]:
     """Return what the seeds of confirm can find at the strictest level of Holm's procedure."""
     confirm, document = space.document["confirm"], space.document
     metric, alpha = document["primary_metric"], document["alpha"]
-    seeds = confirm["seeds"]
+    seeds = most_seeds(confirm["seeds"])
     tests = confirm["top"] * max(len(set(confirm["controls"]) - {"baseline"}), 1)
     tests *= 1 if document["margin"] is None else 2  # equivalence is tested in the same family
     if statistics_of(document)["folds"] != (None,):
@@ -237,21 +254,28 @@ def _power(space: Space, pilot: Pilot | None) -> list[str]:
     scale, unit = (100.0, "points") if is_share(metric) else (1.0, "units")
     counts = sorted({seeds, 8} if seeds != 8 else {5, 8})
     family = f"80 % power, {plural(tests, 'test')} in the family"
+    ahead = []
+    if confirm["seeds"] != seeds:
+        interim = interim_analyses(confirm["seeds"]["min"], seeds)
+        ahead = [_stopping(interim, _confirm_arms(space), alpha / tests)]
+        alpha, counts = alpha * interim.shares[-1], [seeds]  # what the last analysis may spend
     if pilot is None:
         listed = ", ".join(
             f"with {count} seeds {detectable(count, pair_sd(1.0), tests, alpha):.1f} times"
             for count in counts
         )
         return [
+            *ahead,
             f"power: you detect differences of so many times the spread between seeds: {listed} "
             f"({family}, pairs taken as uncorrelated); "
-            "the spread is not known, since the ledger has no confirmed runs on this data"
+            "the spread is not known, since the ledger has no confirmed runs on this data",
         ]
     spread = pilot.spread
     sentences = [
+        *ahead,
         f"power: {power_sentence(spread, counts, pilot.correlation, tests, alpha, scale, unit)} "
         f"({metric}, {family}; spread and correlation "
-        f"{pilot.correlation:.2f} from {pilot.runs} confirmed runs of {pilot.arms} arms)"
+        f"{pilot.correlation:.2f} from {pilot.runs} confirmed runs of {pilot.arms} arms)",
     ]
     wanted = document["smallest_effect"]
     if wanted is not None and spread > 0:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attnsearch.search.plans.confirm import Ranked, confirm_plan, given_configs, needs_tuning
     from attnsearch.search.plans.controls import baseline_config, tuning_space
     from attnsearch.search.plans.measurable import check_measurable
+    from attnsearch.search.plans.seeds import most_seeds
     from attnsearch.search.plans.text import plan_runs, plan_text
 
 face(__name__)

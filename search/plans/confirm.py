@@ -6,7 +6,14 @@ from typing import Any
 
 from attnsearch.blocks.build import Images, expand
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.runs.statistics import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
+from attnsearch.runs.statistics import (
+    AGAINST_BASELINE,
+    AGAINST_CONTROLS,
+    Arm,
+    Contrast,
+    Plan,
+    interim_analyses,
+)
 from attnsearch.search.plans.arms import (
     Config,
     PlanError,
@@ -17,7 +24,7 @@ from attnsearch.search.plans.arms import (
     with_equals,
 )
 from attnsearch.search.plans.controls import baseline_config, capacity_control, tuning_space
-from attnsearch.search.plans.seeds import fresh_seeds
+from attnsearch.search.plans.seeds import fresh_seeds, most_seeds
 from attnsearch.spaces import Space, SpaceError, canonical_text, load_space
 
 BASELINE, TUNED = "baseline", "tuned baseline"
@@ -181,12 +188,14 @@ def confirm_plan(
     if "tuned_baseline" in controls:
         arms.append(_tuned(tuned, configs[0], epochs, needed=needs_tuning(space)))
         contrasts += [_difference(AGAINST_CONTROLS, name, TUNED) for name in names]
+    seeds = confirm["seeds"]
     return Plan(
         act="confirm",
         name="confirm",
         arms=with_equals(arms),
         contrasts=tuple(contrasts),
-        seeds=fresh_seeds(document["train"]["seed"], "confirm", confirm["seeds"]),
+        seeds=fresh_seeds(document["train"]["seed"], "confirm", most_seeds(seeds)),
+        interim=None if isinstance(seeds, int) else interim_analyses(seeds["min"], seeds["max"]),
         epochs=epochs,
         part="test",
         **statistics_of(document),

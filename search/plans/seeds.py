@@ -16,6 +16,7 @@ an act get the same seeds. More seeds continue the sequence: 5 seeds begin with 
 there.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from attnsearch.search.plans.arms import PlanError
@@ -29,6 +30,11 @@ RANGES: dict[Purpose, int] = {
 }
 BLOCK = 1_000
 BLOCKS = 100_000
+
+
+def most_seeds(seeds: int | Mapping[str, int]) -> int:
+    """Return how many seeds `confirm.seeds` gives an arm at most."""
+    return seeds if isinstance(seeds, int) else seeds["max"]
 
 
 def fresh_seeds(exploring: int, purpose: Purpose, count: int) -> tuple[int, ...]:

@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from attnsearch.runs.statistics import Arm, Plan
-from attnsearch.runs.words import duration
+from attnsearch.runs.statistics import Arm, Interim, Plan
+from attnsearch.runs.words import duration, listed
 from attnsearch.search.text import paragraph, plural, table
 
 _KINDS = {
@@ -40,7 +40,10 @@ def plan_text(
     """
     ready_of = reused or {}
     each = len(plan.repeats())
-    rows = [_row(arm, each, ready_of) for arm in plan.arms]
+    shown: object = each
+    if plan.interim is not None:
+        shown = f"{plan.interim.sizes[0]}-{each}"
+    rows = [_row(arm, shown, ready_of) for arm in plan.arms]
     total = plan_runs(plan)
     ready = min(sum(ready_of.get(arm.label, 0) for arm in plan.arms if arm.equals is None), total)
     out = [
@@ -51,11 +54,14 @@ def plan_text(
         paragraph(_comparisons(plan), indent="  ", hanging="  "),
     ]
     line = f"{plural(total - ready, 'run')} to train"
+    if plan.interim is not None:
+        line = f"at least {total * plan.interim.sizes[0] // each} runs, at most {total}"
     if ready:
         line += f", {ready} reused"
     if run_seconds is not None:
         rounds = math.ceil((total - ready) / max(workers, 1))
-        line += f"; about {duration(rounds * run_seconds)}, {workers} at a time"
+        about = "about" if plan.interim is None else "at most about"
+        line += f"; {about} {duration(rounds * run_seconds)}, {workers} at a time"
     out.append(f"  {line}")
     return "\n".join(out)
 
@@ -63,6 +69,8 @@ def plan_text(
 def _head(plan: Plan) -> str:
     name = plan.name if plan.act == "confirm" else f"ablation {plan.name}"
     seeds = plural(len(plan.seeds), "seed")
+    if plan.interim is not None:
+        seeds = f"{plan.interim.sizes[0]} to {seeds}"
     folds = f" on each of {len(plan.folds)} folds" if len(plan.folds) > 1 else ""
     part = {"test": "test", "val": "validation"}[plan.part]
     epoch = "best validation epoch" if plan.checkpoint == "best_val" else "last epoch"
@@ -74,12 +82,22 @@ def _head(plan: Plan) -> str:
         words += "; training settings are the reference's (not retuned)"
     if plan.retuned:
         words += "; every arm's training settings are tuned first, with the search's budget"
+    if plan.interim is not None:
+        words += f"; {interim_text(plan.interim)}"
     if plan.nesting == "not nested":
         words += "; not nested, so without verdicts"
     return paragraph(words, hanging="  ")
 
 
-def _row(arm: Arm, each: int, reused: Mapping[str, int]) -> tuple[object, ...]:
+def interim_text(interim: Interim) -> str:
+    """Return when a plan is analysed, and what becomes of its arms."""
+    return (
+        f"analysed at {listed([str(size) for size in interim.sizes])} seeds, after each of which "
+        "the arms stop whose comparisons are settled: better, worse, equivalent, or futile"
+    )
+
+
+def _row(arm: Arm, each: object, reused: Mapping[str, int]) -> tuple[object, ...]:
     notes = [note for note in arm.notes if note != f"= {arm.equals}"]
     if arm.equals is not None:
         notes.insert(0, f"= {arm.equals}, whose runs these are")

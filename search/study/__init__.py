@@ -7,7 +7,8 @@ queue        The queue of a study's jobs: its acts fill it, and it alone speaks 
 exploring    The exploring act: proposes trials, skips configs that were tried, and takes their
              results
 alike        Noticing that all runs of an act fail with the same error: so would the rest
-plan_runs    The runs of a plan: every arm with every seed and fold, none stopped early
+plan_runs    The runs of a plan: every arm with every seed and fold, no run stopped early
+analyses     After an analysis of a plan: which comparisons are settled, and which arms go on
 test_runs    Trained networks applied to the test part, several in one job
 checkpoints  The checkpoints of a study's runs: found before a run begins, dropped once it has
              ended

@@ -6,7 +6,8 @@ ledger, so a study that was stopped goes through the same steps again and finds 
 
 The order of confirm matters. All arms are trained and compared on validation data alone; the
 winner is frozen; the plans of ablations are stored; only then is the look at the test part noted,
-and after it the test part evaluated, from the stored weights.
+and after it the test part evaluated, from the stored weights. A plan whose arms stop early does so
+with the seeds of its first analysis, and then goes on with the arms whose comparisons are open.
 """
 
 import functools
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
+from attnsearch.runs.ledger import PlanRow, PlanState, Role, TrialRow
 from attnsearch.runs.statistics import Plan
 from attnsearch.search.plans import (
     NothingToVary,
@@ -33,6 +34,7 @@ from attnsearch.search.plans import (
     plan_text,
     tuning_space,
 )
+from attnsearch.search.study.analyses import analyse
 from attnsearch.search.study.events import ActInfo, TrialInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.learned import unlearned_note
@@ -40,9 +42,8 @@ from attnsearch.search.study.plan_runs import PlanRuns
 from attnsearch.search.study.queue import ALL_ENDED, Entries
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import Stage, rank_candidates, tested
-from attnsearch.search.study.test_runs import TestRuns, Turn
+from attnsearch.search.study.test_runs import TestRuns, Turn, evaluations
 from attnsearch.search.text import plural
-from attnsearch.search.workers import Evaluation
 from attnsearch.spaces import Space
 
 TUNED_BASELINE = "tuned_baseline"
@@ -130,19 +131,29 @@ class StudyActs:
         messages: list[str] = []
         plan = confirm_plan(stage.space, ranked, stage.images(), tuned=tuned, messages=messages)
         row = stage.ledger.store_plan(stage.study.id, plan)
-        if not (yield from self._train(row, messages)):
-            return []
-        winner = self._freeze(row)
-        if winner is None:
-            return []
-        plans: list[PlanRow] = []
-        if stage.space.document.get("ablation"):
-            try:
-                plans = yield from self._ablation_plans(dict(plan.arm(winner).config))
-            except PlanError as error:
-                self._give_up(str(error))
-        yield from self._test(row, winner)
-        return plans
+        plans: list[PlanRow] | None = None
+        while True:  # once, or for each analysis of a plan whose arms stop at them
+            if not (yield from self._train(row, messages)):
+                return []
+            winner = self._freeze(row)
+            if winner is None:
+                return []
+            if plans is None:
+                plans = yield from self._ablations_of(dict(plan.arm(winner).config))
+            yield from self._test(row, winner)
+            before = len(row.analyses)
+            row = stage.ledger.store_plan(stage.study.id, plan)
+            if len(row.analyses) == before or row.state == PlanState.FINISHED:
+                return plans
+
+    def _ablations_of(self, config: dict[str, Any]) -> Entries[list[PlanRow]]:
+        """Plan the ablations of a winner, if any are wanted and can be planned."""
+        try:
+            if self.stage.space.document.get("ablation"):
+                return (yield from self._ablation_plans(config))
+        except PlanError as error:
+            self._give_up(str(error))
+        return []
 
     def _ablate(self, row: PlanRow) -> Entries[None]:
         if (yield from self._train(row, [])):
@@ -323,7 +334,7 @@ class StudyActs:
         for fold in plan.folds:
             data = stage.datasets[stage.dataset(fold)]
             look = stage.ledger.open_test(data.test_fingerprint, row.id)
-        wanted, without = self._evaluations(row)
+        wanted, without = evaluations(stage, row)
         act = "test" if plan.act == "confirm" else f"test {plan.name}"
         networks = [
             (task, TrialInfo(number, name, {}, 1, "test", act))
@@ -347,7 +358,8 @@ class StudyActs:
         if unscored:
             self._give_up(f"{act}: {plural(unscored, 'network')} could not be scored")
             return
-        stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
+        if plan.interim is None or analyse(stage, row):
+            stage.ledger.set_plan_state(row.id, PlanState.FINISHED)
         self._drop_weights(row, winner)
 
     def _store_test(
@@ -356,33 +368,6 @@ class StudyActs:
         self.stage.ledger.add_test(run_id, scores, predictions)
         self.stage.mirror.begin()
         self.stage.mirror.wake()
-
-    def _evaluations(self, row: PlanRow) -> tuple[list[tuple[Evaluation, str]], int]:
-        """Return a plan's runs without test scores, and how many of them have no weights.
-
-        Those without, since the disk was full for instance, are trained again in the next session.
-        """
-        wanted: dict[int, tuple[Evaluation, str]] = {}
-        without = set()
-        for runs in self.stage.ledger.arm_runs(row).values():
-            for run in runs:
-                if run is None or run.state != State.FINISHED or tested(run):
-                    continue
-                if run.weights_path is None or not self.stage.ledger.intact(run.weights_path):
-                    without.add(run.id)
-                    continue
-                # Its own weights take the place of those that it started from.
-                network = {**run.config["network"], "weights": None}
-                task = Evaluation(
-                    run.id,
-                    run.config,
-                    self.stage.dataset(run.fold),
-                    run.weights_path,
-                    checksum=self.stage.ledger.checksum(run.weights_path),
-                    inputs=self.stage.inputs({**run.config, "network": network}),
-                )
-                wanted.setdefault(run.id, (task, run.name))
-        return list(wanted.values()), len(without)
 
     def _drop_weights(self, row: PlanRow, winner: str | None) -> None:
         """Delete the weights that only the test part needed: all but the winner's."""

@@ -1,4 +1,7 @@
-"""The runs of a plan: every arm with every seed and fold, none stopped early."""
+"""The runs of a plan: every arm with every seed and fold, no run stopped early.
+
+Where arms stop at analyses of the plan, those up to the next one.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -35,7 +38,7 @@ class PlanRuns:
     """
 
     def __init__(self, stage: Stage, row: PlanRow) -> None:
-        self.plan = row.plan
+        self.plan, self._row = row.plan, row
         self.act = row.plan.title
         self.done = 0
         self.left: list[QueuedRun] = []
@@ -91,8 +94,11 @@ class PlanRuns:
     def _all(self) -> Iterator[QueuedRun]:
         """Yield all runs, seed by seed, so that a stopped study has arms that can be compared."""
         arms = [arm for arm in self.plan.arms if arm.equals is None]
+        runs = [self._row.runs_of(arm.label) for arm in arms]
         for number, (fold, seed) in enumerate(self.plan.repeats()):
             for index, arm in enumerate(arms):
+                if number >= runs[index]:
+                    continue
                 config = run_config(self._stage.space, arm, seed, fold)
                 yield QueuedRun(
                     self._place(arm.label, number, arm.changed),

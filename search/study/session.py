@@ -16,6 +16,7 @@ from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_ke
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
+from attnsearch.search.plans import most_seeds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.company import heartbeat, waiting_text
@@ -366,7 +367,7 @@ class Session:
         for key in ("confirm", "ablation"):
             asked = self.space.document.get(key)
             if asked and self.until != UNTIL[0]:
-                counts.append(4 * asked["seeds"])
+                counts.append(4 * most_seeds(asked["seeds"]))
         return min(max(counts), self.space.document["resources"]["workers"] or max(counts))
 
     def _key(self, config: Mapping[str, Any]) -> str:

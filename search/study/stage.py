@@ -191,15 +191,18 @@ def rank_candidates(
 ) -> list[tuple[str, float | None]]:
     """Return candidates by their means on validation, the best first, then those with failed runs.
 
+    Where arms stop early, the means are over the seeds that all of them have.
+
     Args:
         plan: Of confirm.
         runs: As `Ledger.arm_runs` gives them.
     """
     sign = -1 if plan.direction == "max" else 1
     means = []
+    first = len(plan.shared_seeds) * len(plan.folds)
     for place, arm in enumerate(plan.arms):
         if arm.kind == "candidate":
-            scores = [_score(run, f"val_{plan.metric}") for run in runs[arm.label]]
+            scores = [_score(run, f"val_{plan.metric}") for run in runs[arm.label][:first]]
             whole = [score for score in scores if score is not None]
             mean = statistics.fmean(whole) if len(whole) == len(scores) else None
             means.append((arm.label, mean, place))

@@ -5,11 +5,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from attnsearch.runs.ledger import LedgerError, State
+from attnsearch.runs.ledger import LedgerError, PlanRow, State
 from attnsearch.search.study.events import Progress, TrialEnd, TrialInfo
 from attnsearch.search.study.queue import Fate, Queued
-from attnsearch.search.study.stage import Stage
+from attnsearch.search.study.stage import Stage, tested
 from attnsearch.search.workers import Evaluation, Job, Outcome, Report, has_user_code
+
+
+def evaluations(stage: Stage, row: PlanRow) -> tuple[list[tuple[Evaluation, str]], int]:
+    """Return a plan's runs without test scores, and how many of them have no weights.
+
+    Those without, since the disk was full for instance, are trained again in the next session.
+    """
+    wanted: dict[int, tuple[Evaluation, str]] = {}
+    without = set()
+    for runs in stage.ledger.arm_runs(row).values():
+        for run in runs:
+            if run is None or run.state != State.FINISHED or tested(run):
+                continue
+            if run.weights_path is None or not stage.ledger.intact(run.weights_path):
+                without.add(run.id)
+                continue
+            # Its own weights take the place of those that it started from.
+            network = {**run.config["network"], "weights": None}
+            task = Evaluation(
+                run.id,
+                run.config,
+                stage.dataset(run.fold),
+                run.weights_path,
+                checksum=stage.ledger.checksum(run.weights_path),
+                inputs=stage.inputs({**run.config, "network": network}),
+            )
+            wanted.setdefault(run.id, (task, run.name))
+    return list(wanted.values()), len(without)
 
 
 @dataclass

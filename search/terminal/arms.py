@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
 from attnsearch.runs.results import value_of
-from attnsearch.runs.statistics import Plan
-from attnsearch.search.text import score, table
+from attnsearch.search.text import paragraph, score, table
 
 _OF_RUN = ("seed", "fold", "state", "error", "mlflow_run_id", "metrics")  # as JSON shows a run
 
@@ -20,7 +20,7 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
         plans: Its plans, superseded ones left out.
     """
     for plan in plans:
-        runs = arm_rows(plan.plan, rows)
+        runs = arm_rows(plan, rows)
         own = [arm.label for arm in plan.plan.arms if arm.equals is None]
         every = [run for label in own for run in runs[label]]
         ended = sum(run is not None and run.state.ended for run in every)
@@ -33,12 +33,13 @@ def act_of(rows: Sequence[TrialRow], plans: Sequence[PlanRow]) -> str:
     return "tuning" if any(row.role == Role.TUNING for row in rows) else "explore"
 
 
-def arm_rows(plan: Plan, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow | None]]:
+def arm_rows(row: PlanRow, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow | None]]:
     """Return the runs of every arm of a current plan, None where one has not begun."""
-    places = {row.place: row for row in rows}
+    plan, places = row.plan, {row.place: row for row in rows}
     return {
         arm.label: [
-            places.get((*plan.place(arm.label), number)) for number in range(len(plan.repeats()))
+            places.get((*plan.place(arm.label), number))
+            for number in range(row.runs_of(arm.label))
         ]
         for arm in plan.arms
     }
@@ -51,8 +52,8 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
     """
     metric = plan.plan.metric
     columns = [f"val_{metric}"]
-    runs_of = arm_rows(plan.plan, rows)
-    if plan.plan.part == "test" and plan.state == PlanState.FINISHED:
+    runs_of = arm_rows(plan, rows)
+    if plan.plan.part == "test" and (plan.state == PlanState.FINISHED or plan.analyses):
         columns.append(f"test_{metric}")
     headers = ["arm", *(word for name in columns for word in (name, "sd")), "n", "note"]
     out = []
@@ -71,12 +72,13 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
         out.append(cells)
     head = f"{plan.plan.title} ({'seed means' if plan.plan.folds == (None,) else 'all folds'}):"
     right = {"val_" + metric, "test_" + metric, "sd", "n"}
-    return f"{head}\n{table(headers, out, right=right, indent='  ')}"
+    text = f"{head}\n{table(headers, out, right=right, indent='  ')}"
+    return "\n".join([text, *_analyses(plan)])
 
 
 def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
     """Return a plan with its arms as plain values, for JSON."""
-    runs_of = arm_rows(plan.plan, rows)
+    runs_of = arm_rows(plan, rows)
     arms = []
     for arm in plan.plan.arms:
         runs = [run for run in runs_of[arm.label] if run is not None]
@@ -98,6 +100,9 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
                 ],
             }
         )
+    own = {}
+    if plan.plan.interim is not None:
+        own["analyses"] = [asdict(analysis) for analysis in plan.analyses]
     return {
         "act": plan.plan.act,
         "name": plan.plan.name,
@@ -107,7 +112,18 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
         "winner": plan.winner,
         "ranking": [list(item) for item in plan.ranking],
         "arms": arms,
+        **own,
     }
+
+
+def _analyses(plan: PlanRow) -> list[str]:
+    """Return a line for each analysis that was made: what it has settled."""
+    interim, lines = plan.plan.interim, []
+    for analysis in plan.analyses if interim is not None else ():
+        settled = [f"{name}: {why}" for name, why in analysis.settled.items()]
+        words = "; ".join(settled) or "nothing settled yet"
+        lines.append(paragraph(f"at {analysis.size} seeds: {words}", indent="  ", hanging="  "))
+    return lines
 
 
 def _moments(runs: Sequence[TrialRow | None], name: str) -> tuple[float | None, float | None, int]:

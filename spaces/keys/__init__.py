@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         primary_metrics,
         split_part,
     )
-    from attnsearch.spaces.keys.search import Scheduler, Search, default_grace
+    from attnsearch.spaces.keys.search import Scheduler, Search, SeedRange, default_grace
     from attnsearch.spaces.keys.space_file import NAME_MOST, Entry, SpaceFile
     from attnsearch.spaces.keys.train import Train
     from attnsearch.spaces.keys.values import (

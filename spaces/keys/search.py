@@ -89,13 +89,26 @@ class Limits(Section):
     memory_mb: Positive | None = Field(default=None, description=COSTS["memory_mb"].limit)
 
 
+class SeedRange(Section):
+    """Seeds of arms that stop once their verdict is settled."""
+
+    min: Annotated[int, Field(ge=5, le=1000)]
+    """Seeds that every arm has."""
+    max: Annotated[int, Field(ge=5, le=1000)]
+    """Seeds that no arm exceeds."""
+
+
 class Confirm(Section):
     """Retraining of the best few and their controls on fresh seeds."""
 
     top: Count = 1
     """How many of the best architectures."""
-    seeds: Repeats = 5
-    """Runs of each; verdicts need 5."""
+    seeds: Annotated[
+        Annotated[Repeats, Tag("<int>")] | Annotated[SeedRange, Tag("<dict>")],
+        by_type("a whole number, or {min: 5, max: 20}"),
+    ] = 5
+    """Runs of each; verdicts need 5. {min: 5, max: 20} plans several analyses, after which arms
+    stop whose verdicts are settled."""
     epochs: Count | None = None
     """Epochs of each run; null takes train.epochs."""
     controls: list[Literal["baseline", "capacity", "tuned_baseline"]] = [
@@ -111,6 +124,11 @@ class Confirm(Section):
     trials, on this file's data."""
     match: Literal["params", "macs"] = "params"
     """What the capacity control has as many of as its candidate."""
+
+    @property
+    def least_seeds(self) -> int:
+        """Seeds that every arm has."""
+        return self.seeds.min if isinstance(self.seeds, SeedRange) else self.seeds
 
 
 class Ablation(Section):

@@ -20,6 +20,7 @@ from attnsearch.spaces.keys import (
     MEASURED,
     GroupsPattern,
     Scheduler,
+    SeedRange,
     SpaceFile,
     Train,
     is_share,
@@ -320,6 +321,8 @@ def _plans(file: SpaceFile, problems: Problems) -> None:
             if name in names[:index]:
                 problems.add((section, key, index), f"{name} stands twice; remove one")
     confirm, ablation = file.confirm, file.ablation
+    if confirm is not None and isinstance(confirm.seeds, SeedRange):
+        _seed_range(file, confirm.seeds, problems)
     if ablation is None or ablation.reuse is None:
         return
     if confirm is None:
@@ -330,11 +333,27 @@ def _plans(file: SpaceFile, problems: Problems) -> None:
     if ablation.epochs not in (None, used):
         message = f"{ablation.epochs} epochs cannot reuse runs of confirm, which have {used}"
         problems.add(("ablation", "epochs"), f"{message}; remove one")
-    if "seeds" in ablation.model_fields_set and ablation.seeds > confirm.seeds:
+    if "seeds" in ablation.model_fields_set and ablation.seeds > confirm.least_seeds:
         problems.add(
             ("ablation", "seeds"),
-            f"{ablation.seeds} seeds are more than the {confirm.seeds} of confirm, "
+            f"{ablation.seeds} seeds are more than the {confirm.least_seeds} of confirm, "
             "whose runs reuse: confirm takes; raise confirm.seeds or remove reuse",
+        )
+
+
+def _seed_range(file: SpaceFile, seeds: SeedRange, problems: Problems) -> None:
+    path: KeyPath = ("confirm", "seeds")
+    if seeds.min >= seeds.max:
+        problems.add(
+            (*path, "max"),
+            f"{seeds.max} is not above min, {seeds.min}; raise it, or write one number for all "
+            "arms, such as seeds: 5",
+        )
+    if file.data.folds:
+        problems.add(
+            path,
+            "with data.folds the pairs are folds, and no number of seeds settles a verdict; write "
+            "one number, such as seeds: 5",
         )
 
 

@@ -219,7 +219,7 @@ class _Loading:
             document["primary_metric"] = next(iter(search["objectives"])).removeprefix(MEASURED)
         ablation, confirm = file.ablation, file.confirm
         if ablation and confirm and ablation.reuse and "seeds" not in ablation.model_fields_set:
-            document["ablation"]["seeds"] = confirm.seeds
+            document["ablation"]["seeds"] = confirm.least_seeds
         for index, text in enumerate((document["confirm"] or {}).get("configs") or ()):
             path = ("confirm", "configs", index)
             document["confirm"]["configs"][index] = self._file(text, path)

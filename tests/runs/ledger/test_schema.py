@@ -24,7 +24,7 @@ def test_tables_are_to_the_letter_those_of_a_ledger_written_before(tmp_path: Pat
     before.write_bytes(gzip.decompress(KEPT.read_bytes()))
     Ledger(now).close()
     assert "CREATE TABLE run (" in statements(before)["run"]
-    added = {"stored_file", "data_content"}
+    added = {"stored_file", "data_content", "analysis"}
     kept = {name: sql for name, sql in statements(now).items() if name not in added}
     assert kept == statements(before)
     content = before.read_bytes()

@@ -66,3 +66,23 @@ def test_power_is_told_for_the_smallest_effect(tmp_path: Any) -> None:
     assert "from 20 confirmed runs of 4 arms" in told[0]
     assert told[1].startswith("smallest_effect, 1 points, is found by 5 seeds with a power of ")
     assert 0.7 < float(told[1].split("power of ")[1].split(" %")[0]) / 100 < 0.85
+
+
+def test_seeds_that_stop_early_are_told_with_what_they_cost(tmp_path: Any) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "name: x\ntask: classification\n"
+        "data: {source: null, channels: 1, classes: 10}\n"
+        "network: {backbone: resnet20, width: 0.25}\n"
+        "insert: [{at: layer3, block: {choice: [none, gc]}}]\n"
+        "confirm: {seeds: {min: 5, max: 20}, controls: [baseline]}\n"
+    )
+    foreseen = outlook(load_space(file), None, 1, Pilot(0.006, 0.5, 4, 20))
+    assert (foreseen.acts[0].arms, foreseen.acts[0].runs) == (2, 40)
+    stops, power = foreseen.power
+    assert "an arm stops at 5 to 20 seeds" in stops
+    assert "at least 10 and at most 40 runs; a comparison takes 14.2 seeds" in stops
+    # Fewer than a fixed plan of 20 finds, since its last analysis has 41 % of alpha.
+    assert power.startswith(
+        "power: with 20 seeds and a spread of 0.6 points you detect 0.5 points"
+    )

@@ -328,3 +328,28 @@ def test_how_exploring_keeps_away_from_folds(space: Space) -> None:
     assert (run["train"]["seed"], run["data"]["fold"], run["train"]["epochs"]) == (17, 2, 6)
     assert run["resources"] == space.document["resources"]
     assert arm.config["data"]["fold"] is None
+
+
+def test_seeds_between_two_numbers_plan_analyses(space: Space) -> None:
+    document = {**space.document, "confirm": {**space.document["confirm"], "top": 1}}
+    document["confirm"] |= {"seeds": {"min": 5, "max": 8}, "controls": ["baseline"]}
+    both = [
+        confirm_plan(
+            replace(space, document={**document, "confirm": {**document["confirm"], **seeds}}),
+            trials(config(space, layer4__block="gc")),
+            IMAGES,
+        )
+        for seeds in ({}, {"seeds": 8})
+    ]
+    stopping, fixed = both
+    assert stopping.seeds == fixed.seeds and len(fixed.seeds) == 8 and fixed.interim is None
+    assert stopping.interim is not None and stopping.interim.sizes == (5, 8)
+    assert stopping.hash != fixed.hash and "interim" not in fixed.to_document()
+    text = " ".join(plan_text(stopping, run_seconds=60, workers=2).split())
+    for words in (
+        "confirm: 2 arms, 5 to 8 seeds",
+        "analysed at 5 and 8 seeds, after each of which the arms stop whose comparisons are",
+        "candidate 5-8",
+        "at least 10 runs, at most 16; at most about 8 min 0 s, 2 at a time",
+    ):
+        assert words in text, words

@@ -119,6 +119,25 @@ KEYS = [
     ),
     Mistake("match", "confirm: {match: ▸flops}", "'flops'", "macs"),
     Mistake("no seeds", "confirm: {seeds: ▸0}", "0", "at least 1"),
+    Mistake("seeds a word", "confirm: {seeds: ▸many}", "many", "{min: 5, max: 20}"),
+    Mistake("few seeds", "confirm: {seeds: {min: ▸4, max: 9}}", "4", "at least 5"),
+    Mistake("no most seeds", "confirm: {▸seeds: {min: 5}}", "max", "missing"),
+    Mistake("most seeds", "confirm: {seeds: {min: 8, max: ▸8}}", "8 is not above min", "seeds: 5"),
+    Mistake(
+        "seeds of folds",
+        whole(
+            HEAD.replace("image_size: 16}", "image_size: 16, folds: 5, development: 0.2}")
+            + "confirm: {seeds: ▸{min: 5, max: 8}}"
+        ),
+        "pairs are folds",
+        "one number",
+    ),
+    Mistake(
+        "reused least seeds",
+        "confirm: {seeds: {min: 5, max: 9}}\nablation: {reuse: confirm, seeds: ▸6}",
+        "6 seeds are more than the 5",
+        "confirm.seeds",
+    ),
     Mistake("part", "ablation: {part: ▸train}", "'train'", "val, test"),
     Mistake("primary metric", "primary_metric: ▸acuracy", "'acuracy'", "'accuracy'"),
     Mistake("primary with part", "primary_metric: ▸val_f1", "'val_f1'", "'f1'"),

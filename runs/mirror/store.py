@@ -197,7 +197,12 @@ class Store:
 
     def folder(self, run_id: str, folder: Path) -> None:
         """Write all files of a folder as artifacts, over earlier ones."""
+        from mlflow.tracking._tracking_service import utils
+
         self._client.log_artifacts(run_id, str(folder))
+        # What MLflow opened for it, 8 kB, it would keep for the last thousand runs.
+        with suppress(AttributeError):
+            utils._artifact_repos_cache.pop(run_id, None)
 
 
 def _connect(uri: str) -> "MlflowClient":

@@ -25,7 +25,6 @@ def test_a_copied_store_writes_beside_itself(
 
     shutil.copytree(original, copy)
     monkeypatch.chdir(copy)
-    utils._artifact_repos_cache.clear()  # as in another process
     store = Store(sqlite_url(copy / "mlflow.db"))
     store.files(run, {"new.txt": b"from the copy"})
     other = store.create(store.experiment("study"), "another", 0, {})
@@ -46,3 +45,16 @@ def test_artifacts_that_did_not_come_along_stay_where_they_are(
     assert [path.is_relative_to(tmp_path / "mlruns") for path in tmp_path.rglob("new.txt")] == [
         True
     ]
+
+
+def test_what_mlflow_opens_for_a_run_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store(sqlite_url(tmp_path / "mlflow.db"))
+    experiment = store.experiment("study")
+    runs = [store.create(experiment, f"trial {number}", 0, {}) for number in range(3)]
+    for run in runs:
+        store.files(run, {"config.yaml": b"x"})
+    assert not utils._artifact_repos_cache.keys() & set(runs)
+    assert len(list(tmp_path.rglob("config.yaml"))) == 3

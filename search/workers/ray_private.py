@@ -45,7 +45,7 @@ def lean_tune(can_be_reused: Callable[[Any], bool]) -> Iterator[None]:
       MLflow, for a second or two in which the workers wait.
     * It keeps each worker for the next trial, and takes its refusal for an error of that trial.
       Here it is told of whose trial no worker goes on.
-    * It keeps every trial to the end, for a result that nobody reads: 50 kB each.
+    * It keeps every trial to the end, for a result that nobody reads.
 
     Args:
         can_be_reused: Whether the worker of a trial may take the next one.

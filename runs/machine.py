@@ -36,6 +36,8 @@ PACKAGES = (
 )
 """The packages that a result can depend on."""
 
+ROOT = Path("/sys/fs/cgroup")
+
 
 def provenance() -> dict[str, Any]:
     """Describe this process, its machine and the code it runs.
@@ -112,6 +114,41 @@ def available_cpus() -> int:
             if float(words[0]) > 0:
                 cpus = min(cpus, max(1, int(float(words[0]) / float(words[1]))))
     return cpus
+
+
+def memory_kills() -> int:
+    """Count the processes that the system has killed since memory ran out.
+
+    Those of our control group (v2, else v1), or of the machine where that does not tell.
+    """
+    for file in (*_of_group("memory.events", "memory.oom_control"), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError):
+            counts = dict(line.split() for line in file.read_text(encoding="utf-8").splitlines())
+            if "oom_kill" in counts:
+                return int(counts["oom_kill"])
+    return 0
+
+
+def memory_limit() -> int:
+    """Return how much memory this process and those beside it have, in bytes."""
+    limits = [psutil.virtual_memory().total]
+    for file in _of_group("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(file.read_text(encoding="utf-8")))
+    return min(limits)
+
+
+def _of_group(second: str, first: str) -> list[Path]:
+    """Return where our control group may tell something, by its name in version 2 and in 1."""
+    files = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, kinds, group = line.split(":", 2)
+            if kinds == "":
+                files += [ROOT / group[1:] / second, ROOT / second]
+            elif "memory" in kinds.split(","):
+                files += [ROOT / "memory" / group[1:] / first, ROOT / "memory" / first]
+    return files
 
 
 def gpu_count() -> int:

@@ -107,10 +107,11 @@ def memory_mb(
     """Return memory of a training step in float32, in megabytes (10^6 bytes).
 
     On CUDA it is measured: the peak of allocated memory over two steps of forward, backward and
-    update, above what was allocated before. Elsewhere it is computed from shapes, without running
-    anything, as what a step must hold when its forward pass ends: parameters, their gradients and
-    the optimiser's state, buffers, images, and every tensor saved for the backward pass (a saved
-    view counts its memory, once). Workspace of single operations comes on top.
+    update, above what was allocated before. Elsewhere, and where the card has no room for a step,
+    it is computed from shapes, without running anything, as what a step must hold when its forward
+    pass ends: parameters, their gradients and the optimiser's state, buffers, images, and every
+    tensor saved for the backward pass (a saved view counts its memory, once). Workspace of single
+    operations comes on top.
 
     Args:
         network: Any module that maps images (B, channels, height, width) to logits.
@@ -121,7 +122,9 @@ def memory_mb(
     """
     device = torch.device(device)
     if device.type == "cuda":
-        return _measured_memory(network, input_shape, batch_size, device, optimizer) / _MEGABYTE
+        with suppress(torch.cuda.OutOfMemoryError):
+            measured = _measured_memory(network, input_shape, batch_size, device, optimizer)
+            return measured / _MEGABYTE
     trained = [tensor for tensor in network.parameters() if tensor.requires_grad]
     gradients = sum(tensor.numel() * tensor.element_size() for tensor in trained)
 

@@ -36,10 +36,9 @@ from attnsearch.runs.ledger.records import (
     Request,
     RunRow,
     TrialRow,
-    lost,
 )
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
-from attnsearch.runs.ledger.states import SEARCH_ROLES, State
+from attnsearch.runs.ledger.states import SEARCH_ROLES, State, lost
 
 DAMAGE = BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, NotImplementedError
 """What reading damaged predictions raises; a zip file has a checksum for each array."""

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from attnsearch.blocks.naming import shown_name
 from attnsearch.runs.ledger.encoding import JSONText, Told
-from attnsearch.runs.ledger.states import LOSSES, LOST_ATTEMPTS, PlanState, Role, State
+from attnsearch.runs.ledger.states import PlanState, Role, State, lost
 from attnsearch.runs.statistics import Plan
 from attnsearch.spaces.keys import CLASSIFICATION, default_objective
 
@@ -164,6 +164,11 @@ class RunRow(Record):
         return ", ".join(f"over {limit} by {amount:.1%}" for limit, amount in above)
 
     @property
+    def micro_batches(self) -> int:
+        """Into how many a batch was split at most, where memory ran out; 1 where it did not."""
+        return int(max((epoch.get("micro_batches", 1) for epoch in self.epochs), default=1))
+
+    @property
     def settled(self) -> bool:
         """Whether nothing more will come of it: not where a loss of its worker ended it."""
         return self.state.ended and not lost(self)
@@ -172,12 +177,6 @@ class RunRow(Record):
     def run_id(self) -> int:
         """The same as `id`; reads better beside a study's."""
         return self.id
-
-
-def lost(run: Any) -> bool:
-    """Return whether a run failed because the machine ended it, and is to be begun anew."""
-    ours = run.state == State.FAILED and run.attempt < LOST_ATTEMPTS
-    return ours and str(run.error).startswith(LOSSES)
 
 
 class TrialRow(RunRow):

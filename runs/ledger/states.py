@@ -1,6 +1,7 @@
 """The words that the ledger stores for how something stands and what a run is there for."""
 
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -58,6 +59,7 @@ LOSSES = (
     "the worker process crashed",
     "the machine that trained it was lost",
     "out of memory: Ray ended the worker",
+    "out of memory: the system ended the worker",
 )
 """How the error begins of a failed run that the machine ended; it says nothing about the run."""
 
@@ -66,3 +68,9 @@ LOST_ATTEMPTS = 6
 
 STUDY_STATES = frozenset({State.FINISHED, State.FAILED, State.INTERRUPTED, State.RUNNING})
 """A study is never stopped early or infeasible."""
+
+
+def lost(run: Any) -> bool:
+    """Return whether a run failed because the machine ended it, and is to be begun anew."""
+    ours = run.state == State.FAILED and run.attempt < LOST_ATTEMPTS
+    return ours and str(run.error).startswith(LOSSES)

@@ -177,7 +177,9 @@ def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[s
         "attnsearch.fold": None if trial.fold is None else str(trial.fold),
         "reused_from": trial.reused_from and (item.origin_run_id or trial.reused_from),
         "attnsearch.reused_from": trial.reused_from,
-        "error": trial.error and trial.error[:_LONGEST_TAG],
+        "attnsearch.micro_batches": str(trial.micro_batches) if trial.micro_batches > 1 else None,
+        # Not while it is to be taken up again: a tag stays, and the run may well finish.
+        "error": trial.error[:_LONGEST_TAG] if trial.error and trial.state.ended else None,
     }
     if trial.over:
         amounts = {limit: amount for limit, amount in trial.violations.items() if amount > 0}

@@ -195,6 +195,7 @@ def _arm_notes(act: ActResult, arm: ArmResult) -> list[str]:
         notes.append(f"Δ to {c.minus[0]}")
     if arm.failed:
         notes.append(f"{len(arm.failed)} failed")
+    notes += [f"{arm.split} in micro-batches"] if arm.split else []
     if arm.excluded:
         notes.append(f"excluded: {arm.excluded}")
     return notes

@@ -79,6 +79,11 @@ class ArmResult:
         return [run for run in self.runs if run.state == "failed"]
 
     @property
+    def split(self) -> int:
+        """How many of its runs were out of memory and had their batches split."""
+        return sum(run.row is not None and run.row.micro_batches > 1 for run in self.runs)
+
+    @property
     def validation(self) -> float | None:
         """Mean of the validation scores."""
         scores = [run.validation for run in self.runs if run.validation is not None]

@@ -15,6 +15,9 @@ evaluate     From stored images to a network's logits: the one path that validat
              share
 progress     How far a training has come within an epoch: all that its next step depends on
 checkpoints  Files from which a training that was interrupted goes on
+micro_batches  A step in micro-batches, where memory does not hold a batch: with the gradients of
+             the batch
+memory       Memory that runs out: how it is noticed, and what is said of it
 panels       The panel of a trained network: its worst and median validation images, and where it
              looks
 pictures     Pictures of what a network sees: images, masks, errors and attention maps side by side
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.checkpoints import Checkpoint, sound
     from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
     from attnsearch.runs.training.losses import auxiliary_loss
+    from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
+    from attnsearch.runs.training.micro_batches import SMALLEST
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
     from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach

@@ -1,9 +1,12 @@
 """From stored images to a network's logits: the one path that validation and exports share."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 EVALUATION_BATCH = 256  # fixed: convolution kernels, and so the last bits, depend on it
@@ -40,15 +43,26 @@ class Normalisation:
         return self.normalise(self.scale(images))
 
 
-def predict(network: nn.Module, images: Tensor, normalisation: Normalisation) -> Tensor:
+def upload(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Put images (N, H, W, C) on a device; on the CPU the array itself, only read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images).to(device)
+
+
+def predict(
+    network: nn.Module, images: Tensor, normalisation: Normalisation, smaller: int = 1
+) -> Tensor:
     """Return logits (N, K), on the CPU, in evaluation mode and in fp32.
 
     Args:
         network: Left in the mode it was in.
         images: (N, H, W, C) of uint8, N > 0, on the network's device.
         normalisation: As in training.
+        smaller: So many times smaller than usual are its batches.
     """
-    batches = in_batches(network, images, normalisation, EVALUATION_BATCH)
+    size = max(1, EVALUATION_BATCH // smaller)
+    batches = in_batches(network, images, normalisation, size)
     return torch.cat([logits for _, logits in batches]).cpu()
 
 

@@ -19,6 +19,10 @@ ONECYCLE_END = ONECYCLE_START * 1e-4
 OLDER_THAN_AN_EPOCH = 0.05  # largest share of running statistics
 
 
+class Diverged(AttnsearchError):
+    """The loss is no longer a finite number."""
+
+
 class TrainError(AttnsearchError, ValueError):
     """A training cannot be set up as its config asks."""
 
@@ -118,6 +122,14 @@ def batch_sizes(images: int, batch_size: int) -> list[int]:
     elif rest:
         sizes.append(rest)
     return sizes
+
+
+def diverged(what: str, optimizer: torch.optim.Optimizer) -> Diverged:
+    """Return the error that says what is not finite, and what may keep it so."""
+    return Diverged(
+        f"{what}, at learning rate {optimizer.param_groups[0]['lr']:.3g}; a smaller train.lr, "
+        f"a warm-up (train.warmup_epochs) or train.grad_clip may keep it finite"
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -58,14 +58,6 @@ class Pass:
 
     def state(self) -> dict[str, Any]:
         """Return it as plain containers, with the global random streams as they stand."""
-        _, keys, position, has_gauss, gauss = np.random.get_state()
-        streams = {
-            "torch": torch.get_rng_state(),
-            "numpy": [torch.from_numpy(np.array(keys)), position, has_gauss, gauss],
-            "python": random.getstate(),
-        }
-        if self._device.type == "cuda":
-            streams["cuda"] = torch.cuda.get_rng_state(self._device)
         return {
             "draws": self.draws.get_state(),
             "batches": self.batches,
@@ -73,20 +65,37 @@ class Pass:
             "aux_sum": copied(self.aux_sum),
             "counts": copied(self.counts),
             "seconds": time.perf_counter() - self.started,
-            "streams": streams,
+            "streams": streams(self._device),
         }
 
     def restore_streams(self) -> None:
         """Set the global random streams to where they stood; where they are keyed already."""
-        if not self._streams:
-            return
-        keys, *rest = self._streams["numpy"]
-        torch.set_rng_state(self._streams["torch"])
-        np.random.set_state(("MT19937", keys.numpy(), *rest))
-        version, state, gauss = self._streams["python"]
-        random.setstate((version, tuple(state), gauss))
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(self._streams["cuda"], self._device)
+        if self._streams:
+            set_streams(self._streams, self._device)
+
+
+def streams(device: torch.device) -> dict[str, Any]:
+    """Return the global random streams as they stand, as plain containers."""
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    found = {
+        "torch": torch.get_rng_state(),
+        "numpy": [torch.from_numpy(np.array(keys)), position, has_gauss, gauss],
+        "python": random.getstate(),
+    }
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def set_streams(streams: Mapping[str, Any], device: torch.device) -> None:
+    """Set the global random streams to what `streams` returned."""
+    keys, *rest = streams["numpy"]
+    torch.set_rng_state(streams["torch"])
+    np.random.set_state(("MT19937", keys.numpy(), *rest))
+    version, state, gauss = streams["python"]
+    random.setstate((version, tuple(state), gauss))
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(streams["cuda"], device)
 
 
 def unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:

@@ -37,9 +37,10 @@ class Segmentation(Task):
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
         super().__init__(config, data, device)
         train = config["train"]
-        self.loss = mask_loss(train, data, device)
+        self.loss = self.whole.of(mask_loss(train, data, device))
         # Class weights are the network's classes', which a side output need not have.
-        self._side_loss = mask_loss({**train, "class_weights": None}, data, device)
+        side_loss = mask_loss({**train, "class_weights": None}, data, device)
+        self._side_loss = self.whole.of(side_loss)
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         """Return images and masks changed alike."""
@@ -105,8 +106,8 @@ class Segmentation(Task):
             return {"dice_pooled": 1.0}
         return {"dice_pooled": float((2 * both / (true + predicted).clip(1))[present].mean())}
 
-    def evaluate(
-        self, network: nn.Module, part: Split, images: Tensor, *, every: bool = False
+    def _evaluate(
+        self, network: nn.Module, part: Split, images: Tensor, every: bool
     ) -> Evaluation:
         """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
 
@@ -128,7 +129,9 @@ class Segmentation(Task):
             each = F.cross_entropy(logits.double(), truth, ignore_index=IGNORED, reduction="sum")
             total += float(each)
 
-        for image, logits in enlarged_logits(network, masks, images, self.normalisation, add):
+        for image, logits in enlarged_logits(
+            network, masks, images, self.normalisation, add, self.smaller
+        ):
             predicted, truth = classes_of(logits), masks.original(image)
             counts.append(confusion(predicted, truth, len(self._class_names)))
             for name, values in slow.items():
@@ -158,6 +161,7 @@ def enlarged_logits(
     images: Tensor,
     normalisation: Normalisation,
     on_batch: Callable[[slice, Tensor], None] = lambda rows, logits: None,
+    smaller: int = 1,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the logits of each image, at its own size, in order.
 
@@ -170,11 +174,13 @@ def enlarged_logits(
         images: (N, H, W, C) of uint8, on the network's device.
         normalisation: As in training.
         on_batch: Called with every batch: which examples, and their logits before enlarging.
+        smaller: So many times smaller than usual are its batches.
 
     Yields:
         The image's number and its logits (K, h, w).
     """
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (images.shape[1] * images.shape[2])))
+    size = min(EVALUATION_BATCH, EVALUATION_PIXELS // (images.shape[1] * images.shape[2]))
+    size = max(1, max(1, size) // smaller)
     last_of_image = np.diff(masks.image, append=-1) != 0
     canvas: Tensor | None = None
     for rows, logits in in_batches(network, images, normalisation, size):

@@ -11,8 +11,10 @@ from torch import Generator, Tensor, nn
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.metrics import classification_metrics
 from attnsearch.runs.training.augment import Augmenter
-from attnsearch.runs.training.evaluate import Normalisation, predict
+from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
 from attnsearch.runs.training.losses import auxiliary_loss, classification_loss
+from attnsearch.runs.training.memory import free_memory, out_of_memory
+from attnsearch.runs.training.micro_batches import WholeBatch
 
 Evaluation = tuple[dict[str, float], dict[str, Any]]
 """Metrics of a part of the data, and what the ledger keeps of each example."""
@@ -30,6 +32,8 @@ class Task(ABC):
         chosen_by: The metric that the best epoch has most of.
         loss: Returns the training loss of a batch, a mean, from logits and targets.
         normalisation: Of the network's input.
+        whole: Lets the losses of micro-batches be those of their batch.
+        smaller: So many times smaller than usual are the batches of an evaluation.
 
     Raises:
         TrainError: If the config asks for what cannot be done with this data.
@@ -44,6 +48,8 @@ class Task(ABC):
         self._augmenter = Augmenter(config["data"]["augment"] or {}, data.image_size)
         self._aux_weight: Mapping[str, float] = config["train"]["aux_weight"]
         self._class_names = data.class_names
+        self.whole = WholeBatch()
+        self.smaller = 1
         self.normalisation = Normalisation(data.mean, data.std, config["train"]["channels_last"])
 
     def targets(self, index: Tensor) -> Tensor:
@@ -69,11 +75,12 @@ class Task(ABC):
     def rates(self, counts: Tensor) -> dict[str, float]:
         """Return training metrics of an epoch, in training mode, without `train_`."""
 
-    @abstractmethod
     def evaluate(
         self, network: nn.Module, part: Split, images: Tensor, *, every: bool = False
     ) -> Evaluation:
         """Return metrics of a part of the data, and what the ledger keeps of each example.
+
+        Where memory runs out its batches become smaller, for good.
 
         Args:
             network: Left in the mode it was in.
@@ -81,6 +88,20 @@ class Task(ABC):
             images: Its images on the network's device, (N, H, W, C) of uint8.
             every: Also what is too slow for every epoch.
         """
+        while True:
+            try:
+                return self._evaluate(network, part, images, every)
+            except Exception as error:
+                if not out_of_memory(error) or self.smaller >= EVALUATION_BATCH:
+                    raise
+            self.smaller *= 2
+            free_memory()
+
+    @abstractmethod
+    def _evaluate(
+        self, network: nn.Module, part: Split, images: Tensor, every: bool
+    ) -> Evaluation:
+        """Do the same, in batches that are `smaller` times smaller than usual."""
 
 
 class Classification(Task):
@@ -90,7 +111,7 @@ class Classification(Task):
 
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
         super().__init__(config, data, device)
-        self.loss = classification_loss(config["train"], data, device)
+        self.loss = self.whole.of(classification_loss(config["train"], data, device))
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         """Return the images changed, the labels as they are."""
@@ -113,8 +134,8 @@ class Classification(Task):
         """Return `accuracy`."""
         return {"accuracy": float(counts) / len(self._targets)}
 
-    def evaluate(
-        self, network: nn.Module, part: Split, images: Tensor, *, every: bool = False
+    def _evaluate(
+        self, network: nn.Module, part: Split, images: Tensor, every: bool
     ) -> Evaluation:
         """Return scores as `classification_metrics` names them, and the probability of each class.
 
@@ -122,7 +143,7 @@ class Classification(Task):
             The metrics; and `names` (list of N), `labels` (N,) of int64, `probabilities` (N, K) of
             float32, and `groups` (list of N) where the data has groups.
         """
-        logits = predict(network, images, self.normalisation)
+        logits = predict(network, images, self.normalisation, self.smaller)
         labels = np.array(part.labels)
         kept: dict[str, Any] = {
             "names": list(part.names),

@@ -9,23 +9,23 @@ On CUDA repeats agree to rounding.
 
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.build import build_network
-from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.measure import costs, latency
 from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.training.evaluate import upload
+from attnsearch.runs.training.micro_batches import slow_statistics
 from attnsearch.runs.training.optim import (
     TrainError,
     batch_sizes,
+    diverged,
     make_optimizer,
     make_schedule,
     quicken_statistics,
@@ -39,10 +39,6 @@ from attnsearch.spaces import canonical
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
-
-
-class Diverged(AttnsearchError):
-    """The loss is no longer a finite number."""
 
 
 class Training:
@@ -66,6 +62,7 @@ class Training:
             the earliest of equals; 0 before the first. The study's objectives have no say in it:
             a training depends on nothing that its exported config leaves out.
         best_state: The network's state dict after `best_epoch`, on the CPU.
+        micro_batches: Into how many a batch is split, where memory does not hold it whole.
 
     Raises:
         TrainError: If the config asks for what cannot be done with this data or device.
@@ -90,6 +87,7 @@ class Training:
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
         self._pass: Pass | None = None
+        self.micro_batches = 1
 
         train = self._train = config["train"]
         self.seed: int = train["seed"]
@@ -101,7 +99,8 @@ class Training:
         layout = torch.channels_last if train["channels_last"] else torch.contiguous_format
         self.network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
 
-        self._images = {name: self._upload(self._split(name).images) for name in ("train", "val")}
+        parts = {name: self._split(name) for name in ("train", "val")}
+        self._images = {name: upload(part.images, self.device) for name, part in parts.items()}
         self._examples = len(self._images["train"])
         self._batches = batch_sizes(self._examples, train["batch_size"])
         quicken_statistics(self.network, len(self._batches))
@@ -140,7 +139,9 @@ class Training:
             `train_accuracy` or `train_dice_pooled` (running, in training mode), `train_aux_loss`
             (the weighted auxiliary term, where there is one), the task's metrics of the
             validation part as `val_loss`, `val_accuracy`, ..., `lr` (of the last step),
-            `images_per_s` (training alone) and `epoch_s` (training and validation).
+            `images_per_s` (training alone) and `epoch_s` (training and validation). Where memory
+            ran out, `micro_batches` of a step, and `smaller_batches`: how many times smaller
+            those of the evaluation were.
 
         Raises:
             Diverged: If the training or validation loss is not finite.
@@ -166,6 +167,8 @@ class Training:
         metrics |= {f"val_{name}": value for name, value in validation.items()}
         metrics["images_per_s"] = self._examples / train_s
         metrics["epoch_s"] = time.perf_counter() - start
+        rescues = {"micro_batches": self.micro_batches, "smaller_batches": self._task.smaller}
+        metrics |= {name: float(count) for name, count in rescues.items() if count > 1}
         self._pass = None
         self.history.append(metrics)
         self._keep_best(metrics)
@@ -196,7 +199,8 @@ class Training:
             `evaluate` keeps of each image.
         """
         part = self._split(split)
-        images = self._images[split] if split in self._images else self._upload(part.images)
+        images = self._images.get(split)
+        images = upload(part.images, self.device) if images is None else images
         with self._result_weights(), deterministic(self.device), self.turn():
             return self._task.evaluate(self.network, part, images, every=True)
 
@@ -216,6 +220,11 @@ class Training:
             return validation_panel(
                 self.network, self.data, images, self.normalisation, said["dice"]
             )
+
+    def split(self, micro_batches: int) -> None:
+        """Take each step in so many micro-batches from now on, see `micro_batches`."""
+        slow_statistics(self.network, micro_batches / self.micro_batches)
+        self.micro_batches = micro_batches
 
     def result_state(self) -> dict[str, Tensor]:
         """Return a copy of the state dict after the epoch that counts, on the CPU."""
@@ -240,6 +249,7 @@ class Training:
             "optimizer": copied(self._optimizer.state_dict()),
             "scaler": self._scaler.state_dict(),
             "pass": None if self._pass is None else self._pass.state(),
+            "micro_batches": self.micro_batches,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -261,6 +271,7 @@ class Training:
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainError(f"state is of another network: {error}") from error
         self._scaler.load_state_dict(state["scaler"])
+        self.split(max(self.micro_batches, state.get("micro_batches", 1)))
         self.history = [dict(metrics) for metrics in state["history"]]
         self.best_epoch = state["best_epoch"]
         self.best_state = dict(state["best_state"])
@@ -299,15 +310,21 @@ class Training:
         for index in batches[done.batches :]:
             with self.turn():
                 step = first + done.batches
-                images, targets = self.batch(index, done.draws)
-                logits, auxiliary = self._forward(images, targets)
-                loss = self._task.loss(logits, targets)
-                total = loss if auxiliary is None else loss + auxiliary
+                batch = self.batch(index, done.draws)
                 set_learning_rate(self._optimizer, self._rate(step))
-                if step % look == 0:
-                    self._check_finite(float(total.detach()), "training loss")
-                self._step(total)
-                done.add(len(index), loss, auxiliary, self._task.count(logits.detach(), targets))
+                self._optimizer.zero_grad(set_to_none=True)
+                counts = []
+                for images, targets in self._task.whole.micro_batches(
+                    self.micro_batches, *batch, self.network, self._forward
+                ):
+                    logits, loss, auxiliary = self._forward(images, targets)
+                    total = loss if auxiliary is None else loss + auxiliary
+                    if step % look == 0:
+                        self._check_finite(float(total.detach()), "training loss")
+                    self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+                    counts.append(self._task.count(logits.detach(), targets))
+                self._step()
+                done.add(len(index), loss, auxiliary, torch.stack(counts).sum(0))
             self.between()
         metrics = {"train_loss": float(done.loss_sum) / self._examples}
         rates = self._task.rates(done.counts)
@@ -319,18 +336,17 @@ class Training:
         self._check_finite(total_loss, "training loss")
         return metrics
 
-    def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return logits in fp32, and the weighted auxiliary term if a block has one."""
+    def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits in fp32, the loss, and the weighted auxiliary term if a block has one."""
         with torch.autocast(
             self.device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):
             logits = self.network(images)
             auxiliary = self._task.auxiliary(self.network, targets)
-        return logits.float(), auxiliary
+        logits = logits.float()
+        return logits, self._task.loss(logits, targets), auxiliary
 
-    def _step(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    def _step(self) -> None:
         if self._train["grad_clip"] is not None:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self._train["grad_clip"])
@@ -339,11 +355,8 @@ class Training:
 
     def _check_finite(self, value: float, what: str) -> None:
         if not np.isfinite(value):
-            raise Diverged(
-                f"the {what} is not finite in epoch {self.epoch + 1} of {self.epochs}, at "
-                f"learning rate {self._optimizer.param_groups[0]['lr']:.3g}; a smaller train.lr, "
-                f"a warm-up (train.warmup_epochs) or train.grad_clip may keep it finite"
-            )
+            when = f"in epoch {self.epoch + 1} of {self.epochs}"
+            raise diverged(f"the {what} is not finite {when}", self._optimizer)
 
     def _keep_best(self, metrics: Mapping[str, float]) -> None:
         name = self._task.chosen_by
@@ -369,12 +382,6 @@ class Training:
         if name != "test" and len(part.labels) == 0:
             raise TrainError(f"the {name} part of the data is empty; see data.splits")
         return part
-
-    def _upload(self, images: NDArray[np.uint8]) -> Tensor:
-        """Put images (N, H, W, C) on the device; on the CPU the array itself, only read."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(images).to(self.device)
 
 
 def architecture(config: Mapping[str, Any], data: DataSet, threads: int) -> str:

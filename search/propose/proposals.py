@@ -78,12 +78,14 @@ class ProposalResult:
         curve: (epoch, value) of the objective that early stopping follows.
         scores: The objectives' values; those of a finished trial.
         constraints: Name to amount, positive where violated.
+        error: Why it failed.
     """
 
     state: State
     curve: Sequence[tuple[int, float]] = ()
     scores: tuple[float, ...] | None = None
     constraints: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
 
     @property
     def feasible(self) -> bool:
@@ -174,6 +176,8 @@ class Proposals:
             if self._sampler != "cmaes":  # which warns that it ignores them
                 for name, amount in result.constraints.items():
                     trial.set_constraint(name, amount)
+            if result.error:
+                trial.set_user_attr("error", result.error)
             for epoch, value in curve.items():
                 trial.report(value, epoch)
             self._study.tell(trial, scores, state)
@@ -205,6 +209,7 @@ class Proposals:
                     distributions={name: distribution(self._decisions[name]) for name in values},
                     intermediate_values=curve,
                     constraints=dict(result.constraints),
+                    user_attrs={"error": result.error} if result.error else None,
                 )
             )
         return number

@@ -38,10 +38,31 @@ class Queued(ABC):
     Attributes:
         losses: Where its workers crashed that were lost; how, where they left no word.
         holder: The other driver that has its run, while its end is waited for.
+        micro_batches: Into how many each batch of its training is split.
     """
 
     losses: list[str] = field(default_factory=list, kw_only=True)
     holder: str = field(default="", kw_only=True)
+    micro_batches: int = field(default=1, kw_only=True)
+
+    @property
+    def most_micro_batches(self) -> int:
+        """Into how many a batch can be split; 1 where nothing is trained."""
+        return 1
+
+    def split(self, outcome: Outcome) -> Outcome:
+        """Return an outcome that is out of memory, as it is recorded.
+
+        It is begun anew with twice as many micro-batches, as long as it has not failed with all.
+        """
+        before, most = self.micro_batches, self.most_micro_batches
+        self.micro_batches = min(2 * before, most)
+        again, tried = before < most, f" (with {before} micro-batches a batch)"
+        told = f"{outcome.error}{tried if before > 1 else ''}"
+        if again:
+            told += f"; it goes on with each batch in {self.micro_batches} micro-batches"
+        state = State.INTERRUPTED if again else State.FAILED
+        return replace(outcome, state=state, error=told)
 
     @abstractmethod
     def begin(self) -> Job | Fate:
@@ -136,11 +157,15 @@ class Queue:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """Take in how a job ended; one whose worker was lost is begun anew a few times.
 
+        One that was out of memory is begun anew in smaller pieces, see `Queued.split`.
+
         A machine kills a process at any place. Native code that crashes at the same place again
         would do so for ever.
         """
         entry = self._running.pop(job.id)
-        if outcome.state == LOST:
+        if outcome.out_of_memory and entry.most_micro_batches > 1:
+            outcome = entry.split(outcome)
+        elif outcome.state == LOST:
             same = outcome.place != "" and outcome.place in entry.losses
             entry.losses.append(outcome.place or outcome.error or "")
             machines = entry.losses.count(MACHINE_LOST)

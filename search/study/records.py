@@ -25,6 +25,7 @@ from attnsearch.runs.ledger import (
     panel_file,
     weights_folder,
 )
+from attnsearch.runs.training import SMALLEST
 from attnsearch.search.propose import ProposalResult
 from attnsearch.search.study.checkpoints import Checkpoints
 from attnsearch.search.study.events import TrialEnd, TrialInfo
@@ -98,6 +99,11 @@ class QueuedRun(Queued):
         return TrialInfo(number, label, place.values, epochs, place.role, self.act)
 
     @property
+    def most_micro_batches(self) -> int:
+        """Into how many a batch can be split."""
+        return max(1, int(self.config["train"]["batch_size"]) // SMALLEST)
+
+    @property
     def beside(self) -> bool:
         """Whether it is the baseline beside a search: a note tells how it ended, no more."""
         return self.place.role == Role.BASELINE
@@ -138,6 +144,7 @@ class QueuedRun(Queued):
             predictions=self.predictions,
             act=self.act,
             inputs=inputs,
+            micro_batches=self.micro_batches,
             checkpoints=str(self.records.checkpoints.begun(self.key, self.run_id)),
         )
 
@@ -239,7 +246,8 @@ class Records:
     def recall(self, entry: QueuedRun, run: RunRow) -> None:
         """Take in that the run of an entry is over; nothing is written."""
         entry.curve = self.stage.objectives.curve(run.epochs)
-        entry.result = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
+        result = self._judge(entry, run.state, run.metrics, run.costs, run.violations)
+        entry.result = replace(result, error=run.error)
 
     def took_over(self, entry: QueuedRun, run: RunRow, *, elsewhere: bool) -> None:
         """Take in that an entry needs no training: its run has ended, before or elsewhere."""
@@ -289,7 +297,8 @@ class Records:
             raise
         if state != State.INTERRUPTED:
             self.checkpoints.drop(entry.key, entry.run_id)
-            entry.result, entry.outcome = result, replace(outcome, report=Report())
+            entry.result = replace(result, error=outcome.error)
+            entry.outcome = replace(outcome, report=Report())
         if path is not None and new and not entry.beside and self._keep == "best":
             self._ours[entry.place.number] = (entry.run_id, path)
         stage.mirror.wake()

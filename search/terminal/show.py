@@ -200,8 +200,9 @@ def beside_text(arms: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
 
 
 def inserted(trial: TrialRow) -> str:
-    """Return what is inserted where, as in `ecrm@layer4`: the trial's name without its number."""
-    return trial.shown.partition(" ")[2] or trial.shown
+    """Return what is inserted where, as in `ecrm@layer4`, and whether its batches were split."""
+    name = trial.shown.partition(" ")[2] or trial.shown
+    return f"{name} ({trial.micro_batches} micro-batches)" if trial.micro_batches > 1 else name
 
 
 def trial_fields(trial: TrialRow) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Job:
         checkpoints: The folder of its checkpoints; empty where none are kept.
         checkpoint: The newest of them, where the workers do not see the driver's disk; what
             `ray.get` takes.
+        micro_batches: Into how many each batch is split, since memory ran out before.
         packed: The weights files of `evaluations`, in their order, where the workers do not see
             the driver's disk; anything that `ray.get` takes.
     """
@@ -76,6 +77,7 @@ class Job:
     inputs: Mapping[str, str] = field(default_factory=dict)
     checkpoints: str = ""
     checkpoint: Any = field(default=None, repr=False)
+    micro_batches: int = 1
     packed: tuple[Any, ...] = field(default=(), repr=False)
 
     @property
@@ -109,6 +111,7 @@ class Report:
             ends as interrupted then, since nothing is known of the run that was claimed.
         checkpoint: A `Checkpoint` that the driver is to write, from another machine.
         trouble: Why the last checkpoint could not be written.
+        out_of_memory: Whether it failed since memory ran out while it trained.
     """
 
     epoch: int = 0
@@ -127,6 +130,7 @@ class Report:
     changed: str | None = None
     checkpoint: Any = field(default=None, repr=False)
     trouble: str | None = None
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ class Outcome:
         error: Why it failed or is infeasible.
         traceback: Where it failed.
         place: Where native code crashed; empty where a lost worker left no word.
+        out_of_memory: Whether it failed, or was lost, since memory ran out.
     """
 
     state: str
@@ -148,6 +153,7 @@ class Outcome:
     error: str | None = None
     traceback: str | None = None
     place: str = ""
+    out_of_memory: bool = False
 
 
 class Jobs(Protocol):

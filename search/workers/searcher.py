@@ -22,14 +22,17 @@ from ray.tune.stopper import NoopStopper, Stopper
 
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger import State, check_file
+from attnsearch.runs.machine import memory_kills, memory_limit
 from attnsearch.runs.training import sound
-from attnsearch.runs.words import duration
+from attnsearch.runs.words import duration, quantity
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import LOST, MACHINE_LOST, Job, Jobs, Outcome, Report
 from attnsearch.search.workers.pace import FLOOR_SECONDS, PAUSE_SECONDS, Pace
 
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
+OUT_OF_MEMORY = "out of memory"  # how the error of a loss begins that memory was the reason of
 FATAL = "Fatal Python error: "  # how faulthandler begins
+SLOW = "Timeout ("  # and where a step takes long
 
 
 class RayGone(BaseException):
@@ -52,6 +55,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             this one's disk.
         pause: Asks the trainings of this machine to be saved, and to end.
         tell: Shows a person a sentence.
+        memory_kills: Counts the processes that the system has killed since memory ran out.
 
     Attributes:
         failure: Why the source failed; None unless it did.
@@ -69,8 +73,11 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         ship: bool = False,
         pause: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda text: None,
+        memory_kills: Callable[[], int] = memory_kills,
     ) -> None:
         self._source = source
+        self._memory_kills = memory_kills
+        self._known_kills = memory_kills()
         self._asked_to_stop = stop
         self._kill = kill
         self._crash = crash
@@ -196,21 +203,31 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         report = self._reports.get(trial.trial_id, Report())
         state = report.state or State.STOPPED
         metrics = report.result if state == State.FINISHED else report.metrics
-        self._end(trial, Outcome(state, metrics, report, report.error, report.traceback))
+        memory = report.out_of_memory
+        told = report.error, report.traceback
+        self._end(trial, Outcome(state, metrics, report, *told, out_of_memory=memory))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """End a job whose worker process was lost; its queue knows whether for the first time."""
         begun = trial.trial_id in self._begun  # else it left nothing; an earlier attempt may have
-        left = self._crash(_job(trial)) if begun else ""
+        left = newest_word(self._crash(_job(trial))) if begun else ""
         report = self._reports.get(trial.trial_id, Report())
         if reason := self._late.get(trial.trial_id):
             error = f"{reason}{hang_place(left)}"
             self._end(trial, Outcome(State.FAILED, {}, report, error, left or None))
             return
-        error = explain_loss(_said(trial), left)
-        self._end(trial, Outcome(LOST, {}, report, error, left or None, crash_place(left)))
+        error = explain_loss(_said(trial), left, killed=begun and self._killed_for_memory())
+        # Where no worker began, what filled the memory was no batch of this job.
+        place, memory = crash_place(left), begun and error.startswith(OUT_OF_MEMORY)
+        self._end(trial, Outcome(LOST, {}, report, error, left or None, place, memory))
+
+    def _killed_for_memory(self) -> bool:
+        """Return whether the system has killed another process since memory ran out."""
+        killed = self._memory_kills() > self._known_kills
+        self._known_kills += killed
+        return killed
 
     def interrupt(self) -> None:
         """End what has not ended, as interrupted."""
@@ -294,26 +311,36 @@ def machine_lost(error: str) -> bool:
     return "node died" in error.lower() or "node was terminated" in error.lower()
 
 
-def explain_loss(error: str, left: str) -> str:
+def explain_loss(error: str, left: str, *, killed: bool = False) -> str:
     """Return why a worker process was lost, in one sentence.
 
     Args:
         error: What Ray says.
         left: What the process left behind when it crashed.
+        killed: Whether the system has killed a process since memory ran out.
     """
+    less = "a smaller train.batch_size or fewer trials side by side (resources) need less"
     if "OutOfMemoryError" in error or "memory pressure" in error or "running low on mem" in error:
         return (
-            "out of memory: Ray ended the worker because the machine's memory was nearly full; a "
-            "smaller train.batch_size or fewer trials side by side (resources) need less"
+            f"{OUT_OF_MEMORY}: Ray ended the worker because the machine's memory was nearly full; "
+            f"{less}"
         )
     if machine_lost(error):
         return MACHINE_LOST
     if place := crash_place(left):
         return f"the worker process crashed: {place}"
+    if killed:
+        full = f"{quantity(memory_limit())}B of memory were full"
+        return f"{OUT_OF_MEMORY}: the system ended the worker, since {full}; {less}"
     return (
         "the worker process died without a word: it was killed (by the system, if memory ran "
         "out), or native code ended it"
     )
+
+
+def newest_word(left: str) -> str:
+    """Return what a process wrote last: that it crashed, or where a long step stood by then."""
+    return left[max(left.rfind(SLOW), left.find(FATAL), 0) :]
 
 
 def crash_place(left: str) -> str:

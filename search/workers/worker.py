@@ -36,7 +36,13 @@ from attnsearch.runs.ledger import (
     inputs,
     package_inputs,
 )
-from attnsearch.runs.training import Training, architecture
+from attnsearch.runs.training import (
+    Training,
+    architecture,
+    free_memory,
+    memory_held,
+    out_of_memory,
+)
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
@@ -79,7 +85,8 @@ class Worker(Trainable):  # type: ignore[misc]
                 its memory too.
             folders: The driver's `sys.path`, and where modules of the user's own blocks lie.
             faults: Where to leave a word when the process crashes, see `fault_file`.
-            hang_seconds: After so many of a step it is written there where it stands.
+            hang_seconds: After so many of a step it is written there where it stands, again and
+                again.
             make: Builds the training of a job.
         """
         self._training: Training | None = None
@@ -139,6 +146,7 @@ class Worker(Trainable):  # type: ignore[misc]
                 error=failure_text(error),
                 traceback=without_secrets("".join(traceback.format_exception(error))),
                 costs=self._costs,
+                out_of_memory=self._training is not None and out_of_memory(error),
             )
         faulthandler.cancel_dump_traceback_later()
         # After the first step, by which all is imported and read; also where that failed.
@@ -182,12 +190,12 @@ class Worker(Trainable):  # type: ignore[misc]
                 self._fault_stream = stream  # keeps it open; the last one closes only now
 
     def _watch_for_hang(self) -> None:
-        """Has Python write where a step stands that takes long; a hung one is then ended."""
+        """Has Python write, again and again, where a step stands that takes long."""
         stream = self._fault_stream
         if stream is not None:
             stream.seek(0)
             stream.truncate()
-            faulthandler.dump_traceback_later(self._hang_seconds, file=stream)
+            faulthandler.dump_traceback_later(self._hang_seconds, repeat=True, file=stream)
 
     def _epoch(self) -> Report:
         if self._training is None:
@@ -266,6 +274,8 @@ class Worker(Trainable):  # type: ignore[misc]
     def _build(self, job: Job) -> Training:
         training = self._make(job, self._datasets[job.dataset], self._device, self._threads)
         training.turn = self._turns.working
+        if job.micro_batches > 1:
+            training.split(job.micro_batches)
         return training
 
     def _measure(self, training: Training) -> dict[str, float]:
@@ -310,10 +320,7 @@ class Worker(Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Free what the last training held, cycles and the card's cache included."""
         self._training = None
-        gc.collect()
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()
+        free_memory()
 
 
 def _panel(training: Training, said: Mapping[str, Any]) -> np.ndarray | None:
@@ -358,11 +365,8 @@ def interface(data: DataSet) -> Interface:
 def failure_text(error: BaseException) -> str:
     """Return why a training failed, in one sentence that a person understands."""
     text = without_secrets(" ".join(str(error).split()))
-    memory_words = ("can't allocate memory", "out of memory", "cannot allocate memory")
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
-        words in text.lower() for words in memory_words
-    ):
-        return f"out of memory: {text or type(error).__name__}"
+    if out_of_memory(error):
+        return f"out of memory: {text or type(error).__name__} ({memory_held()})"
     if isinstance(error, AttnsearchError):
         return text
     frames = traceback.extract_tb(error.__traceback__)

@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy
+import psutil
 import pytest
 import torch
 
@@ -49,6 +51,66 @@ def test_the_commit_of_a_checkout_and_whether_it_was_changed(tmp_path: Path) -> 
 
 def test_no_more_cpus_are_used_than_there_are() -> None:
     assert 1 <= machine.available_cpus() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "kills", "limit"),
+    [
+        ({"a": "low 0\noom 9\noom_kill 3\n", "b": "1000000\n"}, 3, 1_000_000),  # version 2
+        ({"a": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "b": "max\n"}, 2, None),
+        ({}, None, None),  # what the machine counts
+    ],
+)
+def test_memory_of_the_control_group(
+    files: dict[str, str],
+    kills: int | None,
+    limit: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert all(path.is_relative_to("/sys/fs/cgroup") for path in machine._of_group("a", "b"))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    places = {"memory.events": "a", "memory.max": "b"}
+    monkeypatch.setattr(machine, "_of_group", lambda name, _: [tmp_path / places[name]])
+    counted = machine.memory_kills()
+    assert counted == kills if kills is not None else counted >= 0
+    assert machine.memory_limit() == (limit or psutil.virtual_memory().total)
+
+
+GROWS = """
+import subprocess, sys
+from attnsearch.runs.machine import memory_kills, memory_limit
+
+before = memory_kills()
+ended = subprocess.run([sys.executable, "-c", "x = bytearray(1 << 30)"]).returncode
+print(ended, memory_kills() - before, memory_limit())
+"""
+
+
+def test_a_process_that_the_system_kills_for_its_memory_is_counted() -> None:
+    """In a control group of 256 MiB, made for it."""
+    for parent, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = machine.ROOT / parent / f"attnsearch-test-{os.getpid()}"
+        if not os.access(group.parent / "cgroup.procs", os.W_OK):
+            continue
+        group.mkdir()
+        try:
+            (group / limit).write_text(str(256 << 20))
+            enter = 'echo $$ > "$0"; exec "$@"'
+            done = subprocess.run(
+                ["sh", "-c", enter, group / "cgroup.procs", sys.executable, "-c", GROWS],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except OSError:
+            continue  # no memory controller in it
+        finally:
+            group.rmdir()
+        assert done.stdout.split() == ["-9", "1", str(256 << 20)]
+        return
+    pytest.skip("no control group of memory can be made here")
 
 
 @pytest.mark.parametrize(

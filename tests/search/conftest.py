@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.mirror.mirror import MirrorReport
-from attnsearch.runs.training.train import Diverged
+from attnsearch.runs.training.optim import Diverged
 from attnsearch.search.workers.cluster import Cluster, Need, running_cluster
 from attnsearch.search.workers.job import Job, Jobs, Outcome, Report
 from attnsearch.search.workers.stopping import should_stop

@@ -233,6 +233,15 @@ def test_latency_is_that_of_evaluation() -> None:
     assert slow.shapes == {(2, 3, 8, 8)}
 
 
+def test_a_step_that_no_card_holds_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(cost, "_measured_memory", full)
+    network = nn.Linear(10, 10)
+    assert cost.memory_mb(network, (10,), 4, "cuda") == cost.memory_mb(network, (10,), 4)
+
+
 @pytest.mark.gpu
 def test_memory_on_cuda_is_near_the_computed_one() -> None:
     network = build_network(config("resnet18", stem="small"))

@@ -325,6 +325,25 @@ def test_a_failed_seed_stays_in_the_denominator(confirmed: Path, tmp_path: Path)
     assert frame.loc["baseline", "verdict"] == "no verdict"
 
 
+def test_runs_whose_batches_were_split_are_compared_and_told(
+    confirmed: Path, tmp_path: Path
+) -> None:
+    ledger = edited(
+        confirmed,
+        tmp_path,
+        f"""insert into epoch (run_id, attempt, epoch, metrics, recorded)
+            select id, attempt, 99, '{{"micro_batches": 2.0}}', 0 from run
+            where seed < 1100000003 and {runs_of("gc@layer4")}""",
+    )
+    page, tables = told(ledger, 1)
+    (row,) = (line for line in page.splitlines() if "2 in micro-batches" in line)
+    assert "gc@layer4" in row
+    assert "For 2 runs of the confirmation memory did not hold a batch" in page
+    assert set(tables["contrasts"]["verdict"]) == {"better"}
+    whole, _ = told(edited(confirmed, tmp_path), 1)
+    assert "micro-batches" not in whole
+
+
 def test_a_second_look_is_exploratory(confirmed: Path, tmp_path: Path) -> None:
     ledger = edited(confirmed, tmp_path)
     study = made.open_study(ledger, "second")

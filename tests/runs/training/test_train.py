@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
 from attnsearch.runs.training.losses import class_weights, classification_loss
-from attnsearch.runs.training.optim import TrainError, batch_sizes
-from attnsearch.runs.training.train import Diverged, Training
+from attnsearch.runs.training.optim import Diverged, TrainError, batch_sizes
+from attnsearch.runs.training.train import Training
 from attnsearch.spaces.keys.measures import COSTS
 
 SIZE, CLASSES = 8, 3

@@ -116,6 +116,52 @@ def test_lost_machines_are_no_losses_of_a_run() -> None:
     assert queue.next_job() is None and queue.exhausted()
 
 
+@dataclass
+class Splits(Step):
+    """One whose batches can be split."""
+
+    most_micro_batches: int = 6  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("state", ["failed", "lost"])
+def test_what_is_out_of_memory_is_begun_anew_in_smaller_pieces(state: str) -> None:
+    entry = Splits(1)
+    queue = Queue(iter([entry, Step(2)]))
+    told = []
+
+    def ended(outcome: Outcome) -> Fate:
+        told.append((entry.micro_batches, outcome.error))
+        return Step.ended(entry, outcome)
+
+    entry.ended = ended  # type: ignore[method-assign]
+    for _ in range(4):
+        job = queue.next_job()
+        assert job and job.id == 1
+        queue.ended(job, Outcome(state, {}, Report(), "out of memory", out_of_memory=True))
+    assert entry.states == ["interrupted"] * 3 + ["failed"]
+    assert told == [
+        (2, "out of memory; it goes on with each batch in 2 micro-batches"),
+        (4, "out of memory (with 2 micro-batches a batch); "
+            "it goes on with each batch in 4 micro-batches"),
+        (6, "out of memory (with 4 micro-batches a batch); "
+            "it goes on with each batch in 6 micro-batches"),
+        (6, "out of memory (with 6 micro-batches a batch)"),
+    ]  # fmt: skip
+    assert entry.losses == []
+    job = queue.next_job()
+    assert job and job.id == 2
+
+
+def test_what_trains_nothing_is_lost_or_fails_as_before_when_memory_runs_out() -> None:
+    entry = Step(1)
+    queue = Queue(iter([entry]))
+    for state in ("lost", "lost", "failed"):
+        job = queue.next_job()
+        assert job
+        queue.ended(job, Outcome(state, {}, Report(), "out of memory", out_of_memory=True))
+    assert entry.states == ["interrupted", "interrupted", "failed"]
+
+
 def test_what_another_driver_has_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 0.0)
     queue = Queue(iter([Step(1, held=3), Step(2), ALL_ENDED, Step(3)]))

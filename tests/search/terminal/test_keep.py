@@ -38,6 +38,16 @@ def run(ledger: Ledger, study: StudyRow, number: int, state: str, weights: bool 
     return claim.run_id
 
 
+def test_a_trial_whose_batches_were_split_says_so(ledger: Ledger, study: StudyRow) -> None:
+    claim = ledger.claim(Request("key0", CONFIG, 0, 2, study_id=study.id))
+    ledger.attach(study.id, claim.run_id, Place(0, Role.TRIAL, name="000 se@layer3"))
+    for epoch, pieces in ((1, {}), (2, {"micro_batches": 4.0})):
+        ledger.record_epoch(claim.run_id, epoch, {"val_accuracy": 0.5, **pieces})
+    ledger.finish(claim.run_id, Ending("finished", metrics={"val_accuracy": 0.5}))  # type: ignore[arg-type]
+    assert "se@layer3 (4 micro-batches)" in show.study_text("one")
+    assert "trained with each batch in 4 micro-batches" in show.trial_text("one", 0)
+
+
 def test_checkpoints_of_interrupted_runs_are_listed_shown_and_deleted(
     ledger: Ledger, study: StudyRow, capsys: pytest.CaptureFixture[str]
 ) -> None:

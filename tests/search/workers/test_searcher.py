@@ -9,12 +9,18 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from attnsearch.runs.ledger.records import lost
-from attnsearch.runs.ledger.states import State
+from attnsearch.runs.ledger.states import State, lost
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.pace import Pace
-from attnsearch.search.workers.searcher import Feed, RayGone, Watch, crash_place, explain_loss
+from attnsearch.search.workers.searcher import (
+    Feed,
+    RayGone,
+    Watch,
+    crash_place,
+    explain_loss,
+    newest_word,
+)
 
 
 def trial(job: Job, status: str = Trial.RUNNING, error_file: str = "/none") -> Any:
@@ -169,6 +175,38 @@ def test_a_job_that_is_begun_anew_ends_once_more() -> None:
     assert outcomes == ["lost", "finished"]
 
 
+@pytest.mark.parametrize("kills", [0, 1])
+def test_a_worker_that_the_system_killed_for_its_memory_says_so(kills: int, job_list: Any) -> None:
+    jobs = [Job(n, {}) for n in range(2)]
+    source, count = job_list(jobs), [5]
+    watcher = Watch(
+        source, lambda: False, lambda t: None, lambda job: "", memory_kills=lambda: count[0]
+    )
+    for job in jobs:
+        watcher.on_trial_start(0, [], trial(job))
+    count[0] += kills
+    for job in jobs:
+        watcher.on_trial_error(0, [], trial(job))
+    told = [source.outcomes[n] for n in range(2)]
+    assert [outcome.out_of_memory for outcome in told] == [bool(kills), False], "one kill, one job"
+    assert ("out of memory: the system ended the worker" in str(told[0].error)) == bool(kills)
+    assert "without a word" in str(told[1].error)
+    assert {outcome.state for outcome in told} == {"lost"}
+
+
+def test_a_worker_that_ray_killed_for_memory_says_so(job_list: Any, tmp_path: Path) -> None:
+    source = job_list([Job(0, {})])
+    watcher = watch(source)
+    (tmp_path / "error.txt").write_text("ray.exceptions.OutOfMemoryError: Task was killed due to")
+    watcher.on_trial_start(0, [], trial(Job(0, {})))
+    watcher.on_trial_error(0, [], trial(Job(0, {}), error_file=str(tmp_path / "error.txt")))
+    assert source.outcomes[0].out_of_memory and source.outcomes[0].state == "lost"
+    # Before its worker had begun, what filled the memory was no batch of its own.
+    source = job_list([Job(0, {})])
+    watch(source).on_trial_error(0, [], trial(Job(0, {}), error_file=str(tmp_path / "error.txt")))
+    assert not source.outcomes[0].out_of_memory and source.outcomes[0].state == "lost"
+
+
 def test_a_machine_that_went_away_says_nothing_about_its_jobs(
     job_list: Any, tmp_path: Path
 ) -> None:
@@ -210,6 +248,8 @@ def test_a_loss_is_explained(error: str, words: str) -> None:
 def test_the_ledger_knows_a_loss_by_its_words(error: str, left: str) -> None:
     run = SimpleNamespace(state=State.FAILED, attempt=1, error=explain_loss(error, left))
     assert lost(run)
+    run.error = explain_loss("died unexpectedly", "", killed=True)
+    assert lost(run)
 
 
 def test_a_ray_that_is_gone_ends_everything_at_once(job_list: Any) -> None:
@@ -234,6 +274,20 @@ Thread 0x02 (most recent call first):
   File "/home/me/mine.py", line 7 in forward
   File "/lib/torch/nn.py", line 9 in call
 """
+
+
+def test_a_hang_is_told_by_where_it_stood_last(job_list: Any) -> None:
+    source = job_list([Job(0, {})])
+    before = HUNG.replace("mine.py", "building.py")
+    pace = Pace(timeout=20.0)
+    watcher = Watch(source, lambda: False, lambda t: None, lambda job: before + HUNG, pace=pace)
+    watcher.on_trial_start(0, [], trial(Job(0, {})))
+    pace._now += 21
+    watcher.on_step_begin(0, [trial(Job(0, {}))])
+    watcher.on_trial_error(0, [], trial(Job(0, {})))
+    assert "(mine.py:7 in forward)" in str(source.outcomes[0].error)
+    assert source.outcomes[0].traceback == HUNG
+    assert newest_word(HUNG + CRASH) == CRASH and newest_word("") == ""
 
 
 def test_a_job_without_an_epoch_in_the_timeout_has_failed(job_list: Any) -> None:

@@ -126,6 +126,27 @@ def test_what_a_training_raises_is_one_failed_result(
     assert made.step()["report"].state == "finished"
 
 
+def test_memory_that_ran_out_is_told_apart_and_what_is_split_is_trained_so(
+    dots: DataSet, fake_training: Any
+) -> None:
+    assert worker(job(fault="memory"), dots, fake_training).step()["report"].out_of_memory
+    assert not worker(job(fault="raise"), dots, fake_training).step()["report"].out_of_memory
+
+    def too_large(*_: Any) -> Any:
+        raise MemoryError  # the network itself: smaller batches do not help
+
+    assert not worker(job(), dots, too_large).step()["report"].out_of_memory
+    split: list[int] = []
+
+    def make(*given: Any) -> Any:
+        training = fake_training(*given)
+        training.split = split.append
+        return training
+
+    worker(job(micro_batches=4), dots, make).step()
+    assert split == [4]
+
+
 def test_a_config_that_cannot_be_built_is_infeasible(dots: DataSet, fake_training: Any) -> None:
     def refuse(*_: Any) -> Any:
         raise BlockError("psa: groups 16 do not divide 8 channels")
@@ -209,7 +230,7 @@ def test_a_long_step_writes_where_it_stands(
 
 def test_errors_are_described_in_a_sentence() -> None:
     text = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
-    assert failure_text(RuntimeError(text)).startswith("out of memory: ")
+    assert failure_text(RuntimeError(text)).startswith(f"out of memory: {text} (the process has")
     assert failure_text(BlockError("a rule")) == "a rule"
     assert failure_text(KeyError("x")) == "KeyError: 'x'"
     told = failure_text(OSError("no answer from https://anna:s3cr3t@host/w"))

@@ -1,0 +1,37 @@
+"""Memory that runs out: how it is noticed, and what is said of it."""
+
+import contextlib
+import gc
+import resource
+import sys
+
+import torch
+
+_WORDS = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc"),
+    *("cublas_status_alloc_failed", "cudnn_status_alloc_failed"),
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on a card or of the process."""
+    text = str(error).lower()
+    kinds = MemoryError | torch.cuda.OutOfMemoryError
+    return isinstance(error, kinds) or any(words in text for words in _WORDS)
+
+
+def memory_held() -> str:
+    """Say how much memory this process has held at most, and what limits it, if anything does."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    held = f"the process has held {used >> (20 if sys.platform == 'darwin' else 10)} MiB"
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    allowed = f", and its limit (ulimit -v) is {limit >> 20} MiB"
+    return held + (allowed if limit != resource.RLIM_INFINITY else "")
+
+
+def free_memory() -> None:
+    """Give back what nothing uses any more."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()

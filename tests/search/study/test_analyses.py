@@ -3,6 +3,7 @@
 The trainings cost nothing: a network is its score, which depends on what is inserted and the seed.
 """
 
+import gc
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
@@ -99,6 +100,14 @@ class Planted:
 
     def result_state(self) -> dict[str, Tensor]:
         return dict(self.network.state_dict())
+
+
+@pytest.fixture(autouse=True)
+def frozen() -> Iterator[None]:
+    """Hide what exists from the garbage collection that statsmodels makes in every adjustment."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -235,6 +244,7 @@ def test_a_study_killed_anywhere_stops_the_same_arms(
             assert 1 <= len(confirm_of(ledger).analyses) < len(wanted) and made <= 1
 
 
+@pytest.mark.slow  # two whole studies
 def test_decisions_do_not_depend_on_the_order_in_which_runs_end(
     space: Callable[..., Space], tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

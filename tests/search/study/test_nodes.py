@@ -1,13 +1,16 @@
 """A cluster of several nodes, real ones on the loopback interface, of which one is killed."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
@@ -59,6 +62,7 @@ class Nodes:
         memory = {"object_store_memory": 100 * 2**20}
         self._memory = memory
         self._count = 1
+        self._far: list[subprocess.Popen[bytes]] = []
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={"num_cpus": 0, "include_dashboard": False, **memory},
@@ -71,6 +75,37 @@ class Nodes:
         return self.cluster.add_node(
             num_cpus=1, node_ip_address=f"127.0.0.{self._count}", **self._memory
         )
+
+    def add_far(self, *hidden: Path) -> subprocess.Popen[bytes]:
+        """Start a node as on another machine: in these folders it sees nothing of ours."""
+        self._count += 1
+        mounts = [f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder in hidden]
+        ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"]
+        ray += [f"--address={self.address}", f"--node-ip-address=127.0.0.{self._count}"]
+        ray += ["--num-cpus=1", f"--object-store-memory={100 * 2**20}", "--block"]
+        far = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", " && ".join([*mounts, f"exec {shlex.join(ray)}"])],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._far.append(far)
+        return far
+
+    def kill_far(self, node: subprocess.Popen[bytes]) -> None:
+        """End such a node, all of it at once."""
+        for process in [
+            *psutil.Process(node.pid).children(recursive=True),
+            psutil.Process(node.pid),
+        ]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        node.wait()
+
+    def close(self) -> None:
+        for node in self._far:
+            if node.poll() is None:
+                self.kill_far(node)
+        self.cluster.shutdown()
 
     def kill(self, node: Any) -> None:
         """End a node as a power cut does, as far as a process can."""
@@ -85,19 +120,20 @@ def nodes() -> Iterator[Nodes]:
         try:
             yield nodes
         finally:
-            nodes.cluster.shutdown()
+            nodes.close()
 
 
 class Run:
     """`attnsearch run` on the cluster."""
 
-    def __init__(self, path: Path, address: str, store: str) -> None:
+    def __init__(self, path: Path, address: str, store: str, **variables: str) -> None:
         self._path = path.with_name("attnsearch.db")
         environment = {
             **os.environ,
             "RAY_ADDRESS": address,
             "ATTNSEARCH_LEDGER": str(self._path),
             "MLFLOW_TRACKING_URI": store,
+            **variables,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "attnsearch.search.cli", "run", path.name],
@@ -152,3 +188,39 @@ def test_a_node_that_is_killed_costs_no_trial(
     assert [row.state for row in rows] == ["finished"] * 2, said
     assert "trial 001 interrupted" in said and "the machine that trained it was lost" in said
     assert [epoch["epoch"] for epoch in rows[1].epochs] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow  # a Ray of three nodes
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0,
+    reason="folders of its own for a node take the right to unshare(2)",
+)
+def test_checkpoints_travel_from_a_node_that_does_not_see_the_drivers_disk(
+    nodes: Nodes,
+    write_space: Callable[..., Path],
+    tmp_path: Path,
+    scratch: Path,
+    mlflow_store: str,
+) -> None:
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    path, weights = write_space(SPACE, "nodes.yaml"), tmp_path / "attnsearch-weights"
+    weights.mkdir()
+    first = nodes.add_far(weights, scratch)
+    run = Run(path, nodes.address, mlflow_store, TMPDIR=str(scratch))
+    run.wait_for_epoch(1)
+    for _ in range(300):  # what lies here came with a report
+        if saved := sorted(weights.glob("checkpoints/*/*.checkpoint")):
+            break
+        time.sleep(0.1)
+    assert saved
+    nodes.kill_far(first)
+    nodes.add_far(weights, scratch)
+    said = run.finish()
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        rows = ledger.trials(ledger.find_study("nodes").id)
+    assert [row.state for row in rows] == ["finished"] * 2, said
+    assert "trial 001 interrupted" in said and "the machine that trained it was lost" in said
+    assert rows[1].attempt == 1, "it went on, and was not begun anew"
+    assert [epoch["epoch"] for epoch in rows[1].epochs] == [1, 2, 3, 4, 5, 6]
+    assert not list(weights.glob("checkpoints/*/*"))

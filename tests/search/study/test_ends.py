@@ -40,8 +40,9 @@ network: {backbone: resnet20, width: 0.25}
 insert:
   - at: layer3
     block: {choice: [none, "ends_sleepy:Sleeps"]}
-train: {epochs: 20, batch_size: 16, lr: 0.05}
+train: {epochs: 8, batch_size: 16, lr: 0.05}
 search: {sampler: grid, scheduler: none, trials: 2}
+resources: {workers: 1}
 """
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -71,7 +72,7 @@ class Run:
 
     def wait_for_epoch(self, path: Path) -> None:
         """Wait until the second trial, which takes its time, has an epoch of this session."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 400
         while "trial 001 started" not in self.text:
             assert self.process.poll() is None and time.monotonic() < deadline, self.text
             time.sleep(0.1)
@@ -120,7 +121,7 @@ def unused(file: Path) -> bool:
 
 
 @pytest.mark.slow  # a Ray of its own, five times
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_nothing_is_left_however_a_study_ends(
     write_space: Callable[..., Path], tmp_path: Path, scratch: Path, mlflow_store: str
 ) -> None:

@@ -146,7 +146,7 @@ class Run:
 
     def wait_for_epoch(self, trial: int) -> None:
         """Wait until the ledger has an epoch of a trial that goes on."""
-        for _ in range(600):
+        for _ in range(2000):
             time.sleep(0.1)
             if self._path.exists():
                 with Ledger(self._path) as ledger:

@@ -1,5 +1,6 @@
 """However `attnsearch run` ends, nothing of it is left: processes, shared memory, folders."""
 
+import getpass
 import os
 import signal
 import subprocess
@@ -45,6 +46,8 @@ search: {sampler: grid, scheduler: none, trials: 2}
 resources: {workers: 1}
 """
 SHARED_MEMORY = Path("/dev/shm")
+# Torch's cache of compiled code: made, empty, when it is imported; one a user, and it stays.
+TORCHS_OWN = {f"torchinductor_{getpass.getuser()}"}
 
 
 class Run:
@@ -101,7 +104,7 @@ class Run:
         deadline = time.monotonic() + seconds
         while left := [
             *(str(process) for process in self.family()),
-            *(str(place) for place in scratch.iterdir()),
+            *(str(place) for place in scratch.iterdir() if place.name not in TORCHS_OWN),
             *(str(file) for file in set(SHARED_MEMORY.iterdir()) - self._before if unused(file)),
         ]:
             if time.monotonic() > deadline:

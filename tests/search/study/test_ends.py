@@ -114,7 +114,9 @@ class Run:
 
 
 def unused(file: Path) -> bool:
-    """Whether no process has a file mapped or open; another's Ray may have made it."""
+    """Whether a file is left: nobody has it mapped or open. Other programs make folders here."""
+    if file.is_dir() and not file.name.startswith("attnsearch-"):
+        return False
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             maps = Path(f"/proc/{process.pid}/maps").read_text("utf-8")

@@ -31,6 +31,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from attnsearch.runs.ledger import State
+from attnsearch.search.propose.probes import probe
 from attnsearch.search.propose.samplers import (
     REPLAYED,
     Answered,
@@ -48,6 +49,8 @@ STATES = {
     State.INFEASIBLE: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
+PROBES_MAX = 4  # of training settings, beside the first trial's
+PROBES_SHARE = 4  # one trial in so many, in small searches
 GRID_MAX = 20_000  # combinations; to list so many takes seconds
 
 Values = dict[str, Any]
@@ -60,8 +63,9 @@ class Proposal:
     Attributes:
         number: Optuna's number for it; counts proposals that turn out to be known already.
         values: Of the active decisions.
-        how: "sampler", "random" (drawn uniformly instead, this once) or "given" (the
-            baseline, a prior, a combination of the grid). An earlier session is rebuilt from it.
+        how: "sampler", "random" (drawn uniformly instead, this once), "given" (the baseline, a
+            prior, a combination of the grid) or "probe" (training settings tried on the plain
+            network). An earlier session is rebuilt from it.
     """
 
     number: int
@@ -104,6 +108,9 @@ class Proposals:
         seed: As `search.seed`.
         trials: As `search.trials`; small searches get shorter random phases and generations.
         first: Values to try before the sampler is asked: the baseline, the priors.
+        settings: Decisions that are tried on the first of `first` alone, a few values of each,
+            before anything else is proposed, which then all has the best values found; none to
+            propose all decisions together.
         grid: All combinations, for the grid sampler.
 
     Raises:
@@ -120,6 +127,7 @@ class Proposals:
         seed: int = 0,
         trials: int = 16,
         first: Sequence[Values] = (),
+        settings: Sequence[Decision] = (),
         grid: Callable[[], Iterator[Values]] | None = None,
     ) -> None:
         self._decisions = {decision.name: decision for decision in decisions}
@@ -132,6 +140,8 @@ class Proposals:
         self._seed = seed
         self._trials = trials
         self._first = list(first)
+        self._settings = {d.name: d for d in settings}
+        self._probes = min(PROBES_MAX, trials // PROBES_SHARE) if settings and first else 0
         self._grid = self._shuffled(grid) if sampler == "grid" and grid else None
         check_sampler(sampler, decisions, len(objectives))
         self.forget()
@@ -140,6 +150,7 @@ class Proposals:
         """Forget all proposals."""
         self._seen: set[tuple[tuple[str, Any], ...]] = set()
         self._open: dict[int, optuna.Trial] = {}
+        self._hows: list[str] = []  # of all proposals
         with quiet():
             self._study = optuna.create_study(directions=self._directions)
 
@@ -160,13 +171,39 @@ class Proposals:
         if self._grid is not None:
             fixed = next((v for v in self._grid if _frozen(v) not in self._seen), None)
             return None if fixed is None else self.give(fixed)
+        probed = self._hows.count("probe")
+        if probed < self._probes and set(self._hows) <= {"given", "probe"}:
+            settings = probe(list(self._settings.values()), probed)
+            return self.give({**self._first[0], **settings}, "probe")
+        # A study that began without them goes on so. Where a search has tried all else under the
+        # best settings, it draws at random, and others.
+        if probed and how == "sampler":
+            with quiet():
+                self._study.enqueue_trial(self._encoded(self._best_settings()))
         return self._propose(self._make_sampler(number, how), how)
 
-    def give(self, values: Values) -> Proposal:
+    def give(self, values: Values, how: str = "given") -> Proposal:
         """Return a proposal with these values, made by the caller instead of the sampler."""
         with quiet():
             self._study.enqueue_trial(self._encoded(values))
-        return self._propose(self._make_sampler(self.count - 1, "random"), "given")
+        return self._propose(self._make_sampler(self.count - 1, "random"), how)
+
+    def _best_settings(self) -> Values:
+        """Return the settings under which the first network did best; none as long as none did."""
+        network = _frozen(self._without_settings(self._first[0]))
+        scored = [
+            (trial.values[0], -trial.number, values)
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if _frozen(self._without_settings(values := self._decoded(trial.params))) == network
+        ]
+        if not scored:
+            return {}
+        maximise = self._directions[0] is StudyDirection.MAXIMIZE
+        best = max(scored, key=lambda each: (each[0] if maximise else -each[0], each[1]))[2]
+        return {name: value for name, value in best.items() if name in self._settings}
+
+    def _without_settings(self, values: Values) -> Values:
+        return {name: value for name, value in values.items() if name not in self._settings}
 
     def tell(self, number: int, result: ProposalResult) -> None:
         """Say what became of a proposal."""
@@ -196,6 +233,7 @@ class Proposals:
         if result is None or self._sampler in REPLAYED:
             return self._adopt_by_asking(values, result, how)
         number = self.count
+        self._hows.append(how)
         self._seen.add(_frozen(values))
         state, curve, scores = self._as_optuna(result)
         if state is TrialState.PRUNED and curve:
@@ -224,8 +262,8 @@ class Proposals:
 
     def _adopt_by_asking(self, values: Values, result: ProposalResult | None, how: str) -> int:
         """Ask once more, with the answers fixed, for what the sampler keeps with the trial."""
-        if how == "given":
-            number = self.give(values).number
+        if how in ("given", "probe"):
+            number = self.give(values, how).number
         else:
             asked = self._make_sampler(self.count, how)
             number = self._propose(Answered(asked, self._encoded(values)), how).number
@@ -239,6 +277,7 @@ class Proposals:
             trial = self._study.ask()
             values = self._ask(lambda decision: _suggest(trial, decision))
         self._open[trial.number] = trial
+        self._hows.append(how)
         self._seen.add(_frozen(values))
         return Proposal(trial.number, values, how)
 
@@ -253,6 +292,9 @@ class Proposals:
 
     def _encoded(self, values: Values) -> Values:
         return {name: self._decisions[name].encode(value) for name, value in values.items()}
+
+    def _decoded(self, params: Values) -> Values:
+        return {name: self._decisions[name].decode(value) for name, value in params.items()}
 
     def _make_sampler(self, number: int, how: str) -> BaseSampler:
         name = "random" if how == "random" else self._sampler

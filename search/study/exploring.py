@@ -20,6 +20,7 @@ from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import should_stop
 from attnsearch.spaces import Space
+from attnsearch.spaces.space import Decision
 
 REPEATS_RANDOM = 10  # proposals in a row that are not new, until they are drawn at random
 REPEATS_LIST = 30  # until the space is listed for what is left, if it can be
@@ -47,6 +48,10 @@ def make_proposals(space: Space, first: Sequence[dict[str, Any] | None] = ()) ->
     """
     search = space.document["search"]
     priors = [space.defaults()] if space.prior() else []
+    given = [values for values in (*first, *priors) if values is not None]
+    settings = list(_settings(space)) if search.get("settings") == "first" else []
+    if settings and not given and space.forbidden(space.defaults()) is None:
+        given = [space.defaults()]
     return Proposals(
         space.decisions,
         space.ask,
@@ -54,9 +59,21 @@ def make_proposals(space: Space, first: Sequence[dict[str, Any] | None] = ()) ->
         sampler=search["sampler"],
         seed=search["seed"],
         trials=trial_budget(space),
-        first=[values for values in (*first, *priors) if values is not None],
+        first=given,
+        settings=settings,
         grid=space.grid,
     )
+
+
+def _settings(space: Space) -> Iterator[Decision]:
+    """Yield the training settings that can be tuned on one network and had by all.
+
+    None where nothing else is searched, as there is no other network then.
+    """
+    names = {s.decision.name for s in space.settings if s.path[0] != "network"}
+    common = [d for d in space.decisions if d.name in names and not d.parents]
+    if len(names) < len(space.decisions):
+        yield from common
 
 
 @dataclass
@@ -276,6 +293,7 @@ class Explorer:
         """Return whether a trial is to be stopped early, by the curves of all so far."""
         objectives, document = self.stage.objectives, self.space.document
         protected = entry.place.role not in (Role.TRIAL, Role.TUNING)
+        protected |= entry.place.proposal.get("how") == "probe"
         if protected or objectives.followed is None or not self.space.decisions:
             return False
         if self.stage.company.met():

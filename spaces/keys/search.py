@@ -71,6 +71,10 @@ class Search(Section):
         ),
     ] = "asha"
     """Stops weak trials early."""
+    settings: Literal["first", "together"] | None = None
+    """Training settings that are searched. together: every trial has its own; first: a few values
+    are tried on the network with nothing inserted, then all blocks are tried under the best of
+    them. null takes together."""
     trials: Annotated[Count, Of("trials")] = 16
     """Number of different configs to try."""
     objectives: dict[str, Literal["max", "min"]] = {}

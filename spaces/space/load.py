@@ -194,16 +194,16 @@ class _Loading:
 
     def _document(self) -> dict[str, Any]:
         """Return the file as a plain dict with defaults, choices still in."""
-        file, problems = self.file, self.problems
-        document = file.model_dump(by_alias=True)
+        file, problems, document = self.file, self.problems, self.file.model_dump(by_alias=True)
         data, network = document["data"], document["network"]
         data["augment"] = file.data.augment.model_dump(by_alias=True, exclude_unset=True)
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        for section, key in ((data, "mask_colors"), (document["resources"], "timeout")):
-            if section[key] is None:
-                del section[key]  # documents written before the key was there have none
+        new = {"data": "mask_colors", "resources": "timeout", "search": "settings"}
+        for section, key in new.items():
+            if document[section][key] is None:
+                del document[section][key]  # documents written before the key was there have none
         network["weights"] = self._weights()
         data["groups"] = self._groups()
         if network["stem"] is None and network["backbone"] in BACKBONES:

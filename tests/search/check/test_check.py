@@ -62,7 +62,7 @@ def test_shipped_space_is_planned_whole(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the packaged file of this name is taken
-    assert call(["check", "spaces/resnet.yaml"]) == DONE
+    assert call(["check", "spaces/resnet.yaml", "--set", "search.scheduler=asha"]) == DONE
     told = capsys.readouterr().out
     for words in (
         "study resnet-digits, classification",

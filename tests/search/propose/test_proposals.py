@@ -1,11 +1,13 @@
 """Optuna is told the truth, and asked in a way that can be repeated."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
+from attnsearch.search.propose.probes import probe
 from attnsearch.search.propose.proposals import ProposalResult, Proposals
 from attnsearch.search.propose.samplers import ProposalError
 from attnsearch.spaces.space.decisions import Decision
@@ -221,3 +223,106 @@ def test_a_range_with_steps_on_a_logarithmic_scale_is_kept() -> None:
     bridge = Proposals([steps], lambda choose: {"n": choose(steps)}, {"val_accuracy": "max"})
     found = {proposal.values["n"] for _ in range(30) if (proposal := bridge.ask())}
     assert found == {2, 5, 8}
+
+
+SETTINGS = [DECISIONS[-1]]
+
+
+def rated(values: dict[str, Any]) -> ProposalResult:
+    """The best rate is 0.06; the plain network is the worst one."""
+    off = abs(values["train.lr"] - 0.06)
+    return ProposalResult(
+        "finished", [], [{"none": 0.1, "x": 0.5, "y": 0.3}[values["a.block"]] - off]
+    )
+
+
+def probed(count: int, restarts: tuple[int, ...] = (), **options: Any) -> list[Any]:
+    """Proposals, as they are made and after restarts, each with how it was made."""
+    options = {"sampler": "tpe", "first": [PLAIN], "settings": SETTINGS, **options}
+    bridge, history = proposals(**options), []
+    for index in range(count):
+        if index in restarts:
+            bridge = proposals(**options)
+            for values, how in history:
+                bridge.adopt(values, rated(values), how)
+        proposal = bridge.ask()
+        assert proposal is not None
+        bridge.tell(proposal.number, rated(proposal.values))
+        history.append((proposal.values, proposal.how))
+    return history
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_settings_are_tuned_on_the_first_network_and_had_by_all(sampler: str) -> None:
+    history = probed(14, sampler=sampler)
+    assert [how for _, how in history] == ["given", *["probe"] * 4, *["sampler"] * 9]
+    tried = [values for values, _ in history[:5]]
+    assert all({**values, "train.lr": 0.1} == PLAIN for values in tried)
+    rates = sorted(values["train.lr"] for values in tried)
+    assert all(above > 1.2 * below for below, above in itertools.pairwise(rates))
+    best = min(rates, key=lambda rate: abs(rate - 0.06))
+    assert {values["train.lr"] for values, _ in history[5:]} == {best}
+    assert len({values["a.block"] for values, _ in history[5:]}) > 1
+    assert probed(14, (2, 5, 9), sampler=sampler) == history
+
+
+def test_a_search_that_began_without_probes_goes_on_so() -> None:
+    bridge = proposals("tpe", first=[PLAIN], settings=SETTINGS)
+    for values, _ in probed(7, settings=()):
+        bridge.adopt(values, rated(values))
+    later = [bridge.ask() for _ in range(8)]
+    assert {each.how for each in later if each} == {"sampler"}
+    assert len({each.values["train.lr"] for each in later if each}) == 8
+
+
+def test_settings_of_which_nothing_is_known_are_drawn() -> None:
+    bridge = proposals("random", first=[PLAIN], settings=SETTINGS)
+    for _ in range(5):
+        proposal = bridge.ask()
+        assert proposal is not None
+        bridge.tell(proposal.number, ProposalResult("failed"))
+    later = [bridge.ask() for _ in range(6)]
+    assert len({each.values["train.lr"] for each in later if each}) == 6
+
+
+@pytest.mark.parametrize(("trials", "probes"), [(2, 0), (8, 2), (16, 4), (400, 4)])
+def test_a_small_search_tries_few_settings(trials: int, probes: int) -> None:
+    history = probed(min(trials, 8), trials=trials)
+    assert [how for _, how in history].count("probe") == probes
+
+
+def test_the_least_value_is_the_best_setting_where_less_is_better() -> None:
+    bridge = proposals("random", first=[PLAIN], settings=SETTINGS, objectives={"val_loss": "min"})
+    rates = []
+    for number in range(5):
+        proposal = bridge.ask()
+        assert proposal is not None
+        rates.append(proposal.values["train.lr"])
+        bridge.tell(proposal.number, ProposalResult("finished", [], [abs(number - 3)]))
+    proposal = bridge.ask()
+    assert proposal is not None
+    assert proposal.values["train.lr"] == rates[3]
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision("train.momentum", "float", low=0.0, high=0.9, step=0.1),
+        Decision("train.warmup_epochs", "int", low=0, high=3, step=1),
+        Decision("train.batch_size", "int", low=8, high=256, step=1, log=True),
+        Decision("train.optimizer", "choice", ("sgd", "adamw")),
+        Decision("train.lr", "float", low=1e-4, high=1.0, log=True),
+    ],
+)
+def test_probes_are_values_of_their_decisions(decision: Decision) -> None:
+    tried = [probe([decision], number)[decision.name] for number in range(4)]
+    assert all(decision.check(value) == value for value in tried)
+    assert len(set(map(str, tried))) >= min(3, decision.count or 4)
+
+
+def test_what_is_drawn_at_random_has_other_settings() -> None:
+    bridge = proposals("tpe", first=[PLAIN], settings=SETTINGS)
+    for values, how in probed(8):
+        bridge.adopt(values, rated(values), how)
+    drawn = [bridge.ask("random") for _ in range(6)]
+    assert len({each.values["train.lr"] for each in drawn if each}) == 6

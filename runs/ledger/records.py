@@ -86,6 +86,12 @@ class StudyRow(Record):
     mirrored: Mapped[str | None] = mapped_column(String(64))
 
     @property
+    def speed(self) -> str | None:
+        """Which arithmetic `train.speed` chose for all its runs, and what that gains."""
+        raced = (start["speed"] for start in self.provenance if start.get("speed"))
+        return next((record["text"] for record in raced if record["tried"]), None)
+
+    @property
     def inputs(self) -> dict[str, str]:
         """What it reads from files beside the data, as its last start found them."""
         return dict(self.provenance[-1].get("inputs", {})) if self.provenance else {}

@@ -25,7 +25,7 @@ from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study
 from attnsearch.runs.ledger.states import STUDY_STATES, State
-from attnsearch.spaces.keys import Data, Search, keys_of
+from attnsearch.spaces.keys import PLAIN, Data, Search, closed_arithmetic, keys_of
 
 
 def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
@@ -46,12 +46,23 @@ def _counted(document: Mapping[str, Any]) -> dict[str, Any]:
     kept["data"] = _without(kept.get("data") or {}, keys_of("host", section=Data))
     if "csv" in (kept["data"].get("groups") or {}):
         kept["data"]["groups"] = "csv"
+    kept["train"] = _train(kept.get("train") or {})
     network = kept.get("network") or {}
     path, rename = weights_file(network.get("weights"))
     if path is not None:
         kept["network"] = {**network, "weights": rename or "file"}
     counted: dict[str, Any] = _without_nulls(kept)
     return counted
+
+
+def _train(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing, so that studies from before these keys go on."""
+    kept = {**train, **closed_arithmetic(train, PLAIN)}
+    if kept.get("speed") != "exact":
+        kept.pop("speed", None)
+    if not kept.get("compile"):
+        kept.pop("compile", None)
+    return kept
 
 
 def study_differences(before: StudyRow, now: StudyRow, files: str = "") -> list[str]:

@@ -172,6 +172,7 @@ def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[s
         "attnsearch.number": str(trial.number),
         "attnsearch.key": trial.key,
         "attnsearch.seed": str(trial.seed),
+        "attnsearch.speed": study.speed,
         "attnsearch.data": study.fingerprint,
         "attnsearch.arm": trial.arm,
         "attnsearch.fold": None if trial.fold is None else str(trial.fold),
@@ -199,6 +200,7 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
         STATE_TAG: study.state,
         "attnsearch.role": "study",
         "attnsearch.data": study.fingerprint,
+        "attnsearch.speed": study.speed,
         "attnsearch.version": latest.get("packages", {}).get("attnsearch", ""),
         "mlflow.source.git.commit": (latest.get("code") or {}).get("commit"),
     }

@@ -14,6 +14,7 @@ from attnsearch.spaces.keys import BUILT_IN, metric_name
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12
 _MOST_NAMED = 4
+HALF = {"bf16": "mixed precision with bfloat16", "fp16": "mixed precision with float16"}
 
 
 def protocol(result: MeasuredStudy) -> list[str]:
@@ -41,6 +42,7 @@ def protocol(result: MeasuredStudy) -> list[str]:
         data=data,
         network=network,
         search=result.setting("search") or {},
+        half_precision=HALF.get(str(result.setting("train", "precision"))),
         source=(
             BUILT_IN[source].title
             if source in BUILT_IN

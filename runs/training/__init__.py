@@ -1,6 +1,10 @@
 """One training: a config, a data set and a seed to a trained network and its metrics.
 
 train        One training: a config, a data set and a seed to a trained network and its metrics
+step         One training step: forward, loss, backward and update; eager, compiled or as a CUDA
+             graph
+speed        Which arithmetic a device trains fastest with: a short race of training steps
+waiting      How to move values between host and device without waiting for the device
 task         What a training learns: how classification and segmentation differ for the loop around
              them
 segment      Segmentation as a task: masks in the loss, and metrics at the size of the original
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
     from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
-    from attnsearch.runs.training.train import AUTOCAST, Training, architecture
+    from attnsearch.runs.training.speed import Speed, choose_speed, named
+    from attnsearch.runs.training.step import AUTOCAST
+    from attnsearch.runs.training.train import Training, architecture
 
 face(__name__)

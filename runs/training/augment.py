@@ -37,6 +37,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from attnsearch.runs.training.waiting import uploaded
+
 GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
 ELASTIC_POINTS = 4
 ERASE_ASPECT = 2.0  # the sides of an erased rectangle are at most this ratio apart
@@ -134,12 +136,12 @@ class Augmenter:
         offset = -(back @ shift[:, :, None]) / half[:, None]
         theta = torch.cat([back * half / half[:, None], offset], 2)
         grid = functional.affine_grid(
-            theta.to(images.device), list(images.shape), align_corners=False
+            uploaded(theta, images.device), list(images.shape), align_corners=False
         )
         if "elastic" in spec:
             moves = 2 * spec["elastic"] * draws.points("elastic", ELASTIC_POINTS)
             moves = functional.interpolate(
-                moves.to(images.device), (height, width), mode="bicubic", align_corners=True
+                uploaded(moves, images.device), (height, width), mode="bicubic", align_corners=True
             )
             grid = grid + moves.permute(0, 2, 3, 1)
         return grid.to(images.dtype)
@@ -198,12 +200,13 @@ def _sample_masks(masks: Tensor, grid: Tensor, outside: int) -> Tensor:
 
 
 def _brighten(images: Tensor, factor: Tensor) -> Tensor:
-    return images * factor.to(images)[:, None, None, None]
+    return images * uploaded(factor.to(images.dtype), images.device)[:, None, None, None]
 
 
 def _contrast(images: Tensor, factor: Tensor) -> Tensor:
     mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * factor.to(images)[:, None, None, None]
+    factor = uploaded(factor.to(images.dtype), images.device)
+    return mean + (images - mean) * factor[:, None, None, None]
 
 
 def _erase(images: Tensor, most: float, draws: Tensor) -> Tensor:
@@ -225,7 +228,7 @@ def _erase(images: Tensor, most: float, draws: Tensor) -> Tensor:
     top, left = ((height - tall + 1) * top).floor(), ((width - wide + 1) * left).floor()
     inside = _between(top, tall, height)[:, :, None] & _between(left, wide, width)[:, None, :]
     mean = images.mean((2, 3), keepdim=True)
-    return torch.where(inside[:, None].to(images.device), mean, images)
+    return torch.where(uploaded(inside[:, None], images.device), mean, images)
 
 
 def _between(start: Tensor, length: Tensor, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,15 +33,26 @@ class Normalisation:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) in 0..1 to the network's input (B, C, H, W)."""
-        shape = (1, len(self.mean), 1, 1)
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).view(shape)
-        std = torch.tensor([s or 1.0 for s in self.std], dtype=torch.float32, device=images.device)
+        mean, std = _on_device(tuple(self.mean), tuple(self.std), images.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return ((images - mean) / std.view(shape)).contiguous(memory_format=layout)
+        return ((images - mean) / std).contiguous(memory_format=layout)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return images (B, H, W, C) of uint8 to the network's input (B, C, H, W)."""
         return self.normalise(self.scale(images))
+
+
+@lru_cache(maxsize=16)
+def _on_device(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (1, C, 1, 1), put there once: a copy makes it wait."""
+    shape = (1, len(mean), 1, 1)
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(mean, dtype=torch.float32, device=device).view(shape),
+            torch.tensor([s or 1.0 for s in std], dtype=torch.float32, device=device).view(shape),
+        )
 
 
 def upload(images: NDArray[np.uint8], device: torch.device) -> Tensor:

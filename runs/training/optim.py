@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import PatchBatchNorm
@@ -43,20 +43,26 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     ]
 
 
-def make_optimizer(network: nn.Module, train: Mapping[str, Any]) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, train: Mapping[str, Any], *, on_device: bool = False
+) -> torch.optim.Optimizer:
     """Return the optimizer that `train` asks for, over the network's parameter groups.
 
     Args:
         network: Its trainable parameters are optimized.
         train: The config's `train` section: `optimizer` ("sgd" or "adamw"), `lr`,
             `weight_decay`, and for SGD `momentum` and `nesterov`.
+        on_device: Keep the learning rate on the parameters' device, as a CUDA graph must find it.
     """
     groups = parameter_groups(network, train["weight_decay"])
+    rate: float | Tensor = train["lr"]
+    if on_device:
+        rate = torch.tensor(train["lr"], device=next(network.parameters()).device)
     if train["optimizer"] == "adamw":
-        return torch.optim.AdamW(groups, lr=train["lr"], fused=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_device)
     return torch.optim.SGD(
         groups,
-        lr=train["lr"],
+        lr=rate,
         momentum=train["momentum"],
         # Nesterov's step looks ahead along the momentum; without momentum it is plain SGD.
         nesterov=train["nesterov"] and train["momentum"] > 0,
@@ -135,7 +141,10 @@ def diverged(what: str, optimizer: torch.optim.Optimizer) -> Diverged:
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group the same learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def quicken_statistics(network: nn.Module, steps_per_epoch: int) -> None:

@@ -7,6 +7,7 @@ run again from a saved state without saving any generator.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,32 +53,37 @@ def global_draws(
 
 
 @contextmanager
-def deterministic(device: str | torch.device) -> Iterator[None]:
+def deterministic(device: str | torch.device, *, exact: bool = False) -> Iterator[None]:
     """Deterministic algorithms on `device`; torch's settings are restored afterwards.
 
     On the CPU all of torch's deterministic algorithms, so that repeats are equal bit for bit. On
     CUDA cuDNN is held to its deterministic kernels and does not choose by timing; operations
     without a deterministic kernel keep their fast one there, so repeats agree to rounding only.
+
+    Args:
+        device: Where is trained.
+        exact: All deterministic algorithms on CUDA too. An operation that has none there raises a
+            RuntimeError that names it.
     """
-    if torch.device(device).type == "cuda":
-        cudnn = torch.backends.cudnn
-        flags = cudnn.deterministic, cudnn.benchmark
+    cuda = torch.device(device).type == "cuda"
+    cudnn = torch.backends.cudnn
+    flags = cudnn.deterministic, cudnn.benchmark
+    if cuda:
         cudnn.deterministic, cudnn.benchmark = True, False
-        try:
-            yield
-        finally:
-            cudnn.deterministic, cudnn.benchmark = flags
-        return
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic  # typed as a module without attributes
     fill = settings.fill_uninitialized_memory
-    # Only a warning, since a user's block may use an operation that has no such algorithm.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling helps to find reads of uninitialised memory and costs time at every allocation.
-    settings.fill_uninitialized_memory = False
+    if exact or not cuda:
+        if cuda:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at its first use
+        # On the CPU only a warning, since a user's block may use an operation without one.
+        torch.use_deterministic_algorithms(True, warn_only=not cuda)
+        # Filling helps to find reads of uninitialised memory and costs time at every allocation.
+        settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
+        cudnn.deterministic, cudnn.benchmark = flags
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = fill

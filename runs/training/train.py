@@ -26,19 +26,16 @@ from attnsearch.runs.training.optim import (
     TrainError,
     batch_sizes,
     diverged,
-    make_optimizer,
     make_schedule,
     quicken_statistics,
-    set_learning_rate,
 )
 from attnsearch.runs.training.progress import Pass, copied, unsaved_buffers
 from attnsearch.runs.training.seeding import deterministic, generator, global_draws
 from attnsearch.runs.training.segment import Segmentation
+from attnsearch.runs.training.step import Step
 from attnsearch.runs.training.task import Classification, Task
+from attnsearch.runs.training.waiting import LossWatch, uploaded
 from attnsearch.spaces import canonical
-
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-CHECK_EVERY_ON_CUDA = 50  # steps between looks at the loss: each look waits for the device
 
 
 class Training:
@@ -62,7 +59,6 @@ class Training:
             the earliest of equals; 0 before the first. The study's objectives have no say in it:
             a training depends on nothing that its exported config leaves out.
         best_state: The network's state dict after `best_epoch`, on the CPU.
-        micro_batches: Into how many a batch is split, where memory does not hold it whole.
 
     Raises:
         TrainError: If the config asks for what cannot be done with this data or device.
@@ -87,12 +83,11 @@ class Training:
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
         self._pass: Pass | None = None
-        self.micro_batches = 1
+        self._exact = config["train"].get("speed") == "exact"
 
         train = self._train = config["train"]
         self.seed: int = train["seed"]
         self.epochs: int = train["epochs"]
-        self._autocast = _autocast_type(train["precision"], self.device)
         self.network: nn.Module = build_network(
             config, data.channels, data.classes, data.image_size, seed=self.seed
         )
@@ -104,12 +99,11 @@ class Training:
         self._examples = len(self._images["train"])
         self._batches = batch_sizes(self._examples, train["batch_size"])
         quicken_statistics(self.network, len(self._batches))
-        self._optimizer = make_optimizer(self.network, train)
         self._rate = make_schedule(train, len(self._batches))
-        self._scaler = torch.amp.GradScaler("cuda", enabled=train["precision"] == "fp16")
         learns = Segmentation if config["task"] == "segmentation" else Classification
         self._task: Task = learns(config, data, self.device)
         self.normalisation = self._task.normalisation
+        self._step = Step(self.network, self._task, train, self.device, self._batches[0])
 
     @property
     def epoch(self) -> int:
@@ -150,7 +144,7 @@ class Training:
         if self.done:
             raise TrainError(f"all {self.epochs} epochs of this training are done")
         with (
-            deterministic(self.device),
+            deterministic(self.device, exact=self._exact),
             global_draws(self.seed, "dropout", self.epoch, self.device),
         ):
             if self._pass is None:
@@ -188,6 +182,23 @@ class Training:
         images, targets = self._task.augment(images, self._task.targets(index), draws)
         return self.normalisation.normalise(images), targets
 
+    def train_batch(self, index: Tensor, draws: Generator) -> Tensor:
+        """Take one training step that belongs to no epoch, at the first step's learning rate.
+
+        Args:
+            index: Which examples (B,), on the device.
+            draws: Of the augmentations.
+
+        Returns:
+            Its loss, on the device.
+        """
+        with (
+            deterministic(self.device, exact=self._exact),
+            global_draws(self.seed, "trial step", 0, self.device),
+        ):
+            images, targets = self.batch(index, draws)
+            return self._step(images, targets, self._rate(0)).total
+
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         """Return the scores of the network of the epoch that counts on a split, and what it says.
 
@@ -201,7 +212,7 @@ class Training:
         part = self._split(split)
         images = self._images.get(split)
         images = upload(part.images, self.device) if images is None else images
-        with self._result_weights(), deterministic(self.device), self.turn():
+        with self._result_weights(), deterministic(self.device, exact=self._exact), self.turn():
             return self._task.evaluate(self.network, part, images, every=True)
 
     def panel(self, said: Mapping[str, Any]) -> bytes:
@@ -215,7 +226,7 @@ class Training:
         """
         from attnsearch.runs.training.panels import validation_panel
 
-        with self._result_weights(), deterministic(self.device):
+        with self._result_weights(), deterministic(self.device, exact=self._exact):
             images = self._images["val"]
             return validation_panel(
                 self.network, self.data, images, self.normalisation, said["dice"]
@@ -224,7 +235,12 @@ class Training:
     def split(self, micro_batches: int) -> None:
         """Take each step in so many micro-batches from now on, see `micro_batches`."""
         slow_statistics(self.network, micro_batches / self.micro_batches)
-        self.micro_batches = micro_batches
+        self._step.split(micro_batches)
+
+    @property
+    def micro_batches(self) -> int:
+        """Into how many a batch is split, where memory does not hold it whole."""
+        return self._step.micro_batches
 
     def result_state(self) -> dict[str, Tensor]:
         """Return a copy of the state dict after the epoch that counts, on the CPU."""
@@ -246,8 +262,8 @@ class Training:
             "best_state": dict(self.best_state),
             "network": copied(self.network.state_dict()),
             "buffers": copied(unsaved_buffers(self.network)),
-            "optimizer": copied(self._optimizer.state_dict()),
-            "scaler": self._scaler.state_dict(),
+            "optimizer": copied(self._step.optimizer.state_dict()),
+            "scaler": self._step.scaler.state_dict(),
             "pass": None if self._pass is None else self._pass.state(),
             "micro_batches": self.micro_batches,
         }
@@ -267,10 +283,10 @@ class Training:
             self.network.load_state_dict(state["network"])
             for name, buffer in unsaved_buffers(self.network).items():
                 buffer.copy_(state["buffers"][name])
-            self._optimizer.load_state_dict(copied(state["optimizer"]))
+            self._step.optimizer.load_state_dict(copied(state["optimizer"]))
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainError(f"state is of another network: {error}") from error
-        self._scaler.load_state_dict(state["scaler"])
+        self._step.scaler.load_state_dict(state["scaler"])
         self.split(max(self.micro_batches, state.get("micro_batches", 1)))
         self.history = [dict(metrics) for metrics in state["history"]]
         self.best_epoch = state["best_epoch"]
@@ -304,27 +320,15 @@ class Training:
     def _train_epoch(self, done: Pass) -> dict[str, float]:
         """Return one pass over the training part, from where it stands on."""
         order = torch.randperm(self._examples, generator=generator(self.seed, "order", self.epoch))
-        look = CHECK_EVERY_ON_CUDA if self.device.type == "cuda" else 1
-        batches = torch.split(order.to(self.device), self._batches)
+        batches = torch.split(uploaded(order, self.device), self._batches)
         first = self.epoch * len(batches)
+        watch = LossWatch(self.device)
         for index in batches[done.batches :]:
             with self.turn():
-                step = first + done.batches
-                batch = self.batch(index, done.draws)
-                set_learning_rate(self._optimizer, self._rate(step))
-                self._optimizer.zero_grad(set_to_none=True)
-                counts = []
-                for images, targets in self._task.whole.micro_batches(
-                    self.micro_batches, *batch, self.network, self._forward
-                ):
-                    logits, loss, auxiliary = self._forward(images, targets)
-                    total = loss if auxiliary is None else loss + auxiliary
-                    if step % look == 0:
-                        self._check_finite(float(total.detach()), "training loss")
-                    self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-                    counts.append(self._task.count(logits.detach(), targets))
-                self._step()
-                done.add(len(index), loss, auxiliary, torch.stack(counts).sum(0))
+                images, targets = self.batch(index, done.draws)
+                taken = self._step(images, targets, self._rate(first + done.batches))
+                done.add(len(index), taken.loss, taken.auxiliary, taken.counts)
+                self._check_finite(watch(taken.total), "training loss")
             self.between()
         metrics = {"train_loss": float(done.loss_sum) / self._examples}
         rates = self._task.rates(done.counts)
@@ -336,27 +340,10 @@ class Training:
         self._check_finite(total_loss, "training loss")
         return metrics
 
-    def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return logits in fp32, the loss, and the weighted auxiliary term if a block has one."""
-        with torch.autocast(
-            self.device.type, dtype=self._autocast, enabled=self._autocast is not None
-        ):
-            logits = self.network(images)
-            auxiliary = self._task.auxiliary(self.network, targets)
-        logits = logits.float()
-        return logits, self._task.loss(logits, targets), auxiliary
-
-    def _step(self) -> None:
-        if self._train["grad_clip"] is not None:
-            self._scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self._train["grad_clip"])
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-
     def _check_finite(self, value: float, what: str) -> None:
         if not np.isfinite(value):
             when = f"in epoch {self.epoch + 1} of {self.epochs}"
-            raise diverged(f"the {what} is not finite {when}", self._optimizer)
+            raise diverged(f"the {what} is not finite {when}", self._step.optimizer)
 
     def _keep_best(self, metrics: Mapping[str, float]) -> None:
         name = self._task.chosen_by
@@ -389,12 +376,3 @@ def architecture(config: Mapping[str, Any], data: DataSet, threads: int) -> str:
     built = canonical(config)["network"] | {"weights": None}
     layout = config["train"]["channels_last"]
     return json.dumps([built, layout, data.channels, data.image_size, data.classes, threads])
-
-
-def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    if precision == "fp16" and device.type != "cuda":
-        raise TrainError(
-            f"train.precision: fp16 needs CUDA, and this training is on {device.type}; use bf16, "
-            f"or give trials a GPU (resources.gpus)"
-        )
-    return AUTOCAST[precision]

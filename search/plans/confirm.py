@@ -121,6 +121,7 @@ def given_configs(space: Space) -> list[FileConfig]:
             raise PlanError(
                 f"confirm.configs: {path} is for {file.task}, and this file for {space.task}"
             )
+        file.settle(own["train"])
         config = file.resolve()
         config["data"] = {**own["data"], "augment": config["data"]["augment"]}
         configs.append(FileConfig(number, {**own, **{key: config[key] for key in _OF_A_CONFIG}}))

@@ -2,6 +2,7 @@
 
 session      Runs a study: its acts in order, all recorded, from where an earlier session stopped
 acts         The acts of a study that follow exploring: tuning the baseline, confirm, ablation
+arithmetic   The arithmetic of a study: chosen before its first run, and the same for all of them
 queue        The queue of a study's jobs: its acts fill it, and it alone speaks with what executes
              them
 exploring    The exploring act: proposes trials, skips configs that were tried, and takes their

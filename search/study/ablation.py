@@ -9,6 +9,7 @@ from typing import Any
 from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
 from attnsearch.runs.whole import temporary_folder
+from attnsearch.search.study.arithmetic import settle_as
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import SessionResult
@@ -130,6 +131,7 @@ def _with_section(path: Path, changes: Sequence[str]) -> list[str]:
 
 def _check_same(study: StudyRow, space: Space) -> None:
     """Refuse changes under which the study's trials would be others."""
+    settle_as(space, [study], study.fingerprint)
     before, now = (
         study_digest(document, study.fingerprint) for document in (study.document, space.document)
     )

@@ -16,9 +16,9 @@ from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_ke
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
-from attnsearch.search.plans import most_seeds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
+from attnsearch.search.study.arithmetic import races_on_workers, settle, settle_as
 from attnsearch.search.study.company import heartbeat, waiting_text
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
@@ -33,6 +33,7 @@ from attnsearch.search.study.stage import (
     dataset_name,
     device_kind,
     load_datasets,
+    most_jobs,
 )
 from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
@@ -159,17 +160,22 @@ class Session:
             self._inputs(self.space.document)
             origin["inputs"] = inputs(self.space.document)
             before = [row for row in self.ledger.studies() if row.name == self.space.name]
+            data = self.datasets["data"]
+            if not settle_as(self.space, [] if self.fresh else before, data.fingerprint):
+                if running is None and races_on_workers(self.need):
+                    running = self._start_ray(stack)
+                runs = self.trials if self.explore else 0, self.until != UNTIL[0]
+                origin["speed"] = settle(self.space, data, self.need, *runs, self.progress.note)
             study = self.ledger.open_study(
                 self.space.name,
                 self.space.text,
                 self.space.document,
-                self.datasets["data"].fingerprint,
+                data.fingerprint,
                 origin,
                 fresh=self.fresh,
                 number=self.study.number if self.study else None,
                 shared=self.confirm,
             )
-            data = self.datasets["data"]
             self.ledger.note_contents(data.fingerprint, lambda: example_contents(data))
             if not self.fresh:
                 for note in origin_notes(self.ledger, study, before, self.space.path):
@@ -334,7 +340,8 @@ class Session:
     def _start_ray(
         self, stack: contextlib.ExitStack, meanwhile: Callable[[], None] = lambda: None
     ) -> Cluster:
-        running = stack.enter_context(running_cluster(self.need, self._most_jobs(), meanwhile))
+        jobs = most_jobs(self.space.document, self.trials, self.until != UNTIL[0])
+        running = stack.enter_context(running_cluster(self.need, jobs, meanwhile))
         self._check_not_stopped()
         return running
 
@@ -360,15 +367,6 @@ class Session:
     def _note(self, text: str) -> None:
         self.notes.append(text)
         self.progress.note(text)
-
-    def _most_jobs(self) -> int:
-        """Return how many jobs there may be side by side, as far as the file tells."""
-        counts = [self.trials]
-        for key in ("confirm", "ablation"):
-            asked = self.space.document.get(key)
-            if asked and self.until != UNTIL[0]:
-                counts.append(4 * most_seeds(asked["seeds"]))
-        return min(max(counts), self.space.document["resources"]["workers"] or max(counts))
 
     def _key(self, config: Mapping[str, Any]) -> str:
         """Return the run key of a config with its seed and fold."""

@@ -14,7 +14,7 @@ from attnsearch.runs.ledger import Ledger, RunRow, State, StudyRow, TrialRow
 from attnsearch.runs.machine import gpu_names
 from attnsearch.runs.results import ranked
 from attnsearch.runs.statistics import Plan
-from attnsearch.search.plans import check_measurable, plan_folds
+from attnsearch.search.plans import check_measurable, most_seeds, plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.company import Company
 from attnsearch.search.study.events import Progress
@@ -150,6 +150,19 @@ def device_kind(gpus: float) -> str:
         return "cpu"
     names = {name.partition(",")[0] for name in gpu_names()}
     return " and ".join(sorted(names)) or "cuda"
+
+
+def most_jobs(document: Mapping[str, Any], trials: int, plans: bool) -> int:
+    """Return how many jobs there may be side by side, as far as the file tells.
+
+    Args:
+        document: The space file.
+        trials: Of exploring.
+        plans: Whether confirm and ablations follow.
+    """
+    asked = [document.get(key) for key in ("confirm", "ablation")] if plans else []
+    most = max(trials, *(4 * most_seeds(section["seeds"]) for section in asked if section), 0)
+    return min(most, document["resources"]["workers"] or most)
 
 
 def load_datasets(space: Space, *, explore: bool, plans: bool) -> dict[str, DataSet]:

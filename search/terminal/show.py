@@ -110,6 +110,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         "terminal",
         "study.txt",
         name=name,
+        study=study,
         headline=_headline(study, trials),
         parts=[
             leaders and leaderboard_text(leaders, study.objectives),

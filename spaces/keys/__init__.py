@@ -5,6 +5,8 @@ space_file   The top-level keys, and the entries of `insert`
 data         The `data` section
 network      The `network` section
 train        The `train` section
+arithmetic   How a training computes, as far as a file leaves it open: precision, layout, compiled
+             or not
 search       The sections that say what is done with the space: search, confirm, ablation
 published    The `published` section: what the authors of a network state
 facts        What the keys say about themselves: whose each is, when it matters
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.spaces.keys.arithmetic import PLAIN, closed_arithmetic, open_arithmetic
     from attnsearch.spaces.keys.built_in import BUILT_IN
     from attnsearch.spaces.keys.data import Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks

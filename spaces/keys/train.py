@@ -60,8 +60,17 @@ class Train(Section):
     """Epochs of linear warm-up; schedule: onecycle has its own."""
     label_smoothing: Annotated[SearchableFloat[BelowOne], CROSS_ENTROPY] = 0.0
     """Label smoothing."""
-    precision: Searchable[Literal["fp32", "bf16", "fp16"]] = "fp32"
-    """Arithmetic of the forward pass; fp16 needs a GPU."""
+    speed: Annotated[
+        Literal["auto", "plain", "exact"],
+        Of("host"),
+        Fixed("all runs of a study are computed alike"),
+    ] = "auto"
+    """What precision: auto and null in channels_last and compile become, once for a study; auto:
+    what a probe finds fastest, plain: fp32, NCHW, eager, exact: that, bit for bit the same in
+    every repeat, on GPUs too."""
+    precision: Searchable[Literal["auto", "fp32", "bf16", "fp16"]] = "auto"
+    """Arithmetic of the forward pass; auto: bf16 where the device has units for it and keeps to
+    fp32 in the first steps; fp16 needs a GPU."""
     grad_clip: SearchableFloat[Positive | None] = None
     """Largest gradient norm; null clips nothing."""
     class_weights: Annotated[
@@ -92,5 +101,7 @@ class Train(Section):
         Seed, Of("own"), Fixed("a seed is not a setting to select by; confirm repeats over seeds")
     ] = 0
     """First seed of the exploring runs."""
-    channels_last: Searchable[bool] = False
-    """Memory layout NHWC: faster on most GPUs."""
+    channels_last: Searchable[bool | None] = None
+    """Memory layout NHWC; null leaves it to speed."""
+    compile: Searchable[bool | None] = None
+    """Training steps by torch.compile; null leaves it to speed."""

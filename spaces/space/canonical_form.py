@@ -75,6 +75,11 @@ def _data(data: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 def _train(train: Mapping[str, Any], sides: set[str | None], task: str) -> dict[str, Any]:
     dropped = {*keys_of("own", section=Train), *idle({**train, "task": task}, "task", *DECIDING)}
+    # What `speed` chose stands in other keys; only `exact` is more than they say.
+    if train.get("speed") != "exact":
+        dropped.add("speed")
+    if not train.get("compile"):
+        dropped.add("compile")
     if train.get("momentum") == 0:
         dropped.add("nesterov")
     kept = {key: value for key, value in train.items() if key not in dropped}

@@ -88,7 +88,9 @@ def test_a_small_rest_is_split_less_and_single_images_never() -> None:
     training = classify()
     for size, sizes in ((5, [3, 2]), (3, [3]), (8, [2, 2, 2, 2])):
         given = torch.zeros(size, 1, 8, 8), torch.zeros(size, dtype=torch.long)
-        pieces = training._task.whole.micro_batches(4, *given, training.network, training._forward)
+        pieces = training._task.whole.micro_batches(
+            4, *given, training.network, training._step._forward
+        )
         assert [len(images) for images, _ in pieces] == sizes
 
 
@@ -113,7 +115,7 @@ def test_both_passes_draw_alike_and_the_first_leaves_no_trace() -> None:
     training.split(2)
     given = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
     whole = training._task.whole
-    for piece in whole.micro_batches(2, *given, training.network, training._forward):
+    for piece in whole.micro_batches(2, *given, training.network, training._step._forward):
         training._forward(*piece)
     drawn = training.network.draws.drawn
     assert [len(values) for values in drawn] == [4, 4, 4, 4]

@@ -1,0 +1,315 @@
+"""Which arithmetic a device trains fastest with: a short race of training steps.
+
+Precision, layout and compiler change a result by rounding or more, so they are chosen once for a
+study and stand in each run's config. What computes the same is chosen in `step`.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import torch
+
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.machine import cpu_name, package_versions
+from attnsearch.runs.readers import cache_folder
+from attnsearch.runs.training.optim import batch_sizes
+from attnsearch.runs.training.seeding import generator
+from attnsearch.runs.training.train import Training
+from attnsearch.spaces import canonical
+from attnsearch.spaces.keys import PLAIN, closed_arithmetic, open_arithmetic
+
+SHARE = 0.02  # of all training steps that a race may take
+ROUNDS = 5  # steps of each in a race
+LEAST_ROUNDS = 2
+WORTH = 1.03  # a gain below that may be noise, and plain is plain
+NEVER_BELOW = 0.98  # of plain, in any of the networks
+# bf16 against fp32 from the same weights: by how much the loss may differ in the first step, and
+# on average over the first ones. Networks with each block: 0.0013 and 0.03 at most, and rounding
+# alone, in another layout, gives up to 0.01 in the mean.
+FIRST_LOSS = 0.01
+MEAN_LOSS = 0.10
+CHECKED_STEPS = 4
+COMPILING_S = 180.0  # what compiling a network may cost on a busy machine
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was chosen, and why.
+
+    Attributes:
+        precision: `fp32` or `bf16`.
+        channels_last: The memory layout.
+        compile: Whether training steps are compiled.
+        gain: How many times as fast as plain arithmetic that is; 1 where that was kept.
+        tried: The gains of all that raced, by name.
+        note: Why something is as it is.
+        seconds: What the choice took.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    gain: float = 1.0
+    tried: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    seconds: float = 0.0
+
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        """What `Space.settle` takes."""
+        return {key: getattr(self, key) for key in PLAIN}
+
+    def __str__(self) -> str:
+        """Say what was chosen."""
+        text = named(self.arithmetic)
+        if self.tried:
+            raced = ", ".join(f"{name} {gain:.2f}x" for name, gain in self.tried.items())
+            text += f", {self.gain:.2f} times as fast as plain steps (raced: {raced})"
+        return f"{text}; {self.note}" if self.note else text
+
+
+def named(arithmetic: Mapping[str, Any]) -> str:
+    """Name an arithmetic: `bf16 channels_last`."""
+    words = [str(arithmetic["precision"])]
+    words += [key for key in ("channels_last", "compile") if arithmetic.get(key)]
+    return " ".join(words)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16 itself, and does not imitate it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def choose_speed(
+    configs: Sequence[Mapping[str, Any]],
+    train: Mapping[str, Any],
+    data: DataSet,
+    device: str,
+    threads: int,
+    *,
+    steps: float,
+    run_steps: float,
+) -> Speed:
+    """Choose what a file leaves open of a study's arithmetic.
+
+    Args:
+        configs: Resolved configs that stand for the study's networks, the most usual first.
+        train: The `train` section of the file.
+        data: What they train on.
+        device: Where.
+        threads: Of the CPU, for each training.
+        steps: Training steps of the whole study, of which the race may take `SHARE`.
+        run_steps: Training steps of one run.
+
+    Returns:
+        Plain arithmetic where `speed` is not `auto`, or where a race would not pay.
+    """
+    start = time.perf_counter()
+    plain = closed_arithmetic(train, PLAIN)
+    arms = _arms(plain, open_arithmetic(train), torch.device(device))
+    allowed = int(SHARE * steps / (len(arms) + 1))  # steps of each arm
+    if train.get("speed", "auto") != "auto" or len(arms) < 2 or allowed <= LEAST_ROUNDS:
+        return Speed(**plain)
+    entry = _entry(configs, arms, data, device, threads, [steps, run_steps])
+    if entry is not None and (known := _known(entry)) is not None:
+        return known
+    races = []
+    rounds = min(ROUNDS, allowed - 1)
+    with _computing(threads):
+        for config in configs[: max(1, allowed // (rounds + 1))]:
+            # A network that cannot be built, or that memory has no room for, says nothing.
+            with suppress(AttnsearchError, RuntimeError, MemoryError):
+                races.append(_race(config, arms, data, device, rounds))
+        if not races:
+            return Speed(**plain)
+        speed = _decide(arms, races)
+        best_s = races[0].times[named(speed.arithmetic)]
+        if "compile" in open_arithmetic(train) and SHARE * steps * best_s > COMPILING_S:
+            speed = _compiled(speed, configs[0], data, device, run_steps)
+    speed = replace(speed, seconds=time.perf_counter() - start)
+    if entry is not None:
+        with suppress(OSError):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            part = entry.with_suffix(f".{time.time_ns()}")
+            part.write_text(json.dumps(asdict(speed)), encoding="utf-8")
+            part.replace(entry)
+    return speed
+
+
+@dataclass(frozen=True)
+class _Race:
+    """How one network ran, by the name of the arithmetic.
+
+    Attributes:
+        times: Seconds of a step.
+        losses: Of the first steps.
+        first_s: Seconds of the first step.
+    """
+
+    times: Mapping[str, float]
+    losses: Mapping[str, Sequence[float]]
+    first_s: Mapping[str, float]
+
+
+def _arms(
+    plain: Mapping[str, Any], keys: Sequence[str], device: torch.device
+) -> list[Mapping[str, Any]]:
+    """Return the eager arithmetics that may be chosen, plain first."""
+    arms = [plain]
+    if "channels_last" in keys:
+        arms.append({**plain, "channels_last": True})
+    if "precision" in keys and has_bf16(device):
+        arms += [{**arm, "precision": "bf16"} for arm in arms]
+    return arms
+
+
+def _race(
+    config: Mapping[str, Any],
+    arms: Sequence[Mapping[str, Any]],
+    data: DataSet,
+    device: str,
+    rounds: int,
+) -> _Race:
+    """Race one network's arithmetics, from the same weights, on the same batches."""
+    times: dict[str, float] = {}
+    losses: dict[str, list[float]] = {}
+    first_s: dict[str, float] = {}
+    # On the CPU in turns, since other work comes and goes; a card keeps one network at a time.
+    together = torch.device(device).type == "cpu"
+    for group in [list(arms)] if together else [[arm] for arm in arms]:
+        runners = {named(arm): _steps(config, arm, data, device) for arm in group}
+        for round_ in range(rounds + 1):
+            for name, runner in runners.items():
+                seconds, loss = next(runner)
+                losses.setdefault(name, []).append(loss)
+                first_s.setdefault(name, seconds)
+                if round_:  # in the first one, memory is laid out and kernels are chosen
+                    times[name] = min(times.get(name, math.inf), seconds)
+    return _Race(times, losses, first_s)
+
+
+def _steps(
+    config: Mapping[str, Any], arm: Mapping[str, Any], data: DataSet, device: str
+) -> Iterator[tuple[float, float]]:
+    """Take training steps of one arithmetic, and tell how long each took and its loss."""
+    training = Training({**config, "train": {**config["train"], **arm}}, data, device)
+    sizes = batch_sizes(len(data.train.images), config["train"]["batch_size"])
+    order = torch.randperm(len(data.train.images), generator=generator(training.seed, "race", 0))
+    draws = generator(training.seed, "race draws", 0)
+    for index in _endless(order, sizes[0]):
+        start = time.perf_counter()
+        loss = training.train_batch(index.to(training.device), draws)
+        if training.device.type == "cuda":
+            torch.cuda.synchronize(training.device)
+        yield time.perf_counter() - start, float(loss)
+
+
+def _endless(order: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    full = max(1, len(order) // size)
+    while True:
+        for place in range(full):
+            yield order[place * size : (place + 1) * size]
+
+
+def _compiled(
+    speed: Speed, config: Mapping[str, Any], data: DataSet, device: str, run_steps: float
+) -> Speed:
+    """Return the choice with compiled steps, if a run earns back what compiling them costs."""
+    eager = speed.arithmetic
+    compiled = {**eager, "compile": True}
+    one, other = named(eager), named(compiled)
+    try:
+        race = _race(config, [eager, compiled], data, device, ROUNDS)
+    except Exception as error:  # whatever a compiler raises, or a missing one
+        return replace(speed, note=f"not compiled: {type(error).__name__}")
+    gain = speed.gain * race.times[one] / race.times[other]
+    saved_s = run_steps * (race.times[one] - race.times[other])
+    tried = {**speed.tried, other: gain}
+    if saved_s <= race.first_s[other] or not _near(race.losses[one], race.losses[other]):
+        return replace(speed, tried=tried)
+    return replace(speed, compile=True, gain=gain, tried=tried)
+
+
+def _decide(arms: Sequence[Mapping[str, Any]], races: Sequence[_Race]) -> Speed:
+    """Choose from what the races told: the fastest that is nowhere slower, and near fp32."""
+    plain = named(arms[0])
+    gains: dict[str, float] = {}
+    refused = []
+    for arm in arms[1:]:
+        name = named(arm)
+        ratios = [race.times[plain] / race.times[name] for race in races]
+        gains[name] = geometric_mean(ratios)
+        if arm["precision"] != arms[0]["precision"] and not all(
+            _near(race.losses[plain], race.losses[name]) for race in races
+        ):
+            refused.append(name)
+        elif min(ratios) < NEVER_BELOW:
+            gains[name] = min(gains[name], 1.0)
+    able = {name: gain for name, gain in gains.items() if name not in refused}
+    best = max(able, key=lambda name: able[name], default=plain)
+    if able.get(best, 1.0) < WORTH:
+        best = plain
+    chosen = next(arm for arm in arms if named(arm) == best)
+    note = f"not {', '.join(refused)}: too far from fp32 in the first steps" if refused else ""
+    return Speed(**chosen, gain=able.get(best, 1.0), tried=gains, note=note)
+
+
+def _near(plain: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether the first losses of two arithmetics are alike."""
+    apart = [
+        abs(one - two) / max(abs(one), 1e-12) if math.isfinite(two) else math.inf
+        for one, two in zip(plain[:CHECKED_STEPS], other[:CHECKED_STEPS], strict=True)
+    ]
+    return apart[0] <= FIRST_LOSS and sum(apart) / len(apart) <= MEAN_LOSS
+
+
+def _entry(
+    configs: Sequence[Mapping[str, Any]],
+    arms: Sequence[Mapping[str, Any]],
+    data: DataSet,
+    device: str,
+    threads: int,
+    lengths: Sequence[float],
+) -> Path | None:
+    """Return where the choice is kept for the next study that is alike; None without a cache."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    machine = torch.cuda.get_device_name(device) if device != "cpu" else cpu_name()
+    about = [
+        [canonical(config) for config in configs],
+        arms,
+        [data.channels, data.image_size, data.classes],
+        [machine, threads, package_versions().get("torch"), *lengths],
+    ]
+    text = json.dumps(about, sort_keys=True, default=str)
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return folder.parent / "speed" / f"{name}.json"
+
+
+def _known(entry: Path) -> Speed | None:
+    try:
+        return Speed(**json.loads(entry.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def _computing(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,280 @@
+"""One training step: forward, loss, backward and update; eager, compiled or as a CUDA graph.
+
+A graph launches all kernels of a step at once, so that the host does not hold up a fast card. It
+computes what the eager step does, with the same kernels. It is taken where it gives the eager
+step's weights on the first batch that it sees, and silently left where it cannot be captured.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attnsearch.runs.training.optim import TrainError, make_optimizer, set_learning_rate
+from attnsearch.runs.training.task import Task
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+EAGER_FIRST = 3  # steps before a capture: libraries set up their workspaces
+LIKE_EAGER = 1e-2  # the most that a captured step may differ from an eager one, in its own length
+
+
+class Taken(NamedTuple):
+    """What a step leaves, all on the device.
+
+    Attributes:
+        loss: Of the batch, a mean.
+        auxiliary: The weighted auxiliary term; None without one.
+        counts: What `Task.rates` needs.
+        total: The loss that was minimised.
+    """
+
+    loss: Tensor
+    auxiliary: Tensor | None
+    counts: Tensor
+    total: Tensor
+
+
+class Step:
+    """The training step of a network.
+
+    Args:
+        network: The network, on its device, in training mode.
+        task: Its losses and counts.
+        train: The config's `train` section.
+        device: Where it is.
+        batch: Images of a full batch; others are never compiled or captured.
+
+    Attributes:
+        optimizer: The optimizer.
+        scaler: Scales the loss for fp16.
+        micro_batches: Into how many a batch is split, where memory does not hold it whole.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        train: Mapping[str, Any],
+        device: torch.device,
+        batch: int,
+    ) -> None:
+        self._network = network
+        self._task = task
+        self._device = device
+        self._batch = batch
+        self._clip: float | None = train["grad_clip"]
+        self._dtype = autocast_type(train["precision"], device)
+        half = train["precision"] == "fp16"
+        self._captures = (
+            device.type == "cuda" and train.get("speed", "auto") == "auto" and not half
+        )
+        self.optimizer = make_optimizer(network, train, on_device=self._captures)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=half)
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        if train.get("compile"):
+            # The same random numbers as eager; one graph, for full batches.
+            options: dict[str, Any] = {"fallback_random": True}
+            self._compiled = torch.compile(network, dynamic=False, options=options)
+        self.micro_batches = 1
+        self._taken = 0
+        self._captured: Captured | None = None
+
+    def __call__(self, images: Tensor, targets: Tensor, rate: float) -> Taken:
+        """Take a step.
+
+        Args:
+            images: The network's input (B, C, H, W), on the device.
+            targets: What it should say.
+            rate: The learning rate.
+        """
+        set_learning_rate(self.optimizer, rate)
+        if not self._captures or len(images) != self._batch or self.micro_batches > 1:
+            return self.eager(images, targets)
+        if self._captured is not None:
+            return self._captured(images, targets)
+        self._taken += 1
+        if self._taken <= EAGER_FIRST:
+            with _side_stream():
+                return self.eager(images, targets)
+        self._captured = captured(self, images, targets)
+        self._captures = self._captured is not None
+        return self(images, targets, rate)
+
+    def eager(self, images: Tensor, targets: Tensor) -> Taken:
+        """Take a step, one operation after the other."""
+        self.optimizer.zero_grad(set_to_none=True)
+        counts = []
+        for some, wanted in self._task.whole.micro_batches(
+            self.micro_batches, images, targets, self._network, self._forward
+        ):
+            logits, loss, auxiliary = self._forward(some, wanted)
+            total = loss if auxiliary is None else loss + auxiliary
+            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            counts.append(self._task.count(logits.detach(), wanted))
+        if self._clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # Losses are of the whole batch, whatever it was split into.
+        auxiliary = None if auxiliary is None else auxiliary.detach()
+        return Taken(loss.detach(), auxiliary, torch.stack(counts).sum(0), total.detach())
+
+    def split(self, micro_batches: int) -> None:
+        """Take each step in so many micro-batches from now on, see `micro_batches`."""
+        self.micro_batches = micro_batches
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the captured graph: the optimizer's tensors are others now."""
+        self._captured = None
+
+    def changed_tensors(self) -> list[Tensor]:
+        """Return all that a step changes."""
+        states = self.optimizer.state.values()
+        return [
+            *self._network.parameters(),
+            *self._network.buffers(),
+            *(value for state in states for value in state.values() if isinstance(value, Tensor)),
+        ]
+
+    def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits in fp32, the loss, and the weighted auxiliary term if a block has one."""
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            logits = self._logits(images)
+            auxiliary = self._task.auxiliary(self._network, targets)
+        logits = logits.float()
+        return logits, self._task.loss(logits, targets), auxiliary
+
+    def _logits(self, images: Tensor) -> Tensor:
+        if self._compiled is not None and len(images) == self._batch:
+            try:
+                return self._compiled(images)
+            except torch._dynamo.exc.TorchDynamoException:
+                # Before anything was computed; a user's block may be beyond the compiler.
+                self._compiled = None
+        logits: Tensor = self._network(images)
+        return logits
+
+
+class Captured:
+    """A step as a CUDA graph, which reads its batch from memory of its own.
+
+    Args:
+        record: Runs a function once and returns what replays it.
+        step: The step.
+        images: A batch.
+        targets: Its targets.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Callable[[], None]], Callable[[], None]],
+        step: Step,
+        images: Tensor,
+        targets: Tensor,
+    ) -> None:
+        self._images, self._targets = images.clone(), targets.clone()
+        self._taken: Taken
+
+        def run() -> None:
+            self._taken = step.eager(self._images, self._targets)
+
+        step.optimizer.zero_grad(set_to_none=True)  # the graph has gradients of its own
+        self._replay = record(run)
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Taken:
+        """Take a step; what it returns is overwritten by the next one."""
+        self._images.copy_(images)
+        self._targets.copy_(targets)
+        self._replay()
+        return self._taken
+
+
+def captured(
+    step: Step,
+    images: Tensor,
+    targets: Tensor,
+    record: Callable[[Callable[[], None]], Callable[[], None]] | None = None,
+) -> Captured | None:
+    """Return the captured step, None where it cannot be captured or differs from the eager one.
+
+    Nothing that the step changes is changed afterwards.
+
+    Args:
+        step: The step; it has been taken before, so that the optimizer has its tensors.
+        images: A batch.
+        targets: Its targets.
+        record: As for `Captured`; by default a CUDA graph.
+    """
+    tensors = step.changed_tensors()
+    before = [tensor.detach().clone() for tensor in tensors]
+
+    def restore() -> list[Tensor]:
+        after = [tensor.detach().clone() for tensor in tensors]
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        return after
+
+    with _same_draws(images.device):
+        step.eager(images, targets)
+    eager = restore()
+    try:
+        graph = Captured(record or _cuda_graph, step, images, targets)
+        restore()
+        with _same_draws(images.device):
+            graph(images, targets)
+    except RuntimeError:  # an operation that waits for the device, or memory
+        restore()
+        return None
+    graphed = restore()
+    return graph if _alike(before, eager, graphed) else None
+
+
+def _alike(before: list[Tensor], eager: list[Tensor], graphed: list[Tensor]) -> bool:
+    """Return whether two steps from one state went the same way, but for rounding."""
+    moved = off = 0.0
+    for start, one, other in zip(before, eager, graphed, strict=True):
+        moved += float((one.double() - start.double()).square().sum())
+        off += float((other.double() - one.double()).square().sum())
+    return bool(off <= LIKE_EAGER**2 * moved)
+
+
+def _cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+@contextlib.contextmanager
+def _side_stream() -> Iterator[None]:
+    """Run on a stream beside the current one, as steps before a capture must."""
+    current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        yield
+    current.wait_stream(side)
+
+
+def _same_draws(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Give the device's random stream back as it was."""
+    devices = [device] if device.type == "cuda" else []
+    return torch.random.fork_rng(devices=devices)
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the type that the forward pass computes in, None for fp32.
+
+    Raises:
+        TrainError: The device has no such arithmetic.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise TrainError(
+            f"train.precision: fp16 needs CUDA, and this training is on {device.type}; use bf16, "
+            f"or give trials a GPU (resources.gpus)"
+        )
+    return AUTOCAST[precision]

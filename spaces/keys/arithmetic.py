@@ -1,0 +1,28 @@
+"""How a training computes, as far as a file leaves it open: precision, layout, compiled or not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
+"""The arithmetic that any device has, eager."""
+
+_OPEN = {"precision": "auto", "channels_last": None, "compile": None}
+
+
+def open_arithmetic(train: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a `train` section that are to be chosen for the device.
+
+    `compile` is open only beside another: who gives both others gives the arithmetic, as every
+    config of a run does.
+    """
+    keys = tuple(key for key, value in _OPEN.items() if key in train and train[key] == value)
+    return () if keys == ("compile",) else keys
+
+
+def closed_arithmetic(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a `train` section says of its arithmetic, what it leaves open as chosen."""
+    return {
+        key: chosen.get(key, PLAIN[key]) if train[key] == value else train[key]
+        for key, value in _OPEN.items()
+        if key in train
+    }

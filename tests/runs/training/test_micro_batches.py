@@ -116,7 +116,7 @@ def test_both_passes_draw_alike_and_the_first_leaves_no_trace() -> None:
     given = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
     whole = training._task.whole
     for piece in whole.micro_batches(2, *given, training.network, training._step._forward):
-        training._forward(*piece)
+        training._step._forward(*piece)
     drawn = training.network.draws.drawn
     assert [len(values) for values in drawn] == [4, 4, 4, 4]
     assert torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[1], drawn[3])

@@ -46,27 +46,19 @@ class Speed:
     """What was chosen, and why.
 
     Attributes:
-        precision: `fp32` or `bf16`.
-        channels_last: The memory layout.
-        compile: Whether training steps are compiled.
+        arithmetic: `precision`, `channels_last` and `compile`, as `Space.settle` takes them, but
+            for those that are searched.
         gain: How many times as fast as plain arithmetic that is; 1 where that was kept.
         tried: The gains of all that raced, by name.
         note: Why something is as it is.
         seconds: What the choice took.
     """
 
-    precision: str = "fp32"
-    channels_last: bool = False
-    compile: bool = False
+    arithmetic: Mapping[str, Any]
     gain: float = 1.0
     tried: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     seconds: float = 0.0
-
-    @property
-    def arithmetic(self) -> dict[str, Any]:
-        """What `Space.settle` takes."""
-        return {key: getattr(self, key) for key in PLAIN}
 
     def __str__(self) -> str:
         """Say what was chosen."""
@@ -79,9 +71,9 @@ class Speed:
 
 def named(arithmetic: Mapping[str, Any]) -> str:
     """Name an arithmetic: `bf16 channels_last`."""
-    words = [str(arithmetic["precision"])]
+    words = [str(arithmetic["precision"])] if "precision" in arithmetic else []
     words += [key for key in ("channels_last", "compile") if arithmetic.get(key)]
-    return " ".join(words)
+    return " ".join(words) or "NCHW"
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -116,11 +108,12 @@ def choose_speed(
         Plain arithmetic where `speed` is not `auto`, or where a race would not pay.
     """
     start = time.perf_counter()
-    plain = closed_arithmetic(train, PLAIN)
+    closed = closed_arithmetic(train, PLAIN)
+    plain = {key: value for key, value in closed.items() if not isinstance(value, Mapping)}
     arms = _arms(plain, open_arithmetic(train), torch.device(device))
     allowed = int(SHARE * steps / (len(arms) + 1))  # steps of each arm
     if train.get("speed", "auto") != "auto" or len(arms) < 2 or allowed <= LEAST_ROUNDS:
-        return Speed(**plain)
+        return Speed(plain)
     entry = _entry(configs, arms, data, device, threads, [steps, run_steps])
     if entry is not None and (known := _known(entry)) is not None:
         return known
@@ -132,7 +125,7 @@ def choose_speed(
             with suppress(AttnsearchError, RuntimeError, MemoryError):
                 races.append(_race(config, arms, data, device, rounds))
         if not races:
-            return Speed(**plain)
+            return Speed(plain)
         speed = _decide(arms, races)
         best_s = races[0].times[named(speed.arithmetic)]
         if "compile" in open_arithmetic(train) and SHARE * steps * best_s > COMPILING_S:
@@ -238,31 +231,35 @@ def _compiled(
     tried = {**speed.tried, other: gain}
     if saved_s <= race.first_s[other] or not _near(race.losses[one], race.losses[other]):
         return replace(speed, tried=tried)
-    return replace(speed, compile=True, gain=gain, tried=tried)
+    return replace(speed, arithmetic=compiled, gain=gain, tried=tried)
 
 
 def _decide(arms: Sequence[Mapping[str, Any]], races: Sequence[_Race]) -> Speed:
     """Choose from what the races told: the fastest that is nowhere slower, and near fp32."""
     plain = named(arms[0])
     gains: dict[str, float] = {}
-    refused = []
+    far, slower = [], []
     for arm in arms[1:]:
         name = named(arm)
         ratios = [race.times[plain] / race.times[name] for race in races]
         gains[name] = geometric_mean(ratios)
-        if arm["precision"] != arms[0]["precision"] and not all(
+        if arm.get("precision") != arms[0].get("precision") and not all(
             _near(race.losses[plain], race.losses[name]) for race in races
         ):
-            refused.append(name)
+            far.append(name)
         elif min(ratios) < NEVER_BELOW:
-            gains[name] = min(gains[name], 1.0)
-    able = {name: gain for name, gain in gains.items() if name not in refused}
+            slower.append(name)
+    able = {name: gain for name, gain in gains.items() if name not in (*far, *slower)}
     best = max(able, key=lambda name: able[name], default=plain)
     if able.get(best, 1.0) < WORTH:
         best = plain
     chosen = next(arm for arm in arms if named(arm) == best)
-    note = f"not {', '.join(refused)}: too far from fp32 in the first steps" if refused else ""
-    return Speed(**chosen, gain=able.get(best, 1.0), tried=gains, note=note)
+    reasons = {
+        "too far from fp32 in the first steps": far,
+        "slower in one of the networks": slower,
+    }
+    note = "; ".join(f"not {', '.join(names)}: {why}" for why, names in reasons.items() if names)
+    return Speed(chosen, gain=able.get(best, 1.0), tried=gains, note=note)
 
 
 def _near(plain: Sequence[float], other: Sequence[float]) -> bool:

@@ -68,7 +68,9 @@ def test_what_gains_nothing_stays_plain(racers: Racers, seconds: float) -> None:
 def test_what_is_slower_in_one_network_is_not_chosen(racers: Racers) -> None:
     racers |= {("resnet20", LAST): (0.5, EQUAL), ("resnet18", LAST): (1.1, EQUAL)}
     racers |= {(net, HALF): (0.9, EQUAL) for net in ("resnet20", "resnet18")}
-    assert named(choose("resnet20", "resnet18").arithmetic) == HALF
+    speed = choose("resnet20", "resnet18")
+    assert named(speed.arithmetic) == HALF
+    assert f"not {LAST}: slower in one of the networks" in str(speed)
     assert named(choose("resnet20").arithmetic) == LAST
 
 
@@ -111,6 +113,13 @@ def test_what_the_file_gives_is_kept(racers: Racers, given: dict[str, Any], expe
     assert named(choose(**given).arithmetic) == expected
 
 
+def test_what_is_searched_is_left_to_the_search(racers: Racers) -> None:
+    racers |= {("resnet20", "channels_last"): (0.5, EQUAL)}
+    speed = choose(precision={"choice": ["fp32", "bf16"]})
+    assert "precision" not in speed.arithmetic
+    assert speed.arithmetic["channels_last"] is True
+
+
 def test_a_study_of_a_few_steps_is_not_worth_a_race(racers: Racers) -> None:
     racers |= {("resnet20", LAST): (0.1, EQUAL)}
     speed = choose(steps=100)
@@ -138,7 +147,7 @@ def test_the_next_study_that_is_alike_need_not_race(
     (entry, _) = sorted((tmp_path / "speed").iterdir(), key=lambda path: path.stat().st_mtime)
     entry.write_text("{")
     assert named(choose().arithmetic) == PLAIN  # raced again
-    assert json.loads(entry.read_text())["channels_last"] is False
+    assert json.loads(entry.read_text())["arithmetic"]["channels_last"] is False
 
 
 def test_compiling_is_tried_where_a_study_is_long_and_taken_where_a_run_is(
@@ -147,10 +156,10 @@ def test_compiling_is_tried_where_a_study_is_long_and_taken_where_a_run_is(
     racers |= {("resnet20", "fp32 compile"): (0.5, EQUAL)}
     assert "fp32 compile" not in choose(steps=5000).tried  # 2 % of 5000 s is too little
     speed = choose(steps=1e5)
-    assert speed.compile
+    assert speed.arithmetic["compile"]
     assert speed.gain == pytest.approx(2.0)
     racers |= {("resnet20", "fp32 compile"): (0.999, EQUAL)}
-    assert not choose(steps=1e5).compile  # 100 steps do not earn back the first one
+    assert not choose(steps=1e5).arithmetic["compile"]  # 100 steps do not earn back the first one
 
 
 def test_a_real_race_tells_times_of_real_steps() -> None:

@@ -128,7 +128,7 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
 
     def choose(*arguments: Any, **lengths: float) -> Speed:
         asked.append((arguments, lengths))
-        return Speed(**BOTH, gain=2.0, tried={"bf16 channels_last": 2.0})
+        return Speed(BOTH, gain=2.0, tried={"bf16 channels_last": 2.0})
 
     monkeypatch.setattr(arithmetic, "choose_speed", choose)
     one, notes = space(tmp_path), []
@@ -136,7 +136,7 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
     record = settle(one, data, Need(cpus=2), 3, False, notes.append)
     assert one.document["train"]["channels_last"] is True
     assert record["gain"] == 2.0
-    assert notes == [f"train.speed: {Speed(**BOTH, gain=2.0, tried={'bf16 channels_last': 2.0})}"]
+    assert notes == [f"train.speed: {Speed(BOTH, gain=2.0, tried={'bf16 channels_last': 2.0})}"]
     ((arguments, lengths),) = asked
     assert arguments[4] == 2  # threads
     batches = -(-len(data.train.images) // 32)

@@ -11,6 +11,8 @@ searcher     The two ends of Ray Tune that face us: where its trials come from, 
              them
 keeper       Saving a training while it goes on, so that whatever ends it costs little of it
 pace         How long a step of a job may take, learnt from those that were taken
+watchdog     Where a step stands that takes long, written again and again, so that a hang has a
+             place
 stopping     Early stopping: which of the trials that run are not worth their full schedule
 turns        Taking turns on one machine: trainings run side by side, a measurement of time runs
              alone

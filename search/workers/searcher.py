@@ -32,7 +32,7 @@ from attnsearch.search.workers.pace import FLOOR_SECONDS, PAUSE_SECONDS, Pace
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
 OUT_OF_MEMORY = "out of memory"  # how the error of a loss begins that memory was the reason of
 FATAL = "Fatal Python error: "  # how faulthandler begins
-SLOW = "Timeout ("  # and where a step takes long
+SLOW = "Timeout ("  # and a look of the watchdog
 
 
 class RayGone(BaseException):
@@ -353,7 +353,7 @@ def crash_place(left: str) -> str:
 
 
 def hang_place(left: str) -> str:
-    """Return where a process hung, from what faulthandler wrote: its main thread comes last."""
+    """Return where a process hung, from what its watchdog wrote last."""
     return _innermost(left.rpartition("Thread 0x")[2])
 
 

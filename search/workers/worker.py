@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,6 +48,7 @@ from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
 from attnsearch.search.workers.turns import Times, Turns
+from attnsearch.search.workers.watchdog import watched
 from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, excess
 
 TIMES = ("latency_ms", *LATENCY_QUARTILES)
@@ -135,9 +137,9 @@ class Worker(Trainable):  # type: ignore[misc]
         """Return one epoch, or the first and last result of a job that fails or is infeasible."""
         start = time.perf_counter()
         begins = self._training is None
-        self._watch_for_hang()
         try:
-            report = self._evaluate() if self._job.evaluations else self._epoch()
+            with self._watched():
+                report = self._evaluate() if self._job.evaluations else self._epoch()
         except Paused:
             report = Report(state=State.INTERRUPTED, costs=self._costs)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -148,7 +150,6 @@ class Worker(Trainable):  # type: ignore[misc]
                 costs=self._costs,
                 out_of_memory=self._training is not None and out_of_memory(error),
             )
-        faulthandler.cancel_dump_traceback_later()
         # After the first step, by which all is imported and read; also where that failed.
         if begins and (changed := self._changed_inputs()):
             report = Report(state=State.INTERRUPTED, changed=changed)
@@ -189,13 +190,10 @@ class Worker(Trainable):  # type: ignore[misc]
                 faulthandler.enable(stream)
                 self._fault_stream = stream  # keeps it open; the last one closes only now
 
-    def _watch_for_hang(self) -> None:
-        """Has Python write, again and again, where a step stands that takes long."""
+    def _watched(self) -> AbstractContextManager[None]:
+        """Has it written where a step stands that takes long."""
         stream = self._fault_stream
-        if stream is not None:
-            stream.seek(0)
-            stream.truncate()
-            faulthandler.dump_traceback_later(self._hang_seconds, repeat=True, file=stream)
+        return nullcontext() if stream is None else watched(stream, self._hang_seconds)
 
     def _epoch(self) -> Report:
         if self._training is None:

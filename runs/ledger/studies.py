@@ -25,7 +25,7 @@ from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study
 from attnsearch.runs.ledger.states import STUDY_STATES, State
-from attnsearch.spaces.keys import PLAIN, Data, Search, closed_arithmetic, keys_of
+from attnsearch.spaces.keys import PLAIN, Data, Search, keys_of, settled
 
 
 def study_digest(document: Mapping[str, Any], fingerprint: str) -> str:
@@ -57,12 +57,8 @@ def _counted(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _train(train: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing, so that studies from before these keys go on."""
-    kept = {**train, **closed_arithmetic(train, PLAIN)}
-    if kept.get("speed") != "exact":
-        kept.pop("speed", None)
-    if not kept.get("compile"):
-        kept.pop("compile", None)
-    return kept
+    kept = settled(train, PLAIN)
+    return kept if kept.get("speed") == "exact" else _without(kept, ("speed",))
 
 
 def study_differences(before: StudyRow, now: StudyRow, files: str = "") -> list[str]:

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.spaces.keys.arithmetic import PLAIN, closed_arithmetic, open_arithmetic
+    from attnsearch.spaces.keys.arithmetic import (
+        PLAIN,
+        closed_arithmetic,
+        open_arithmetic,
+        settled,
+    )
     from attnsearch.spaces.keys.built_in import BUILT_IN
     from attnsearch.spaces.keys.data import Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks

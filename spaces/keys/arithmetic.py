@@ -19,6 +19,20 @@ def open_arithmetic(train: Mapping[str, Any]) -> tuple[str, ...]:
     return () if keys == ("compile",) else keys
 
 
+def settled(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `train` section that leaves nothing open.
+
+    What says nothing is left out, so that documents, configs and plans of plain arithmetic are
+    those of before these keys.
+    """
+    closed = {**train, **closed_arithmetic(train, chosen)}
+    if closed.get("speed") == "auto":
+        del closed["speed"]
+    if not closed.get("compile"):
+        closed.pop("compile", None)
+    return closed
+
+
 def closed_arithmetic(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a `train` section says of its arithmetic, what it leaves open as chosen."""
     return {

@@ -11,7 +11,7 @@ from attnsearch.blocks.hosts import HEADS, as_size, as_width
 from attnsearch.blocks.naming import NONE
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import DecisionError, KeyPath
-from attnsearch.spaces.keys import DECIDING, Train, closed_arithmetic, idle, plain
+from attnsearch.spaces.keys import DECIDING, Train, idle, plain, settled
 from attnsearch.spaces.space.counting import count_architectures
 from attnsearch.spaces.space.decisions import Decision
 from attnsearch.spaces.space.fits import Fits, HostChoice, Infeasible
@@ -81,8 +81,7 @@ class Space:
         Args:
             chosen: `precision`, `channels_last` and `compile`; what is missing is plain.
         """
-        train = self.document["train"]
-        self.document["train"] = {**train, **closed_arithmetic(train, chosen)}
+        self.document["train"] = settled(self.document["train"], chosen)
 
     def resolve(self, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the config under values of the decisions.
@@ -281,10 +280,4 @@ def complete_train(train: dict[str, Any], insert: Sequence[Mapping[str, Any]]) -
     if train["schedule"] == "step" and train["step_epochs"] is None:
         train["step_epochs"] = max(1, train["epochs"] // 3)
     train |= {key: Train.model_fields[key].default for key in idle(train, *DECIDING)}
-    train |= closed_arithmetic(train, {})
-    # Left out where they say nothing, so that configs and plans are those of before these keys.
-    if train.get("speed") == "auto":
-        del train["speed"]
-    if not train.get("compile"):
-        train.pop("compile", None)
-    return {**train, "aux_weight": weights}
+    return {**settled(train, {}), "aux_weight": weights}

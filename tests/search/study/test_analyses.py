@@ -12,11 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 from attnsearch.blocks.naming import describe
-from attnsearch.runs.data.data import DataSet
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import PlanRow
 from attnsearch.runs.reports.reporting import write_report
@@ -25,6 +22,7 @@ from attnsearch.search.study.session import run_study
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.workers.job import Job
 from attnsearch.spaces import Space, load_space
+from tests.search.study.test_acts import Cheap, seed
 
 SPACE = """
 name: tiny
@@ -42,64 +40,13 @@ confirm: {top: 3, seeds: {min: 5, max: 20}, controls: [baseline]}
 GAINS = {"gc@layer3": 0.2, "se@layer3": -0.2, "eca@layer3": 0.001}
 
 
-class Score(nn.Module):
-    """A network of one weight."""
+class Planted(Cheap):
+    """Its score is planted: what its network gains, and noise of its seed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.mean((1, 2, 3)) * self.weight
-
-
-class Planted:
-    """Trains nothing. Its score after training is in its only weight."""
-
-    before: Callable[[Job], None] = staticmethod(lambda job: None)
-
-    def __init__(self, job: Job, data: DataSet, device: str, threads: int) -> None:
-        self.job, self.data, self.network = job, data, Score()
-        self.history: list[dict[str, float]] = []
-
-    @property
-    def done(self) -> bool:
-        return bool(self.history)
-
-    @property
-    def result(self) -> dict[str, float]:
-        return self.history[-1]
-
-    def run_epoch(self) -> dict[str, float]:
-        type(self).before(self.job)
+    def _score(self) -> float:
         said = describe(self.job.config)
-        seed = int(self.job.config["train"]["seed"])
-        noise = np.random.default_rng([seed, zlib.crc32(said.encode())]).normal(0, 0.02)
-        nn.init.constant_(self.network.weight, 0.6 + GAINS.get(said, 0.0) + noise)
-        self.history.append({"val_accuracy": self.network.weight.item(), "val_loss": 0.5})
-        return dict(self.history[-1])
-
-    def costs(self) -> dict[str, float]:
-        return {"params": 1.0, "macs": 1.0, "memory_mb": 1.0}
-
-    @property
-    def architecture(self) -> str:
-        return "planted"
-
-    def times(self) -> dict[str, float]:
-        return {"latency_ms": 1.0}
-
-    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        part, score = getattr(self.data, split), self.network.weight.item()
-        said = {
-            "names": list(part.names),
-            "labels": np.array(part.labels),
-            "probabilities": np.full((len(part), 2), score, np.float32),
-        }
-        return {"accuracy": score}, said
-
-    def result_state(self) -> dict[str, Tensor]:
-        return dict(self.network.state_dict())
+        noise = np.random.default_rng([seed(self.job), zlib.crc32(said.encode())]).normal(0, 0.02)
+        return float(0.6 + GAINS.get(said, 0.0) + noise)
 
 
 @pytest.fixture(autouse=True)

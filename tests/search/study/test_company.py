@@ -3,8 +3,6 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +21,7 @@ from attnsearch.search.study import ablation, company, exploring, queue
 from attnsearch.search.study.session import SessionResult, run_study
 from attnsearch.search.workers.worker import make_training
 from attnsearch.spaces import load_space
+from tests.search.command import Command
 
 SHARED = """
 name: shared
@@ -239,36 +238,6 @@ def test_different_studies_on_one_ledger_do_not_disturb_each_other(
             assert [row.number for row in trials] == list(range(4))
 
 
-class Process:
-    """`attnsearch run` in a process group of its own."""
-
-    def __init__(self, path: Path, address: str, store: str) -> None:
-        self._log = path.with_name(f"{time.monotonic_ns()}.log")
-        program = "from attnsearch.search.cli import main; main()"
-        environment = {**os.environ, "ATTNSEARCH_LEDGER": address, "MLFLOW_TRACKING_URI": store}
-        environment.pop("RAY_ADDRESS", None)
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", program, "run", path.name],
-                cwd=path.parent,
-                env={**environment, "TMPDIR": tempfile.gettempdir()},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, words: str) -> None:
-        deadline = time.monotonic() + 200
-        while words not in self.text:
-            assert self.process.poll() is None, self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.1)
-
-
 @pytest.mark.slow  # real drivers, each with a Ray of its own
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
@@ -286,7 +255,9 @@ def test_two_processes_share_one_study(
     address: str, ends: str, write_space: Callable[..., Path], mlflow_store: str
 ) -> None:
     path = write_space(SHARED.replace("trials: 4", "trials: 7") + "resources: {workers: 1}\n")
-    both = [Process(path, address, mlflow_store) for _ in range(2)]
+    places = {"ATTNSEARCH_LEDGER": address, "MLFLOW_TRACKING_URI": mlflow_store}
+    places["TMPDIR"] = tempfile.gettempdir()
+    both = [Command(path, **places) for _ in range(2)]
     deadline = time.monotonic() + 200
     while not (joined := [one for one in both if "joins process" in one.text]):
         assert time.monotonic() < deadline, "\n".join(one.text for one in both)

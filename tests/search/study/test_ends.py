@@ -3,8 +3,6 @@
 import getpass
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,24 +13,8 @@ import psutil
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
+from tests.search.command import SLEEPY, Command
 
-SLEEPY = """
-import time
-
-import torch
-from torch import nn
-
-
-class Sleeps(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and not x.is_meta and len(x) > 2:
-            time.sleep(1)
-        return x * self.scale
-"""
 SPACE = """
 name: ends
 task: classification
@@ -49,35 +31,18 @@ resources: {workers: 1}
 TORCHS_OWN = {f"torchinductor_{getpass.getuser()}"}
 
 
-class Run:
+class Run(Command):
     """`attnsearch run`, whose processes all carry a mark in their environment."""
 
     def __init__(self, path: Path, store: str, scratch: Path) -> None:
         self._mark = uuid.uuid4().hex
         self._shared: set[Path] = set()
-        self._log = path.with_name(f"{self._mark}.txt")
-        environment = {**os.environ, "TMPDIR": str(scratch), "MLFLOW_TRACKING_URI": store}
-        environment.pop("RAY_ADDRESS", None)
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "attnsearch.search.cli", "run", path.name],
-                cwd=path.parent,
-                env=environment | {"MARK": self._mark},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text()
+        super().__init__(path, TMPDIR=str(scratch), MLFLOW_TRACKING_URI=store, MARK=self._mark)
 
     def wait_for_epoch(self, path: Path) -> None:
         """Wait until the second trial, which takes its time, has an epoch of this session."""
         deadline = time.monotonic() + 400
-        while "trial 001 started" not in self.text:
-            assert self.process.poll() is None and time.monotonic() < deadline, self.text
-            time.sleep(0.1)
+        self.wait_for("trial 001 started", 400)
         before = self._epochs(path)
         while self._epochs(path) == before:
             assert self.process.poll() is None and time.monotonic() < deadline, self.text

@@ -14,6 +14,7 @@ import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.workers.cluster import SETTINGS, environment
+from tests.search.command import SLEEPY
 
 SPACE = """
 name: nodes
@@ -26,30 +27,6 @@ insert:
 train: {epochs: 6, batch_size: 16, lr: 0.05}
 search: {sampler: grid, scheduler: none, trials: 2}
 """
-
-SLEEPY = '''
-import time
-
-import torch
-from torch import nn
-
-
-class Sleeps(nn.Module):
-    """Takes its time.
-
-    Args:
-        channels: Of the input.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and not x.is_meta and len(x) > 2:
-            time.sleep(1)
-        return x * self.scale
-'''
 
 
 class Nodes:

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean
@@ -22,8 +22,9 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.machine import cpu_name, package_versions
 from attnsearch.runs.readers import cache_folder
 from attnsearch.runs.training.optim import batch_sizes
-from attnsearch.runs.training.seeding import generator
+from attnsearch.runs.training.seeding import generator, torch_threads
 from attnsearch.runs.training.train import Training
+from attnsearch.runs.whole import whole
 from attnsearch.spaces import canonical
 from attnsearch.spaces.keys import PLAIN, closed_arithmetic, open_arithmetic
 
@@ -119,7 +120,7 @@ def choose_speed(
         return known
     races = []
     rounds = min(ROUNDS, allowed - 1)
-    with _computing(threads):
+    with torch_threads(threads):
         for config in configs[: max(1, allowed // (rounds + 1))]:
             # A network that cannot be built, or that memory has no room for, says nothing.
             with suppress(AttnsearchError, RuntimeError, MemoryError):
@@ -134,9 +135,8 @@ def choose_speed(
     if entry is not None:
         with suppress(OSError):
             entry.parent.mkdir(parents=True, exist_ok=True)
-            part = entry.with_suffix(f".{time.time_ns()}")
-            part.write_text(json.dumps(asdict(speed)), encoding="utf-8")
-            part.replace(entry)
+            with whole(entry) as new:
+                new.write_text(json.dumps(asdict(speed)), encoding="utf-8")
     return speed
 
 
@@ -300,13 +300,3 @@ def _known(entry: Path) -> Speed | None:
         return Speed(**json.loads(entry.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-
-
-@contextmanager
-def _computing(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

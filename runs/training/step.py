@@ -122,13 +122,19 @@ class Step:
         auxiliary = None if auxiliary is None else auxiliary.detach()
         return Taken(loss.detach(), auxiliary, torch.stack(counts).sum(0), total.detach())
 
+    def load(self, optimizer: Mapping[str, Any], scaler: Mapping[str, Any]) -> None:
+        """Go on from the states of another step's optimizer and scaler."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.load_state_dict(dict(optimizer))
+        for group in self.optimizer.param_groups:
+            # A state brings its learning rate along, and where that lay.
+            group["lr"] = rate
+        self.scaler.load_state_dict(dict(scaler))
+        self._captured = None
+
     def split(self, micro_batches: int) -> None:
         """Take each step in so many micro-batches from now on, see `micro_batches`."""
         self.micro_batches = micro_batches
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop the captured graph: the optimizer's tensors are others now."""
         self._captured = None
 
     def changed_tensors(self) -> list[Tensor]:

@@ -283,10 +283,9 @@ class Training:
             self.network.load_state_dict(state["network"])
             for name, buffer in unsaved_buffers(self.network).items():
                 buffer.copy_(state["buffers"][name])
-            self._step.optimizer.load_state_dict(copied(state["optimizer"]))
+            self._step.load(copied(state["optimizer"]), state["scaler"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainError(f"state is of another network: {error}") from error
-        self._step.scaler.load_state_dict(state["scaler"])
         self.split(max(self.micro_batches, state.get("micro_batches", 1)))
         self.history = [dict(metrics) for metrics in state["history"]]
         self.best_epoch = state["best_epoch"]

@@ -1,8 +1,7 @@
 """How long a study may take: a few measured training steps, multiplied out. Records nothing."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import Images
-from attnsearch.runs.training import AUTOCAST, auxiliary_loss
+from attnsearch.runs.training import AUTOCAST, auxiliary_loss, torch_threads
 from attnsearch.spaces.keys import default_grace
 
 _PROBE_SECONDS = 1.0  # the longest batch that is timed
@@ -36,7 +35,7 @@ def seconds_per_epoch(
     """
     wants_gpu = config["resources"]["gpus"] > 0 and torch.cuda.is_available()
     device = torch.device("cuda" if wants_gpu else "cpu")
-    with _threads(config["resources"]["cpus"]):
+    with torch_threads(config["resources"]["cpus"]):
         network = build_network(config, images.channels, images.classes, images.size).to(device)
         whole = max(2, min(config["train"]["batch_size"], training))
         # A small batch first: a whole one of a large network could take minutes.
@@ -115,13 +114,3 @@ def _fastest(call: Any, device: torch.device, repeats: int) -> float:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return min(times[_SETTLE:])
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

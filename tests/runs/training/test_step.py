@@ -198,3 +198,21 @@ def test_steps_on_a_gpu_are_captured_and_never_wait() -> None:
         training._step(images, targets, 0.1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_state_leaves_the_learning_rate_where_the_step_has_it() -> None:
+    """One saved where graphs are captured goes on where they are not, and the other way round."""
+    plain, graphed = (trained(make_config(), make_data(), 0, threads=1) for _ in range(2))
+    rate = torch.tensor(0.1)
+    for group in graphed._step.optimizer.param_groups:
+        group["lr"] = rate
+    plain.run_epoch()
+    graphed.run_epoch()
+    states = plain.state(), graphed.state()
+    graphed.load_state(states[0])
+    plain.load_state(states[1])
+    assert all(group["lr"] is rate for group in graphed._step.optimizer.param_groups)
+    assert all(isinstance(g["lr"], float) for g in plain._step.optimizer.param_groups)
+    plain.run_epoch()
+    graphed.run_epoch()
+    assert graphed.history[1]["train_loss"] == pytest.approx(plain.history[1]["train_loss"])

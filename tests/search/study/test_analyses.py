@@ -60,7 +60,7 @@ def frozen() -> Iterator[None]:
 @pytest.fixture
 def trainer(in_process: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     in_process.make = Planted
-    monkeypatch.setattr(Planted, "before", Planted.__dict__["before"])
+    monkeypatch.setattr(Planted, "before", Cheap.__dict__["before"], raising=False)
     return in_process
 
 

@@ -8,7 +8,8 @@ checksums Comparing a stored file with its checksum
 contents  What a data set's examples held when a study was run
 files     Files beside the ledger, named relative to it, and their checksums
 plans     Plans and looks: what was to be compared, and when test data was opened
-records   What the ledger is given and returns: frozen records; they state the columns
+records   What the ledger returns: frozen records; they state the columns
+requests  What is asked of the ledger about runs, and what it answers to a claim
 states    State, Role, PlanState: the words for how something stands and what a run is for
 reading   Reading the ledger's tables into records, within a transaction
 schema    The ledger's tables (SQLAlchemy 2 models), made of those records
@@ -41,17 +42,8 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.ledger import Ledger
     from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
     from attnsearch.runs.ledger.reading import read_places
-    from attnsearch.runs.ledger.records import (
-        Analysis,
-        Claim,
-        Ending,
-        Place,
-        PlanRow,
-        Request,
-        RunRow,
-        StudyRow,
-        TrialRow,
-    )
+    from attnsearch.runs.ledger.records import Analysis, PlanRow, RunRow, StudyRow, TrialRow
+    from attnsearch.runs.ledger.requests import Claim, Ending, Place, Request
     from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
     from attnsearch.runs.ledger.states import (
         ARM_ROLES,

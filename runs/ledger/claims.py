@@ -29,14 +29,8 @@ from attnsearch.runs.ledger.files import stored_name
 from attnsearch.runs.ledger.lease import release
 from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.reading import Drivers, read_places, read_run
-from attnsearch.runs.ledger.records import (
-    Claim,
-    Ending,
-    Place,
-    Request,
-    RunRow,
-    TrialRow,
-)
+from attnsearch.runs.ledger.records import RunRow, TrialRow
+from attnsearch.runs.ledger.requests import Claim, Ending, Place, Request
 from attnsearch.runs.ledger.schema import Epoch, Lease, Prediction, Run, StudyRun
 from attnsearch.runs.ledger.states import SEARCH_ROLES, State, lost
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 
 
 @pytest.fixture

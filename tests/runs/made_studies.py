@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, PlanRow, Request, StudyRow
+from attnsearch.runs.ledger.records import PlanRow, StudyRow
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 CLASSES = 4

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.mirror.mirror import Mirror
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, INTERRUPTED, WRONG_INPUT

@@ -24,7 +24,7 @@ from attnsearch.runs.exports.export import (
 )
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.states import State
 from attnsearch.runs.training.train import Training
 from attnsearch.spaces import load_space

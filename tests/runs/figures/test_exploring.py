@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from attnsearch.runs.figures.drawing import WIDE, Figure, Sheet
 from attnsearch.runs.figures.exploring import importances, study_plots
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from attnsearch.runs.ledger.checksums import DamagedFile, check_file
 from attnsearch.runs.ledger.files import weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
-from attnsearch.runs.ledger.records import Ending, Request
+from attnsearch.runs.ledger.requests import Ending, Request
 from attnsearch.runs.ledger.states import State
 
 

@@ -27,7 +27,8 @@ from attnsearch.runs.ledger.claims import LeaseLost
 from attnsearch.runs.ledger.database import ledger_url
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
-from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
+from attnsearch.runs.ledger.records import StudyRow
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.schema import Lease, Schema
 from attnsearch.runs.ledger.states import LOST_ATTEMPTS, State
 

@@ -12,7 +12,7 @@ import pytest
 from attnsearch.runs.ledger import database
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerAway, LedgerError
-from attnsearch.runs.ledger.records import Claim, Ending, Request
+from attnsearch.runs.ledger.requests import Claim, Ending, Request
 from tests.postgres import Missing, Postgres
 
 CONFIG: dict[str, Any] = {"insert": []}

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, update
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.schema import Base, LookRecord, PlanRecord, Schema
 from attnsearch.runs.ledger.studies import study_digest
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, Arm, Contrast, Plan

@@ -22,7 +22,8 @@ from mlflow.tracking import MlflowClient
 from attnsearch.runs.figures import exploring
 from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
+from attnsearch.runs.ledger.records import StudyRow
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.mirror import mirror as mirror_module
 from attnsearch.runs.mirror import store as tracking
 from attnsearch.runs.mirror.mirror import Mirror

@@ -15,7 +15,7 @@ from scipy import stats
 
 from attnsearch.runs import report
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import make_report
 from attnsearch.runs.reports.reporting import (

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request, TrialRow
+from attnsearch.runs.ledger.records import TrialRow
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.results.ranking import best, listed, pareto_front, ranked
 
 OBJECTIVES = {"val_accuracy": "max", "latency_ms": "min"}

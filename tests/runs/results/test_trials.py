@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.states import Role, State
 from attnsearch.runs.results.ranking import best
 from attnsearch.runs.results.trials import (

@@ -13,7 +13,7 @@ from attnsearch.blocks.measure.cost import count_params
 from attnsearch.runs.exports.weights import read_weights
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
-from attnsearch.runs.ledger.records import Ending, Request
+from attnsearch.runs.ledger.requests import Ending, Request
 from attnsearch.runs.readers.source import DataError
 from attnsearch.search.study import session as engine
 from attnsearch.search.study.session import SessionResult, StudyError, run_study

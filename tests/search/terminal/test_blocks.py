@@ -15,7 +15,7 @@ from attnsearch.blocks.build.catalog import block_names, can_replace, find_block
 from attnsearch.blocks.build.sites import backbone_sites, match
 from attnsearch.blocks.hosts.backbones import BACKBONES
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
 from attnsearch.search.terminal import show as studies

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request, StudyRow
+from attnsearch.runs.ledger.records import StudyRow
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.states import Role
 from attnsearch.search import cli
 from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT

@@ -15,7 +15,7 @@ import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.runs.ledger.records import Ending, Place, Request
+from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from attnsearch.search.study import ablation

@@ -8,8 +8,7 @@ queue        The queue of a study's jobs: its acts fill it, and it alone speaks 
 exploring    The exploring act: proposes trials, skips configs that were tried, and takes their
              results
 alike        Noticing that all runs of an act fail with the same error: so would the rest
-plan_runs    The runs of a plan: every arm with every seed and fold, no run stopped early
-analyses     After an analysis of a plan: which comparisons are settled, and which arms go on
+plan_runs    The runs of a plan, and after an analysis of it which arms go on
 test_runs    Trained networks applied to the test part, several in one job
 checkpoints  The checkpoints of a study's runs: found before a run begins, dropped once it has
              ended

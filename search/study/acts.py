@@ -34,11 +34,10 @@ from attnsearch.search.plans import (
     plan_text,
     tuning_space,
 )
-from attnsearch.search.study.analyses import analyse
 from attnsearch.search.study.events import ActInfo, TrialInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.learned import unlearned_note
-from attnsearch.search.study.plan_runs import PlanRuns
+from attnsearch.search.study.plan_runs import PlanRuns, analyse
 from attnsearch.search.study.queue import ALL_ENDED, Entries
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import Stage, rank_candidates, tested

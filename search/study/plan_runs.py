@@ -9,10 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from attnsearch.runs.ledger import PLAN_ROLES, Place, PlanRow, Role, RunRow, State, TrialRow
+from attnsearch.runs.results import ActResult, collect_plan
+from attnsearch.runs.statistics import seeds_wanted
 from attnsearch.search.plans import run_config
 from attnsearch.search.study.alike import failed_alike
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage, usable
+from attnsearch.search.text import plural
 
 LABEL_MAX = 200  # characters of an arm's name in that of its runs
 
@@ -153,3 +156,48 @@ class PlanRuns:
             old = self._places.get((place.role, place.arm, place.number))
             if old is None or old.id != entry.run_id:
                 self._records.attach(replace(entry, place=place), entry.run_id)
+
+
+def analyse(stage: Stage, row: PlanRow) -> bool:
+    """Keep in the ledger what the results so far have settled, and tell it.
+
+    It follows from the results in the order of their seeds, so drivers side by side, and a study
+    that was stopped in the midst, come to the same.
+
+    Args:
+        stage: The study's surroundings.
+        row: A plan with analyses, whose runs so far are scored.
+
+    Returns:
+        Whether all is settled, so that no arm goes on.
+    """
+    act = collect_plan(stage.ledger, row)
+    analyses = [course.analysis for course in act.courses if course.analysis is not None]
+    made = max(analyses, default=-1) + 1
+    for number in range(len(row.analyses) + 1, made + 1):
+        settled = {
+            course.contrast.name: course.settled
+            for course in act.courses
+            if course.settled is not None and course.analysis == number - 1
+        }
+        seeds = seeds_wanted(row.plan, act.courses)
+        stage.ledger.add_analysis(row, number, settled, seeds)
+        stage.progress.note(_analysis_text(act, number, settled, seeds))
+    return all(course.settled is not None for course in act.courses)
+
+
+def _analysis_text(
+    act: ActResult, number: int, settled: dict[str, str], seeds: dict[str, int]
+) -> str:
+    interim = act.plan.interim
+    assert interim is not None, "the plan has analyses"
+    size = interim.sizes[number - 1]
+    words = "; ".join(f"{name}: {why}" for name, why in settled.items()) or "nothing settled yet"
+    going = sum(count > size for count in seeds.values())
+    rest = "all arms stop"
+    if going:
+        rest = f"{plural(going, 'arm')} of {len(seeds)} go on to {max(seeds.values())} seeds"
+    return (
+        f"{act.plan.title}, analysis {number} of {len(interim.sizes)} at {size} seeds: "
+        f"{words}; {rest}"
+    )

@@ -318,11 +318,9 @@ def _read_plans(connection: Connection, *conditions: Any) -> list[PlanRow]:
 
 
 def _read_analyses(connection: Connection, plan_id: int) -> tuple[Analysis, ...]:
-    query = select(AnalysisRecord.__table__).filter_by(plan_id=plan_id)
     columns = AnalysisRecord.__table__.columns
-    rows = connection.execute(query.order_by(columns.number))
-    names = ("number", "size", "settled", "seeds", "made")
-    return tuple(Analysis(**{name: row._mapping[name] for name in names}) for row in rows)
+    query = select(*columns).where(columns.plan_id == plan_id).order_by(columns.number)
+    return tuple(Analysis(row._mapping) for row in connection.execute(query))
 
 
 def _read_looks(connection: Connection, *conditions: Any) -> list[Look]:

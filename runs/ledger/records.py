@@ -1,11 +1,11 @@
 """What the ledger returns: frozen records, detached from the database.
 
-The columns of a study, a run, a plan and a look are stated here, once, with what they mean; the
-tables of `schema` are made of these records, and a record holds a row of its table.
+The columns of a study, a run, a plan, a look and an analysis are stated here, once, with what they
+mean; the tables of `schema` are made of these records, and a record holds a row of its table.
 """
 
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError
 from datetime import datetime
 from typing import Any
 
@@ -224,11 +224,11 @@ class TrialRow(RunRow):
         return shown_name(self.name)
 
 
-@dataclass(frozen=True)
-class Analysis:
+class Analysis(Record):
     """What an analysis of a plan has settled.
 
     Attributes:
+        plan_id: The plan.
         number: Counted from 1.
         size: Seeds of each arm that it looked at.
         settled: Contrast -> why it needs no more seeds, of those that this analysis settled.
@@ -236,11 +236,12 @@ class Analysis:
         made: When.
     """
 
-    number: int
-    size: int
-    settled: Mapping[str, str]
-    seeds: Mapping[str, int]
-    made: datetime
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    settled: Mapped[dict[str, str]] = mapped_column(JSONText)
+    seeds: Mapped[dict[str, int]] = mapped_column(JSONText)
+    made: Mapped[datetime]
 
 
 class PlanRow(Record):

@@ -19,7 +19,7 @@ from sqlalchemy import Double, ForeignKey, Index, LargeBinary, String, Text, Uni
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from attnsearch.runs.ledger.encoding import JSONText, Moment, word
-from attnsearch.runs.ledger.records import Look, PlanRow, RunRow, StudyRow
+from attnsearch.runs.ledger.records import Analysis, Look, PlanRow, RunRow, StudyRow
 from attnsearch.runs.ledger.states import PlanState, Role, State
 
 SCHEMA_VERSION = 5
@@ -132,17 +132,10 @@ class LookRecord(Look, Base):
     )
 
 
-class AnalysisRecord(Base):
-    """What an analysis of a plan, counted from 1, has settled, and each arm's seeds from then."""
+class AnalysisRecord(Analysis, Base):
+    """The table of analyses."""
 
     __tablename__ = "analysis"
-
-    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id"), primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
-    size: Mapped[int]
-    settled: Mapped[Any] = mapped_column(JSONText)
-    seeds: Mapped[Any] = mapped_column(JSONText)
-    made: Mapped[datetime]
 
 
 class StoredFile(Base):

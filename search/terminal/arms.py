@@ -2,13 +2,13 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
 from attnsearch.runs.results import value_of
 from attnsearch.search.text import paragraph, score, table
 
+_OF_ANALYSIS = ("number", "size", "settled", "seeds", "made")
 _OF_RUN = ("seed", "fold", "state", "error", "mlflow_run_id", "metrics")  # as JSON shows a run
 
 
@@ -102,7 +102,9 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
         )
     own = {}
     if plan.plan.interim is not None:
-        own["analyses"] = [asdict(analysis) for analysis in plan.analyses]
+        own["analyses"] = [
+            {name: getattr(analysis, name) for name in _OF_ANALYSIS} for analysis in plan.analyses
+        ]
     return {
         "act": plan.plan.act,
         "name": plan.plan.name,

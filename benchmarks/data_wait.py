@@ -54,7 +54,7 @@ class Clocked(Training):
 
 def step_and_share(config: dict[str, Any], data: DataSet, device: str) -> tuple[float, float]:
     """Milliseconds of a step, and the share of them that passed before its batch was there."""
-    training = Clocked(config, data, 0, device)
+    training = Clocked(config, data, device)
     training.run_epoch()
     steps, shares = [], []
     for _ in range(EPOCHS):

@@ -1,9 +1,9 @@
 """What a study's training loses while its MLflow server is away.
 
-    python benchmarks/server_away.py [--trials 12] [--rounds 3]
+    python -m benchmarks.server_away [--trials 12] [--rounds 3]
 
 The same search of tiny trials runs with a local store and with a server that refuses, hangs, fails
-(500) or takes two seconds for each answer, in turns, each in a process of its own. Of each the
+(500) or does so after two seconds, in turns, each in a process of its own. Of each the
 table has the time from the first trial's start to the last one's end, what the trials took
 themselves, and both over the local store's, as medians of the rounds. What the end of a study
 waits for its records (30 s at most) is not training and not in it.
@@ -23,41 +23,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from attnsearch.search.study import Progress, run_study
-from attnsearch.search.study.events import TrialEnd, TrialInfo
+from attnsearch.search.study import run_study
 from attnsearch.spaces import load_space
+from benchmarks.orchestration import SPACE, Clock
 
 SERVERS = ("local store", "refusing", "hanging", "failing", "slow")
 SLOW_S = 2.0
-SPACE = """
-name: away
-task: classification
-data: {{source: digits, image_size: 8}}
-network: {{backbone: resnet20, width: 0.25}}
-insert:
-  - at: layer3
-    block: {{choice: [none, se, eca]}}
-train: {{epochs: 3, batch_size: 160, lr: {{float: [0.01, 0.1], log: true}}, speed: plain}}
-search: {{sampler: random, scheduler: none, trials: {trials}}}
-"""
-
-
-class Clock(Progress):
-    """Notes when trials began and ended, and what they took."""
-
-    def __init__(self) -> None:
-        self.began: list[float] = []
-        self.ended = 0.0
-        self.training = 0.0
-
-    def trial_started(self, trial: TrialInfo) -> None:
-        """Note the time."""
-        self.began.append(time.monotonic())
-
-    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Note the time, and what the worker needed for the trial."""
-        self.ended = time.monotonic()
-        self.training += end.seconds
 
 
 @contextlib.contextmanager
@@ -97,18 +68,19 @@ def server(kind: str) -> Iterator[str | None]:
 def study(trials: int) -> None:
     """Run the search in the current folder and print both times."""
     path = Path("away.yaml")
-    path.write_text(SPACE.format(trials=trials), encoding="utf-8")
+    path.write_text(SPACE.format(sampler="random", trials=trials, epochs=3), encoding="utf-8")
     clock = Clock()
     run_study(load_space(path), progress=clock)
-    print("TIMES", clock.ended - clock.began[0], clock.training, flush=True)
+    print("TIMES", clock.ended[-1] - clock.began[0], sum(clock.training), flush=True)
 
 
 def measure(kind: str, trials: int) -> tuple[float, float]:
     """Return seconds of a search's trials, from first to last, and of their training."""
     with tempfile.TemporaryDirectory() as folder, server(kind) as address:
         places = {"MLFLOW_TRACKING_URI": address} if address else {}
-        command = [sys.executable, str(Path(__file__).resolve()), "--study", str(trials)]
+        command = [sys.executable, "-m", "benchmarks.server_away", "--study", str(trials)]
         environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
         out = subprocess.run(
             command, cwd=folder, env=environment | places, check=True, stdout=subprocess.PIPE
         ).stdout.decode()

@@ -170,6 +170,25 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(line.strip() for line in names.splitlines() if line.strip())
 
 
+def card_memory_mb() -> tuple[float, float]:
+    """Return what is used of the first card that this process may use, and its size, in MiB.
+
+    Asked of the driver's own tool too: so it counts what every process holds there, contexts
+    included.
+
+    Raises:
+        OSError: It does not tell.
+    """
+    which = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    query = ("--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits")
+    told = _output("nvidia-smi", "-i", which, *query)
+    try:
+        used, total = (float(number) for number in told.split(","))
+    except ValueError as error:
+        raise OSError("nvidia-smi does not tell how full the card is") from error
+    return used, total
+
+
 def _output(program: str, *arguments: str) -> str:
     """Run a program for its output; empty if it is missing, fails, or takes over 10 seconds."""
     path = shutil.which(program)

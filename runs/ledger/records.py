@@ -92,6 +92,12 @@ class StudyRow(Record):
         return next((record["text"] for record in raced if record["tried"]), None)
 
     @property
+    def packing(self) -> dict[str, Any] | None:
+        """What `resources.gpus: auto` came to at last, and what was measured for it."""
+        told = [start["packing"] for start in self.provenance if start.get("packing")]
+        return told[-1] if told else None
+
+    @property
     def inputs(self) -> dict[str, str]:
         """What it reads from files beside the data, as its last start found them."""
         return dict(self.provenance[-1].get("inputs", {})) if self.provenance else {}

@@ -201,6 +201,7 @@ def study_tags(study: StudyRow, note: str) -> dict[str, str]:
         "attnsearch.role": "study",
         "attnsearch.data": study.fingerprint,
         "attnsearch.speed": study.speed,
+        "attnsearch.packing": study.packing and study.packing["text"],
         "attnsearch.version": latest.get("packages", {}).get("attnsearch", ""),
         "mlflow.source.git.commit": (latest.get("code") or {}).get("commit"),
     }

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
     from attnsearch.runs.training.seeding import torch_threads
     from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
-    from attnsearch.runs.training.speed import Speed, choose_speed, named
+    from attnsearch.runs.training.speed import Kept, Speed, choose_speed, named, trial_batches
     from attnsearch.runs.training.step import AUTOCAST
     from attnsearch.runs.training.train import Training, architecture
 

@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.machine import cpu_name, package_versions
+from attnsearch.runs.machine import cpu_name, gpu_names, package_versions
 from attnsearch.runs.readers import cache_folder
 from attnsearch.runs.training.optim import batch_sizes
 from attnsearch.runs.training.seeding import generator, torch_threads
@@ -40,6 +42,8 @@ FIRST_LOSS = 0.01
 MEAN_LOSS = 0.10
 CHECKED_STEPS = 4
 COMPILING_S = 180.0  # what compiling a network may cost on a busy machine
+
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,8 @@ def choose_speed(
     allowed = int(SHARE * steps / (len(arms) + 1))  # steps of each arm
     if train.get("speed", "auto") != "auto" or len(arms) < 2 or allowed <= LEAST_ROUNDS:
         return Speed(plain)
-    entry = _entry(configs, arms, data, device, threads, [steps, run_steps])
-    if entry is not None and (known := _known(entry)) is not None:
+    kept = Kept("speed", configs, arms, data, device, threads, [steps, run_steps])
+    if (known := kept.read(Speed)) is not None:
         return known
     races = []
     rounds = min(ROUNDS, allowed - 1)
@@ -132,11 +136,7 @@ def choose_speed(
         if "compile" in open_arithmetic(train) and SHARE * steps * best_s > COMPILING_S:
             speed = _compiled(speed, configs[0], data, device, run_steps)
     speed = replace(speed, seconds=time.perf_counter() - start)
-    if entry is not None:
-        with suppress(OSError):
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            with whole(entry) as new:
-                new.write_text(json.dumps(asdict(speed)), encoding="utf-8")
+    kept.write(speed)
     return speed
 
 
@@ -197,22 +197,22 @@ def _steps(
 ) -> Iterator[tuple[float, float]]:
     """Take training steps of one arithmetic, and tell how long each took and its loss."""
     training = Training({**config, "train": {**config["train"], **arm}}, data, device)
-    sizes = batch_sizes(len(data.train.images), config["train"]["batch_size"])
-    order = torch.randperm(len(data.train.images), generator=generator(training.seed, "race", 0))
-    draws = generator(training.seed, "race draws", 0)
-    for index in _endless(order, sizes[0]):
+    batches, draws = trial_batches(training)
+    for index in batches:
         start = time.perf_counter()
-        loss = training.train_batch(index.to(training.device), draws)
+        loss = training.train_batch(index, draws)
         if training.device.type == "cuda":
             torch.cuda.synchronize(training.device)
         yield time.perf_counter() - start, float(loss)
 
 
-def _endless(order: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    full = max(1, len(order) // size)
-    while True:
-        for place in range(full):
-            yield order[place * size : (place + 1) * size]
+def trial_batches(training: Training) -> tuple[Iterator[Tensor], torch.Generator]:
+    """Return full batches without an end for `Training.train_batch`, and their draws."""
+    examples, seed = len(training.data.train.images), training.seed
+    size = batch_sizes(examples, training.config["train"]["batch_size"])[0]
+    order = torch.randperm(examples, generator=generator(seed, "race", 0)).to(training.device)
+    full = torch.split(order, size)[: max(1, examples // size)]
+    return cycle(full), generator(seed, "race draws", 0)
 
 
 def _compiled(
@@ -271,32 +271,59 @@ def _near(plain: Sequence[float], other: Sequence[float]) -> bool:
     return apart[0] <= FIRST_LOSS and sum(apart) / len(apart) <= MEAN_LOSS
 
 
-def _entry(
-    configs: Sequence[Mapping[str, Any]],
-    arms: Sequence[Mapping[str, Any]],
-    data: DataSet,
-    device: str,
-    threads: int,
-    lengths: Sequence[float],
-) -> Path | None:
-    """Return where the choice is kept for the next study that is alike; None without a cache."""
-    folder = cache_folder()
-    if folder is None:
-        return None
-    machine = torch.cuda.get_device_name(device) if device != "cpu" else cpu_name()
-    about = [
-        [canonical(config) for config in configs],
-        arms,
-        [data.channels, data.image_size, data.classes],
-        [machine, threads, package_versions().get("torch"), *lengths],
-    ]
-    text = json.dumps(about, sort_keys=True, default=str)
-    name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return folder.parent / "speed" / f"{name}.json"
+class Kept:
+    """The place of a choice for the next study that is alike, beside the decoded images.
 
+    Args:
+        kind: Of the choice.
+        configs: Of the networks that it was made with.
+        arms: What was chosen from.
+        data: What they train on.
+        device: Where.
+        threads: Of the CPU, for each training.
+        lengths: What else it depends on.
+    """
 
-def _known(entry: Path) -> Speed | None:
-    try:
-        return Speed(**json.loads(entry.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    def __init__(
+        self,
+        kind: str,
+        configs: Sequence[Mapping[str, Any]],
+        arms: Sequence[Mapping[str, Any]],
+        data: DataSet,
+        device: str,
+        threads: int,
+        lengths: Sequence[Any],
+    ) -> None:
+        folder = cache_folder()
+        self._entry: Path | None = None
+        if folder is None:
+            return
+        # A process that only asks opens no context on a card.
+        machine = ", ".join(sorted(set(gpu_names()))) if device != "cpu" else cpu_name()
+        about = [
+            [canonical(config) for config in configs],
+            arms,
+            [data.channels, data.image_size, data.classes],
+            [machine, threads, package_versions().get("torch"), *lengths],
+        ]
+        text = json.dumps(about, sort_keys=True, default=str)
+        name = hashlib.sha256(text.encode()).hexdigest()[:32]
+        self._entry = folder.parent / kind / f"{name}.json"
+
+    def read(self, kind: type[Choice]) -> Choice | None:
+        """Return the choice; None where none is kept."""
+        if self._entry is None:
+            return None
+        try:
+            return kind(**json.loads(self._entry.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, choice: Any) -> None:
+        """Keep a choice, a dataclass of plain values, if there is room."""
+        if self._entry is None:
+            return
+        with suppress(OSError):
+            self._entry.parent.mkdir(parents=True, exist_ok=True)
+            with whole(self._entry) as new:
+                new.write_text(json.dumps(asdict(choice)), encoding="utf-8")

@@ -9,7 +9,7 @@ On CUDA repeats agree to rounding.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -192,12 +192,18 @@ class Training:
         Returns:
             Its loss, on the device.
         """
+        return self.train_batches([index], draws)
+
+    def train_batches(self, indices: Iterable[Tensor], draws: Generator) -> Tensor:
+        """Take training steps as `train_batch` does; return the last one's loss."""
         with (
             deterministic(self.device, exact=self._exact),
             global_draws(self.seed, "trial step", 0, self.device),
         ):
-            images, targets = self.batch(index, draws)
-            return self._step(images, targets, self._rate(0)).total
+            for index in indices:
+                images, targets = self.batch(index, draws)
+                loss = self._step(images, targets, self._rate(0)).total
+            return loss
 
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         """Return the scores of the network of the epoch that counts on a split, and what it says.

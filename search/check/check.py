@@ -69,6 +69,7 @@ def forecast_json(forecast: Forecast) -> str:
             "power": list(forecast.outlook.power),
             "duplicates": list(forecast.duplicates),
             "metrics_notes": list(forecast.metrics),
+            **({"gpus": forecast.gpus} if forecast.gpus else {}),
         },
         indent=2,
         ensure_ascii=False,

@@ -17,7 +17,7 @@ from attnsearch.search.check.outlook import Outlook, outlook, pilot_of
 from attnsearch.search.check.standing import Barred, barred
 from attnsearch.search.check.survey import Example, Fit, examples, fits
 from attnsearch.search.plans import check_measurable
-from attnsearch.search.workers import ClusterError, Need, trials_here
+from attnsearch.search.workers import AUTO, ClusterError, Need, has_cards, trials_here
 from attnsearch.spaces import DecisionError, Space
 
 _LISTED = 10_000  # combinations that are gone through
@@ -69,6 +69,7 @@ class Forecast:
         duplicates: Images that stand in two parts.
         metrics: What lacks a class, or is lost where images are resized.
         refusal: Why `run` would refuse on this machine; None where a trial fits.
+        gpus: What `resources.gpus: auto` is going to do here; None where the file gives a number.
     """
 
     space: Space
@@ -83,6 +84,7 @@ class Forecast:
     duplicates: Sequence[str]
     metrics: Sequence[str]
     refusal: str | None = None
+    gpus: str | None = None
 
 
 def foresee(space: Space) -> Forecast:
@@ -93,6 +95,7 @@ def foresee(space: Space) -> Forecast:
         DataError: The data cannot be used.
     """
     config = space.resolve(space.defaults())
+    gpus = _auto_gpus(config)
     data, note = _data(config)
     images = (
         Images(data.channels, data.image_size, data.classes)
@@ -119,6 +122,7 @@ def foresee(space: Space) -> Forecast:
         [] if data is None else duplicates_in(data, config["data"], config["task"]),
         metrics,
         refusal,
+        gpus,
     )
 
 
@@ -148,6 +152,21 @@ def _is_empty(space: Space) -> bool:
         return True
     counts = [decision.count or _LISTED + 1 for decision in space.decisions]
     return math.prod(counts) <= _LISTED and next(space.grid(), None) is None
+
+
+def _auto_gpus(config: dict[str, Any]) -> str | None:
+    """Give a config a card for each trial, where they are to be measured and there are some.
+
+    Returns:
+        What `run` is going to do about it; None where the config says how many GPUs a trial gets.
+    """
+    if config["resources"]["gpus"] != AUTO:
+        return None
+    here = has_cards(None)
+    config["resources"] = {**config["resources"], "gpus": int(here)}
+    if not here:
+        return "auto: no GPU on this machine, so trials train on CPUs"
+    return "auto: `run` measures how many trials a card takes; times here are of one"
 
 
 def _room(resources: Mapping[str, Any]) -> tuple[int, str | None]:

@@ -1,18 +1,34 @@
-"""The arithmetic of a study: chosen before its first run, and the same for all of them."""
+"""What a file leaves to the device: chosen before a study's first run, the same for all of them.
+
+That is the arithmetic, which determines results, and how many trials share a card, which does not.
+"""
 
 import copy
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from attnsearch.blocks.naming import NONE
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import StudyRow, study_digest
-from attnsearch.runs.training import Speed, choose_speed
+from attnsearch.runs.training import Kept, Speed, choose_speed
 from attnsearch.search.plans import most_seeds
-from attnsearch.search.workers import Need
+from attnsearch.search.study.stage import device_kind, most_jobs
+from attnsearch.search.workers import (
+    AUTO,
+    LEAST_SHARE,
+    Cluster,
+    Need,
+    Packing,
+    RayCard,
+    has_cards,
+    pack,
+    trials_a_card,
+    with_need,
+)
 from attnsearch.spaces import Decision, Space
 from attnsearch.spaces.keys import closed_arithmetic, open_arithmetic
 
@@ -43,53 +59,158 @@ def settle_as(space: Space, studies: Sequence[StudyRow], fingerprint: str) -> bo
     return False
 
 
-def settle(
-    space: Space,
-    data: DataSet,
-    need: Need,
-    trials: int,
-    plans: bool,
-    note: Callable[[str], None],
-) -> dict[str, Any]:
-    """Close what a file leaves open by what the device trains fastest with.
+@dataclass
+class Settling:
+    """Closes what a file leaves open.
 
     Args:
-        space: The space.
+        space: The space, whose document is closed.
         data: What exploring trains on.
-        need: What each trial takes; where that is a GPU, or a cluster's, Ray must be running.
+        need: What each trial takes, as far as is known.
+        running: The Ray that runs; None where none does yet.
+        start: Starts one.
         trials: Of exploring.
         plans: Whether confirm and ablations follow.
         note: Is told what was chosen, where anything was tried.
 
-    Returns:
-        What the study's record says of it.
+    Attributes:
+        need: What each trial takes.
+        running: The Ray that runs, with room for so many trials.
     """
-    document = space.document
-    asked = [document.get(key) for key in ("confirm", "ablation")] if plans else []
-    runs = trials + sum(4 * most_seeds(section["seeds"]) for section in asked if section)
-    train = document["train"]
-    batches = -(-len(data.train.images) // space.resolve(space.defaults())["train"]["batch_size"])
-    run_steps = train["epochs"] * batches
-    configs = list(itertools.islice(stand_ins(space), STAND_INS))
-    lengths = {"steps": float(runs * run_steps), "run_steps": float(run_steps)}
-    if races_on_workers(need):
-        import ray
 
-        choose = ray.remote(num_cpus=need.cpus, num_gpus=need.gpus)(choose_speed)
-        device = "cuda" if need.gpus else "cpu"
-        arguments = (configs, train, ray.put(data), device, need.threads)
-        speed: Speed = ray.get(choose.remote(*arguments, **lengths))
-    else:
-        speed = choose_speed(configs, train, data, "cpu", need.threads, **lengths)
-    space.settle(speed.arithmetic)
-    if speed.tried:
-        note(f"train.speed: {speed}")
-    return {**asdict(speed), "text": str(speed)}
+    space: Space
+    data: DataSet
+    need: Need
+    running: Cluster | None
+    start: Callable[[], Cluster]
+    trials: int
+    plans: bool
+    note: Callable[[str], None]
+
+    def __call__(self, studies: Sequence[StudyRow]) -> dict[str, Any]:
+        """Close all that is open, as an earlier study of the file did, or by measuring.
+
+        Args:
+            studies: Those of its name that may be gone on with.
+
+        Returns:
+            What the study's record says of it: `speed`, `packing`.
+        """
+        fingerprint, records = self.data.fingerprint, {}
+        known = settle_as(self.space, studies, fingerprint)
+        auto = self.space.document["resources"]["gpus"] == AUTO
+        packing = known_packing(self.space, studies, fingerprint) if auto and known else None
+        if packing is not None:
+            self._share(packing.gpus)
+        elif auto and os.environ.get("RAY_ADDRESS"):
+            self.running = self.running or self.start()
+            self.need = replace(self.need, gpus=LEAST_SHARE * has_cards(self.running))
+        if not known:
+            if races_on_workers(self.need):
+                self.running = self.running or self.start()
+            records["speed"] = self._settle_arithmetic()
+        if auto and packing is None:
+            packing = self._pack()
+            self._share(packing.gpus)
+            self.note(f"resources.gpus: {packing}")
+            records["packing"] = {**asdict(packing), "text": str(packing)}
+        return records
+
+    def _settle_arithmetic(self) -> dict[str, Any]:
+        """Close the arithmetic by what the device trains fastest with."""
+        configs = list(itertools.islice(stand_ins(self.space), STAND_INS))
+        train, need, running = self.space.document["train"], self.need, self.running
+        run_steps = float(self._run_steps())
+        lengths = {"steps": self._runs() * run_steps, "run_steps": run_steps}
+        if races_on_workers(need):
+            import ray
+
+            assert running is not None, "it was started"
+            choose = ray.remote(num_cpus=running.bundle["CPU"], num_gpus=need.gpus)(choose_speed)
+            device = "cuda" if need.gpus else "cpu"
+            arguments = (configs, train, ray.put(self.data), device, need.threads)
+            speed: Speed = ray.get(choose.remote(*arguments, **lengths))
+        else:
+            speed = choose_speed(configs, train, self.data, "cpu", need.threads, **lengths)
+        self.space.settle(speed.arithmetic)
+        if speed.tried:
+            self.note(f"train.speed: {speed}")
+        return {**asdict(speed), "text": str(speed)}
+
+    def _pack(self) -> Packing:
+        """Find how many trials a card takes."""
+        if not has_cards(self.running):
+            return Packing(0.0, "cpu", note="auto: no GPU here, so trials train on CPUs")
+        self.running = running = self.running or self.start()
+        configs = [
+            _in_largest_batches(self.space, config)
+            for config in itertools.islice(stand_ins(self.space), STAND_INS)
+        ]
+        device, steps = device_kind(1), float(self._runs() * self._run_steps())
+        most = min(int(1 / LEAST_SHARE), trials_a_card(running, self.need), self._jobs())
+        about = ("cuda", self.need.threads, [most, steps])
+        kept = Kept("packing", configs, [], self.data, *about)
+        if (known := kept.read(Packing)) is not None:
+            return known
+        arguments = (configs, self.data, "cuda", self.need.threads, running.bundle, most, steps)
+        with closing(
+            RayCard(*arguments, folders=[str(self.space.path.absolute().parent)])
+        ) as card:
+            packing = pack(card, device, most)
+        if packing.tried:
+            kept.write(packing)
+        return packing
+
+    def _share(self, gpus: float) -> None:
+        """Give each trial so much of a card."""
+        self.need = replace(self.need, gpus=gpus)
+        document = self.space.document
+        document["resources"] = {**document["resources"], "gpus": gpus or 0}
+        if self.running is not None:
+            self.running = with_need(self.running, self.need, self._jobs())
+
+    def _jobs(self) -> int:
+        return most_jobs(self.space.document, self.trials, self.plans)
+
+    def _runs(self) -> int:
+        asked = [self.space.document.get(key) for key in ("confirm", "ablation") if self.plans]
+        return self.trials + sum(4 * most_seeds(section["seeds"]) for section in asked if section)
+
+    def _run_steps(self) -> int:
+        batch = self.space.resolve(self.space.defaults())["train"]["batch_size"]
+        batches = -(-len(self.data.train.images) // batch)
+        return int(self.space.document["train"]["epochs"] * batches)
+
+
+def known_packing(space: Space, studies: Sequence[StudyRow], fingerprint: str) -> Packing | None:
+    """Return how many trials of a study share a card, as an earlier session measured it here.
+
+    Args:
+        space: The space, its arithmetic closed.
+        studies: Those of its name.
+        fingerprint: Of the data.
+    """
+    digest, device = study_digest(space.document, fingerprint), device_kind(1)
+    for study in reversed(studies):
+        record = dict(study.packing or {})
+        same = digest == study_digest(study.document, study.fingerprint)
+        if same and record.pop("text", None) and record["device"] == device:
+            return Packing(**record)
+    return None
 
 
 def races_on_workers(need: Need) -> bool:
     """Return whether trials run on other hardware than this process, so that Ray must race."""
     return bool(need.gpus or os.environ.get("RAY_ADDRESS"))
+
+
+def _in_largest_batches(space: Space, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config with the largest batches that may be proposed."""
+    sizes = [config["train"]["batch_size"]]
+    for decision in space.decisions:
+        if decision.name == "train.batch_size":
+            sizes += [int(size) for size in (*decision.choices, decision.high or 0)]
+    return {**config, "train": {**config["train"], "batch_size": max(sizes)}}
 
 
 def stand_ins(space: Space) -> Iterator[Mapping[str, Any]]:

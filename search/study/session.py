@@ -18,7 +18,7 @@ from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
-from attnsearch.search.study.arithmetic import races_on_workers, settle, settle_as
+from attnsearch.search.study.arithmetic import Settling
 from attnsearch.search.study.company import heartbeat, waiting_text
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
@@ -139,8 +139,7 @@ class Session:
         self.explore = self.confirm and not (configs and self.until != UNTIL[0])
         self.trials = trial_budget(self.space)
         self.objectives = Objectives(self.search["objectives"])
-        resources = document["resources"]
-        self.need = Need(float(resources["cpus"]), float(resources["gpus"]))
+        self.need = Need.of(document["resources"])
         self.device = device_kind(self.need.gpus)
         self.proposals = make_proposals(self.space, [self.space.baseline()])
         for note in self.proposals.notes() if self.explore else ():
@@ -161,11 +160,12 @@ class Session:
             origin["inputs"] = inputs(self.space.document)
             before = [row for row in self.ledger.studies() if row.name == self.space.name]
             data = self.datasets["data"]
-            if not settle_as(self.space, [] if self.fresh else before, data.fingerprint):
-                if running is None and races_on_workers(self.need):
-                    running = self._start_ray(stack)
-                runs = self.trials if self.explore else 0, self.until != UNTIL[0]
-                origin["speed"] = settle(self.space, data, self.need, *runs, self.progress.note)
+            runs = self.trials if self.explore else 0, self.until != UNTIL[0]
+            ray = self.need, running, lambda: self._start_ray(stack)
+            settling = Settling(self.space, data, *ray, *runs, self.progress.note)
+            origin |= settling([] if self.fresh else before)
+            running, self.need = settling.running, settling.need
+            self.device = device_kind(self.need.gpus)
             study = self.ledger.open_study(
                 self.space.name,
                 self.space.text,

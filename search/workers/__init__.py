@@ -10,6 +10,8 @@ worker       The worker: trains one job after the other in a process that stays 
 searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of
              them
 keeper       Saving a training while it goes on, so that whatever ends it costs little of it
+packing      How many trials a card takes: found with real training steps, before a study's first
+             run
 pace         How long a step of a job may take, learnt from those that were taken
 watchdog     Where a step stands that takes long, written again and again, so that a hang has a
              place
@@ -25,11 +27,16 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.search.workers.cluster import (
+        AUTO,
+        LEAST_SHARE,
         Cluster,
         ClusterError,
         Need,
+        has_cards,
         running_cluster,
+        trials_a_card,
         trials_here,
+        with_need,
     )
     from attnsearch.search.workers.executor import execute
     from attnsearch.search.workers.job import (
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
         has_user_code,
     )
     from attnsearch.search.workers.pace import PAUSE_SECONDS
+    from attnsearch.search.workers.packing import Packing, RayCard, pack
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
     from attnsearch.search.workers.worker import known_times
 

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ SETTINGS = {
 }
 WORKER = "attnsearch.search.workers.worker"
 ROUNDING = 1e-9  # lost in dividing by shares: ten trials of 0.1 fit
+AUTO = "auto"  # of `resources.gpus`, where they are measured
+LEAST_SHARE = 1 / 16  # of a card, that a measurement may give a trial
 
 
 class ClusterError(AttnsearchError):
@@ -69,6 +71,17 @@ class Need:
 
     cpus: float = 1
     gpus: float = 0
+
+    @classmethod
+    def of(cls, resources: Mapping[str, Any]) -> "Need":
+        """Return what a document says; of `auto` the least that a trial may get.
+
+        So Ray has room for as many as may come. A cluster's cards are seen once it is joined.
+        """
+        gpus = resources["gpus"]
+        if gpus == AUTO:
+            gpus = 0 if os.environ.get("RAY_ADDRESS") or not gpu_count() else LEAST_SHARE
+        return cls(float(resources["cpus"]), float(gpus))
 
     @property
     def threads(self) -> int:
@@ -107,6 +120,7 @@ class Cluster:
         workers: How many trials run side by side.
         bundle: What each of them asks Ray for.
         nodes: How many machines there are.
+        joined: Whether it was not started here.
         services: The processes of a Ray that was started here, by name.
     """
 
@@ -114,6 +128,7 @@ class Cluster:
     workers: int
     bundle: Mapping[str, float]
     nodes: int = 1
+    joined: bool = False
     services: Mapping[str, psutil.Process] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -215,7 +230,35 @@ def _joined(folder: Path, need: Need, most: int) -> Cluster:
         offers = [f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes]
         raise _too_little(need, f"the machines of this Ray have {'; '.join(offers)}")
     bundle = {"CPU": need.cpus, "GPU": need.gpus}
-    return Cluster(folder, min(room, most), bundle, len(nodes))
+    return Cluster(folder, min(room, most), bundle, len(nodes), joined=True)
+
+
+def has_cards(running: Cluster | None) -> bool:
+    """Return whether trials find a card: on this machine, or in the Ray that was joined."""
+    if running is None or not running.joined:
+        return gpu_count() > 0
+    import ray
+
+    return any(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
+
+
+def trials_a_card(running: Cluster, need: Need) -> int:
+    """Count the trials that the CPUs beside a card feed, on the machine that has most of them."""
+    import ray
+
+    machines = [(float(available_cpus()), float(gpu_count()))]
+    if running.joined:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        machines = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
+    return max(int(cpus / need.cpus / cards + ROUNDING) for cpus, cards in machines if cards)
+
+
+def with_need(running: Cluster, need: Need, most: int) -> Cluster:
+    """Return a running Ray with room for trials that take something else than was thought."""
+    if running.joined:
+        return _joined(running.folder, need, most)
+    workers = min(trials_here(need), most)
+    return replace(running, workers=workers, bundle={"CPU": 1, "GPU": need.gpus})
 
 
 def _too_little(need: Need, have: str) -> ClusterError:

@@ -161,8 +161,12 @@ class Resources(Section):
 
     cpus: Count = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs of a trial; a fraction below 1 shares one."""
+    gpus: Annotated[
+        Annotated[float, Field(ge=0), Tag("<float>")] | Annotated[Literal["auto"], Tag("<str>")],
+        by_type("a number of GPUs, or auto", int="float"),
+    ] = Field(default=0, validate_default=True)
+    """GPUs of a trial; a fraction below 1 shares one. auto: how many trials a card takes is
+    measured before the study's first run; none where there is no GPU."""
     workers: Count | None = None
     """At most so many trials side by side; null as many as fit."""
     timeout: Positive | None = None

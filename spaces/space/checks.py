@@ -379,7 +379,7 @@ def _statistics(file: SpaceFile, problems: Problems) -> None:
 
 def _resources(file: SpaceFile, problems: Problems) -> None:
     gpus = file.resources.gpus
-    if gpus > 1 and gpus != int(gpus):
+    if gpus != "auto" and gpus > 1 and gpus != int(gpus):
         problems.add(
             ("resources", "gpus"),
             f"{gpus} is neither a fraction below 1, which shares a GPU, nor a whole number",

@@ -225,7 +225,8 @@ class _Loading:
             document["confirm"]["configs"][index] = self._file(text, path)
         document["limits"] = file.limits.model_dump(exclude_none=True)
         gpus = document["resources"]["gpus"]
-        document["resources"]["gpus"] = int(gpus) if gpus == int(gpus) else gpus
+        if gpus != "auto" and gpus == int(gpus):
+            document["resources"]["gpus"] = int(gpus)
         return document
 
     def _weights(self) -> str | dict[str, Any] | None:

@@ -157,6 +157,21 @@ def test_gpus_are_those_that_the_driver_lists(
     machine.gpu_names.cache_clear()
 
 
+def test_a_cards_memory_is_what_its_driver_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first card that is visible, by whatever name Ray gives it."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\n[ "$2" = GPU-7 ] && echo "1024, 143771" || echo "[N/A], [N/A]"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
+    assert machine.card_memory_mb() == (1024, 143771)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(OSError, match="does not tell"):
+        machine.card_memory_mb()
+
+
 def test_missing_and_failing_tools_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from attnsearch.blocks import build_network
 from attnsearch.blocks.build.network import Images
 from attnsearch.blocks.measure.cost import count_macs, count_params
 from attnsearch.search.check import forecast as forecast_module
-from attnsearch.search.check.check import forecast_text
+from attnsearch.search.check.check import forecast_json, forecast_text
 from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
 from attnsearch.search.check.forecast import CheckError, foresee
 from attnsearch.search.check.survey import examples, fits
@@ -338,6 +338,26 @@ def test_a_containers_quota_decides_how_many_trials_fit(
 ) -> None:
     quota(limit)
     assert foresee(space(tmp_path, f"{SMALL}resources: {resources}\n")).runs.workers == count
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"), [("", "no GPU on this machine"), ("0", "`run` measures how many trials")]
+)
+def test_what_auto_does_about_gpus_is_said(
+    cards: str,
+    words: str,
+    quota: Callable[[str], None],
+    quick: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+    foreseen = foresee(space(tmp_path, f"{SMALL}resources: {{gpus: auto}}\n"))
+    assert foreseen.runs.workers == (1 if cards else 8)
+    assert words in str(foreseen.gpus)
+    assert "resources.gpus: auto:" in forecast_text(foreseen, "space.yaml")
+    assert words in json.loads(forecast_json(foreseen))["gpus"]
+    assert foresee(space(tmp_path, SMALL)).gpus is None
 
 
 def test_where_run_refuses_check_says_so_in_its_words(

@@ -11,8 +11,9 @@ from attnsearch.runs.ledger import Ledger, StudyRow
 from attnsearch.runs.training import Speed
 from attnsearch.search.plans.confirm import given_configs
 from attnsearch.search.study import arithmetic
-from attnsearch.search.study.arithmetic import settle, settle_as, stand_ins
-from attnsearch.search.workers import Need
+from attnsearch.search.study.arithmetic import Settling, known_packing, settle_as, stand_ins
+from attnsearch.search.workers import Cluster, Need, Packing
+from attnsearch.search.workers import cluster as cluster_file
 from attnsearch.spaces import Space, canonical_text, load_space
 from attnsearch.spaces.keys import open_arithmetic
 
@@ -120,6 +121,15 @@ def test_networks_with_each_block_stand_for_a_space(tmp_path: Path) -> None:
     assert blocks == [[], ["se"], ["gc"], ["eca"]]
 
 
+def settling(of: Space, notes: list[str], need: Need, running: Cluster | None = None) -> Settling:
+    data = load_data(of.document["data"], of.task)
+
+    def start() -> Cluster:
+        raise AssertionError("no Ray is needed")
+
+    return Settling(of, data, need, running, start, 3, False, notes.append)
+
+
 def test_what_the_race_chose_is_settled_told_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,15 +141,113 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
 
     monkeypatch.setattr(arithmetic, "choose_speed", choose)
     one, notes = space(tmp_path), []
-    data = load_data(one.document["data"], one.task)
-    record = settle(one, data, Need(cpus=2), 3, False, notes.append)
+    settle = settling(one, notes, Need(cpus=2))
+    record = settle([])
     assert one.document["train"]["channels_last"] is True
-    assert record["gain"] == 2.0
+    assert record["speed"]["gain"] == 2.0
+    assert set(record) == {"speed"}
     assert notes == [f"train.speed: {Speed(BOTH, gain=2.0, tried={'bf16 channels_last': 2.0})}"]
     ((arguments, lengths),) = asked
     assert arguments[4] == 2  # threads
-    batches = -(-len(data.train.images) // 32)
+    batches = -(-len(settle.data.train.images) // 32)
     assert lengths == {"steps": 3 * 2 * batches, "run_steps": 2 * batches}
+
+
+CLOSED = ("train.precision=fp32", "train.channels_last=false")
+MEASURED = Packing(0.25, "NVIDIA H200", [[1, 1.0], [2, 1.9], [4, 3.1]], 900.0, 140_000.0)
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine with 16 CPUs and a card on which trials are not really tried; who asked."""
+    asked: list[Any] = []
+
+    class Tried:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            asked.append(arguments)
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    for name, value in {"available_cpus": 16, "gpu_count": 1}.items():
+        monkeypatch.setattr(cluster_file, name, lambda value=value: value)
+    monkeypatch.setattr(arithmetic, "device_kind", lambda gpus: "NVIDIA H200" if gpus else "cpu")
+    monkeypatch.setattr(arithmetic, "RayCard", Tried)
+    monkeypatch.setattr(arithmetic, "pack", lambda card, device, most: MEASURED)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return asked
+
+
+def test_a_share_of_a_card_is_measured_once_and_the_studys_from_then_on(
+    tmp_path: Path, ledger: Ledger, cards: list[Any]
+) -> None:
+    one, notes = space(tmp_path, "resources.gpus=auto", *CLOSED), []
+    need = Need.of(one.document["resources"])
+    running = Cluster(tmp_path, 16, {"CPU": 1, "GPU": need.gpus})
+    settle = settling(one, notes, need, running)
+    record = settle([])
+    assert settle.need == Need(1, 0.25)
+    assert settle.running is not None
+    assert settle.running.workers == 3  # of four that fit, since there are three trials
+    assert one.document["resources"]["gpus"] == 0.25
+    assert one.resolve(one.defaults())["resources"]["gpus"] == 0.25
+    assert notes == [f"resources.gpus: {MEASURED}"]
+    assert len(cards[0][0]) == 4  # the baseline and a network with each block
+    assert cards[0][5] == 3  # no more than there are trials
+    assert cards[-1] == "closed"
+    study = ledger.open_study(one.name, one.text, one.document, settle.data.fingerprint, record)
+    assert study.packing == {**record["packing"]}
+    # The next session, or another driver, measures nothing, and shares cards as this one does.
+    again = space(tmp_path, "resources.gpus=auto", *CLOSED)
+    later = settling(again, notes, need)
+    assert later([study]) == {}
+    assert later.need == Need(1, 0.25)
+    assert len(notes) == 1
+    assert ledger.open_study(
+        again.name, again.text, again.document, settle.data.fingerprint, {}, shared=True
+    )
+
+
+def test_another_card_another_file_or_another_study_is_measured_anew(
+    tmp_path: Path, ledger: Ledger, cards: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = space(tmp_path, "resources.gpus=auto", *CLOSED)
+    need = Need.of(one.document["resources"])
+    running = Cluster(tmp_path, 16, {"CPU": 1, "GPU": need.gpus})
+    settle = settling(one, [], need, running)
+    record = settle([])
+    study = ledger.open_study(one.name, one.text, one.document, settle.data.fingerprint, record)
+    fingerprint = settle.data.fingerprint
+    assert known_packing(one, [study], fingerprint) == MEASURED
+    assert known_packing(one, [study], "other data") is None
+    other = space(tmp_path, "resources.gpus=auto", "network.width=0.25", *CLOSED)
+    assert known_packing(other, [study], fingerprint) is None
+    monkeypatch.setattr(arithmetic, "device_kind", lambda gpus: "NVIDIA A100")
+    assert known_packing(one, [study], fingerprint) is None
+
+
+def test_auto_without_a_gpu_is_none_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster_file, "gpu_count", lambda: 0)
+    one, notes = space(tmp_path, "resources.gpus=auto", *CLOSED), []
+    settle = settling(one, notes, Need.of(one.document["resources"]))
+    record = settle([])["packing"]
+    assert settle.need == Need(1, 0)
+    assert one.document["resources"]["gpus"] == 0
+    assert record["text"] == "auto: no GPU here, so trials train on CPUs"
+    assert notes == [f"resources.gpus: {record['text']}"]
+
+
+def test_a_cards_room_is_measured_with_the_largest_batches(
+    tmp_path: Path, cards: list[Any]
+) -> None:
+    batches = "train.batch_size={choice: [32, 128, 64]}"
+    one = space(tmp_path, "resources.gpus=auto", batches, *CLOSED)
+    need = Need.of(one.document["resources"])
+    settling(one, [], need, Cluster(tmp_path, 16, {"CPU": 1, "GPU": need.gpus}))([])
+    assert {config["train"]["batch_size"] for config in cards[0][0]} == {128}
 
 
 def test_configs_that_a_file_confirms_take_the_studys_arithmetic(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.requests import Ending, Request
 from attnsearch.runs.readers.source import DataError
+from attnsearch.search.cli import call
+from attnsearch.search.exit import DONE
 from attnsearch.search.study import session as engine
 from attnsearch.search.study.session import SessionResult, StudyError, run_study
 from attnsearch.search.workers.cluster import Cluster, ClusterError
@@ -344,3 +346,24 @@ def test_a_stop_before_the_first_trial_leaves_nothing_running(
     (study,) = ledger.studies()
     assert study.state == "interrupted"
     assert Counter(run.state for run in ledger.trials(study.id)) == {"interrupted": 1}
+
+
+def test_auto_gpus_without_any_trains_on_cpus_and_the_study_tells_it(
+    write_space: Callable[..., Path],
+    ledger: Ledger,
+    in_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    overrides = ["resources.gpus=auto", "train.epochs=1", "search.trials=1"]
+    result = run_study(load_space(write_space(), overrides), ledger=ledger)
+    assert result.state == "finished"
+    assert result.study.document["resources"]["gpus"] == 0
+    assert result.study.packing is not None
+    monkeypatch.setenv("ATTNSEARCH_LEDGER", str(ledger.database.path))
+    assert call(["show", "tiny"]) == DONE
+    assert "auto: no GPU here, so trials train on CPUs" in capsys.readouterr().out
+    again = run_study(load_space(write_space(), overrides), ledger=ledger)
+    assert again.study.id == result.study.id
+    assert len(in_process.jobs) == 1

@@ -7,11 +7,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from attnsearch.search.workers import cluster as cluster_file
 from attnsearch.search.workers.cluster import (
+    LEAST_SHARE,
     Cluster,
     ClusterError,
     Need,
     fit,
+    has_cards,
+    trials_a_card,
+    with_need,
 )
 
 
@@ -52,3 +57,53 @@ def test_a_ray_without_its_processes_is_told(tmp_path: Path) -> None:
             cluster.check()
     with pytest.raises(ClusterError, match="raylet"):
         cluster.check()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with 16 CPUs and two cards."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster_file, "available_cpus", lambda: 16)
+    monkeypatch.setattr(cluster_file, "gpu_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("machine")
+def test_auto_gives_ray_room_for_the_most_and_then_for_what_was_measured(tmp_path: Path) -> None:
+    need = Need.of({"cpus": 2, "gpus": "auto"})
+    assert need == Need(2, LEAST_SHARE)
+    running = Cluster(tmp_path, fit(need, 16, 2), {"CPU": 1, "GPU": need.gpus})
+    assert has_cards(running)
+    assert has_cards(None)
+    assert trials_a_card(running, need) == 4  # what two CPUs each feed
+    packed = with_need(running, Need(2, 0.5), 100)
+    assert (packed.workers, packed.bundle) == (4, {"CPU": 1, "GPU": 0.5})
+    assert with_need(running, Need(2, 0.5), 3).workers == 3
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_auto_is_none_where_no_card_is_or_none_is_seen_yet(
+    address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_file, "gpu_count", lambda: 2 if address else 0)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert Need.of({"cpus": 2, "gpus": "auto"}) == Need(2, 0)
+    assert Need.of({"cpus": 2, "gpus": 0.5}) == Need(2, 0.5)
+
+
+def test_a_joined_rays_cards_are_seen_by_its_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0}},
+        {"Alive": False, "Resources": {"CPU": 640.0, "GPU": 8.0}},
+    ]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    running = Cluster(tmp_path, 1, {}, joined=True)
+    assert has_cards(running)
+    assert trials_a_card(running, Need(2)) == 4
+    assert with_need(running, Need(2, 0.25), 100).workers == 16
+    nodes.pop(1)
+    assert not has_cards(running)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         summary,
         takes_size,
     )
-    from attnsearch.blocks.build.initialise import isolated_rng
+    from attnsearch.blocks.build.initialise import isolated_rng, shapes_only
     from attnsearch.blocks.build.network import (
         DEFAULT_AUX_WEIGHT,
         Images,

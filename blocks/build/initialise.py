@@ -27,6 +27,10 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from attnsearch.blocks.lean_torch import load_compiler_late
+
+load_compiler_late()  # before any network is built, and so before anything is trained or counted
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -79,6 +83,13 @@ def seeded(
         return construct()
 
 
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Construct modules on the meta device, where nothing is drawn."""
+    with torch.device("meta"), _Trace():
+        yield
+
+
 def _is_random(operation: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in operation.tags
 
@@ -119,12 +130,16 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        random = _is_random(func)
+        if random and func._schema.name.endswith("_") and args[0].is_meta:
+            result = args[0]  # nothing is drawn there, by way of Python and of sympy
+        else:
+            result = func(*args, **kwargs)
         inputs, outputs = _tensors((args, kwargs)), _tensors(result)
         sources: set[int] = set()
         for tensor in inputs:
             sources |= self.sources.get(_storage(tensor), set())
-        if _is_random(func) and outputs:
+        if random and outputs:
             sources = sources | {len(self.draws)}
             written = outputs[0]
             whole = written.nbytes == written.untyped_storage().nbytes()

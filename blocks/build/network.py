@@ -31,6 +31,7 @@ from attnsearch.blocks.hosts import (
     load_weights,
     weights_file,
 )
+from attnsearch.blocks.lean_torch import torch_threads
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4
@@ -279,14 +280,15 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
     """Return a block and what it makes of a batch of this shape, in training mode.
 
     On the meta device nothing is computed, but torch loads for two seconds what it needs there;
-    so small batches are computed. Each device cannot run something that the other can, so any
-    error but our own is believed only when both have one; then it is the CPU's.
+    so small batches are computed, by one thread: waking more takes longer. Each device cannot run
+    something that the other can, so any error but our own is believed only when both have one;
+    then it is the CPU's.
     """
     small = shape[1] <= SMALL_CHANNELS and math.prod(shape[2:]) <= SMALL_PIXELS
     errors: dict[str, Exception] = {}
     for device in ("cpu", "meta") if small else ("meta", "cpu"):
         try:
-            with isolated_rng(), torch.no_grad(), torch.device(device):
+            with isolated_rng(), torch_threads(1), torch.no_grad(), torch.device(device):
                 block = construct()
                 if any(is_lazy(parameter) for parameter in block.parameters()):
                     raise BlockError("lazy layers have no shape yet; give the input channels")

@@ -5,6 +5,7 @@ on a copy of it.
 """
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +19,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
 from attnsearch.blocks.build import isolated_rng
+from attnsearch.blocks.lean_torch import torch_threads
 
 # State that an optimiser keeps for each parameter: momentum; first and second moment.
 OPTIMIZER_SLOTS = {"sgd": 1, "adamw": 2}
 _MEGABYTE = 1e6
-# The counter knows the products that return a new tensor, and misses their in-place form.
-_IN_PLACE = {torch.ops.aten.baddbmm_: lambda _, a, b, **kwargs: bmm_flop(a, b)}
+# Up to where a network is counted with numbers: 0.1 s of one thread, and megabytes of attention.
+_SMALL_PIXELS, _SMALL_PRODUCT = 1024, 2e10
+# The counter knows the products that return a new tensor, and misses their in-place form. What it
+# does not know it takes apart; in resizing it would find no product, by way of Python and sympy.
+_KNOWN = {torch.ops.aten.baddbmm_: lambda _, a, b, **kwargs: bmm_flop(a, b)} | {
+    resize.default: lambda *args, **kwargs: 0
+    for resize in (torch.ops.aten.upsample_nearest2d, torch.ops.aten.upsample_bilinear2d)
+}
 
 
 def count_params(network: nn.Module) -> int:
@@ -49,11 +57,18 @@ def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
 
     def count(device: str) -> int:
         copied = _copy(network, device).eval()
-        counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
-        with isolated_rng(), torch.inference_mode(), _plain_attention(), counter:
+        counter = FlopCounterMode(display=False, custom_mapping=_KNOWN)
+        # Not in inference mode, in which products come to the counter as they are written, and it
+        # takes them apart in Python, by way of sympy.
+        with isolated_rng(), torch.no_grad(), _plain_attention(), counter:
             copied(torch.zeros(1, *input_shape, device=device))
         return counter.get_total_flops() // 2
 
+    # The meta device goes through Python for each operation, and loads sympy for the first.
+    pixels = math.prod(input_shape[1:])
+    if pixels <= _SMALL_PIXELS and pixels * count_params(network) <= _SMALL_PRODUCT:
+        with torch_threads(1):
+            return count("cpu")
     return _without_numbers(count)
 
 

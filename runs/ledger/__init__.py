@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.ledger.lease import HEARTBEAT_SECONDS
     from attnsearch.runs.ledger.ledger import Ledger
-    from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
+    from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience, no_ledger
     from attnsearch.runs.ledger.reading import read_places
     from attnsearch.runs.ledger.records import Analysis, PlanRow, RunRow, StudyRow, TrialRow
     from attnsearch.runs.ledger.requests import Claim, Ending, Place, Request

@@ -41,16 +41,19 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from attnsearch.runs.addresses import without_secrets
-from attnsearch.runs.ledger.patience import LedgerAway, LedgerError, Patience
+from attnsearch.runs.ledger.patience import (
+    LEDGER_FILE,
+    LEDGER_VARIABLE,
+    LedgerAway,
+    LedgerError,
+    Patience,
+)
 from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
 from attnsearch.runs.whole import whole
 from attnsearch.runs.words import printable
 
 BUSY_SECONDS = 30.0
 """How long, in seconds, a writer waits for another process's transaction."""
-
-LEDGER_VARIABLE = "ATTNSEARCH_LEDGER"
-LEDGER_FILE = "attnsearch.db"
 
 _POSTGRES_DRIVERS = ("psycopg", "psycopg2", "pg8000")
 _WRITE_LOCK = 0x61747473  # an arbitrary number that names our writers on a server

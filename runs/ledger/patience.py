@@ -6,13 +6,18 @@ connection broke in the commit itself, `Database.write` asks the server what bec
 """
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.words import duration
+
+LEDGER_VARIABLE = "ATTNSEARCH_LEDGER"
+LEDGER_FILE = "attnsearch.db"
 
 PATIENCE_SECONDS = 300.0
 """How long a study waits for its ledger, in seconds, before it ends."""
@@ -26,6 +31,11 @@ class LedgerError(AttnsearchError):
 
 class LedgerAway(LedgerError):
     """The ledger cannot be used now; nothing was written, and it may come back."""
+
+
+def no_ledger() -> bool:
+    """Return whether there is none here, which can be told before its database is loaded."""
+    return not os.environ.get(LEDGER_VARIABLE) and not Path(LEDGER_FILE).exists()
 
 
 @dataclass

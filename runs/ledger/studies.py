@@ -16,11 +16,10 @@ from sqlalchemy import Connection, delete, select
 
 from attnsearch.blocks.hosts import weights_file
 from attnsearch.runs.ledger.access import Access, add, change, touch
-from attnsearch.runs.ledger.database import LEDGER_FILE
 from attnsearch.runs.ledger.encoding import plain
 from attnsearch.runs.ledger.key import changed_inputs
 from attnsearch.runs.ledger.lease import release
-from attnsearch.runs.ledger.patience import LedgerError
+from attnsearch.runs.ledger.patience import LEDGER_FILE, LedgerError
 from attnsearch.runs.ledger.reading import Drivers, read_studies
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.schema import Lease, Run, Study

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from attnsearch.runs.statistics.paired import PairedT, paired_t
 from attnsearch.runs.statistics.power import detectable
@@ -63,11 +63,13 @@ class Interim:
         sd = result.sd * math.sqrt(most - n) / most  # of the final mean, given the pairs so far
         so_far = n * np.abs(result.difference) / most
         effect = np.maximum(detectable(most, 1.0, alpha=last) * result.sd, smallest or 0.0)
-        needed = stats.t.isf(last / 2, most - 1) * unit
-        chance = stats.norm.sf((needed - so_far - (1 - n / most) * effect) / sd)
+        needed = scipy.stats.t.isf(last / 2, most - 1) * unit
+        chance = scipy.stats.norm.sf((needed - so_far - (1 - n / most) * effect) / sd)
         if margin is not None:
-            room = np.maximum(margin - stats.t.isf(last, most - 1) * unit, 0.0)
-            within = stats.norm.cdf((room - so_far) / sd) - stats.norm.cdf((-room - so_far) / sd)
+            room = np.maximum(margin - scipy.stats.t.isf(last, most - 1) * unit, 0.0)
+            within = scipy.stats.norm.cdf((room - so_far) / sd) - scipy.stats.norm.cdf(
+                (-room - so_far) / sd
+            )
             chance = np.maximum(chance, within)
         return np.asarray(chance < self.futility)
 

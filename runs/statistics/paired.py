@@ -7,8 +7,8 @@ studies go through the same lines as a real one.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -33,20 +33,20 @@ class PairedT:
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """End of the two-sided interval, (...) each, at a confidence level such as 0.95."""
-        half = stats.t.isf((1 - level) / 2, self.df) * self.error
+        half = scipy.stats.t.isf((1 - level) / 2, self.df) * self.error
         return self.difference - half, self.difference + half
 
     def p(self) -> Floats:
         """Return (...), two-sided p of no difference; NaN where the pairs do not vary."""
-        return np.asarray(2 * stats.t.sf(np.abs(self._t(self.difference)), self.df))
+        return np.asarray(2 * scipy.stats.t.sf(np.abs(self._t(self.difference)), self.df))
 
     def equivalence_p(self, margin: float) -> Floats:
         """Return (...), p of a difference of `margin` or more, either way; NaN without variance.
 
         The larger of two one-sided p-values (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
         """
-        above = stats.t.sf(self._t(self.difference + margin), self.df)
-        below = stats.t.cdf(self._t(self.difference - margin), self.df)
+        above = scipy.stats.t.sf(self._t(self.difference + margin), self.df)
+        below = scipy.stats.t.cdf(self._t(self.difference - margin), self.df)
         return np.asarray(np.maximum(above, below))
 
     def _t(self, distance: Floats) -> Floats:
@@ -86,7 +86,7 @@ def sign_flip_p(differences: Floats) -> float:
     Args:
         differences: (n,).
     """
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (differences,),
         lambda sample, axis: np.mean(sample, axis=axis),
         permutation_type="samples",

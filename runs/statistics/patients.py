@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from attnsearch.runs.metrics import balanced_accuracy, macro_f1
 
@@ -50,7 +50,7 @@ def new_patients_interval(
     spread = s**2 / (n - 1) + np.where(crossed, c**2 / (p - 1) + e**2 / ((n - 1) * (p - 1)), 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.maximum(np.where(spread > 0, total**2 / spread, n - 1), n - 1)
-    half = stats.t.isf((1 - level) / 2, df) * np.sqrt(total / (n * p))
+    half = scipy.stats.t.isf((1 - level) / 2, df) * np.sqrt(total / (n * p))
     return mean, mean - half, mean + half, df
 
 

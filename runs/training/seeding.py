@@ -87,14 +87,3 @@ def deterministic(device: str | torch.device, *, exact: bool = False) -> Iterato
         cudnn.deterministic, cudnn.benchmark = flags
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = fill
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Compute with so many threads, which rounding and times depend on; then as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import Images
-from attnsearch.runs.training import AUTOCAST, auxiliary_loss, torch_threads
+from attnsearch.blocks.lean_torch import torch_threads
+from attnsearch.runs.training import AUTOCAST, auxiliary_loss
 from attnsearch.spaces.keys import default_grace
 
 _PROBE_SECONDS = 1.0  # the longest batch that is timed
-_SETTLE = 2  # steps before the clock counts: memory is laid out, kernels are chosen
+_SETTLE = 1  # step before the clock counts: memory is laid out, kernels are chosen
 
 
 def seconds_per_epoch(

@@ -3,13 +3,11 @@
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks.naming import NONE
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.ledger import PLAN_ROLES, Ledger, LedgerError, State
+from attnsearch.runs.ledger import PLAN_ROLES, LedgerError, State, no_ledger
 from attnsearch.runs.statistics import (
     Interim,
     achieved_power,
@@ -33,6 +31,9 @@ from attnsearch.search.plans import (
 from attnsearch.search.text import plural
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import is_share
+
+if TYPE_CHECKING:
+    from attnsearch.runs.ledger import Ledger
 
 _WANTED_POWER = 0.8
 
@@ -140,8 +141,10 @@ def pilot_of(space: Space, data: DataSet | None) -> Pilot | None:
         space: The space.
         data: What exploring trains on.
     """
-    if data is None or not space.document["confirm"]:
+    if data is None or not space.document["confirm"] or no_ledger():
         return None
+    from attnsearch.runs.ledger import Ledger
+
     try:
         with Ledger(create=False) as ledger:
             return pilot_runs(ledger, data.fingerprint, space.document["primary_metric"])
@@ -149,7 +152,7 @@ def pilot_of(space: Space, data: DataSet | None) -> Pilot | None:
         return None
 
 
-def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
+def pilot_runs(ledger: "Ledger", fingerprint: str, metric: str) -> Pilot | None:
     """Return how validation scores vary over seeds, from arms on the same data; None without any.
 
     Only the spread within arms enters, never a difference between them.
@@ -159,6 +162,8 @@ def pilot_runs(ledger: Ledger, fingerprint: str, metric: str) -> Pilot | None:
         fingerprint: Of the data.
         metric: Without its part.
     """
+    import pandas as pd  # half a second, which a folder without a ledger need not wait for
+
     place = ["act", "arm", "fold", "seed"]
     scores = pd.DataFrame(
         [

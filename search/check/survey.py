@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import (
     SUPPLIED,
@@ -20,6 +18,7 @@ from attnsearch.blocks.build import (
     find_block,
     has_gate,
     network_sites,
+    shapes_only,
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.measure import count_macs, count_params
@@ -250,7 +249,7 @@ def _block_params(block: str, params: tuple[tuple[str, Any], ...], site: Site) -
     supplied = {"out_channels": site.out_channels, "stride": site.stride, "size": site.size}
     accepted = inspect.signature(cls).parameters
     wanted = {key: value for key, value in supplied.items() if key in SUPPLIED & set(accepted)}
-    with torch.device("meta"):
+    with shapes_only():
         module = cls(site.channels, **wanted, **dict(params))
     count = sum(parameter.numel() for parameter in module.parameters())
     if site.kernel is not None:

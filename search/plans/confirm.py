@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attnsearch.blocks.build import Images, expand
-from attnsearch.runs.ledger import TrialRow
 from attnsearch.runs.statistics import (
     AGAINST_BASELINE,
     AGAINST_CONTROLS,
@@ -27,6 +26,9 @@ from attnsearch.search.plans.controls import baseline_config, capacity_control, 
 from attnsearch.search.plans.seeds import fresh_seeds, most_seeds
 from attnsearch.spaces import Space, SpaceError, canonical_text, load_space
 
+if TYPE_CHECKING:  # the ledger's rows, which `check` need not load
+    from attnsearch.runs.ledger import TrialRow
+
 BASELINE, TUNED = "baseline", "tuned baseline"
 
 _OF_A_CONFIG = ("data", "network", "insert", "train")  # what a config file decides
@@ -45,7 +47,7 @@ class FileConfig:
     config: Mapping[str, Any]
 
 
-Ranked = TrialRow | FileConfig
+Ranked: TypeAlias = "TrialRow | FileConfig"
 """What may be confirmed: a finished trial of exploring, or a config in its place."""
 
 

@@ -71,6 +71,28 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     assert statistics.median(times) < 1.0
 
 
+def test_check_of_the_shipped_file_loads_nothing_that_it_has_no_use_for(tmp_path: Path) -> None:
+    heavy = (
+        "ray",
+        "mlflow",
+        "optuna",
+        "pandas",
+        "sqlalchemy",
+        "sympy",
+        "torch._dynamo.eval_frame",
+    )
+    heavy += ("scipy.stats", "scipy.optimize", "statsmodels", "matplotlib", "sklearn")
+    space = Path(__file__).parents[2] / "spaces" / "resnet.yaml"
+    script = (
+        f"import sys\nfrom attnsearch.search.cli import call\ncall(['check', {str(space)!r}])\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "power: you detect" in done.stdout
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
 def test_bare_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call([]) == DONE
     told = capsys.readouterr()

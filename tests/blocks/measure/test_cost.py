@@ -40,6 +40,17 @@ class Attention(nn.Module):
         return t.transpose(1, 2).reshape(x.shape)
 
 
+@pytest.mark.parametrize("block", ["", *BLOCKS])
+def test_counts_are_the_same_with_numbers_and_without(
+    block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted = [("layer2", block)] if block else []
+    network = build_network(config("resnet18", *inserted, width=0.5), 3, 10, 32)
+    with_numbers = cost.count_macs(network, (3, 32, 32))
+    monkeypatch.setattr(cost, "_SMALL_PIXELS", 0)
+    assert cost.count_macs(network, (3, 32, 32)) == with_numbers > 0
+
+
 @pytest.mark.parametrize("way", ["sdpa", "einsum", "layer", "sdpa numbers", "layer numbers"])
 def test_attention_products_are_counted(way: str) -> None:
     counted = cost.count_macs(nn.Sequential(Attention(16, way)), (16, 8, 8))

@@ -19,6 +19,17 @@ def test_detectable_is_statsmodels(n: int, m: int) -> None:
     assert detectable(n, 2.0, m) == pytest.approx(2 * expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("df", [1, 2, 4, 19, 99])
+@pytest.mark.parametrize("level", [0.05, 0.05 / 30, 1e-6])
+def test_power_is_that_of_the_noncentral_t_of_scipy(df: int, level: float) -> None:
+    critical = stats.t.isf(level / 2, df)
+    for effect in (0.0, 0.3, 2.0, 8.0, 50.0):
+        expected = stats.nct.sf(critical, df, effect) + stats.nct.sf(critical, df, -effect)
+        n = df + 1
+        power = achieved_power(n, effect / np.sqrt(n), 1.0, alpha=level)
+        assert power == pytest.approx(expected, rel=1e-9, abs=1e-13)
+
+
 @pytest.mark.parametrize(("n", "m"), [(2, 1), (2, 4), (3, 3), (3, 8), (5, 40)])
 def test_power_far_out_is_the_integral_over_the_spread(n: int, m: int) -> None:
     """Where the solver of statsmodels goes astray: at n = 3, m = 3 it says 4.3 for 5.7."""

@@ -1,0 +1,70 @@
+"""What torch takes of a process: its threads, and its compiler only where something is compiled.
+
+Torch imports its compiler (`torch._dynamo`: two seconds of a core) in order to keep it out of an
+optimizer's first step, of each dispatch mode and of the meta device's arithmetic. Nothing has to
+be kept out of a compiler that is not there. So a module of its name stands in, which loads it as
+soon as anything else is asked of it.
+"""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+
+_NAME = "torch._dynamo"
+
+
+class _Late(ModuleType):
+    def __init__(self) -> None:
+        super().__init__(_NAME)
+        self._kept_out: list[Callable[[Any], None]] = []
+
+    def disable(self, function: Any, recursive: bool = True, wrapping: bool = True) -> Any:
+        """Return a function that the compiler, once it is there, leaves alone."""
+        called = function
+
+        def late(*arguments: Any, **options: Any) -> Any:
+            return called(*arguments, **options)
+
+        def keep_out(compiler: Any) -> None:
+            nonlocal called
+            called = compiler.disable(function, recursive, wrapping=wrapping)
+
+        self._kept_out.append(keep_out)
+        return late
+
+    def graph_break(self, msg: str = "") -> None:
+        """Do nothing, as outside of compiled code."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # who looks through all modules
+            raise AttributeError(name)
+        if sys.modules.get(_NAME) is not self:  # it is being loaded, and asks for itself
+            return getattr(importlib.import_module(_NAME), name)
+        del sys.modules[_NAME], torch._dynamo
+        compiler = importlib.import_module(_NAME)
+        for keep_out in self._kept_out:
+            keep_out(compiler)
+        return getattr(compiler, name)
+
+
+def load_compiler_late() -> None:
+    """Put the stand-in where torch looks for its compiler, unless that is loaded."""
+    if _NAME not in sys.modules:
+        sys.modules[_NAME] = late = _Late()
+        torch._dynamo = late
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads, which rounding and times depend on; then as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,42 @@
+"""Torch's compiler stays away until something is compiled, and then is all there."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+from attnsearch.blocks import build_network
+from attnsearch.blocks.measure import count_macs
+
+config = {
+    "network": {"backbone": "resnet20", "stem": "small", "width": 0.25, "weights": None},
+    "insert": [{"at": "layer3", "block": "scconv", "params": {"pooling_ratio": 2}}],
+}
+network = build_network(config, 1, 10, 16)
+count_macs(network, (1, 16, 16))
+for kind in (torch.optim.SGD, torch.optim.AdamW):
+    optimizer = kind(network.parameters(), lr=0.1)
+    optimizer.zero_grad()
+    network(torch.rand(2, 1, 16, 16)).sum().backward()
+    optimizer.step()
+print([name for name in ("sympy", "torch._dynamo.eval_frame") if name in sys.modules])
+
+asked = []
+def compiler(graph, inputs):
+    asked.append(graph)
+    return graph.forward
+step = torch.compile(lambda x: x.sin() + 1, backend=compiler)
+kept_out = torch.compile(optimizer.zero_grad, backend=compiler)
+assert torch.equal(step(torch.ones(3)), torch.ones(3).sin() + 1)
+kept_out()
+import torch._dynamo.config
+from torch._dynamo import exc
+print(len(asked), torch._dynamo is sys.modules["torch._dynamo"], hasattr(exc, "Unsupported"))
+"""
+
+
+def test_the_compiler_is_loaded_when_something_is_compiled_and_not_before() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "1 True True"], done.stderr

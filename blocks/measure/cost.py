@@ -66,7 +66,8 @@ def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
 
     # The meta device goes through Python for each operation, and loads sympy for the first.
     pixels = math.prod(input_shape[1:])
-    if pixels <= _SMALL_PIXELS and pixels * count_params(network) <= _SMALL_PRODUCT:
+    small = pixels <= _SMALL_PIXELS and pixels * count_params(network) <= _SMALL_PRODUCT
+    if small and not any(parameter.is_meta for parameter in network.parameters()):
         with torch_threads(1):
             return count("cpu")
     return _without_numbers(count)

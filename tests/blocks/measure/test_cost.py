@@ -47,6 +47,7 @@ def test_counts_are_the_same_with_numbers_and_without(
     inserted = [("layer2", block)] if block else []
     network = build_network(config("resnet18", *inserted, width=0.5), 3, 10, 32)
     with_numbers = cost.count_macs(network, (3, 32, 32))
+    assert cost.count_macs(copy.deepcopy(network).to("meta"), (3, 32, 32)) == with_numbers
     monkeypatch.setattr(cost, "_SMALL_PIXELS", 0)
     assert cost.count_macs(network, (3, 32, 32)) == with_numbers > 0
 

@@ -138,6 +138,27 @@ def memory_limit() -> int:
     return min(limits)
 
 
+def free_memory() -> int:
+    """Return how much memory can still be taken, in bytes; what holds files alone counts as free.
+
+    Of the machine, and within the limit of our control group (v2, else v1).
+    """
+    free = psutil.virtual_memory().available
+    used = _of_group("memory.current", "memory.usage_in_bytes")
+    stats = _of_group("memory.stat", "memory.stat")
+    limits = _of_group("memory.max", "memory.limit_in_bytes")
+    for limit, usage, stat in zip(limits, used, stats, strict=True):
+        with contextlib.suppress(OSError, ValueError):
+            most, taken = (int(file.read_text(encoding="utf-8")) for file in (limit, usage))
+            counts = dict(line.split() for line in stat.read_text(encoding="utf-8").splitlines())
+            files = sum(
+                int(counts.get(f"total_{kind}", counts.get(kind, 0)))
+                for kind in ("active_file", "inactive_file")
+            )
+            free = min(free, max(0, most - taken + files))
+    return free
+
+
 def _of_group(second: str, first: str) -> list[Path]:
     """Return where our control group may tell something, by its name in version 2 and in 1."""
     files = []

@@ -1,7 +1,6 @@
 """From a `Source` to a `DataSet`: who is in which part, and what stands in two of them.
 
-data        A data set as training needs it: all images in memory as 8-bit arrays, split and
-            described
+data        A data set as training needs it: 8-bit images in memory or not, split and described
 splits      Which example goes where: deterministic, stratified, and never one group in two parts
 dealing     Dealing examples out to parts of given sizes: stratified by class, whole groups
             together

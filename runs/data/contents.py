@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from attnsearch.runs.data.data import DataSet, Split
+from attnsearch.runs.keeping import pieces
 from attnsearch.runs.readers import PARTS, listing
 
 _BYTES = 6  # of a hash: it tells two states of one file apart, and nothing rests on it
@@ -41,10 +42,11 @@ def _digests(split: Split) -> Iterator[str]:
     masks = split.masks
     order = None if masks is None else np.argsort(masks.image, kind="stable")
     bounds = None if masks is None else np.searchsorted(masks.image[order], range(len(split) + 1))
+    rows = (row for piece in pieces(split.images) for row in piece)
     for index in range(len(split)):
         digest = hashlib.blake2b(b"%d" % split.labels[index], digest_size=_BYTES)
         if masks is None or order is None or bounds is None:
-            digest.update(split.images[index].data)
+            digest.update(next(rows).data)
         else:
             for row in order[bounds[index] : bounds[index + 1]]:
                 digest.update(split.images[row].data)

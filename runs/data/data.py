@@ -1,4 +1,4 @@
-"""A data set as training needs it: all images in memory as 8-bit arrays, split and described.
+"""A data set as training needs it: 8-bit images in memory or not, split and described.
 
 `load_data` reads the source, applies the split that the config asks for, and checks the result.
 Everything about reading is in `attnsearch.runs.readers`, about splitting in `splits`.
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.data.groups import read_groups
 from attnsearch.runs.data.splits import Examples, assign_parts
+from attnsearch.runs.keeping import Anywhere, Kept, count_values, pieces, take_rows
 from attnsearch.runs.readers import (
-    IGNORED,
     NO_PART,
     PARTS,
     DataError,
@@ -38,7 +38,8 @@ class Split:
     Of tiled images, `images` are the N tiles, and labels, names and groups those of the M images.
 
     Attributes:
-        images: (N, H, W, C) of uint8, C-contiguous.
+        images: (N, H, W, C) of uint8, C-contiguous; where they are not in memory, made when they
+            are asked for.
         labels: (N,) of int64; for segmentation (M,) zeros.
         names: One per example: the file's path in the source with `/`, or `train/000123`, its
             place in the source's arrays (also where the config moved it to another part).
@@ -46,7 +47,7 @@ class Split:
         masks: For segmentation. Of the training part at the network's size only.
     """
 
-    images: NDArray[np.uint8]
+    images: Anywhere
     labels: NDArray[np.int64]
     names: list[str]
     groups: list[str] | None = None
@@ -75,6 +76,7 @@ class DataSet:
             whatever their order and whatever size or channels the config asks for.
         notes: What was skipped, converted or decided, one line each.
         task: "classification" or "segmentation".
+        kept: Where the images lie, with the figures; None for a built-in set.
     """
 
     name: str
@@ -90,11 +92,17 @@ class DataSet:
     test_fingerprint: str
     notes: list[str]
     task: str = "classification"
+    kept: Kept | None = None
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    def where_kept(self, gpus: float) -> str:
+        """Say where the images lie, for trials with so many cards; empty for a built-in set."""
+        size = self.train.images.nbytes + self.val.images.nbytes
+        return "" if self.kept is None else self.kept.told(size, gpus)
 
     def describe(self) -> str:
         """Return one line: what a person wants to know of a data set."""
@@ -165,6 +173,7 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
         test_fingerprint=_content(source, test),
         notes=notes,
         task=task,
+        kept=source.kept,
     )
 
 
@@ -231,7 +240,7 @@ def _check_pixels(splits: Sequence[Split], name: str, class_names: Sequence[str]
             continue
         # At the images' size, where metrics count, but for train: small things may be lost before.
         shown = split.masks.resized if split.masks.flat is None else split.masks.flat
-        counts = np.bincount(shown.ravel(), minlength=IGNORED + 1)
+        counts = count_values(shown)
         lacking = [label for k, label in enumerate(class_names) if not counts[k]]
         if lacking and part == "train":
             raise DataError(
@@ -264,14 +273,12 @@ def _split(
     """Return the examples of one part, in the order of the source."""
     masks = None
     if source.masks is None:
-        start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        whole = stop - start == len(rows)  # a part that lies in one piece needs no copy
-        images = source.images[start:stop] if whole else source.images[rows]
+        images = take_rows(source.images, rows)
     else:
-        images = source.images[np.isin(source.masks.image, rows)]
+        images = take_rows(source.images, np.flatnonzero(np.isin(source.masks.image, rows)))
         masks = source.masks.take(rows, keep_original=whole_masks)
     labels = source.labels[rows]
-    images.flags.writeable = labels.flags.writeable = False
+    labels.flags.writeable = False
     return Split(
         images,
         labels,
@@ -285,14 +292,16 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel in 0..1, from exact sums of whole numbers."""
     images, channels = split.images, split.images.shape[3]
     # What a tile has beyond its image is 0 and adds nothing to the sums.
-    count = int(images[..., 0].size if split.masks is None else split.masks.cut.prod(1).sum())
-    flat = images.reshape(len(images), -1)  # summed over images first: long rows are fast
-    sums = np.zeros((2, flat.shape[1]), dtype=np.uint64)
-    step = max(1, SUM_BYTES // flat.shape[1])
-    for start in range(0, len(flat), step):
-        pixels = flat[start : start + step].astype(np.uint16)
-        sums[0] += pixels.sum(0, dtype=np.uint64)
-        sums[1] += (pixels * pixels).sum(0, dtype=np.uint64)
+    whole = math.prod(images.shape[:3])
+    count = int(whole if split.masks is None else split.masks.cut.prod(1).sum())
+    sums = np.zeros((2, math.prod(images.shape[1:])), dtype=np.uint64)
+    step = max(1, SUM_BYTES // sums.shape[1])
+    for piece in pieces(images):
+        flat = piece.reshape(len(piece), -1)  # summed over images first: long rows are fast
+        for start in range(0, len(flat), step):
+            pixels = flat[start : start + step].astype(np.uint16)
+            sums[0] += pixels.sum(0, dtype=np.uint64)
+            sums[1] += (pixels * pixels).sum(0, dtype=np.uint64)
     totals, squares = sums.reshape(2, -1, channels).sum(1).tolist()
     mean = tuple(total / count / 255 for total in totals)
     # Python's whole numbers are exact, so nothing cancels in this difference.
@@ -305,10 +314,12 @@ def _fingerprint(splits: Sequence[Split]) -> str:
     for part, split in zip(PARTS, splits, strict=True):
         digest.update(f"{part} {split.images.shape}".encode())
         digest.update(split.labels.astype("<i8").tobytes())
-        digest.update(split.images.data)
+        arrays: list[Anywhere | None] = [split.images]
         if split.masks is not None:
-            digest.update(split.masks.resized.data)
-            digest.update(b"" if split.masks.flat is None else split.masks.flat.data)
+            arrays += [split.masks.resized, split.masks.flat]
+        for array in arrays:
+            for piece in () if array is None else pieces(array):
+                digest.update(piece.data)
     return digest.hexdigest()
 
 

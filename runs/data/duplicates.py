@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.data.data import DataSet, Split, load_data
+from attnsearch.runs.keeping import Anywhere, pieces
 from attnsearch.runs.readers import PARTS, listing
 
 SIDE = 8
@@ -30,7 +31,8 @@ _NEAR_FINE = 0.95  # at twice the scale, where noise counts for more
 _NEAR_APART = 0.7  # of what is left without the common layout
 _LAYOUT = 0.95  # likeness from which on images have a layout in common
 _SHARING = (4, 32)  # how many others make it common, and how many are averaged at most
-_AT_ONCE = 512  # images that are reduced, and compared with all others, in one go
+_AT_ONCE = 512  # images that are compared with all others in one go, or fewer
+_LIKENESS_BYTES = 2**28
 _FLAT = 1e-3  # length of the differences of an image without content: it is like no other
 
 Floats = NDArray[np.float32]
@@ -140,7 +142,7 @@ def _advice(exact: bool, other: int) -> str:
     )
 
 
-def hashes_of(images: NDArray[np.uint8], side: int = SIDE) -> Floats:
+def hashes_of(images: Anywhere, side: int = SIDE) -> Floats:
     """Return hash of each image, (N, 2 * 8 * 7), of length 1, or 0 for an image without content.
 
     Args:
@@ -151,11 +153,13 @@ def hashes_of(images: NDArray[np.uint8], side: int = SIDE) -> Floats:
     mean = np.full(channels, 1 / channels, dtype=np.float32)
     down, across = _averages(height, side), _averages(width, side)
     differences = np.empty((len(images), 2 * side * (side - 1)), dtype=np.float32)
-    for start in range(0, len(images), _AT_ONCE):
-        grey = images[start : start + _AT_ONCE].astype(np.float32) @ mean
+    start = 0
+    for piece in pieces(images):
+        grey = piece.astype(np.float32) @ mean
         small = down @ grey @ across.T
         steps = [np.diff(small, axis=axis).reshape(len(small), -1) for axis in (1, 2)]
-        differences[start : start + _AT_ONCE] = np.concatenate(steps, 1)
+        differences[start : start + len(piece)] = np.concatenate(steps, 1)
+        start += len(piece)
     lengths = np.linalg.norm(differences, axis=1, keepdims=True)
     return np.where(lengths > _FLAT, differences / np.maximum(lengths, _FLAT), 0).astype(
         np.float32
@@ -178,8 +182,9 @@ def _pairs(
     one, other = splits[first], splits[second]
     owners, others = _owners(one), _owners(other)
     likest: dict[int, tuple[bool, float, Duplicate]] = {}
-    for start in range(0, len(other), _AT_ONCE):
-        likeness = hashes[second][start : start + _AT_ONCE] @ hashes[first].T
+    at_once = max(1, min(_AT_ONCE, _LIKENESS_BYTES // (4 * len(hashes[first]))))
+    for start in range(0, len(hashes[second]), at_once):
+        likeness = hashes[second][start : start + at_once] @ hashes[first].T
         for row in np.flatnonzero(likeness.max(1) >= NEAR).tolist():
             here = start + row
             there = _copied(other.images[here], one.images, likeness[row])
@@ -198,7 +203,7 @@ def _pairs(
     return [pair for _, _, pair in likest.values()]
 
 
-def _copied(image: NDArray[np.uint8], others: NDArray[np.uint8], likeness: Floats) -> int | None:
+def _copied(image: NDArray[np.uint8], others: Anywhere, likeness: Floats) -> int | None:
     """Return which of some images this one is a copy of, or None.
 
     Args:

@@ -98,6 +98,11 @@ class StudyRow(Record):
         return told[-1] if told else None
 
     @property
+    def kept(self) -> str | None:
+        """Where its last start kept the images, where that is not plainly in memory."""
+        return self.provenance[-1].get("kept") if self.provenance else None
+
+    @property
     def inputs(self) -> dict[str, str]:
         """What it reads from files beside the data, as its last start found them."""
         return dict(self.provenance[-1].get("inputs", {})) if self.provenance else {}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.readers import IGNORED, Masks, listing, scored_classes
+from attnsearch.runs.keeping import count_values
+from attnsearch.runs.readers import Masks, listing, scored_classes
 
 _OF_OVERLAP = ("dice", "iou", "precision", "recall")
 _OF_CLASS_MEANS = ("balanced_accuracy", "f1", "auroc")
@@ -53,7 +54,7 @@ def left_out(metric: str, labels: NDArray[np.int64], class_names: Sequence[str])
 def _of_masks(metric: str, masks: Masks, class_names: Sequence[str]) -> str | None:
     # At the images' size, where metrics count.
     shown = masks.resized if masks.flat is None else masks.flat
-    counts = np.bincount(shown.ravel(), minlength=IGNORED + 1)[: len(class_names)]
+    counts = count_values(shown)[: len(class_names)]
     if not counts.any():
         return "no pixel of its masks counts"
     scored = scored_classes(class_names)

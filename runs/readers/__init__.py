@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.readers.cache import cache_folder
     from attnsearch.runs.readers.folders import class_folders_with_masks, classes_in_doubt
     from attnsearch.runs.readers.images import (
         SUFFIXES,

@@ -14,24 +14,22 @@ Within a study the decoded arrays lie in Ray's shared memory once per machine, f
 import contextlib
 import hashlib
 import json
-import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attnsearch.runs.keeping import cache_folder, file_state, most_bytes, prune
 from attnsearch.runs.readers.images import SUFFIXES
-from attnsearch.runs.readers.source import DataError, Masks, Source
+from attnsearch.runs.readers.source import Masks, Source
 from attnsearch.runs.readers.walking import walk
 from attnsearch.runs.whole import unfinished
 
 FORMAT = 4
 """Raised when what is stored, or how files are decoded, changes."""
 
-GB = 20.0
 SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept
 DESCRIBED = "source.json"
 CHECKSUMS = "checksums.json"
@@ -56,7 +54,7 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
     place = cache_folder()
     if place is None:
         return read()
-    most = _most_bytes()
+    most = most_bytes()
     try:
         entry = place / _key(folder, settings)
     except OSError:  # whether a folder that cannot be listed matters is the reader's to say
@@ -77,33 +75,10 @@ def cached(folder: Path, settings: dict[str, Any], read: Callable[[], Source]) -
     try:
         if source.images.nbytes > SMALLEST_MB * 2**20:
             _store(source, entry)
-            _prune(place, entry, most)
+            prune(place, entry, most)
     except OSError:
         pass
     return source
-
-
-def cache_folder() -> Path | None:
-    """Return where entries lie; None where the cache is switched off."""
-    named = os.environ.get("ATTNSEARCH_CACHE")
-    if named is not None:
-        return Path(named).absolute() / "decoded" if named else None
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "attnsearch" / "decoded"
-
-
-def _most_bytes() -> float:
-    asked = os.environ.get("ATTNSEARCH_CACHE_GB") or str(GB)
-    try:
-        most = float(asked)
-    except ValueError:
-        most = math.nan
-    if not most >= 0:
-        raise DataError(
-            f"ATTNSEARCH_CACHE_GB is {asked}, expected a number of gigabytes without a unit, 0 or "
-            f"more; correct or unset this environment variable"
-        )
-    return most * 2**30
 
 
 def _key(folder: Path, settings: dict[str, Any]) -> str:
@@ -123,18 +98,7 @@ def _entries(folder: Path) -> Iterator[list[str | int]]:
             path = place / file
             # Lists of names, as VOC's ImageSets, say which image is of which part.
             counts = path.suffix.lower() in SUFFIXES or "ImageSets" in inside.parts
-            yield [file, *(_state(path) if counts else ())]
-
-
-def _state(path: Path) -> list[str | int]:
-    """Return what changes with the content of a file; nothing of one that is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    # Stores of content give all files one time: there the target's name tells them apart.
-    target = os.path.realpath(path) if path.is_symlink() else ""
-    return [status.st_size, status.st_mtime_ns, target]
+            yield [file, *(file_state(path) if counts else ())]
 
 
 def _store(source: Source, entry: Path) -> None:
@@ -186,17 +150,3 @@ def _discard(entry: Path) -> None:
         return
     with contextlib.suppress(OSError), unfinished(entry.parent) as removed:
         entry.rename(removed)
-
-
-def _prune(place: Path, keep: Path, most: float) -> None:
-    entries = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
-    used = {entry: entry.stat().st_mtime for entry in entries if entry != keep and entry.is_dir()}
-    sizes = {
-        entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in [*used, keep]
-    }
-    total = sum(sizes.values())
-    for entry in sorted(used, key=lambda entry: used[entry]):
-        if total <= most:
-            return
-        shutil.rmtree(entry, ignore_errors=True)
-        total -= sizes[entry]

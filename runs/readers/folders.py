@@ -14,17 +14,20 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from attnsearch.blocks.hosts import as_size
+from attnsearch.runs.keeping import Anywhere, Lazy
 from attnsearch.runs.readers.images import (
     SUFFIXES,
     ImageSize,
-    attempt_all,
+    common_rule,
     decode,
+    decode_all,
     note_conversions,
-    to_common,
 )
 from attnsearch.runs.readers.mask_layouts import find_pools, without_masks
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, by_reason, listing
@@ -55,6 +58,7 @@ def read_folder(
     image_size: ImageSize,
     channels: int | None = None,
     classes: int | Sequence[str] | None = None,
+    keep: str = "memory",
 ) -> Source:
     """Read all images of a folder of class folders.
 
@@ -64,6 +68,7 @@ def read_folder(
         channels: 1 or 3; None takes 1 if all files are grey by their mode, else 3.
         classes: Names of the class folders in the order of their labels; others are left out.
             None or a number takes all folders in the order of their names.
+        keep: Where the images lie afterwards: `memory`, `mapped` or `files`.
 
     Raises:
         DataError: If the layout is not understood, a class has no images, or too many images
@@ -75,16 +80,26 @@ def read_folder(
     folders = _class_folders(roots, wanted, notes)
     names = _class_names(folder, folders, wanted, notes)
     files = _files(folder, roots, folders, names, notes)
-    decoded, unreadable = attempt_all(
-        lambda path: decode(path, image_size), {file.name: file.path for file in files}
+    size = as_size(image_size)
+    decoded, unreadable, items = decode_all(
+        partial(decode, size=size),
+        {file.name: file.path for file in files},
+        keep,
+        ["images", *size],
     )
     if unreadable:
         _judge_unreadable(unreadable, len(files), notes)
         files = [file for file in files if file.name in decoded]
     note_conversions(decoded, notes, image_size)
+    rule = common_rule(decoded, channels, notes)
+    images: Anywhere
+    if items is None:
+        images = np.stack([rule(image.pixels, n) for n, image in enumerate(decoded.values())])
+    else:
+        images = Lazy(items, rule, np.arange(len(files)), (*size, rule.channels))
     return Source(
         name=folder.name,
-        images=np.stack(to_common(decoded, channels, notes)),
+        images=images,
         labels=np.array([file.label for file in files], dtype=np.int64),
         names=list(decoded),
         parts=np.array([file.part for file in files], dtype=np.int64),

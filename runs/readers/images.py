@@ -16,8 +16,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -27,14 +26,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from attnsearch.blocks.hosts import as_size
-from attnsearch.runs.machine import available_cpus
+from attnsearch.runs.keeping import Items, in_order, survey
 from attnsearch.runs.readers.source import DataError
 
 ImageSize: TypeAlias = int | Sequence[int]
 """The side of a square in pixels, or (height, width)."""
 
 Result = TypeVar("Result")
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=Hashable)
 
 PHOTOGRAPHS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
 BITMAPS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -221,18 +220,37 @@ def attempt_all(
     """
     results: dict[Key, Result] = {}
     faults: dict[Key, str] = {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(available_cpus()) as pool:
+    with warnings.catch_warnings():
         # Pillow warns of damaged metadata, which says nothing about the pixels.
         warnings.simplefilter("ignore")
-        futures = {key: pool.submit(function, path) for key, path in files.items()}
-        for key, future in futures.items():
-            try:
-                results[key] = future.result()
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-                faults[key] = str(error).split(" <_io")[0] or type(error).__name__
+        for key, result, fault in in_order(function, files):
+            if result is None:
+                faults[key] = fault
+            else:
+                results[key] = result
     return results, faults
+
+
+def decode_all(
+    decoder: Callable[[Path], Result],
+    files: Mapping[str, Path],
+    keep: str,
+    settings: Sequence[Any],
+) -> tuple[dict[str, Result], dict[str, str], Items | None]:
+    """Decode every file, and keep the pixels where they are to lie.
+
+    Args:
+        decoder: Returns a dataclass with one array.
+        files: By name.
+        keep: `memory`; `mapped` or `files`, where what is returned takes no memory for its array.
+        settings: What the decoder depends on, as plain JSON values.
+
+    Returns:
+        As `attempt_all`; and the pixels, where they are not in memory.
+    """
+    if keep == "memory":
+        return *attempt_all(decoder, files), None
+    return survey(files, decoder, keep, settings)
 
 
 def some(words: str, names: Sequence[str], total: int, what: str = "images") -> str:
@@ -265,10 +283,27 @@ def note_conversions(
             notes.append(some(words, names, len(decoded)))
 
 
-def to_common(
-    decoded: Mapping[str, Decoded], channels: int | None, notes: list[str]
-) -> list[NDArray[np.uint8]]:
-    """Return all images as arrays (h, w, C) of uint8, with one rule for depth and colour.
+@dataclass(frozen=True)
+class Common:
+    """One rule for depth and colour of all images of a source.
+
+    Attributes:
+        channels: 1 or 3.
+        factors: (N,) what brings each image of more than 8 bits to 0..255.
+    """
+
+    channels: int
+    factors: NDArray[np.float64]
+
+    def __call__(self, pixels: NDArray[Any], number: int) -> NDArray[np.uint8]:
+        """Return the pixels of an image as (h, w, C) of uint8."""
+        if pixels.dtype != np.uint8:
+            pixels = to_uint8(pixels, self.factors[number])
+        return to_channels(pixels.reshape(*pixels.shape[:2], -1), self.channels)
+
+
+def common_rule(decoded: Mapping[str, Decoded], channels: int | None, notes: list[str]) -> Common:
+    """Find the one rule for depth and colour of some images.
 
     Args:
         decoded: The images, by name.
@@ -286,11 +321,15 @@ def to_common(
         notes.append(f"grey, repeated to 3 channels: {grey} of {len(decoded)} images")
     if channels == 1 and colour:
         notes.append(f"colour, converted to grey: {colour} of {len(decoded)} images")
-    images = []
-    for image in decoded.values():
-        pixels = to_uint8(image.pixels, factor[image.integer]) if image.deep else image.pixels
-        images.append(to_channels(pixels.reshape(*pixels.shape[:2], -1), channels))
-    return images
+    return Common(channels, np.array([factor[image.integer] for image in decoded.values()]))
+
+
+def to_common(
+    decoded: Mapping[str, Decoded], channels: int | None, notes: list[str]
+) -> list[NDArray[np.uint8]]:
+    """Return all images as arrays (h, w, C) of uint8, by the rule that `common_rule` finds."""
+    rule = common_rule(decoded, channels, notes)
+    return [rule(image.pixels, number) for number, image in enumerate(decoded.values())]
 
 
 def _factor(decoded: Mapping[str, Decoded], integer: bool, notes: list[str]) -> float:

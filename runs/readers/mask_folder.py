@@ -5,26 +5,29 @@ unknown value is an error that names it. In a set of a hundred images a skipped 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.blocks.hosts import as_size, size_name
+from attnsearch.runs.keeping import Anywhere, Array, Items, Lazy
 from attnsearch.runs.readers.images import (
+    Common,
     Decoded,
     ImageSize,
-    attempt_all,
+    common_rule,
     decode,
+    decode_all,
     note_conversions,
     some,
-    to_common,
 )
 from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
 from attnsearch.runs.readers.mask_pairs import find_pairs
-from attnsearch.runs.readers.masks import check_found, find_coding, shrink
+from attnsearch.runs.readers.masks import Coding, check_found, find_coding, shrink
 from attnsearch.runs.readers.source import (
     IGNORED,
     DataError,
@@ -35,6 +38,7 @@ from attnsearch.runs.readers.source import (
     listing,
     scored_classes,
 )
+from attnsearch.runs.readers.walking import folder_shapes, images_in
 
 Result = TypeVar("Result")
 Both = tuple[tuple[str, Decoded], tuple[str, MaskFile]]  # an image and its mask, with their names
@@ -50,6 +54,7 @@ def read_mask_folder(
     mask_name: str | None = None,
     mask_colors: Mapping[str, Sequence[int]] | None = None,
     tile_overlap: float | None = None,
+    keep: str = "memory",
 ) -> Source:
     """Read all images and masks of a folder.
 
@@ -64,26 +69,31 @@ def read_mask_folder(
         mask_name: How a mask's stem is made of its image's; None finds out.
         mask_colors: The colour of each class, in order; None for masks of values.
         tile_overlap: Tiles overlap by at least this fraction; None resizes whole images.
+        keep: Where images and masks lie afterwards: `memory`, `mapped` or `files`.
 
     Raises:
         DataError: If anything is missing, damaged, or does not fit; it names the file.
     """
     pairs, notes = find_pairs(folder, mask_name)
     mask_names = [pair.mask.relative_to(folder).as_posix() for pair in pairs]
-    whole = tile_overlap is None
-    decoded = _readable(
-        lambda path: decode(path, image_size if whole else None),
+    size = as_size(image_size) if tile_overlap is None else None
+    decoded, image_items = _readable(
+        partial(decode, size=size),
         {pair.name: pair.image for pair in pairs},
         "images",
+        keep,
+        ["images", *(size or ())],
     )
-    files = _readable(
+    files, mask_items = _readable(
         partial(decode_mask, mask_colors=mask_colors),
         {n: pair.mask for n, pair in zip(mask_names, pairs, strict=True)},
         "masks",
+        keep,
+        ["masks", *(mask_colors or {}).items()],
     )
     both = list(zip(decoded.items(), files.items(), strict=True))
     _check_sizes(both)
-    note_conversions(decoded, notes, image_size if whole else None)
+    note_conversions(decoded, notes, size)
     _note_masks(both, notes)
     coding, conclusions = find_coding(files, classes, ignore_index, mask_values, mask_colors)
     check_found(files, coding)
@@ -91,16 +101,26 @@ def read_mask_folder(
         *conclusions,
         _scored(coding.class_names, named=bool(mask_colors) or isinstance(classes, list | tuple)),
     ]
-    originals = [coding.index(file, name) for name, file in files.items()]
-    pixels = to_common(decoded, channels, notes)
-    if tile_overlap is None:
-        images = np.stack(pixels)
-        masks = whole_masks(originals, image_size)
+    rule = common_rule(decoded, channels, notes)
+    images: Anywhere
+    if image_items is None or mask_items is None:
+        originals = [coding.index(file, name) for name, file in files.items()]
+        pixels = [rule(image.pixels, number) for number, image in enumerate(decoded.values())]
+        if tile_overlap is None:
+            images, masks = np.stack(pixels), whole_masks(originals, image_size)
+        else:
+            images, masks = tile(pixels, originals, image_size, tile_overlap)
     else:
-        images, masks = tile(pixels, originals, image_size, tile_overlap)
+        index = _Index(coding, np.array([f.lossy for f in files.values()]), np.array([*files]))
+        index.check(files, mask_items)
+        sizes = [mask.levels.shape for mask in files.values()]
+        images, masks = _elsewhere(
+            image_items, rule, mask_items, index, sizes, as_size(image_size), tile_overlap
+        )
+    if tile_overlap is not None:
         pixels_of_tile = size_name(as_size(image_size))
         notes.append(
-            f"cut into {len(images)} tiles of {pixels_of_tile} pixels, from {len(pixels)} images"
+            f"cut into {len(images)} tiles of {pixels_of_tile} pixels, from {len(pairs)} images"
         )
     return Source(
         name=folder.name,
@@ -115,9 +135,22 @@ def read_mask_folder(
     )
 
 
+def mask_folder_bytes(folder: Path, data: Mapping[str, Any]) -> int:
+    """Return about how many bytes a folder's images and masks take, by the size of some."""
+    height, width = as_size(data["image_size"])
+    channels = data.get("channels") or 3
+    shapes = folder_shapes(folder)
+    native = sum(h * w for h, w in shapes) / max(1, len(shapes))
+    overlap = data.get("tile_overlap")
+    shown = height * width if overlap is None else native / (1 - overlap) ** 2
+    # Half of the files are masks; images are kept whole too while they are cut into tiles.
+    each = shown * (channels + 1) + native * (1 if overlap is None else channels + 1)
+    return int(len(images_in(folder)) / 2 * each)
+
+
 def whole_masks(originals: Sequence[NDArray[np.uint8]], size: ImageSize) -> Masks:
     """Return masks of whole images, at a common size and at their own."""
-    return _masks(originals, [shrink(mask, size) for mask in originals], range(len(originals)))
+    return _masks(originals, [shrink(mask, size) for mask in originals], np.arange(len(originals)))
 
 
 def tile(
@@ -137,18 +170,113 @@ def tile(
         size: Of a tile.
         overlap: Fraction of each side.
     """
-    images, resized, image, corners = [], [], [], []
     high, wide = as_size(size)
-    for number, (picture, mask) in enumerate(zip(pixels, originals, strict=True)):
-        for top, left in tile_corners(mask.shape[0], mask.shape[1], size, overlap):
-            cut = picture[top : top + high, left : left + wide]
-            part = mask[top : top + high, left : left + wide]
-            pad = ((0, high - cut.shape[0]), (0, wide - cut.shape[1]))
-            images.append(np.pad(cut, (*pad, (0, 0))))
-            resized.append(np.pad(part, pad, constant_values=IGNORED))
-            image.append(number)
-            corners.append((top, left))
-    return np.stack(images), _masks(originals, resized, image, np.array(corners, dtype=np.int64))
+    image, corners = placed([mask.shape for mask in originals], size, overlap)
+    images, resized = [], []
+    for number, (top, left) in zip(image.tolist(), corners.tolist(), strict=True):
+        window = slice(top, top + high), slice(left, left + wide)
+        images.append(padded(pixels[number][window], (high, wide), 0))
+        resized.append(padded(originals[number][window], (high, wide), IGNORED))
+    return np.stack(images), _masks(originals, resized, image, corners)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Makes the classes of pixels from the levels of a mask, which need not be in memory."""
+
+    coding: Coding
+    lossy: NDArray[np.bool_]
+    names: NDArray[np.str_]
+
+    def __call__(self, levels: Array, number: int) -> NDArray[np.uint8]:
+        return self.coding.of_levels(levels, bool(self.lossy[number]), str(self.names[number]))
+
+    def flat(self, levels: Array, number: int) -> NDArray[np.uint8]:
+        """Return those of a whole mask, one row after the other."""
+        return self(levels, number).ravel()
+
+    def check(self, files: Mapping[str, MaskFile], items: Items) -> None:
+        """See that every mask has values of classes.
+
+        Raises:
+            DataError: If one has another; it names the file.
+        """
+        known = {*self.coding.values, self.coding.ignored}
+        for number, file in enumerate(files.values()):
+            if not file.lossy and not known.issuperset(file.values):
+                self(items[number], number)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Makes a tile from its image or mask."""
+
+    of_whole: Callable[[Array, int], NDArray[np.uint8]]
+    size: tuple[int, int]
+    image: NDArray[np.int64]
+    corners: NDArray[np.int64]
+    outside: int
+
+    def __call__(self, pixels: Array, tile: int) -> NDArray[np.uint8]:
+        top, left = self.corners[tile].tolist()
+        cut = pixels[top : top + self.size[0], left : left + self.size[1]]
+        return padded(self.of_whole(cut, int(self.image[tile])), self.size, self.outside)
+
+
+@dataclass(frozen=True)
+class _Shrunk:
+    """Makes a mask of the network's size."""
+
+    index: _Index
+    size: tuple[int, int]
+
+    def __call__(self, levels: Array, number: int) -> NDArray[np.uint8]:
+        return shrink(self.index(levels, number), self.size)
+
+
+def _elsewhere(
+    image_items: Items,
+    rule: Common,
+    mask_items: Items,
+    index: _Index,
+    sizes: Sequence[tuple[int, ...]],
+    size: tuple[int, int],
+    overlap: float | None,
+) -> tuple[Lazy, Masks]:
+    """Return images and masks that are not in memory, as `tile` and `whole_masks` make them."""
+    count = len(sizes)
+    image, corners = np.arange(count), None
+    make_image: Callable[[Array, int], NDArray[np.uint8]] = rule
+    make_mask: Callable[[Array, int], NDArray[np.uint8]] = _Shrunk(index, size)
+    if overlap is not None:
+        image, corners = placed(sizes, size, overlap)
+        make_image = _Window(rule, size, image, corners, 0)
+        make_mask = _Window(index, size, image, corners, IGNORED)
+    rows = np.arange(len(image))
+    masks = Masks(
+        resized=Lazy(mask_items, make_mask, rows, size, image),
+        image=image,
+        corners=corners,
+        sizes=np.array(sizes, dtype=np.int64),
+        flat=Lazy(mask_items, index.flat, np.arange(count), ()),
+        starts=np.zeros(count, np.int64),
+    )
+    return Lazy(image_items, make_image, rows, (*size, rule.channels), image), masks
+
+
+def placed(
+    sizes: Sequence[Sequence[int]], size: ImageSize, overlap: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the image (N,) that each tile is cut from, and its top and left there (N, 2)."""
+    all_corners = [tile_corners(height, width, size, overlap) for height, width in sizes]
+    image = np.repeat(np.arange(len(sizes)), [len(corners) for corners in all_corners])
+    return image, np.array([corner for corners in all_corners for corner in corners], np.int64)
+
+
+def padded(cut: NDArray[np.uint8], size: tuple[int, int], value: int) -> NDArray[np.uint8]:
+    """Return a tile (h, w, ...) of full size, filled up at its lower and right edge."""
+    pad = [(0, full - side) for full, side in zip(size, cut.shape, strict=False)]
+    return np.pad(cut, [*pad, (0, 0)][: cut.ndim], constant_values=value)
 
 
 def tile_corners(
@@ -170,14 +298,14 @@ def tile_corners(
 def _masks(
     originals: Sequence[NDArray[np.uint8]],
     resized: Sequence[NDArray[np.uint8]],
-    image: Sequence[int],
+    image: NDArray[np.int64],
     corners: NDArray[np.int64] | None = None,
 ) -> Masks:
     """Return masks as `Masks` holds them: those of the images one after the other."""
     sizes = np.array([mask.shape for mask in originals], dtype=np.int64)
     return Masks(
         resized=np.stack(resized),
-        image=np.array(image, dtype=np.int64),
+        image=image,
         corners=corners,
         sizes=sizes,
         flat=np.concatenate([mask.ravel() for mask in originals]),
@@ -186,20 +314,24 @@ def _masks(
 
 
 def _readable(
-    decoder: Callable[[Path], Result], files: Mapping[str, Path], what: str
-) -> dict[str, Result]:
-    """Return all files decoded, by name.
+    decoder: Callable[[Path], Result],
+    files: Mapping[str, Path],
+    what: str,
+    keep: str,
+    settings: Sequence[Any],
+) -> tuple[dict[str, Result], Items | None]:
+    """Return all files decoded, by name, and their pixels where they are not in memory.
 
     Raises:
         DataError: If one cannot be.
     """
-    results, faults = attempt_all(decoder, files)
+    results, faults, items = decode_all(decoder, files, keep, settings)
     if faults:
         shown = listing(by_reason(faults))
         raise DataError(
             f"{len(faults)} of {len(files)} {what} cannot be used: {shown}; repair or remove them"
         )
-    return results
+    return results, items
 
 
 def _check_sizes(both: Sequence[Both]) -> None:

@@ -64,13 +64,23 @@ class Coding:
     class_names: tuple[str, ...]
 
     def index(self, mask: MaskFile, name: str) -> NDArray[np.uint8]:
+        """Return the class of each pixel (h, w), as `of_levels`."""
+        return self.of_levels(mask.levels, mask.lossy, name)
+
+    def of_levels(
+        self, levels: NDArray[np.unsignedinteger], lossy: bool, name: str
+    ) -> NDArray[np.uint8]:
         """Return the class of each pixel (h, w), `IGNORED` where none counts.
+
+        Args:
+            levels: (h, w), of a mask or a part of it.
+            lossy: Whether its file does not keep values.
+            name: Of the file.
 
         Raises:
             DataError: For a value that is no class; it names the file.
         """
-        levels = mask.levels
-        if mask.lossy:
+        if lossy:
             dark, bright = np.argsort(self.values).astype(np.uint8)
             black_and_white: NDArray[np.uint8] = np.where(levels < 128, dark, bright)
             return black_and_white

@@ -6,28 +6,30 @@ one-hot, or counted from 1; RGBA is laid over black. Nothing in the file is unpi
 """
 
 import hashlib
+import math
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from attnsearch.blocks.hosts import as_size
+from attnsearch.runs.keeping import DAMAGE, Anywhere, Lazy, Places, header, locate, pieces
+from attnsearch.runs.machine import free_memory
 from attnsearch.runs.readers.images import ImageSize, depth_factor, resize, to_channels, to_uint8
 from attnsearch.runs.readers.source import PARTS, DataError, Source, listing
 from attnsearch.runs.readers.walking import named_parts
 
 KINDS = ("images", "labels")
 COPIES = 2  # of an array that is read: as it is stored, and as it is returned
-# What zipfile, zlib and numpy raise on damaged files. RuntimeError: encrypted or unknown methods.
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npz(path: Path, image_size: ImageSize, channels: int | None = None) -> Source:
+def read_npz(
+    path: Path, image_size: ImageSize, channels: int | None = None, keep: str = "memory"
+) -> Source:
     """Read all images of a .npz file.
 
     Args:
@@ -35,11 +37,12 @@ def read_npz(path: Path, image_size: ImageSize, channels: int | None = None) -> 
         image_size: Images of another size are resized to so many pixels, or (height,
             width).
         channels: 1 or 3; None takes what the file has.
+        keep: Where the images lie afterwards: `memory`, `mapped` or `files`.
 
     Raises:
         DataError: If the file cannot be read, lacks a key, or holds other shapes or types.
     """
-    arrays = _load(path)
+    arrays, places = _load(path, keep)
     parts = [
         part
         for part in PARTS
@@ -55,9 +58,17 @@ def read_npz(path: Path, image_size: ImageSize, channels: int | None = None) -> 
     digests = [
         hashlib.sha256(np.ascontiguousarray(image).data).digest()
         for part in parts
-        for image in images[part]
+        for piece in pieces(images[part])
+        for image in opaque(piece)
     ]
-    pixels = _convert(path, images, image_size, channels, notes)
+    rule = _rule(path, images, image_size, channels, notes)
+    pixels: Anywhere
+    if places is None:
+        pixels = rule.all_of(images.values())
+    else:
+        rows = np.arange(sum(map(len, images.values())))
+        items = places.rows([f"{part}_images" for part in parts])
+        pixels = Lazy(items, rule, rows, (*rule.size, rule.channels))
     counts = [len(images[part]) for part in parts]
     return Source(
         name=path.name,
@@ -78,38 +89,56 @@ def is_npz(path: Path) -> bool:
 
 def npz_shapes(path: Path) -> list[tuple[int, int]]:
     """Return (H, W) of the images of each part, training's first, from headers alone."""
-    shapes = []
+    return [shape[1:3] for shape, _ in _image_headers(path)]
+
+
+def npz_bytes(path: Path, data: Mapping[str, Any]) -> int:
+    """Return how many bytes the images take in memory, as stored and as the network sees them."""
+    height, width = as_size(data["image_size"])
+    return sum(
+        shape[0] * height * width * (data.get("channels") or 3)
+        + math.prod(shape) * kind.itemsize * COPIES // 3
+        for shape, kind in _image_headers(path)
+    )
+
+
+def _image_headers(path: Path) -> list[tuple[Any, np.dtype[Any]]]:
+    """Return shape and type of the images of each part, training's first."""
+    headers = []
     try:
         with zipfile.ZipFile(path) as archive:
             for member in sorted(archive.namelist(), key=lambda name: name[:5] != "train"):
                 if member.endswith("_images.npy"):
                     with archive.open(member) as stream:
-                        version = np.lib.format.read_magic(stream)
-                        read = {
-                            (1, 0): np.lib.format.read_array_header_1_0,
-                            (2, 0): np.lib.format.read_array_header_2_0,
-                        }[version]
-                        shapes.append(tuple(read(stream)[0]))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+                        shape, _, kind = header(stream)
+                        headers.append((shape, kind))
+    except DAMAGE:
         return []  # `read_npz` says what is wrong with it
-    return [(shape[1], shape[2]) for shape in shapes if len(shape) >= 3]
+    return [(shape, kind) for shape, kind in headers if len(shape) >= 3]
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays that we know, by key."""
+def _load(path: Path, keep: str) -> tuple[dict[str, NDArray[Any]], Places | None]:
+    """Return the arrays that we know, by key; where images are not in memory, where they lie."""
     arrays: dict[str, NDArray[Any]] = {}
     keys: list[str] = []
-    where = str(path)
+    where, places = str(path), None
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.lib.npyio.NpzFile):  # else one array without a name
             with file:
                 keys = list(file)
                 known = _known(path, keys)
-                _check_memory(path, {f"{key}.npy" for key in known.values()})
+                members = {name: f"{key}.npy" for name, key in known.items()}
+                if keep == "memory":
+                    _check_memory(path, {*members.values()})
+                else:
+                    own = {n: member for n, member in members.items() if n.endswith("_images")}
+                    places = locate(path, own, keep)
+                    arrays = places.mapped()
                 for name, key in known.items():
                     where = f"{path}: {key}"
-                    arrays[name] = file[key]
+                    if name not in arrays:
+                        arrays[name] = file[key]
     except DataError:
         raise
     except DAMAGE as error:
@@ -124,7 +153,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             f"{path}: no {listing(missing)}; expected MedMNIST's layout (train_images, "
             f"train_labels, val_images, ...), found {listing(keys, 10) or 'nothing'}"
         )
-    return arrays
+    return arrays, places
 
 
 def _known(path: Path, keys: Sequence[str]) -> dict[str, str]:
@@ -150,7 +179,7 @@ def _check_memory(path: Path, members: set[str]) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         size = sum(item.file_size for item in archive.infolist() if item.filename in members)
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if COPIES * size > free:
         raise DataError(
             f"{path}: its arrays expand to {size / 2**20:,.0f} MB and are held {COPIES} times, "
@@ -186,9 +215,7 @@ def _images(
         if array.dtype != np.uint8:
             raise DataError(f"{path}: {key} is RGBA of type {array.dtype}; expected uint8")
         notes.append(f"{key}: RGBA, transparency laid over black")
-        opaque = (array[..., :3].astype(np.uint16) * array[..., 3:] + 127) // 255
-        array = opaque.astype(np.uint8)
-    if array.ndim == 4 and array.shape[3] not in (1, 3):
+    elif array.ndim == 4 and array.shape[3] not in (1, 3):
         hint = "the channels come last" if array.shape[1] in (1, 3) else "volumes are not read"
         raise DataError(f"{path}: {key} is {shape}; expected (N, H, W, 1 or 3): {hint}")
     return array if array.ndim == 4 else array[..., None]
@@ -233,16 +260,61 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str] | Non
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _convert(
+@dataclass(frozen=True)
+class _Rule:
+    """One rule of size, depth and colour for all images of a file."""
+
+    size: tuple[int, int]
+    channels: int
+    factor: float
+
+    def __call__(self, pixels: NDArray[Any], row: int) -> NDArray[np.uint8]:
+        """Return one image, stored as (h, w) or (h, w, C), as (height, width, C) of uint8."""
+        image: NDArray[np.uint8] = self.of(pixels.reshape(1, *pixels.shape[:2], -1))[0]
+        return image
+
+    def of(self, images: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return images (N, h, w, C) as (N, height, width, C) of uint8."""
+        images = opaque(images)
+        shallow = images if images.dtype == np.uint8 else to_uint8(images, self.factor)
+        if images.shape[1:3] != self.size:
+            resized = np.empty((len(images), *self.size, images.shape[3]), dtype=np.uint8)
+            for row, image in zip(resized, shallow, strict=True):
+                row[...] = resize(
+                    image.squeeze(-1) if image.shape[-1] == 1 else image, self.size
+                ).reshape(row.shape)
+            shallow = resized
+        return to_channels(shallow, self.channels)
+
+    def all_of(self, arrays: Collection[NDArray[Any]]) -> NDArray[np.uint8]:
+        """Return all images of some arrays as one."""
+        result = np.empty((sum(map(len, arrays)), *self.size, self.channels), dtype=np.uint8)
+        start = 0
+        for array in arrays:
+            for piece in pieces(array):
+                result[start : start + len(piece)] = self.of(piece)
+                start += len(piece)
+        return result
+
+
+def opaque(images: NDArray[Any]) -> NDArray[Any]:
+    """Return images (N, h, w, C), those with transparency (C is 4) laid over black."""
+    if images.shape[3] != 4:
+        return images
+    laid: NDArray[Any] = (images[..., :3].astype(np.uint16) * images[..., 3:] + 127) // 255
+    return laid.astype(np.uint8)
+
+
+def _rule(
     path: Path,
     images: dict[str, NDArray[Any]],
     image_size: ImageSize,
     channels: int | None,
     notes: list[str],
-) -> NDArray[np.uint8]:
-    """Return all parts as one array (N, height, width, C) of uint8."""
+) -> _Rule:
+    """Find the rule for all parts."""
     size = as_size(image_size)
-    stored = {array.shape[3] for array in images.values()}
+    stored = {min(array.shape[3], 3) for array in images.values()}
     channels = channels or max(stored)
     if stored - {channels}:
         words = "repeated to 3 channels" if channels == 3 else "converted to grey"
@@ -250,22 +322,7 @@ def _convert(
     shapes = sorted({array.shape[1:3] for array in images.values()})
     if other := [f"{h}x{w}" for h, w in shapes if (h, w) != size]:
         notes.append(f"resized from {listing(other)} to {size[0]}x{size[1]}")
-    factor = _factor(path, images, notes)
-    result = np.empty((sum(map(len, images.values())), *size, channels), dtype=np.uint8)
-    start = 0
-    for array in images.values():
-        part = result[start : start + len(array)]
-        start += len(array)
-        shallow = array if array.dtype == np.uint8 else to_uint8(array, factor)
-        if array.shape[1:3] != size:
-            resized = np.empty((len(array), *size, array.shape[3]), dtype=np.uint8)
-            for row, image in zip(resized, shallow, strict=True):
-                row[...] = resize(
-                    image.squeeze(-1) if image.shape[-1] == 1 else image, size
-                ).reshape(row.shape)
-            shallow = resized
-        part[...] = to_channels(shallow, channels)
-    return result
+    return _Rule(size, channels, _factor(path, images, notes))
 
 
 def _factor(path: Path, images: dict[str, NDArray[Any]], notes: list[str]) -> float:
@@ -276,7 +333,8 @@ def _factor(path: Path, images: dict[str, NDArray[Any]], notes: list[str]) -> fl
     if all(array.dtype.kind == "b" for array in deep):
         return 255.0
     integer = all(array.dtype.kind in "bui" for array in deep)
-    low, peak = min(float(a.min()) for a in deep), max(float(a.max()) for a in deep)
+    ends = [(float(piece.min()), float(piece.max())) for a in deep for piece in pieces(a)]
+    low, peak = min(low for low, _ in ends), max(peak for _, peak in ends)
     try:
         factor, words = depth_factor(low, peak, integer)
     except DataError as error:

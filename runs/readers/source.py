@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.keeping import Anywhere, Kept, Lazy, take_rows
+from attnsearch.runs.keeping import DataError as DataError
 
 PARTS = ("train", "val", "test")
 NO_PART = -1
 
 IGNORED = 255
 """What an ignored pixel holds in every mask that this package keeps."""
-
-
-class DataError(AttnsearchError, ValueError):
-    """A data set cannot be read, split or used as the space file asks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +28,16 @@ class Masks:
         image: (N,) the image, 0..M-1, that each example shows or is cut from.
         corners: (N, 2) top and left of each tile in its image; None for whole images.
         sizes: (M, 2) height and width of each image.
-        flat: (P,) of uint8; None where masks at the images' size are not kept.
-        starts: (M,) where each image's mask begins in `flat`.
+        flat: (P,) of uint8, or each image's mask (h * w,) where they are not in memory; None where
+            masks at the images' size are not kept.
+        starts: (M,) where each image's mask begins in `flat`, where that is in memory.
     """
 
-    resized: NDArray[np.uint8]
+    resized: Anywhere
     image: NDArray[np.int64]
     corners: NDArray[np.int64] | None
     sizes: NDArray[np.int64]
-    flat: NDArray[np.uint8] | None
+    flat: Anywhere | None
     starts: NDArray[np.int64]
 
     @property
@@ -56,6 +54,8 @@ class Masks:
         if self.flat is None:
             raise ValueError("masks at the images' own size are not kept for this part")
         height, width = self.sizes[image].tolist()
+        if isinstance(self.flat, Lazy):
+            return self.flat[image].reshape(height, width)
         start = int(self.starts[image])
         return self.flat[start : start + height * width].reshape(height, width)
 
@@ -76,17 +76,18 @@ class Masks:
         number = np.full(self.images, -1)
         number[images] = np.arange(len(images))
         rows = np.flatnonzero(number[self.image] >= 0)
-        flat, starts = None, np.zeros(len(images), dtype=np.int64)
-        if keep_original and self.flat is not None:
+        flat: Anywhere | None = None
+        starts = np.zeros(len(images), dtype=np.int64)
+        if keep_original and isinstance(self.flat, Lazy):
+            flat = self.flat.at(images)
+        elif keep_original and self.flat is not None:
             starts = np.cumsum([0, *self.sizes[images].prod(1)])[: len(images)].astype(np.int64)
             # An empty part has masks too: of no image.
             originals = [self.original(image).ravel() for image in images.tolist()]
             flat = np.concatenate([*originals, np.zeros(0, np.uint8)])
             flat.flags.writeable = False
-        resized = self.resized[rows]
-        resized.flags.writeable = False
         return Masks(
-            resized=resized,
+            resized=take_rows(self.resized, rows),
             image=number[self.image[rows]],
             corners=None if self.corners is None else self.corners[rows],
             sizes=self.sizes[images],
@@ -104,7 +105,7 @@ class Source:
 
     Attributes:
         name: What a person calls the source: a file's name or `digits`, never a whole path.
-        images: (N, H, W, C) of uint8.
+        images: (N, H, W, C) of uint8, in memory or not.
         labels: (N,) of int64, as the source gives them; zeros where there are masks.
         names: One per example, unique, in the order of the examples.
         parts: (N,) the example's index into `PARTS`, or `NO_PART` throughout where the source has
@@ -113,10 +114,11 @@ class Source:
         digests: One per example: identifies its content before any resizing or conversion.
         notes: What was skipped or converted, one sentence each.
         masks: Of a source for segmentation.
+        kept: Where its examples lie, and why; None where nothing was to be decided.
     """
 
     name: str
-    images: NDArray[np.uint8]
+    images: Anywhere
     labels: NDArray[np.int64]
     names: list[str]
     parts: NDArray[np.int64]
@@ -124,6 +126,7 @@ class Source:
     digests: list[bytes]
     notes: list[str] = field(default_factory=list)
     masks: Masks | None = None
+    kept: Kept | None = None
 
 
 def listing(items: Sequence[str], most: int = 5) -> str:

@@ -1,21 +1,22 @@
 """Which reader takes a source: one table, a built-in set or a format of files each in its line."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.spelling import did_you_mean
+from attnsearch.runs.keeping import choose
 from attnsearch.runs.readers.cache import cached
 from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import read_folder
-from attnsearch.runs.readers.mask_folder import read_mask_folder
+from attnsearch.runs.readers.mask_folder import mask_folder_bytes, read_mask_folder
 from attnsearch.runs.readers.names import check_names
-from attnsearch.runs.readers.npz import is_npz, npz_shapes, read_npz
+from attnsearch.runs.readers.npz import is_npz, npz_bytes, npz_shapes, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Source
-from attnsearch.runs.readers.walking import folder_shapes
+from attnsearch.runs.readers.walking import folder_bytes, folder_shapes
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
 
 
@@ -30,6 +31,8 @@ class Reader:
         takes: Whether a path is such a source; None for a built-in set.
         words: What it takes, for messages.
         shapes: Returns (H, W) of its images, of some of many; none where that cannot be told.
+        size: Returns about how many bytes its examples take, from path and `data`, before any is
+            read.
     """
 
     task: str
@@ -37,14 +40,27 @@ class Reader:
     takes: Callable[[Path], bool] | None = None
     words: str = ""
     shapes: Callable[[Path], list[tuple[int, int]]] = lambda path: []
+    size: Callable[[Path, Mapping[str, Any]], int] = lambda path, data: 0
 
 
 READERS = {
     "digits": Reader(CLASSIFICATION, read_digits),
     "scenes": Reader(SEGMENTATION, read_scenes),
-    "npz": Reader(CLASSIFICATION, read_npz, is_npz, "an .npz file in MedMNIST layout", npz_shapes),
+    "npz": Reader(
+        CLASSIFICATION,
+        read_npz,
+        is_npz,
+        "an .npz file in MedMNIST layout",
+        npz_shapes,
+        npz_bytes,
+    ),
     "folder": Reader(
-        CLASSIFICATION, read_folder, Path.is_dir, "a folder of class folders", folder_shapes
+        CLASSIFICATION,
+        read_folder,
+        Path.is_dir,
+        "a folder of class folders",
+        folder_shapes,
+        folder_bytes,
     ),
     "mask_folder": Reader(
         SEGMENTATION,
@@ -52,6 +68,7 @@ READERS = {
         Path.is_dir,
         "a folder with images/ and masks/",
         folder_shapes,
+        mask_folder_bytes,
     ),
 }
 """By name; of a built-in set what `data.source` calls it, see `BUILT_IN` of `spaces`."""
@@ -89,13 +106,20 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
             f"data.source: {path} is not {' or '.join(words)}, as task: {task} takes; built in: "
             f"{', '.join(built_in)}"
         )
-    read, settings = takers[0].read, _settings(takers[0], data)
-    if not path.is_dir():  # one file is read faster than a folder is looked through
-        return read(path, **settings)
+    reader, settings = takers[0], _settings(takers[0], data)
+    settings.pop("keep", None)
     try:
-        return cached(path, settings, lambda: read(path, **settings))
+        size = reader.size(path, data)
+        kept = choose(data.get("keep"), size, 1 + (data.get("folds") or 0))
+        if kept.how != "memory":
+            source_read = reader.read(path, **settings, keep=kept.how)
+        elif not path.is_dir():  # one file is read faster than a folder is looked through
+            source_read = reader.read(path, **settings)
+        else:
+            source_read = cached(path, settings, lambda: reader.read(path, **settings))
     except OSError as error:
         raise DataError(f"data.source: {path} cannot be read: {error}") from None
+    return replace(source_read, kept=kept)
 
 
 def native_shapes(path: Path) -> list[tuple[int, int]]:

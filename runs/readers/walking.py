@@ -3,11 +3,13 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.readers.images import SUFFIXES, orientation
 from attnsearch.runs.readers.source import PARTS, DataError
 
@@ -47,6 +49,12 @@ def folder_shapes(folder: Path) -> list[tuple[int, int]]:
     files = sorted(images_in(folder))
     shapes = [_shape(file) for file in files[:: max(1, len(files) // LOOKED_AT)]]
     return [shape for shape in shapes if shape is not None]
+
+
+def folder_bytes(folder: Path, data: Mapping[str, Any]) -> int:
+    """Return how many bytes a folder's images take as the network sees them."""
+    height, width = as_size(data["image_size"])
+    return len(images_in(folder)) * height * width * (data.get("channels") or 3)
 
 
 def subfolders(folder: Path) -> list[Path]:

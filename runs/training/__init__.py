@@ -17,6 +17,7 @@ seeding      What makes a training repeat: keyed random streams and deterministi
 augment      Random changes of training images, a batch at a time, on the device that trains
 evaluate     From stored images to a network's logits: the one path that validation and exports
              share
+feed         Batches on their way to the device, from wherever the examples lie
 progress     How far a training has come within an epoch: all that its next step depends on
 checkpoints  Files from which a training that was interrupted goes on
 micro_batches  A step in micro-batches, where memory does not hold a batch: with the gradients of

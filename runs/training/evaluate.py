@@ -1,14 +1,13 @@
 """From stored images to a network's logits: the one path that validation and exports share."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from attnsearch.runs.training.feed import Stored, stream
 
 EVALUATION_BATCH = 256  # fixed: convolution kernels, and so the last bits, depend on it
 
@@ -55,21 +54,14 @@ def _on_device(
         )
 
 
-def upload(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Put images (N, H, W, C) on a device; on the CPU the array itself, only read."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(images).to(device)
-
-
 def predict(
-    network: nn.Module, images: Tensor, normalisation: Normalisation, smaller: int = 1
+    network: nn.Module, images: Stored, normalisation: Normalisation, smaller: int = 1
 ) -> Tensor:
     """Return logits (N, K), on the CPU, in evaluation mode and in fp32.
 
     Args:
         network: Left in the mode it was in.
-        images: (N, H, W, C) of uint8, N > 0, on the network's device.
+        images: (N, H, W, C) of uint8, N > 0, for the network's device.
         normalisation: As in training.
         smaller: So many times smaller than usual are its batches.
     """
@@ -79,7 +71,7 @@ def predict(
 
 
 def in_batches(
-    network: nn.Module, images: Tensor, normalisation: Normalisation, size: int
+    network: nn.Module, images: Stored, normalisation: Normalisation, size: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield which images (N, H, W, C) a batch holds, and their logits.
 
@@ -89,10 +81,11 @@ def in_batches(
     training = network.training
     network.eval()
     try:
-        for start in range(0, len(images), size):
-            rows = slice(start, min(start + size, len(images)))
+        starts = range(0, len(images), size)
+        places = [slice(start, min(start + size, len(images))) for start in starts]
+        for rows, batch in zip(places, stream(images, places), strict=True):
             # Not inference_mode: what a block caches here must still be usable in training.
             with torch.no_grad():
-                yield rows, network(normalisation(images[rows])).float()
+                yield rows, network(normalisation(batch)).float()
     finally:
         network.train(training)

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.runs.data import DataSet
+from attnsearch.runs.keeping import Lazy, count_values
 from attnsearch.runs.training.optim import TrainError
 
 
@@ -35,7 +36,7 @@ def classification_loss(
 def class_weights(
     weights: str | Sequence[float] | None,
     data: DataSet,
-    shown: NDArray[np.integer],
+    shown: NDArray[np.integer] | Lazy,
     device: str | torch.device = "cpu",
 ) -> Tensor | None:
     """Return weights (K,) of the classes in the loss, or None where all weigh the same.
@@ -54,7 +55,7 @@ def class_weights(
     if weights is None:
         return None
     if isinstance(weights, str):
-        counts = np.bincount(shown.ravel(), minlength=data.classes)[: data.classes]
+        counts = count_values(shown, data.classes)[: data.classes]
         weights = counts.sum() / (data.classes * np.maximum(counts, 1)) * (counts > 0)
     elif len(weights) != data.classes:
         raise TrainError(

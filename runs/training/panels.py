@@ -13,6 +13,7 @@ from attnsearch.blocks.measure import attention_maps, mapped_blocks
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import Masks
 from attnsearch.runs.training.evaluate import Normalisation
+from attnsearch.runs.training.feed import Stored
 from attnsearch.runs.training.pictures import Case, Map, panel_bytes
 from attnsearch.runs.training.segment import classes_of, enlarged_logits
 
@@ -23,7 +24,7 @@ TILES_AT_ONCE = 16
 def validation_panel(
     network: nn.Module,
     data: DataSet,
-    images: Tensor,
+    images: Stored,
     normalisation: Normalisation,
     dice: NDArray[np.floating],
 ) -> bytes:
@@ -32,7 +33,7 @@ def validation_panel(
     Args:
         network: With the weights that count; left in the mode it was in.
         data: Its data set.
-        images: Its validation images on the network's device, (N, H, W, C) of uint8.
+        images: Its validation images for the network's device, (N, H, W, C) of uint8.
         normalisation: As in training.
         dice: The Dice of each validation image, (M,).
     """

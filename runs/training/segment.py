@@ -13,6 +13,7 @@ from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
 from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.keeping import count_values
 from attnsearch.runs.metrics import (
     OF_MASK,
     confusion,
@@ -23,6 +24,7 @@ from attnsearch.runs.metrics import (
 )
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, in_batches
+from attnsearch.runs.training.feed import Stored
 from attnsearch.runs.training.mask_losses import mask_loss
 from attnsearch.runs.training.task import Evaluation, Task
 
@@ -107,7 +109,7 @@ class Segmentation(Task):
         return {"dice_pooled": float((2 * both / (true + predicted).clip(1))[present].mean())}
 
     def _evaluate(
-        self, network: nn.Module, part: Split, images: Tensor, every: bool
+        self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
         """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
 
@@ -137,7 +139,7 @@ class Segmentation(Task):
             for name, values in slow.items():
                 values.append(OF_MASK[name](predicted, truth, self._class_names))
         confusions = np.stack(counts)
-        loss = total / max(1, int((masks.resized != IGNORED).sum()))
+        loss = total / max(1, int(count_values(masks.resized)[:IGNORED].sum()))
         metrics = {"loss": loss, **summary(confusions, self._class_names)}
         kept: dict[str, Any] = {"names": list(part.names)}
         kept |= per_image(confusions, self._class_names)
@@ -158,7 +160,7 @@ class Segmentation(Task):
 def enlarged_logits(
     network: nn.Module,
     masks: Masks,
-    images: Tensor,
+    images: Stored,
     normalisation: Normalisation,
     on_batch: Callable[[slice, Tensor], None] = lambda rows, logits: None,
     smaller: int = 1,
@@ -171,7 +173,7 @@ def enlarged_logits(
     Args:
         network: Left in the mode it was in.
         masks: Says which example is of which image, and where.
-        images: (N, H, W, C) of uint8, on the network's device.
+        images: (N, H, W, C) of uint8, for the network's device.
         normalisation: As in training.
         on_batch: Called with every batch: which examples, and their logits before enlarging.
         smaller: So many times smaller than usual are its batches.

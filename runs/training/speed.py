@@ -22,8 +22,8 @@ from torch import Tensor
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.lean_torch import torch_threads
 from attnsearch.runs.data import DataSet
+from attnsearch.runs.keeping import cache_folder
 from attnsearch.runs.machine import cpu_name, gpu_names, package_versions
-from attnsearch.runs.readers import cache_folder
 from attnsearch.runs.training.optim import batch_sizes
 from attnsearch.runs.training.seeding import generator
 from attnsearch.runs.training.train import Training

@@ -9,9 +9,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.keeping import Lazy
 from attnsearch.runs.metrics import classification_metrics
 from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
+from attnsearch.runs.training.feed import Feed, Stored
 from attnsearch.runs.training.losses import auxiliary_loss, classification_loss
 from attnsearch.runs.training.memory import free_memory, out_of_memory
 from attnsearch.runs.training.micro_batches import WholeBatch
@@ -30,6 +32,7 @@ class Task(ABC):
 
     Attributes:
         chosen_by: The metric that the best epoch has most of.
+        shown: What the network should say of each training example, by its place.
         loss: Returns the training loss of a batch, a mean, from logits and targets.
         normalisation: Of the network's input.
         whole: Lets the losses of micro-batches be those of their batch.
@@ -44,7 +47,11 @@ class Task(ABC):
 
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
         shown = data.train.labels if data.train.masks is None else data.train.masks.resized
-        self._targets = torch.from_numpy(np.array(shown)).to(device)
+        self.shown: Stored = (
+            Feed(shown, device)
+            if isinstance(shown, Lazy)
+            else torch.from_numpy(np.array(shown)).to(device)
+        )
         self._augmenter = Augmenter(config["data"]["augment"] or {}, data.image_size)
         self._aux_weight: Mapping[str, float] = config["train"]["aux_weight"]
         self._class_names = data.class_names
@@ -54,7 +61,7 @@ class Task(ABC):
 
     def targets(self, index: Tensor) -> Tensor:
         """Return what the network should say of some training examples (B,), of int64."""
-        return self._targets[index].long()
+        return self.shown[index].long()
 
     @abstractmethod
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
@@ -76,7 +83,7 @@ class Task(ABC):
         """Return training metrics of an epoch, in training mode, without `train_`."""
 
     def evaluate(
-        self, network: nn.Module, part: Split, images: Tensor, *, every: bool = False
+        self, network: nn.Module, part: Split, images: Stored, *, every: bool = False
     ) -> Evaluation:
         """Return metrics of a part of the data, and what the ledger keeps of each example.
 
@@ -85,7 +92,7 @@ class Task(ABC):
         Args:
             network: Left in the mode it was in.
             part: The part.
-            images: Its images on the network's device, (N, H, W, C) of uint8.
+            images: Its images for the network's device, (N, H, W, C) of uint8.
             every: Also what is too slow for every epoch.
         """
         while True:
@@ -99,7 +106,7 @@ class Task(ABC):
 
     @abstractmethod
     def _evaluate(
-        self, network: nn.Module, part: Split, images: Tensor, every: bool
+        self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
         """Do the same, in batches that are `smaller` times smaller than usual."""
 
@@ -132,10 +139,10 @@ class Classification(Task):
 
     def rates(self, counts: Tensor) -> dict[str, float]:
         """Return `accuracy`."""
-        return {"accuracy": float(counts) / len(self._targets)}
+        return {"accuracy": float(counts) / len(self.shown)}
 
     def _evaluate(
-        self, network: nn.Module, part: Split, images: Tensor, every: bool
+        self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
         """Return scores as `classification_metrics` names them, and the probability of each class.
 

@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from attnsearch.blocks.build import build_network
 from attnsearch.blocks.measure import costs, latency
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.training.evaluate import upload
+from attnsearch.runs.training.feed import fits_on, place, stream
 from attnsearch.runs.training.micro_batches import slow_statistics
 from attnsearch.runs.training.optim import (
     TrainError,
@@ -43,7 +43,7 @@ class Training:
 
     Args:
         config: A resolved config; it holds the seed and the epochs.
-        data: Its data set. On CUDA all of it moves to the device; on the CPU it is not copied.
+        data: Its data set. On CUDA what fits moves to the device; on the CPU it is not copied.
         device: "cpu", "cuda" or "cuda:N".
         threads: Sets the process's torch threads, where given. Rounding depends on them.
 
@@ -95,7 +95,12 @@ class Training:
         self.network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
 
         parts = {name: self._split(name) for name in ("train", "val")}
-        self._images = {name: upload(part.images, self.device) for name, part in parts.items()}
+        size = sum(part.images.nbytes for part in parts.values())
+        self._whole = fits_on(self.device, config, size)
+        self._images = {
+            name: place(part.images, self.device, whole=self._whole)
+            for name, part in parts.items()
+        }
         self._examples = len(self._images["train"])
         self._batches = batch_sizes(self._examples, train["batch_size"])
         quicken_statistics(self.network, len(self._batches))
@@ -178,8 +183,13 @@ class Training:
         Returns:
             The network's input (B, C, H, W) and the targets, on the device.
         """
-        images = self.normalisation.scale(self._images["train"][index])
-        images, targets = self._task.augment(images, self._task.targets(index), draws)
+        return self._augmented(self._images["train"][index], self._task.targets(index), draws)
+
+    def _augmented(
+        self, stored: Tensor, targets: Tensor, draws: Generator
+    ) -> tuple[Tensor, Tensor]:
+        scaled = self.normalisation.scale(stored)
+        images, targets = self._task.augment(scaled, targets, draws)
         return self.normalisation.normalise(images), targets
 
     def train_batch(self, index: Tensor, draws: Generator) -> Tensor:
@@ -217,7 +227,8 @@ class Training:
         """
         part = self._split(split)
         images = self._images.get(split)
-        images = upload(part.images, self.device) if images is None else images
+        if images is None:
+            images = place(part.images, self.device, whole=self._whole)
         with self._result_weights(), deterministic(self.device, exact=self._exact), self.turn():
             return self._task.evaluate(self.network, part, images, every=True)
 
@@ -328,9 +339,14 @@ class Training:
         batches = torch.split(uploaded(order, self.device), self._batches)
         first = self.epoch * len(batches)
         watch = LossWatch(self.device)
-        for index in batches[done.batches :]:
+        left = batches[done.batches :], torch.split(order, self._batches)[done.batches :]
+        examples = zip(
+            stream(self._images["train"], *left), stream(self._task.shown, *left), strict=True
+        )
+        for index in left[0]:
             with self.turn():
-                images, targets = self.batch(index, done.draws)
+                stored, shown = next(examples)
+                images, targets = self._augmented(stored, shown.long(), done.draws)
                 taken = self._step(images, targets, self._rate(first + done.batches))
                 done.add(len(index), taken.loss, taken.auxiliary, taken.counts)
                 self._check_finite(watch(taken.total), "training loss")

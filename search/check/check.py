@@ -45,7 +45,7 @@ def forecast_json(forecast: Forecast) -> str:
             "task": space.task,
             "file": str(space.path),
             "warnings": [*space.warnings, *([forecast.refusal] if forecast.refusal else [])],
-            "data": _data_fields(forecast.data),
+            "data": _data_fields(forecast.data, forecast.kept),
             "data_note": forecast.data_note,
             "decisions": [
                 {
@@ -104,13 +104,14 @@ def forecast_text(forecast: Forecast, path: str, overrides: Sequence[str] = ()) 
     )
 
 
-def _data_fields(data: DataSet | None) -> dict[str, Any] | None:
+def _data_fields(data: DataSet | None, kept: str) -> dict[str, Any] | None:
     if data is None:
         return None
     return {
         "classes": list(data.class_names),
         "channels": data.channels,
         "image_size": list(data.image_size),
+        "kept": kept,
         "images": {name: len(getattr(data, name).labels) for name in ("train", "val", "test")},
         "fingerprint": data.fingerprint,
         "notes": list(data.notes),

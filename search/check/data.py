@@ -4,7 +4,8 @@ import numpy as np
 
 from attnsearch.blocks.hosts import size_name
 from attnsearch.runs.data import DataSet, Split
-from attnsearch.runs.readers import IGNORED, PARTS
+from attnsearch.runs.keeping import count_values
+from attnsearch.runs.readers import PARTS
 from attnsearch.runs.training import reach
 
 SMALL_DICE = 0.8
@@ -25,7 +26,7 @@ def _pixel_shares(part: Split, classes: int) -> list[str]:
     """Return the share of each class in the pixels that count, at the network's size."""
     if part.masks is None or not len(part):
         return ["-"] * classes
-    counts = np.bincount(part.masks.resized.ravel(), minlength=IGNORED + 1)[:classes]
+    counts = count_values(part.masks.resized)[:classes]
     return [f"{share:.1%}" for share in counts / max(1, counts.sum())]
 
 

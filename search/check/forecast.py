@@ -70,6 +70,7 @@ class Forecast:
         metrics: What lacks a class, or is lost where images are resized.
         refusal: Why `run` would refuse on this machine; None where a trial fits.
         gpus: What `resources.gpus: auto` is going to do here; None where the file gives a number.
+        kept: Where the images will lie, with the figures; empty for a built-in set.
     """
 
     space: Space
@@ -85,6 +86,7 @@ class Forecast:
     metrics: Sequence[str]
     refusal: str | None = None
     gpus: str | None = None
+    kept: str = ""
 
 
 def foresee(space: Space) -> Forecast:
@@ -123,6 +125,7 @@ def foresee(space: Space) -> Forecast:
         metrics,
         refusal,
         gpus,
+        "" if data is None else data.where_kept(float(config["resources"]["gpus"])),
     )
 
 

@@ -166,6 +166,9 @@ class Session:
             origin |= settling([] if self.fresh else before)
             running, self.need = settling.running, settling.need
             self.device = device_kind(self.need.gpus)
+            if data.kept is not None and data.kept.notable:
+                origin["kept"] = data.where_kept(self.need.gpus)
+                self.progress.note(f"images kept: {origin['kept']}")
             study = self.ledger.open_study(
                 self.space.name,
                 self.space.text,

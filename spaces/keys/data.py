@@ -117,6 +117,12 @@ class Data(Section):
         AfterValidator(_one_if_square),
     ] = 32
     """Pixels that images are resized to: the side of a square, or [height, width]."""
+    keep: Annotated[Literal["auto", "device", "memory", "mapped", "files"] | None, Of("host")] = (
+        None
+    )
+    """Where examples lie while they are trained on: device: in memory and on the GPU, memory: once
+    per machine, mapped: decoded once to a file in the cache, files: nowhere, decoded when needed;
+    auto and null: by their size and free memory. The results are the same."""
     channels: Literal[1, 3] | None = None
     """1 grey, 3 colour; null takes what the images have."""
     classes: (

@@ -200,8 +200,8 @@ class _Loading:
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        new = {"data": "mask_colors", "resources": "timeout", "search": "settings"}
-        for section, key in new.items():
+        new = {"data": ("mask_colors", "keep"), "resources": ("timeout",), "search": ("settings",)}
+        for section, key in ((section, key) for section, keys in new.items() for key in keys):
             if document[section][key] is None:
                 del document[section][key]  # documents written before the key was there have none
         network["weights"] = self._weights()

@@ -72,6 +72,7 @@ def test_what_does_not_touch_the_result_does_not_touch_the_key(
     same = resolve()
     same["name"] = "another"
     same["data"]["source"] = "/elsewhere/digits"
+    same["data"]["keep"] = "files"
     same["resources"] = {"cpus": 8, "gpus": 2, "timeout": 60.0}
     same["train"]["momentum"] = 0.5  # adamw has none
     assert key_of(same) == key_of(config)

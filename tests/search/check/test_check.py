@@ -272,6 +272,10 @@ def test_data_is_summed_up_by_class(
     assert data["images"] == {"train": 60, "val": 60, "test": 60}
     assert len(data["classes"]) == 3
     assert data["image_size"] == [16, 16]
+    assert data["kept"].startswith("memory: ") and "MB of images need up to" in data["kept"]
+    path = str(tmp_path / "space.yaml")
+    assert call(["check", path, "--set", "data.keep=mapped"]) == DONE
+    assert "* kept: mapped, by data.keep: mapped; " in capsys.readouterr().out
 
 
 def test_time_is_measured_and_multiplied_out(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_every_top_key_is_of_one_scope() -> None:
 
 def test_keys_inside_sections_have_scopes_of_their_own() -> None:
     assert keys_of("own", section=Train) == ("epochs", "seed")
-    assert keys_of("host", section=Data) == ("source",)
+    assert keys_of("host", section=Data) == ("source", "keep")
     assert keys_of("trials", section=Search) == ("trials",)
 
 

@@ -239,6 +239,7 @@ class TestResolve:
         assert "timeout" not in space.document["resources"]
         timed = load(HEAD + "resources: {timeout: 90}")
         assert timed.resolve({})["resources"]["timeout"] == 90
+        assert "keep" not in space.document["data"]
         text = HEAD.replace(", stem: small", "")
         assert load(text).document["network"]["stem"] == "imagenet"
         assert load(text.replace("18", "20")).document["network"]["stem"] == "small"

@@ -1,0 +1,470 @@
+"""Decoded files: what is known of each, and its pixels from a mapped file or from itself.
+
+All files are decoded once, some at a time, and of each only what is known of it stays in memory.
+With `mapped` the pixels are written to one file of an entry in the cache, as they were decoded;
+beside it, line by line, lies what is known of the files of each chunk, with the chunk's checksum.
+A chunk counts once its line is whole, so a process that is killed costs the chunk it was at. Who
+begins reads all chunks that there are, and decodes anew from the first damaged one on. A lock lets
+one process write. With `files` an entry has the lines alone, so that the next start knows them.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import inspect
+import json
+import math
+import os
+import socket
+import warnings
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.runs.keeping.errors import DataError
+from attnsearch.runs.keeping.lazy import Array, Items, let_go
+from attnsearch.runs.keeping.place import cache_folder, file_state, most_bytes, prune
+from attnsearch.runs.machine import available_cpus
+
+FORMAT = 1
+"""Raised when what is stored, or how files are decoded, changes."""
+
+PIXELS, CHUNKS = "pixels.bin", "chunks.jsonl"
+CHUNK_BYTES, CHUNK_FILES = 2**26, 1024
+MAPPED_BYTES = 2**27  # that are read before a process gives its mapped pages back
+
+Fact = TypeVar("Fact")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def in_order(
+    function: Callable[[Path], Fact], files: Mapping[Key, Path]
+) -> Iterator[tuple[Key, Fact | None, str]]:
+    """Call a function on every file, in parallel and a few files ahead.
+
+    Yields:
+        The file's key, what the function returned, and the reason where it failed.
+    """
+    cpus = available_cpus()
+    waiting: deque[tuple[Key, Future[Fact]]] = deque()
+    with ThreadPoolExecutor(cpus) as pool:
+        todo = iter(files.items())
+        for key, path in todo:
+            waiting.append((key, pool.submit(function, path)))
+            if len(waiting) >= 4 * cpus:
+                first, future = waiting.popleft()
+                yield first, *_outcome(future)
+        for key, future in waiting:
+            yield key, *_outcome(future)
+
+
+def _outcome(future: Future[Fact]) -> tuple[Fact | None, str]:
+    try:
+        return future.result(), ""
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        return None, str(error).split(" <_io")[0] or type(error).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """The pixels of files, decoded whenever they are asked for.
+
+    Attributes:
+        paths: Of the files, as text.
+        digests: SHA-256 of each.
+        decoder: Decodes one; of what it returns one attribute is an array, and `digest` is there.
+    """
+
+    paths: NDArray[np.str_]
+    digests: NDArray[np.bytes_]
+    decoder: Callable[[Path], Any]
+    _last: list[tuple[int, Array]] = field(default_factory=list, repr=False)
+
+    def __getitem__(self, item: int) -> Array:
+        """Decode a file; the tiles of one image follow each other, so the last one is held.
+
+        Raises:
+            DataError: If it cannot be decoded any more, or is another than at the start.
+        """
+        for known, last in self._last[:1]:
+            if known == item:
+                return last
+        path = Path(str(self.paths[item]))
+        try:
+            fact = self.decoder(path)
+        except Exception as error:
+            raise DataError(
+                f"{path}: could be read when the study began, and cannot now: {error}; put it "
+                f"back, or let data.keep be mapped or memory"
+            ) from None
+        self.check(item, fact)
+        pixels: Array = getattr(fact, _array_in(fact))
+        self._last[:] = [(item, pixels)]
+        return pixels
+
+    def check(self, item: int, fact: Any) -> None:
+        """See that a file holds what it did.
+
+        Raises:
+            DataError: If not.
+        """
+        if fact.digest != bytes(self.digests[item])[:-1]:
+            raise DataError(
+                f"{self.paths[item]} was changed since the study began; run it again, which tells "
+                f"what has changed"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": []}
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """The pixels of all files in one file, which processes of a machine map and share.
+
+    Attributes:
+        path: Of that file.
+        end: How many bytes it has at the least.
+        starts: Where each one's pixels begin.
+        shapes: (N, 3) of each; 0 where it has fewer dimensions.
+        kinds: Its type, as numpy writes it.
+        again: Makes the file again where a machine lacks it or holds another, and says where.
+        host: The machine on which it was looked through.
+    """
+
+    path: Path
+    end: int
+    starts: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    kinds: NDArray[np.str_]
+    again: Callable[[], Path]
+    host: str = field(default_factory=socket.gethostname)
+    _open: list[Any] = field(default_factory=list, repr=False)
+
+    def __getitem__(self, item: int) -> Array:
+        """Return the pixels of a file, which lie in the mapped one.
+
+        Raises:
+            DataError: If there is none, and it cannot be made.
+        """
+        whole = self._mapped()
+        start, kind = int(self.starts[item]), np.dtype(str(self.kinds[item]))
+        shape = [int(side) for side in self.shapes[item] if side]
+        size = math.prod(shape) * kind.itemsize
+        self._open[1] += size
+        if self._open[1] > MAPPED_BYTES:
+            let_go(whole)
+            self._open[1] = 0
+        pixels: Array = whole[start : start + size].view(kind).reshape(shape)
+        return pixels
+
+    def _mapped(self) -> Array:
+        if not self._open:
+            path = self.path
+            if self.host != socket.gethostname() or not self._is_whole():
+                path = self.again()
+            self._open[:] = [np.memmap(path, np.uint8, "r"), 0]
+        mapped: Array = self._open[0]
+        return mapped
+
+    def _is_whole(self) -> bool:
+        return self.path.is_file() and self.path.stat().st_size >= self.end
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": []}
+
+
+def map_rows(
+    arrays: Sequence[tuple[int, tuple[int, ...], np.dtype[Any]]],
+    path: Path,
+    again: Callable[[], Path],
+) -> Mapped:
+    """Return the rows of arrays that lie in one file: where each begins, its shape, its type."""
+    starts: list[NDArray[np.int64]] = []
+    shapes, kinds = [], []
+    for start, shape, kind in arrays:
+        size = int(np.prod(shape[1:])) * kind.itemsize
+        starts.append(start + size * np.arange(shape[0], dtype=np.int64))
+        row = [*shape[1:], 0, 0, 0][:3]
+        shapes.append(np.tile(np.array(row, np.int64), (shape[0], 1)))
+        kinds.append(np.full(shape[0], kind.str))
+    end = max(start + math.prod(shape) * kind.itemsize for start, shape, kind in arrays)
+    whole = np.concatenate(starts), np.concatenate(shapes), np.concatenate(kinds)
+    return Mapped(path, end, *whole, again)
+
+
+def survey(
+    files: Mapping[str, Path],
+    decoder: Callable[[Path], Fact],
+    keep: str,
+    settings: Sequence[Any],
+) -> tuple[dict[str, Fact], dict[str, str], Items]:
+    """Decode all files, and keep their pixels as asked.
+
+    Args:
+        files: By name.
+        decoder: Decodes one into a dataclass of plain values and one array.
+        keep: `mapped` or `files`.
+        settings: What the decoder depends on, as plain JSON values.
+
+    Returns:
+        What is known of each file, with the shape and type of its pixels and none of them; the
+        reason where one cannot be decoded; and the pixels of those that can.
+
+    Raises:
+        DataError: If there is no place for them.
+    """
+    place = cache_folder()
+    if place is None and keep == "mapped":
+        raise DataError(
+            "data.keep: mapped needs the folder of ATTNSEARCH_CACHE, which is empty; name one, or "
+            "unset it, or say data.keep: files"
+        )
+    entry = None
+    if place is not None:
+        listed = [FORMAT, keep, *settings, *([n, file_state(p)] for n, p in files.items())]
+        entry = place / f"{keep}-{hashlib.sha256(json.dumps(listed).encode()).hexdigest()}"
+    facts: dict[str, Fact] = {}
+    faults: dict[str, str] = {}
+    with warnings.catch_warnings():
+        # Pillow warns of damaged metadata, which says nothing about the pixels.
+        warnings.simplefilter("ignore")
+        for name, fact, fault in _surveyed(files, decoder, entry, pixels=keep == "mapped"):
+            if fact is None:
+                faults[name] = fault
+            else:
+                facts[name] = fact
+    own = Files(
+        np.array([str(files[name]) for name in facts]),
+        # One more byte: numpy takes zeros off the end of bytes.
+        np.array([fact.digest + b"." for fact in facts.values()]),  # type: ignore[attr-defined]
+        decoder,
+    )
+    if keep == "files" or entry is None or not facts:
+        return facts, faults, own
+    shapes = np.zeros((len(facts), 3), np.int64)
+    kinds: list[str] = []
+    sizes: list[int] = []
+    for row, fact in zip(shapes, facts.values(), strict=True):
+        pixels: Array = getattr(fact, _array_in(fact))
+        row[: pixels.ndim] = pixels.shape
+        kinds.append(pixels.dtype.str)
+        sizes.append(pixels.size * pixels.dtype.itemsize)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    starts, end = ends - np.array(sizes, np.int64), int(ends[-1])
+    again = _Again(own, entry)
+    return facts, faults, Mapped(entry / PIXELS, end, starts, shapes, np.array(kinds), again)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Makes an entry on another machine, or one that was removed, or finds it there."""
+
+    files: Files
+    entry: Path
+
+    def __call__(self) -> Path:
+        entry, place = self.entry, cache_folder()
+        if not entry.is_dir() and place is not None:
+            entry = place / entry.name
+        paths = {str(number): Path(str(path)) for number, path in enumerate(self.files.paths)}
+        for number, fact, fault in _surveyed(paths, self.files.decoder, entry, pixels=True):
+            if fact is None:
+                raise DataError(
+                    f"data.keep: mapped, and on {socket.gethostname()} there are neither decoded "
+                    f"images in {entry} nor the file {paths[number]} ({fault}); let "
+                    f"ATTNSEARCH_CACHE name a folder that all machines see"
+                )
+            self.files.check(int(number), fact)
+        return entry / PIXELS
+
+
+def _surveyed(
+    files: Mapping[str, Path],
+    decoder: Callable[[Path], Fact],
+    entry: Path | None,
+    *,
+    pixels: bool,
+) -> Iterator[tuple[str, Fact | None, str]]:
+    """Yield what is known of each file, in order, and see to it that an entry is whole."""
+    if entry is None:
+        for name, fact, fault in in_order(decoder, files):
+            yield name, None if fact is None else _emptied(fact), fault
+        return
+    try:
+        with _Entry(entry, pixels) as open_entry:
+            names = [*files]
+            done = 0
+            for fact, fault in open_entry.known(decoder, [*files.values()]):
+                yield names[done], fact, fault
+                done += 1
+            rest = {name: files[name] for name in names[done:]}
+            for name, fact, fault in in_order(decoder, rest):
+                yield name, open_entry.add(fact, fault), fault
+        prune(entry.parent, entry, most_bytes())
+    except OSError as error:
+        raise DataError(
+            f"data.keep: decoded images cannot be written to {entry.parent}: {error}; make room, "
+            f"let ATTNSEARCH_CACHE name another folder, or say data.keep: files"
+        ) from None
+
+
+class _Entry:
+    """An entry that is looked through and written on, by one process at a time."""
+
+    def __init__(self, entry: Path, pixels: bool) -> None:
+        self._entry, self._has_pixels = entry, pixels
+        self._stack = contextlib.ExitStack()
+        self._lines: list[Any] = []
+        self._begin()
+
+    def __enter__(self) -> "_Entry":
+        self._entry.mkdir(parents=True, exist_ok=True)
+        lock = self._stack.enter_context((self._entry / "lock").open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(self._entry)
+        for name in (PIXELS, CHUNKS):
+            (self._entry / name).touch()
+        self._pixels = self._stack.enter_context((self._entry / PIXELS).open("r+b"))
+        self._chunks = self._stack.enter_context((self._entry / CHUNKS).open("r+b"))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None and self._lines:
+                self._end()
+        finally:
+            self._stack.close()
+
+    def known(
+        self, decoder: Callable[[Path], Fact], paths: Sequence[Path]
+    ) -> Iterator[tuple[Fact | None, str]]:
+        """Yield what the whole chunks say, up to the first damaged one; what follows goes.
+
+        A file that could not be decoded is tried again: what failed may have been a disk.
+        """
+        kept, done, kind = (0, 0), 0, _fact_type(decoder)
+        for line in self._chunks:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                chunk = json.loads(line)
+                facts = [
+                    (None if fact is None else kind(**_unpacked(fact)), fault)
+                    for fact, fault in chunk["files"]
+                ]
+                faulty = [
+                    path
+                    for (fact, _), path in zip(facts, paths[done:], strict=False)
+                    if fact is None
+                ]
+                tried = [fact for _, fact, _ in in_order(decoder, dict(enumerate(faulty)))]
+                if self._sum(chunk["bytes"]) == chunk["sha256"] and not any(
+                    fact is not None for fact in tried
+                ):
+                    yield from facts
+                    done += len(facts)
+                    kept = kept[0] + len(line), kept[1] + chunk["bytes"]
+                    continue
+            break
+        for file, size in ((self._chunks, kept[0]), (self._pixels, kept[1])):
+            file.seek(size)
+            file.truncate()
+
+    def add(self, fact: Fact | None, fault: str) -> Fact | None:
+        """Take in a file, and return what is known of it without its pixels."""
+        empty = None
+        if fact is not None:
+            empty = _emptied(fact)
+            if self._has_pixels:
+                content = np.ascontiguousarray(getattr(fact, _array_in(fact))).data.cast("B")
+                self._pixels.write(content)
+                self._hash.update(content)
+                self._bytes += content.nbytes
+        self._lines.append([None if empty is None else _packed(empty), fault])
+        if self._bytes >= CHUNK_BYTES or len(self._lines) >= CHUNK_FILES:
+            self._end()
+        return empty
+
+    def _end(self) -> None:
+        """End a chunk: its pixels first, then the line by which it counts."""
+        self._pixels.flush()
+        chunk = {"bytes": self._bytes, "sha256": self._hash.hexdigest(), "files": self._lines}
+        self._chunks.write(json.dumps(chunk).encode() + b"\n")
+        self._chunks.flush()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lines, self._bytes, self._hash = [], 0, hashlib.sha256()
+
+    def _sum(self, size: int) -> str:
+        """Return the checksum of the next bytes; of nothing where they are not all there."""
+        checked = hashlib.sha256()
+        while size:
+            read = self._pixels.read(min(size, 2**20))
+            if not read:
+                return ""
+            checked.update(read)
+            size -= len(read)
+        return checked.hexdigest()
+
+
+def _array_in(fact: Any) -> str:
+    """Return which attribute holds the pixels."""
+    values = {part.name: getattr(fact, part.name) for part in dataclasses.fields(fact)}
+    return next(name for name, value in values.items() if isinstance(value, np.ndarray))
+
+
+def _emptied(fact: Fact) -> Fact:
+    """Return a fact whose array has its shape and type, and takes no memory."""
+    name = _array_in(fact)
+    pixels: Array = getattr(fact, name)
+    return dataclasses.replace(fact, **{name: _placeholder(pixels.dtype.str, pixels.shape)})  # type: ignore[type-var]
+
+
+def _placeholder(kind: str, shape: Sequence[int]) -> Array:
+    return np.broadcast_to(np.zeros((), kind), tuple(shape))
+
+
+def _packed(fact: Any) -> dict[str, Any]:
+    """Return a fact as plain JSON values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return {"array": [value.dtype.str, value.shape]}
+        if isinstance(value, bytes):
+            return {"bytes": value.hex()}
+        if isinstance(value, Mapping):
+            return {"pairs": [[*pair] for pair in value.items()]}
+        return value
+
+    return {part.name: plain(getattr(fact, part.name)) for part in dataclasses.fields(fact)}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> dict[str, Any]:
+    def value(plain: Any) -> Any:
+        if isinstance(plain, list):
+            return tuple(plain)
+        if not isinstance(plain, dict):
+            return plain
+        if "array" in plain:
+            return _placeholder(*plain["array"])
+        if "bytes" in plain:
+            return bytes.fromhex(plain["bytes"])
+        return {tuple(key): count for key, count in plain["pairs"]}
+
+    return {name: value(plain) for name, plain in packed.items()}
+
+
+def _fact_type(decoder: Callable[[Path], Fact]) -> Callable[..., Fact]:
+    """Return what a decoder returns, as it is annotated."""
+    plain = getattr(decoder, "func", decoder)
+    kind: Callable[..., Fact] = inspect.signature(plain, eval_str=True).return_annotation
+    return kind

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from attnsearch.runs.data import load_data
-from attnsearch.runs.training.train import Diverged, Training
+from attnsearch.runs.training.optim import Diverged
+from attnsearch.runs.training.train import Training
 from attnsearch.spaces.space import Space, load_space
 
 HERE = Path(__file__).parent

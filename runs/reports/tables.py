@@ -15,6 +15,7 @@ from attnsearch.runs.results import (
     interval_text,
     is_number,
     leaderboard,
+    luck_sentence,
     metric_text,
     p_text,
     percent,
@@ -390,8 +391,8 @@ def leaderboard_table(result: MeasuredStudy) -> Table:
     ]
     costs = [cost.header for name, cost in COSTS.items() if name not in study.objectives]
     notes = [
-        "Selected maxima on one seed: the best of several trials looks better than it is. No "
-        "result; the confirmation trains on fresh seeds.",
+        luck_sentence(result.rows, study.objectives) or "Selected maxima on one seed.",
+        "No result: the confirmation trains on fresh seeds.",
         f"The {_MOST_TRIALS} best are shown." if len(result.trials) > _MOST_TRIALS else "",
         "" if best(result.trials, metric, goal) else "No trial has ended its full schedule yet.",
     ]

@@ -6,12 +6,8 @@ from typing import Any
 import pandas as pd
 
 from attnsearch.runs.ledger import EXPLORING_ROLES, Ledger, State, StudyRow, TrialRow
-from attnsearch.runs.results.ranking import (
-    best,
-    listed,
-    ranked,
-    value_of,
-)
+from attnsearch.runs.results.luck import luck_sentence
+from attnsearch.runs.results.ranking import best, listed, ranked, value_of
 from attnsearch.runs.words import no_formula, no_tags
 from attnsearch.spaces.keys import COUNTED
 
@@ -85,7 +81,8 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
         frame = _frame(study, leaders)
         columns = dict.fromkeys(["name", *study.objectives, *COUNTED, "epochs"])
         parts.append(markdown(frame[[column for column in columns if column in frame]]))
-        parts.append("These are selected maxima on the search's seed: confirm before reporting.")
+        luck = luck_sentence(trials, study.objectives) or "These are selected maxima on one seed."
+        parts.append(f"{luck} Confirm before reporting.")
     return no_tags("\n\n".join(parts))
 
 

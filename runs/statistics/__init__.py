@@ -18,6 +18,7 @@ verdicts       What may be said of a difference, given how it came about
 claim          The claim that a paper makes of its winner, and what it needs
 importance     Which decisions of a search matter: shares of the scores' variance, held against
                chance
+luck           The winner's curse: how much of a selected score is the luck of its one seed
 families       Families of tests: p-values adjusted together so that the family has one error rate
 fold_variance  Folds of one data set share most of their training images, so their scores are
                correlated
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.statistics.importance import LEAST_TRIALS, importances
     from attnsearch.runs.statistics.interim import Interim, expected_seeds, interim_analyses
     from attnsearch.runs.statistics.learning import PERFECT, constant_of, has_learned
+    from attnsearch.runs.statistics.luck import expected_luck, seed_noise
     from attnsearch.runs.statistics.measured import ArmSummary, Interval, Measured, summarise
     from attnsearch.runs.statistics.patients import case_values, mean_case_values
     from attnsearch.runs.statistics.plan import (

@@ -21,6 +21,7 @@ from attnsearch.runs.results import (
     finite,
     importance_sentence,
     listed,
+    luck_sentence,
     pareto_front,
     ranked,
     value_of,
@@ -92,12 +93,14 @@ def study_text(address: str, *, as_json: bool = False) -> str:
     trials = [row for row in rows if row.arm is None]
     beside = [row for row in rows if row.role == Role.BASELINE]
     leaders = ranked(trials, study.objectives)
+    luck = luck_sentence(rows, study.objectives)
     if as_json:
         return _json(
             {
                 "study": {name: getattr(study, name) for name in _OF_STUDY},
                 "best": leaders[0].number if leaders else None,
                 "leaderboard": [trial.number for trial in leaders],
+                "luck": luck,
                 "trials": [trial_fields(trial) for trial in trials],
                 "arms": [{"arm": row.arm, **trial_fields(row)} for row in beside],
                 "act": act_of(rows, plans),
@@ -114,6 +117,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         headline=_headline(study, trials),
         parts=[
             leaders and leaderboard_text(leaders, study.objectives),
+            luck and paragraph(luck),
             beside and beside_text(beside, study.objectives),
             *(arms_text(plan, rows) for plan in plans),
             rest and _rest_text(rest, study.objectives),

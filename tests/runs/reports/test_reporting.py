@@ -379,7 +379,8 @@ def test_nothing_is_compared_before_all_is_there(ledger: Ledger, tmp_path: Path)
     made.explore(ledger, study)
     (sentence,) = verdict_lines(ledger, study.id)
     assert sentence.startswith("No result yet: exploring alone.") and "on one seed" in sentence
-    assert "Selected maxima on one seed" in told(ledger, study.id)[0]
+    page, _ = told(ledger, study.id)
+    assert "Luck of the draw" in page and "One seed each cannot tell how much" in page
 
     ledger.store_plan(study.id, plan)
     made.run_arm(ledger, study, plan, "gc@layer4", made.spread("gc@layer4", 5, 0.86))

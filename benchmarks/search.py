@@ -58,6 +58,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "asha grace 5": {"asha": {"grace": 5}},
         "median": {"median": {"grace": 3}},
         "median grace 5": {"median": {"grace": 5}},
+        "patient": {"patient": {"grace": 3}},
         "hyperband": "hyperband",
     }.items()
 }

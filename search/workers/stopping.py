@@ -118,10 +118,10 @@ def median(
     grace: int | None = None,
     min_samples: int = 3,
 ) -> bool:
-    """Stop a trial whose best value is below the others' median (Golovin et al. 2017).
+    """Stop a trial whose best value is below the median of the others since the epoch `grace`.
 
-    The median is that of the running means of all trials that have come as far, each from the
-    epoch `grace` to this one.
+    At that epoch itself half of the trials are, so this one stops early and often; `patient` is
+    the rule as Golovin et al. (2017) state it.
 
     Args:
         number: The trial's number.
@@ -131,17 +131,33 @@ def median(
             schedule.
         min_samples: Trials to compare with before any is stopped.
     """
-    curve, first = curves[number], grace or default_grace(epochs)
-    now = max(curve)
-    if now < first:
-        return False
-    means = [
-        np.mean([value for epoch, value in other.items() if first <= epoch <= now] or [np.nan])
-        for place, other in curves.items()
-        if place != number and other and max(other) >= now
-    ]
-    finite = [mean for mean in means if np.isfinite(mean)]
-    return len(finite) >= min_samples and max(curve.values()) < np.median(finite)
+    first = grace or default_grace(epochs)
+    return _below_median(number, curves, first, since=first, min_samples=min_samples)
+
+
+def patient(
+    number: int,
+    curves: Mapping[int, TrialCurve],
+    epochs: int,
+    *,
+    grace: int | None = None,
+    min_samples: int = 3,
+) -> bool:
+    """Stop a trial whose best value is below the others' median (Golovin et al. 2017).
+
+    The median is that of the running means from the first epoch on. Scores rise, so the means lag
+    behind, and only what has long been weaker than most is below them.
+
+    Args:
+        number: The trial's number.
+        curves: All trials' values by epoch, by number.
+        epochs: Of the full schedule.
+        grace: The first epoch that a trial may be stopped after; by default a third of the
+            schedule and at least 2, since a mean of one value does not lag.
+        min_samples: Trials to compare with before any is stopped.
+    """
+    first = grace or max(2, default_grace(epochs))
+    return _below_median(number, curves, first, since=1, min_samples=min_samples)
 
 
 def none(number: int, curves: Mapping[int, TrialCurve], epochs: int) -> bool:
@@ -154,7 +170,28 @@ SCHEDULERS: dict[str, StoppingRule] = {
     "hyperband": hyperband,
     "median": median,
     "none": none,
+    "patient": patient,
 }
+
+
+def _below_median(
+    number: int, curves: Mapping[int, TrialCurve], first: int, *, since: int, min_samples: int
+) -> bool:
+    """Return whether a trial's best is below the median of the others' running means.
+
+    The means are of all trials that have come as far, each from the epoch `since` to this one.
+    """
+    curve = curves[number]
+    now = max(curve)
+    if now < first:
+        return False
+    means = [
+        np.mean([value for epoch, value in other.items() if since <= epoch <= now] or [np.nan])
+        for place, other in curves.items()
+        if place != number and other and max(other) >= now
+    ]
+    finite = [mean for mean in means if np.isfinite(mean)]
+    return len(finite) >= min_samples and max(curve.values()) < np.median(finite)
 
 
 def _halved(

@@ -44,12 +44,22 @@ class Median(Section):
     """Trials to compare with before any is stopped."""
 
 
+class Patient(Section):
+    """Stops what has long been below the median of the others."""
+
+    grace: Count | None = None
+    """Epochs that every trial gets; null takes a third of train.epochs, and at least 2."""
+    min_samples: Count = 3
+    """Trials to compare with before any is stopped."""
+
+
 class Scheduler(Section):
     """A scheduler with its settings; exactly one key."""
 
     asha: Asha | None = None
     hyperband: Hyperband | None = None
     median: Median | None = None
+    patient: Patient | None = None
 
 
 if TYPE_CHECKING:

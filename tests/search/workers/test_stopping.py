@@ -12,7 +12,7 @@ from attnsearch.search.workers.cluster import Cluster
 from attnsearch.search.workers.executor import execute
 from attnsearch.search.workers.job import Job
 from attnsearch.search.workers.stopping import TrialCurve, should_stop
-from attnsearch.spaces.keys.search import Asha, Hyperband, Median, Scheduler
+from attnsearch.spaces.keys.search import Asha, Hyperband, Median, Patient, Scheduler
 
 
 def curve(score: float, epochs: int = 6, end: int | None = None) -> dict[int, float]:
@@ -48,6 +48,8 @@ def ends(
         ({"asha": {"grace": 1}}, 1),
         ({"asha": {"grace": 2, "reduction": 2}}, 2),
         ({"median": {"grace": 3}}, 3),
+        ("patient", 2),
+        ({"patient": {"grace": 3}}, 3),
         ({"asha": {"grace": None, "reduction": 3}, "median": None}, 2),  # as a space resolves it
     ],
 )
@@ -66,7 +68,7 @@ def test_none_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["asha", "median", "hyperband", {"asha": {"grace": 1, "reduction": 2}}]
+    "spec", ["asha", "median", "patient", "hyperband", {"asha": {"grace": 1, "reduction": 2}}]
 )
 def test_after_an_interruption_decisions_are_the_same(spec: Any) -> None:
     """Only the curves go from one session to the next."""
@@ -78,7 +80,7 @@ def test_after_an_interruption_decisions_are_the_same(spec: Any) -> None:
         assert ends(spec, scores[cut:], curves=ledger) == straight
 
 
-@pytest.mark.parametrize("spec", ["asha", "median", "hyperband", "none"])
+@pytest.mark.parametrize("spec", ["asha", "median", "patient", "hyperband", "none"])
 def test_a_trial_without_the_metric_does_no_harm(spec: Any) -> None:
     """A trial that failed or is infeasible has no curve; an epoch may have measured nothing."""
     curves = {n: curve(0.5) for n in range(4)} | {4: {}, 5: {2: math.nan}, 6: {}}
@@ -103,6 +105,26 @@ def test_the_median_is_of_the_means_since_the_grace() -> None:
     assert not stops(rule, 3, late | {3: {1: 0.1, 2: 0.2, 3: 0.5}})
     assert not stops(rule, 3, late | {3: {1: 0.5, 2: 0.2, 3: 0.1}})  # its best counts
     assert not stops({"median": {"min_samples": 4}}, 3, late | {3: {1: 0.1, 2: 0.1, 3: 0.1}})
+
+
+def test_the_patient_median_is_of_the_means_since_the_first_epoch() -> None:
+    """A trial that is a little behind in one epoch goes on; one that long was does not."""
+    others = {n: {1: 0.1, 2: 0.4, 3: 0.6} for n in range(3)}  # means 0.1, 0.25, 0.367
+    behind, weak = {1: 0.1, 2: 0.3}, {1: 0.1, 2: 0.24}
+    assert stops("median", 3, others | {3: behind})
+    assert not stops("patient", 3, others | {3: behind})
+    assert stops("patient", 3, others | {3: weak})
+    assert stops("patient", 3, others | {3: {**behind, 3: 0.36}})
+    assert not stops({"patient": {"min_samples": 4}}, 3, others | {3: weak})
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 5])
+def test_patience_takes_two_epochs_also_in_short_schedules(epochs: int) -> None:
+    """The mean of a single epoch does not lag: half of all trials are below its median."""
+    others = {n: {1: 0.5, 2: 0.6} for n in range(3)}
+    assert stops("median", 3, others | {3: {1: 0.4}}, epochs)
+    assert not stops("patient", 3, others | {3: {1: 0.4}}, epochs)
+    assert stops({"patient": {"grace": 1}}, 3, others | {3: {1: 0.4}}, epochs)
 
 
 def test_hyperband_compares_within_brackets_that_stop_early_late_and_never() -> None:
@@ -131,7 +153,7 @@ def test_hyperband_compares_within_brackets_that_stop_early_late_and_never() -> 
 
 
 def test_every_scheduler_of_a_space_file_takes_its_settings() -> None:
-    settings = {"asha": Asha(), "hyperband": Hyperband(), "median": Median()}
+    settings = {"asha": Asha(), "hyperband": Hyperband(), "median": Median(), "patient": Patient()}
     assert {*settings, "none"} == {*Scheduler.model_fields, "none"} == set(stopping.SCHEDULERS)
     for name, values in settings.items():
         assert not stops({name: values.model_dump()}, 0, {0: curve(0.5, end=2)})

@@ -1,8 +1,10 @@
 """Replay searches on a table of recorded trainings: samplers, early stopping, learning rates.
 
-    python benchmarks/search.py [--trials 32] [--replays 21] [--table benchmarks/search_table.csv]
+    python benchmarks/search.py [--trials 32] [--replays 60] [--only NAME]
+    python benchmarks/search.py --space benchmarks/search_space_2.yaml
 
-`search_table.py` has trained every config of `search_space.yaml` with several seeds. Here the
+`search_table.py` has trained every config of a space with several seeds: `search_table.csv` those
+of `search_space.yaml`, and `search_table_2.csv` those of a second one, on which nothing was chosen. Here the
 product's own proposals and early stopping search that space, and where a trial would be trained
 the table is looked up, so that a search takes a tenth of a second. The learning rate is proposed
 from its whole range, and the nearest recorded one is looked up.
@@ -14,9 +16,10 @@ seeds. For each arm:
     epochs      the whole search trains, median
     to reach    epochs from which on what it would confirm is as good as what a random search
                 without early stopping would after all its trials (median of 120 such searches), in
-                a quarter, half and three quarters of the replays; "-" if never
-    at 1/4      the mean of what it would confirm after a quarter of that search's epochs, median
-    at the end  the same after all trials
+                half of the replays, with a 90 % interval (bootstrapped replays); "-" if never
+    as good     the share of replays that are as good after a quarter of that search's epochs
+    at 1/4      the mean of what it would confirm then, average
+    at the end  the same after all trials, with its standard error
     drop        by how much the score that was seen exceeds that mean, the winner's curse, average
     top lost    of the trials begun that are among the true best 5 %, the share stopped early
 """
@@ -40,8 +43,9 @@ from attnsearch.search.workers import should_stop
 from attnsearch.spaces.space import Space, load_space
 
 HERE = Path(__file__).parent
+SPACE = HERE / "search_space.yaml"
+DRAWS = 200
 RATE = "train.lr"
-RANGE = f"{RATE}={{float: [0.0056, 0.56], log: true}}"  # half a step beyond the recorded ones
 TOP = 0.05
 RANDOM_REPLAYS = 120
 ARMS: dict[str, dict[str, Any]] = {
@@ -54,11 +58,11 @@ ARMS: dict[str, dict[str, Any]] = {
     for sampler in ("random", "tpe")
     for name, scheduler in {
         "none": "none",
-        "asha": {"asha": {"grace": 3}},
+        "asha": "asha",
         "asha grace 5": {"asha": {"grace": 5}},
-        "median": {"median": {"grace": 3}},
+        "median": "median",
         "median grace 5": {"median": {"grace": 5}},
-        "patient": {"patient": {"grace": 3}},
+        "patient": "patient",
         "hyperband": "hyperband",
     }.items()
 }
@@ -173,7 +177,7 @@ def measure(
 ) -> list[str]:
     """Replay an arm and say what came of it, one text a column."""
     best = table.best()
-    spent, early, final, drops = [], [], [], []
+    epochs, early, final, drops = [], [], [], []
     good = np.zeros((replays, space.document["search"]["trials"] * table.epochs + 1))
     begun = lost = 0
     for number in range(replays):
@@ -181,7 +185,7 @@ def measure(
         unseen = others(table, seed)
         done = replay(space, table, seed, number, baseline=True)
         means = [(at, table.mean(config, unseen)) for at, config, _ in done.choices]
-        spent.append(done.epochs)
+        epochs.append(done.epochs)
         for at, mean in means:
             good[number, at:] = mean >= target[seed]
         early.append(([0.0] + [mean for at, mean in means if at <= quarter])[-1])
@@ -191,22 +195,35 @@ def measure(
         tops = [number for number, config in enumerate(done.begun) if config in best]
         begun += len(tops)
         lost += len(set(tops) & set(done.stopped))
-    shares = good.mean(axis=0)
-    # The epoch after the last one at which fewer of the replays were as good.
-    reached = [int(np.flatnonzero(shares < share).max()) + 1 for share in (0.25, 0.5, 0.75)]
+    random = np.random.default_rng(0)
+    resampled = [reached(good[random.integers(0, replays, replays)]) for _ in range(DRAWS)]
+    low, high = np.percentile(resampled, [5, 95], method="nearest").astype(int)
+    never = good.shape[1]
+    ends = ["-" if each == never else str(each) for each in (reached(good), low, high)]
     return [
-        f"{statistics.median(spent):.0f}",
-        " / ".join("-" if each == len(shares) else str(each) for each in reached),
-        f"{statistics.median(early):.4f}",
-        f"{statistics.median(final):.4f}",
+        f"{statistics.median(epochs):.0f}",
+        f"{ends[0]} ({ends[1]} to {ends[2]})",
+        f"{good[:, quarter].mean():.0%}",
+        f"{statistics.fmean(early):.4f}",
+        f"{statistics.fmean(final):.4f} ± {statistics.stdev(final) / replays**0.5:.4f}",
         f"{statistics.fmean(drops):.4f}",
         f"{lost} of {begun}",
     ]
 
 
-def searched(trials: int, search: Mapping[str, Any]) -> Space:
-    """The space, with a `search` section."""
-    space = load_space(HERE / "search_space.yaml", [RANGE, f"search.trials={trials}"])
+def reached(good: np.ndarray) -> int:
+    """The epoch after the last one at which fewer than half of the replays were as good."""
+    return int(np.flatnonzero(good.mean(axis=0) < 0.5).max()) + 1
+
+
+def searched(trials: int, search: Mapping[str, Any], path: Path = SPACE) -> Space:
+    """A space, with a `search` section and the range of rates, half a step beyond the recorded."""
+    recorded = load_space(path)
+    rates = next(decision.choices for decision in recorded.decisions if decision.name == RATE)
+    step = (max(rates) / min(rates)) ** (0.5 / (len(rates) - 1))
+    low, high = f"{min(rates) / step:.3g}", f"{max(rates) * step:.3g}"
+    rate = f"{RATE}={{float: [{low}, {high}], log: true}}"
+    space = load_space(path, [rate, f"search.trials={trials}"])
     return replace(
         space, document={**space.document, "search": {**space.document["search"], **search}}
     )
@@ -215,15 +232,18 @@ def searched(trials: int, search: Mapping[str, Any]) -> Space:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--replays", type=int, default=21)
-    parser.add_argument("--table", type=Path, default=HERE / "search_table.csv")
+    parser.add_argument("--replays", type=int, default=60)
+    parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--only", default="", help="arms whose name has this text")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     plain = searched(
-        given.trials, {"sampler": "random", "scheduler": "none", "settings": "together"}
+        given.trials,
+        {"sampler": "random", "scheduler": "none", "settings": "together"},
+        given.space,
     )
-    table = Table(given.table, plain)
+    name = given.space.stem.replace("space", "table")
+    table = Table(given.space.with_name(f"{name}.csv"), plain)
     target = {}
     for seed in table.seeds:
         ends = [
@@ -234,9 +254,9 @@ if __name__ == "__main__":
     quarter = given.trials * table.epochs // 4
     print(f"{len(table.curves)} configs x {len(table.seeds)} seeds, {given.trials} trials")
     print("random without early stopping ends at", {k: round(v, 4) for k, v in target.items()})
-    print("| arm | epochs | to reach | at 1/4 | at the end | drop | top lost |")
+    print("| arm | epochs | to reach | as good | at 1/4 | at the end | drop | top lost |")
     for name, search in ARMS.items():
         if given.only in name:
-            space = searched(given.trials, search)
+            space = searched(given.trials, search, given.space)
             row = measure(space, table, given.replays, target, quarter)
             print("| " + " | ".join([name, *row]) + " |", flush=True)

@@ -64,9 +64,7 @@ def _repeats(rows: Sequence[TrialRow], metric: str, epochs: int) -> dict[str, li
     runs = {
         row.run_id: row
         for row in rows
-        if row.role in PLAN_ROLES
-        and row.state == State.FINISHED
-        and row.schedule_epochs == epochs
+        if row.role in PLAN_ROLES and row.state == State.FINISHED and row.schedule_epochs == epochs
     }
     repeats: dict[str, list[float]] = defaultdict(list)
     for row in runs.values():

@@ -80,7 +80,8 @@ class Search(Section):
             "{asha: {grace: 2, reduction: 3}}",
         ),
     ] = "asha"
-    """Stops weak trials early."""
+    """Stops weak trials early: patient what has long been weaker than most, the others more and
+    sooner, some of the best among it."""
     settings: Literal["first", "together"] | None = None
     """Training settings that are searched. together: every trial has its own; first: a few values
     are tried on the network with nothing inserted, then all blocks are tried under the best of

@@ -37,7 +37,9 @@ def train(
         rate = arm[1] if arm else float(number)
         config = {"train": {"lr": rate, "seed": number}}
         name = f"{arm[0]} {number}" if arm else f"{number:03d} gc@layer4"
-        request = Request(f"{name} {metric}", config, seed=number, epochs=epochs, study_id=study.id)
+        request = Request(
+            f"{name} {metric}", config, seed=number, epochs=epochs, study_id=study.id
+        )
         run_id = ledger.claim(request).run_id
         place = (
             Place(number, Role.CONFIRM, arm[0], name=name)
@@ -60,7 +62,9 @@ def test_one_seed_each_cannot_tell_how_much(ledger: Ledger) -> None:
     train(ledger, EXPLORED)
     text = sentence(ledger)
     assert "trial 004 has the best validation accuracy of 5 trials, 88.00 %" in text
-    assert "3.00 points, all of its lead over the median trial, if the trials do not differ" in text
+    assert (
+        "3.00 points, all of its lead over the median trial, if the trials do not differ" in text
+    )
 
 
 def test_seeds_of_an_arm_tell_the_noise_and_what_to_expect(ledger: Ledger) -> None:

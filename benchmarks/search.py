@@ -4,10 +4,10 @@
     python benchmarks/search.py --space benchmarks/search_space_2.yaml
 
 `search_table.py` has trained every config of a space with several seeds: `search_table.csv` those
-of `search_space.yaml`, and `search_table_2.csv` those of a second one, on which nothing was chosen. Here the
-product's own proposals and early stopping search that space, and where a trial would be trained
-the table is looked up, so that a search takes a tenth of a second. The learning rate is proposed
-from its whole range, and the nearest recorded one is looked up.
+of `search_space.yaml`, and `search_table_2.csv` those of a second one, on which nothing was
+chosen. Here the product's own proposals and early stopping search that space, and where a trial
+would be trained the table is looked up, so that a search takes a tenth of a second. The learning
+rate is proposed from its whole range, and the nearest recorded one is looked up.
 
 A search sees one seed of every config, as a study does; the seeds take turns. What it would
 confirm, the best finished trial with a block, is judged by that config's mean over the *other*

@@ -41,8 +41,8 @@ def luck_sentence(rows: Sequence[TrialRow], objectives: Mapping[str, str]) -> st
         lead = scores[0] - median(scores)
         return (
             f"{best}. One seed each cannot tell how much: {size_text(metric, lead)}, all of its "
-            "lead over the median trial, if the trials do not differ, and less if they do. Several "
-            "seeds of an arm, as confirm trains them, measure it."
+            "lead over the median trial, if the trials do not differ, and less if they do. "
+            "Several seeds of an arm, as confirm trains them, measure it."
         )
     luck = expected_luck(scores, noise.sd)
     told = (

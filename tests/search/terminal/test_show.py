@@ -1,0 +1,31 @@
+"""`attnsearch show` of a study."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from attnsearch.runs.ledger import Ledger
+from attnsearch.search.terminal.show import study_text
+from tests.runs import made_studies as made
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ATTNSEARCH_LEDGER", "MLFLOW_TRACKING_URI", "ATTNSEARCH_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    return Ledger(tmp_path / "attnsearch.db")
+
+
+def test_the_luck_of_the_best_is_told_before_and_after_confirm(ledger: Ledger) -> None:
+    """Below the leaderboard; as JSON the same sentence."""
+    study, plan = made.open_study(ledger), made.confirm_plan()
+    made.explore(ledger, study)
+    text = " ".join(study_text("made").split())
+    assert "4.00 points, all of its lead over the median trial" in text
+    ledger.store_plan(study.id, plan)
+    made.run_arm(ledger, study, plan, "baseline", made.spread("baseline", 5, 0.8))
+    text = " ".join(study_text("made").split())
+    assert "Luck of the draw: trial 001" in text and "5 runs of 1 arm" in text
+    assert json.loads(study_text("made", as_json=True))["luck"] in text

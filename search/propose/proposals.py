@@ -50,7 +50,6 @@ STATES = {
     State.FAILED: TrialState.FAIL,
 }
 PROBES_MAX = 4  # of training settings, beside the first trial's
-PROBES_EACH = 2  # of one setting; the first trial's makes three values of it
 PROBES_SHARE = 4  # one trial in so many, in small searches
 GRID_MAX = 20_000  # combinations; to list so many takes seconds
 
@@ -142,8 +141,7 @@ class Proposals:
         self._trials = trials
         self._first = list(first)
         self._settings = {d.name: d for d in settings}
-        probes = min(PROBES_MAX, PROBES_EACH * len(settings), trials // PROBES_SHARE)
-        self._probes = probes if first else 0
+        self._probes = min(PROBES_MAX, trials // PROBES_SHARE) if settings and first else 0
         self._grid = self._shuffled(grid) if sampler == "grid" and grid else None
         check_sampler(sampler, decisions, len(objectives))
         self.forget()

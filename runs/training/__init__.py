@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.micro_batches import SMALLEST
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
+    from attnsearch.runs.training.seeding import Surroundings
     from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
     from attnsearch.runs.training.speed import Kept, Speed, choose_speed, named, trial_batches
     from attnsearch.runs.training.step import AUTOCAST

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from attnsearch.blocks.build import isolated_rng
+from attnsearch.runs.training.progress import set_streams, streams
 
 
 def derive_seed(seed: int, *key: str | int) -> int:
@@ -87,3 +88,29 @@ def deterministic(device: str | torch.device, *, exact: bool = False) -> Iterato
         cudnn.deterministic, cudnn.benchmark = flags
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = fill
+
+
+class Surroundings:
+    """What a training finds set in its process: random streams and torch's settings, as they are.
+
+    Args:
+        device: Where it trains.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._streams = streams(device)
+        cudnn, settings = torch.backends.cudnn, torch.utils.deterministic
+        self._flags = cudnn.deterministic, cudnn.benchmark
+        enabled = torch.are_deterministic_algorithms_enabled()
+        self._algorithms = enabled, torch.is_deterministic_algorithms_warn_only_enabled()
+        self._fill = settings.fill_uninitialized_memory  # type: ignore[attr-defined]
+
+    def restore(self) -> None:
+        """Set all as it was."""
+        set_streams(self._streams, self._device)
+        cudnn, settings = torch.backends.cudnn, torch.utils.deterministic
+        cudnn.deterministic, cudnn.benchmark = self._flags
+        enabled, warn_only = self._algorithms
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        settings.fill_uninitialized_memory = self._fill  # type: ignore[attr-defined]

@@ -213,6 +213,7 @@ class Training:
             for index in indices:
                 images, targets = self.batch(index, draws)
                 loss = self._step(images, targets, self._rate(0)).total
+                self.between()
             return loss
 
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:

@@ -76,6 +76,7 @@ class Settling:
     Attributes:
         need: What each trial takes.
         running: The Ray that runs, with room for so many trials.
+        replicas: How many seeds of an arm a process trains in turns.
     """
 
     space: Space
@@ -86,6 +87,7 @@ class Settling:
     trials: int
     plans: bool
     note: Callable[[str], None]
+    replicas: int = 1
 
     def __call__(self, studies: Sequence[StudyRow]) -> dict[str, Any]:
         """Close all that is open, as an earlier study of the file did, or by measuring.
@@ -101,7 +103,7 @@ class Settling:
         auto = self.space.document["resources"]["gpus"] == AUTO
         packing = known_packing(self.space, studies, fingerprint) if auto and known else None
         if packing is not None:
-            self._share(packing.gpus)
+            self._share(packing)
         elif auto and os.environ.get("RAY_ADDRESS"):
             self.running = self.running or self.start()
             self.need = replace(self.need, gpus=LEAST_SHARE * has_cards(self.running))
@@ -111,7 +113,7 @@ class Settling:
             records["speed"] = self._settle_arithmetic()
         if auto and packing is None:
             packing = self._pack()
-            self._share(packing.gpus)
+            self._share(packing)
             self.note(f"resources.gpus: {packing}")
             records["packing"] = {**asdict(packing), "text": str(packing)}
         return records
@@ -148,7 +150,8 @@ class Settling:
         ]
         device, steps = device_kind(1), float(self._runs() * self._run_steps())
         most = min(int(1 / LEAST_SHARE), trials_a_card(running, self.need), self._jobs())
-        about = ("cuda", self.need.threads, [most, steps])
+        seeds = min((most_seeds(section["seeds"]) for section in self._acts()), default=1)
+        about = ("cuda", self.need.threads, [most, steps, seeds])
         kept = Kept("packing", configs, [], self.data, *about)
         if (known := kept.read(Packing)) is not None:
             return known
@@ -156,16 +159,16 @@ class Settling:
         with closing(
             RayCard(*arguments, folders=[str(self.space.path.absolute().parent)])
         ) as card:
-            packing = pack(card, device, most)
+            packing = pack(card, device, most, seeds)
         if packing.tried:
             kept.write(packing)
         return packing
 
-    def _share(self, gpus: float) -> None:
-        """Give each trial so much of a card."""
-        self.need = replace(self.need, gpus=gpus)
+    def _share(self, packing: Packing) -> None:
+        """Give each trial its share of a card."""
+        self.need, self.replicas = replace(self.need, gpus=packing.gpus), packing.replicas
         document = self.space.document
-        document["resources"] = {**document["resources"], "gpus": gpus or 0}
+        document["resources"] = {**document["resources"], "gpus": packing.gpus or 0}
         if self.running is not None:
             self.running = with_need(self.running, self.need, self._jobs())
 
@@ -173,8 +176,12 @@ class Settling:
         return most_jobs(self.space.document, self.trials, self.plans)
 
     def _runs(self) -> int:
+        return self.trials + sum(4 * most_seeds(section["seeds"]) for section in self._acts())
+
+    def _acts(self) -> list[Mapping[str, Any]]:
+        """Return the sections of the acts that follow exploring."""
         asked = [self.space.document.get(key) for key in ("confirm", "ablation") if self.plans]
-        return self.trials + sum(4 * most_seeds(section["seeds"]) for section in asked if section)
+        return [section for section in asked if section]
 
     def _run_steps(self) -> int:
         batch = self.space.resolve(self.space.defaults())["train"]["batch_size"]

@@ -16,6 +16,7 @@ from attnsearch.search.study.alike import failed_alike
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.stage import Stage, usable
 from attnsearch.search.text import plural
+from attnsearch.search.workers import has_user_code
 
 LABEL_MAX = 200  # characters of an arm's name in that of its runs
 
@@ -95,14 +96,24 @@ class PlanRuns:
                 return
 
     def _all(self) -> Iterator[QueuedRun]:
-        """Yield all runs, seed by seed, so that a stopped study has arms that can be compared."""
+        """Yield all runs, seed by seed, so that a stopped study has arms that can be compared.
+
+        Where a process trains several seeds of an arm, those stand together.
+        """
         arms = [arm for arm in self.plan.arms if arm.equals is None]
         runs = [self._row.runs_of(arm.label) for arm in arms]
-        for number, (fold, seed) in enumerate(self.plan.repeats()):
-            for index, arm in enumerate(arms):
+        repeats, together = list(enumerate(self.plan.repeats())), self._stage.replicas
+        for start in range(0, len(repeats), together):
+            for index, number, (fold, seed) in (
+                (index, *repeat)
+                for index in range(len(arms))
+                for repeat in repeats[start : start + together]
+            ):
+                arm = arms[index]
                 if number >= runs[index]:
                     continue
                 config = run_config(self._stage.space, arm, seed, fold)
+                alone = together == 1 or has_user_code(config)
                 yield QueuedRun(
                     self._place(arm.label, number, arm.changed),
                     config,
@@ -114,6 +125,7 @@ class PlanRuns:
                     predictions=("val",),
                     act=self.act,
                     shown=number * len(arms) + index,
+                    group="" if alone else f"{self.act}/{arm.label}/{fold}",
                 )
 
     def _place(self, label: str, number: int, changed: Mapping[str, Any]) -> Place:

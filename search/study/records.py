@@ -56,6 +56,7 @@ class QueuedRun(Queued):
         predictions: The splits whose predictions are kept.
         act: The act, as `ActInfo` names it; empty for exploring.
         shown: Its number in the act, where that is not the place's.
+        group: See `Job.group`.
         run_id: The run's number in the ledger, once it is claimed.
         trained: Whether a worker has begun with it in this session.
         curve: What early stopping follows, by epoch.
@@ -80,6 +81,7 @@ class QueuedRun(Queued):
     predictions: tuple[str, ...] = ()
     act: str = ""
     shown: int | None = None
+    group: str = ""
     run_id: int = -1
     trained: bool = False
     curve: dict[int, float] = field(default_factory=dict)
@@ -145,6 +147,7 @@ class QueuedRun(Queued):
             act=self.act,
             inputs=inputs,
             micro_batches=self.micro_batches,
+            group=self.group if self.micro_batches == 1 else "",
             checkpoints=str(self.records.checkpoints.begun(self.key, self.run_id)),
         )
 

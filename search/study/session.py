@@ -164,7 +164,7 @@ class Session:
             ray = self.need, running, lambda: self._start_ray(stack)
             settling = Settling(self.space, data, *ray, *runs, self.progress.note)
             origin |= settling([] if self.fresh else before)
-            running, self.need = settling.running, settling.need
+            running, self.need, self.replicas = settling.running, settling.need, settling.replicas
             self.device = device_kind(self.need.gpus)
             if data.kept is not None and data.kept.notable:
                 origin["kept"] = data.where_kept(self.need.gpus)
@@ -220,6 +220,7 @@ class Session:
             key=self._key,
             inputs=self._inputs,
             note=self._note,
+            replicas=self.replicas,
         )
         if self.space.document["network"]["weights"] is not None:
             self.progress.note(stage.loaded_weights())
@@ -254,6 +255,7 @@ class Session:
                     times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     longest=stage.run_seconds(1) or 0.0,
                     timeout=self.space.document["resources"].get("timeout"),
+                    replicas=stage.replicas,
                     stop=self._stop,
                     tell=self.progress.note,
                 )

@@ -90,6 +90,7 @@ class Stage:
         inputs: Gives what a config's result depends on beside the data, see `Session`.
         note: Tells the user something, now and at the end.
         workers: How many jobs run side by side, as far as is known.
+        replicas: How many seeds of an arm a process trains in turns.
         company: The other drivers of the study.
         saved: Folders of checkpoints of the runs that were begun and have not ended.
     """
@@ -105,6 +106,7 @@ class Stage:
     inputs: Callable[[Mapping[str, Any]], dict[str, str]]
     note: Callable[[str], None]
     workers: int = 1
+    replicas: int = 1
     company: Company = field(init=False)
     saved: set[Path] = field(default_factory=set, init=False)
 

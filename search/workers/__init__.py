@@ -9,9 +9,13 @@ executor     Executes jobs side by side on Ray Tune, whatever decides which jobs
 worker       The worker: trains one job after the other in a process that stays warm
 searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of
              them
+losses       Why a worker process was lost, in words: from what Ray says and what the process left
+             behind
 keeper       Saving a training while it goes on, so that whatever ends it costs little of it
 packing      How many trials a card takes: found with real training steps, before a study's first
              run
+replicas     Trainings of one arm in one process: each takes a step in its turn, as if it were
+             alone
 pace         How long a step of a job may take, learnt from those that were taken
 watchdog     Where a step stands that takes long, written again and again, so that a hang has a
              place
@@ -52,6 +56,6 @@ if TYPE_CHECKING:
     from attnsearch.search.workers.pace import PAUSE_SECONDS
     from attnsearch.search.workers.packing import Packing, RayCard, pack
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
-    from attnsearch.search.workers.worker import known_times
+    from attnsearch.search.workers.turns import known_times
 
 face(__name__)

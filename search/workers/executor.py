@@ -24,6 +24,7 @@ from attnsearch.search.workers.worker import (
     Worker,
     fault_file,
     make_training,
+    stop_file,
 )
 
 
@@ -38,6 +39,7 @@ def execute(
     times: Mapping[str, Times] | None = None,
     longest: float = 0.0,
     timeout: float | None = None,
+    replicas: int = 1,
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda text: None,
     make: MakeTraining = make_training,
@@ -57,6 +59,7 @@ def execute(
         longest: Seconds that an epoch took in earlier sessions; jobs that take many times as long
             are ended as failed.
         timeout: Seconds that an epoch may take, in place of a limit learnt from those before.
+        replicas: How many jobs of one group a process trains in turns.
         stop: Asked about ten times a second; once True, running jobs are saved and
             interrupted.
         tell: Shows a person a sentence.
@@ -83,6 +86,8 @@ def execute(
         ship=cluster.nodes > 1,
         pause=pause.touch,
         tell=tell,
+        replicas=replicas,
+        leave=lambda job: stop_file(faults, job).touch(),
     )
     trainable = tune.with_parameters(
         Worker,

@@ -65,6 +65,9 @@ class Job:
         micro_batches: Into how many each batch is split, since memory ran out before.
         packed: The weights files of `evaluations`, in their order, where the workers do not see
             the driver's disk; anything that `ray.get` takes.
+        group: Jobs of one group differ in their seed alone; empty where it stands alone.
+        replicas: The jobs of a group that one process trains in turns, itself the first of them;
+            empty where it trains alone.
     """
 
     id: int
@@ -79,6 +82,13 @@ class Job:
     checkpoint: Any = field(default=None, repr=False)
     micro_batches: int = 1
     packed: tuple[Any, ...] = field(default=(), repr=False)
+    group: str = ""
+    replicas: tuple["Job", ...] = field(default=(), repr=False)
+
+    @property
+    def members(self) -> tuple["Job", ...]:
+        """The jobs that it consists of."""
+        return self.replicas or (self,)
 
     @property
     def runs_user_code(self) -> bool:
@@ -112,6 +122,7 @@ class Report:
         checkpoint: A `Checkpoint` that the driver is to write, from another machine.
         trouble: Why the last checkpoint could not be written.
         out_of_memory: Whether it failed since memory ran out while it trained.
+        job: Whose report it is, of several replicas.
     """
 
     epoch: int = 0
@@ -131,6 +142,7 @@ class Report:
     checkpoint: Any = field(default=None, repr=False)
     trouble: str | None = None
     out_of_memory: bool = False
+    job: int | None = None
 
 
 @dataclass(frozen=True)

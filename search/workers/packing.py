@@ -5,10 +5,11 @@ for it and the card's memory has room. What one of them holds, and how fast it i
 itself, is measured before.
 """
 
+import functools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,11 +19,13 @@ from typing import Any, Protocol
 
 import psutil
 import torch
+from torch import Generator, Tensor
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.machine import card_memory_mb
 from attnsearch.runs.training import Training, free_memory, trial_batches
+from attnsearch.search.workers.replicas import Replica, Replicas
 
 SHARE = 0.02  # of the study's steps that the measurement may take, as far as it can be shortened
 WINDOW_SECONDS = (0.2, 2.0)  # of training in one measurement, at least and at most
@@ -32,6 +35,7 @@ STEPS = 8  # between two looks at the clock, since steps are not waited for one 
 SETTLED = 6  # steps after which memory is laid out, and a step is captured
 WORTH = 1.05  # a gain of all together below that is none
 SPARE = 1.25  # times the memory that was measured: networks with several blocks hold more
+MOST_REPLICAS = 8  # in a process
 READY_SECONDS = 300.0  # for a process to start and take its first steps
 
 
@@ -60,6 +64,8 @@ class Packing:
         card_mb: What the card has.
         note: Why something is as it is.
         seconds: What the measurement took.
+        replicas: How many seeds of an arm a process trains in turns, see `replicas`.
+        together: The throughput with several; 0 where that was not tried.
     """
 
     gpus: float
@@ -69,6 +75,8 @@ class Packing:
     card_mb: float = 0.0
     note: str = ""
     seconds: float = 0.0
+    replicas: int = 1
+    together: float = 0.0
 
     @property
     def trials(self) -> int:
@@ -84,6 +92,8 @@ class Packing:
         if self.tried:
             raced = ", ".join(f"{trials:g}: {times:.2f}x" for trials, times in self.tried)
             text += f" (throughput of one alone: {raced})"
+        if self.replicas > 1:
+            text += f"; with {self.replicas} seeds of an arm in each process: {self.together:.2f}x"
         if self.memory_mb:
             text += f"; one holds {self.memory_mb:,.0f} of {self.card_mb:,.0f} MB"
         return f"{text}; {self.note}" if self.note else text
@@ -99,22 +109,29 @@ class Card(Protocol):
     def memory_mb(self) -> tuple[float, float]:
         """Return what a trial holds on the card at most, and what there is for trials."""
 
-    def throughput(self, trials: int) -> float:
-        """Return that of so many trials side by side, in trainings that have it to themselves."""
+    def throughput(self, trials: int, replicas: int = 1) -> float:
+        """Return that of so many trials side by side, in trainings that have it to themselves.
+
+        Args:
+            trials: Processes.
+            replicas: Seeds of an arm in each of them.
+        """
 
 
-def pack(card: Card, device: str, most: int) -> Packing:
+def pack(card: Card, device: str, most: int, seeds: int = 1) -> Packing:
     """Find how many trials a card takes.
 
     Args:
         card: Tries them.
         device: What the card is called.
         most: More there are not, or the CPUs do not feed.
+        seeds: Of an arm; 1 where no arms are compared.
     """
     start = time.perf_counter()
-    if most <= 1:
-        return Packing(1.0, device, note="no CPUs, or no runs, for a second one beside it")
-    note, measured = "", [Figures(1, 1.0)]
+    note = "" if most > 1 else "no CPUs, or no runs, for a second one beside it"
+    if most <= 1 and seeds <= 1:
+        return Packing(1.0, device, note=note)
+    measured = [Figures(1, 1.0)]
     try:
         memory_mb, card_mb = card.memory_mb()
     except Exception as error:  # whatever a card, its driver or Ray may say
@@ -132,15 +149,30 @@ def pack(card: Card, device: str, most: int) -> Packing:
             note = f"{trials} could not be tried: {type(error).__name__}"
             break
         trials = next_trials(measured, min(room, most))
+    best, together = chosen(measured), 0.0
+    replicas = min(seeds, MOST_REPLICAS, room // best.trials)
+    if replicas > 1:
+        try:
+            together = card.throughput(best.trials, replicas)
+            # Once more without: what else the machine does comes and goes.
+            best = max(best, Figures(best.trials, card.throughput(best.trials)), key=_throughput)
+        except Exception as error:
+            note = f"{replicas} seeds in a process could not be tried: {type(error).__name__}"
     return Packing(
-        share_of_card(chosen(measured).trials),
+        share_of_card(best.trials),
         device,
         [[figures.trials, figures.throughput] for figures in measured],
         memory_mb,
         card_mb,
         note,
         time.perf_counter() - start,
+        replicas if together >= WORTH * best.throughput else 1,
+        together,
     )
+
+
+def _throughput(figures: Figures) -> float:
+    return figures.throughput
 
 
 def next_trials(measured: Sequence[Figures], most: int) -> int | None:
@@ -195,7 +227,7 @@ class Tryout:
         sys.path[:] = dict.fromkeys([*folders, *sys.path])
         torch.set_num_threads(threads)
         self._configs, self._data, self._device = configs, data, device
-        self._take: Callable[[int], object]
+        self._replicas = Replicas({})
 
     def memory_mb(self) -> tuple[float, float]:
         """Return what the process holds at most with any of the networks, and what there is."""
@@ -210,22 +242,43 @@ class Tryout:
             raise PackingError("no network of the study could take a step on it")
         return most, card_mb - before
 
-    def begin(self, place: int) -> None:
-        """Take the first steps of a network, by its place among the configs."""
-        self._take = lambda steps: None
+    def begin(self, place: int, replicas: int = 1) -> None:
+        """Take the first steps of a network, by its place among the configs, or of several."""
+        self._replicas.close()
         free_memory()
         config = self._configs[place % len(self._configs)]
-        training = Training(config, self._data, self._device)
-        batches, draws = trial_batches(training)
-        # To read the last loss is to wait for the device.
-        self._take = lambda steps: float(training.train_batches(islice(batches, steps), draws))
-        self._take(SETTLED)
+        alone = replicas == 1
+        members = {number: self._replica(config, number, alone) for number in range(replicas)}
+        self._replicas = Replicas(members)
+        for _ in range(replicas * -(-SETTLED // STEPS)):
+            self._replicas.next()
+
+    def _replica(self, config: Mapping[str, Any], number: int, alone: bool) -> Replica:
+        """Return what takes some steps of a network with a seed of its own."""
+
+        @functools.cache
+        def training() -> tuple[Training, Iterator[Tensor], Generator]:
+            seed = config["train"]["seed"] + number
+            made = Training(
+                {**config, "train": {**config["train"], "seed": seed}}, self._data, self._device
+            )
+            if not alone:
+                made.between = replica.give_way
+            return made, *trial_batches(made)
+
+        def take() -> None:
+            made, batches, draws = training()
+            # To read the last loss is to wait for the device.
+            float(made.train_batches(islice(batches, STEPS), draws))
+
+        replica = Replica(take, torch.device(self._device))
+        return replica
 
     def rate(self, seconds: float) -> float:
         """Return the steps of a second, measured over so many seconds."""
         steps, start = 0, time.perf_counter()
         while (passed := time.perf_counter() - start) < seconds:
-            self._take(STEPS)
+            self._replicas.next()
             steps += STEPS
         return steps / passed
 
@@ -288,6 +341,7 @@ class RayCard:
         self._start: Callable[[], Any] = lambda: process.options(**options).remote(*arguments)
         self._processes: list[Any] = []
         self._alone: list[float] = []
+        self._held: dict[int, int] = {}  # trainings of each, by its place
         self._window = WINDOW_SECONDS[0]
 
     def memory_mb(self) -> tuple[float, float]:
@@ -298,18 +352,28 @@ class RayCard:
         )
         return held
 
-    def throughput(self, trials: int) -> float:
-        """Return that of so many trials side by side, in trainings that have it to themselves."""
+    def throughput(self, trials: int, replicas: int = 1) -> float:
+        """Return that of so many trials side by side, in trainings that have it to themselves.
+
+        Args:
+            trials: Processes.
+            replicas: Seeds of an arm in each of them.
+        """
         while len(self._processes) < trials:
             self._processes.append(self._start())
         for place in range(len(self._alone), trials):
             process = self._processes[place]
             self._ray.get(process.begin.remote(place), timeout=READY_SECONDS)
+            self._held[place] = 1
             if not place:
                 (rate,) = self._rates([process])
                 share = SHARE * self._steps / rate / (ROUNDS * NUMBERS)
                 self._window = min(max(share, WINDOW_SECONDS[0]), WINDOW_SECONDS[1])
             self._alone.append(statistics.median(self._rates([process])[0] for _ in range(ROUNDS)))
+        others = [place for place in range(trials) if self._held[place] != replicas]
+        begun = [self._processes[place].begin.remote(place, replicas) for place in others]
+        self._ray.get(begun, timeout=READY_SECONDS)
+        self._held.update(dict.fromkeys(others, replicas))
         together = [
             sum(map(truediv, self._rates(self._processes[:trials]), self._alone))
             for _ in range(ROUNDS)

@@ -7,7 +7,6 @@ Tune makes of it. Tune stops a job early where the source says so, not by a sche
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,17 +21,21 @@ from ray.tune.stopper import NoopStopper, Stopper
 
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger import State, check_file
-from attnsearch.runs.machine import memory_kills, memory_limit
+from attnsearch.runs.machine import memory_kills
 from attnsearch.runs.training import sound
-from attnsearch.runs.words import duration, quantity
+from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
-from attnsearch.search.workers.job import LOST, MACHINE_LOST, Job, Jobs, Outcome, Report
+from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
+from attnsearch.search.workers.losses import (
+    OUT_OF_MEMORY,
+    crash_place,
+    explain_loss,
+    hang_place,
+    newest_word,
+)
 from attnsearch.search.workers.pace import FLOOR_SECONDS, PAUSE_SECONDS, Pace
 
 NEVER_BEGAN = 3  # jobs in a row whose workers never began: it is taken for the machine's fault
-OUT_OF_MEMORY = "out of memory"  # how the error of a loss begins that memory was the reason of
-FATAL = "Fatal Python error: "  # how faulthandler begins
-SLOW = "Timeout ("  # and a look of the watchdog
 
 
 class RayGone(BaseException):
@@ -55,6 +58,9 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             this one's disk.
         pause: Asks the trainings of this machine to be saved, and to end.
         tell: Shows a person a sentence.
+        replicas: How many jobs of one group a process trains in turns. Where one of them takes it
+            down, or memory runs out, each goes on alone.
+        leave: Ends one of them at its next epoch.
         memory_kills: Counts the processes that the system has killed since memory ran out.
 
     Attributes:
@@ -73,6 +79,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         ship: bool = False,
         pause: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda text: None,
+        replicas: int = 1,
+        leave: Callable[[Job], None] = lambda job: None,
         memory_kills: Callable[[], int] = memory_kills,
     ) -> None:
         self._source = source
@@ -89,12 +97,15 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._tell = tell
         self._told: set[str] = set()  # of the jobs that a person knows to be slow
         self._kill_at: float | None = None  # those that do not pause
-        self._reports: dict[str, Report] = {}
-        self._ended: set[str] = set()
+        self._replicas, self._leave = replicas, leave
+        self._next: Job | None = None  # taken from the source, and of another group
+        self._alone: set[tuple[str, int]] = set()  # group and seed of those that go on alone
+        self._reports: dict[tuple[str, int], Report] = {}
+        self._ended: set[tuple[str, int]] = set()
         self._trials: list[Trial] = []
         self._begun: set[str] = set()
         self._killed: set[str] = set()
-        self._never_began = 0
+        self._never_began: set[str] = set()  # trials, in a row
         self.failure: Exception | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -120,9 +131,9 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
     def next_job(self) -> Job | None:
         """Return the source's next job, with the files that it needs where they must travel."""
         with self._kept():
-            job = self._source.next_job()
+            job = self._take()
             if job is None or not self._ship:
-                return job
+                return job and self._with_replicas(job)
             if not job.evaluations:
                 newest = next(sound(Path(job.checkpoints)), None) if job.checkpoints else None
                 return job if newest is None else replace(job, checkpoint=ray.put(newest))
@@ -132,9 +143,26 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             return replace(job, packed=tuple(packed))
         return None
 
+    def _take(self) -> Job | None:
+        job, self._next = self._next or self._source.next_job(), None
+        return job
+
+    def _with_replicas(self, job: Job) -> Job:
+        """Return a job with those of its group that come next, as far as a process takes them."""
+        jobs = [job]
+        while len(jobs) < self._replicas and job.group and _identity(job) not in self._alone:
+            another = self._take()
+            if another is None:
+                break
+            if another.group != job.group or _identity(another) in self._alone:
+                self._next = another
+                break
+            jobs.append(another)
+        return replace(job, replicas=tuple(jobs)) if len(jobs) > 1 else job
+
     def exhausted(self) -> bool:
         """Return whether no job will come any more."""
-        return self.failure is not None or self._source.exhausted()
+        return self.failure is not None or (self._next is None and self._source.exhausted())
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """See the trials as they stand, and end the workers when the study is stopped.
@@ -179,33 +207,55 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         """Tell that a worker begins with a job."""
         self._begun.add(trial.trial_id)
         self._pace.begun(trial.trial_id)
-        with self._kept():
-            self._source.started(_job(trial))
+        for job in _job(trial).members:
+            with self._kept():
+                self._source.started(job)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take in what a worker reported; return whether its job is to be stopped early.
 
         Tune asks this before anything else. The report leaves the result, which Tune keeps.
         """
-        job: Job = result.pop("config")["job"]
+        given: Job = result.pop("config")["job"]
         report: Report = result.pop("report")
-        self._reports[trial_id] = report
+        job = next((member for member in given.replicas if member.id == report.job), given)
+        self._reports[trial_id, job.id] = report
         self._pace.stepped(trial_id)
         stops = False
         with self._kept():
             stops = bool(report.metrics) and self._source.reported(job, report)
-        return stops and report.state is None
+        stops = stops and report.state is None
+        if not given.replicas:
+            return stops
+        if stops:
+            self._leave(job)
+        if stops or report.state:
+            self._complete(trial_id, job, together=True)
+        return all((trial_id, member.id) in self._ended for member in given.replicas)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """End a job that ended by itself or was stopped early."""
-        report = self._reports.get(trial.trial_id, Report())
+        job = _job(trial)
+        for member in job.members:
+            self._complete(trial.trial_id, member, together=len(job.members) > 1)
+        self._pace.over(trial.trial_id)
+
+    def _complete(self, trial_id: str, job: Job, *, together: bool) -> None:
+        """End a job by its last report; what ran out of memory beside others goes on alone."""
+        report = self._reports.get((trial_id, job.id), Report())
         state = report.state or State.STOPPED
-        metrics = report.result if state == State.FINISHED else report.metrics
         memory = report.out_of_memory
+        if memory and together and self._goes_on_alone(job):
+            state, memory = State.INTERRUPTED, False
+        metrics = report.result if state == State.FINISHED else report.metrics
         told = report.error, report.traceback
-        self._end(trial, Outcome(state, metrics, report, *told, out_of_memory=memory))
+        self._end(trial_id, job, Outcome(state, metrics, report, *told, out_of_memory=memory))
+
+    def _goes_on_alone(self, job: Job) -> bool:
+        self._alone.add(_identity(job))
+        return True
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -213,15 +263,22 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         """End a job whose worker process was lost; its queue knows whether for the first time."""
         begun = trial.trial_id in self._begun  # else it left nothing; an earlier attempt may have
         left = newest_word(self._crash(_job(trial))) if begun else ""
-        report = self._reports.get(trial.trial_id, Report())
-        if reason := self._late.get(trial.trial_id):
-            error = f"{reason}{hang_place(left)}"
-            self._end(trial, Outcome(State.FAILED, {}, report, error, left or None))
-            return
-        error = explain_loss(_said(trial), left, killed=begun and self._killed_for_memory())
+        reason = self._late.get(trial.trial_id)
+        error = f"{reason}{hang_place(left)}"
+        if not reason:
+            error = explain_loss(_said(trial), left, killed=begun and self._killed_for_memory())
         # Where no worker began, what filled the memory was no batch of this job.
         place, memory = crash_place(left), begun and error.startswith(OUT_OF_MEMORY)
-        self._end(trial, Outcome(LOST, {}, report, error, left or None, place, memory))
+        for job in _job(trial).members:
+            report = self._reports.get((trial.trial_id, job.id), Report())
+            outcome = Outcome(LOST, {}, report, error, left or None, place, memory)
+            if reason:
+                outcome = Outcome(State.FAILED, {}, report, error, left or None)
+            if begun and _job(trial).replicas and self._goes_on_alone(job):
+                # Which of them it was will show; the others are not to blame.
+                outcome = Outcome(State.INTERRUPTED, report.metrics, report, error)
+            self._end(trial.trial_id, job, outcome)
+        self._pace.over(trial.trial_id)
 
     def _killed_for_memory(self) -> bool:
         """Return whether the system has killed another process since memory ran out."""
@@ -231,23 +288,25 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
 
     def interrupt(self) -> None:
         """End what has not ended, as interrupted."""
-        for trial in self._trials:
-            report = self._reports.get(trial.trial_id, Report())
-            self._end(trial, Outcome(State.INTERRUPTED, report.metrics, report))
+        left = [(trial.trial_id, job) for trial in self._trials for job in _job(trial).members]
+        left += [("", self._next)] if self._next else []
+        self._next = None
+        for trial_id, job in left:
+            report = self._reports.get((trial_id, job.id), Report())
+            self._end(trial_id, job, Outcome(State.INTERRUPTED, report.metrics, report))
 
-    def _end(self, trial: Trial, outcome: Outcome) -> None:
-        if trial.trial_id in self._ended:
+    def _end(self, trial_id: str, job: Job, outcome: Outcome) -> None:
+        if (trial_id, job.id) in self._ended:
             return
         if self.stop() and outcome.state != State.FINISHED:
             outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
-        self._pace.over(trial.trial_id)
-        self._ended.add(trial.trial_id)  # a job that is begun anew is another trial
-        self._reports.pop(trial.trial_id, None)
-        never_began = outcome.state == LOST and trial.trial_id not in self._begun
-        self._never_began = self._never_began + 1 if never_began else 0
+        self._ended.add((trial_id, job.id))  # a job that is begun anew is another trial
+        self._reports.pop((trial_id, job.id), None)
+        never_began = outcome.state == LOST and trial_id not in self._begun
+        self._never_began = self._never_began | {trial_id} if never_began else set()
         with self._kept():
-            self._source.ended(_job(trial), outcome)
-            if self._never_began >= NEVER_BEGAN:
+            self._source.ended(job, outcome)
+            if len(self._never_began) >= NEVER_BEGAN:
                 raise ClusterError(
                     f"worker processes cannot be started or kept: {outcome.error}\nWhat has "
                     f"finished is recorded; the same command goes on from there"
@@ -299,64 +358,13 @@ def _job(trial: Trial) -> Job:
     return job
 
 
+def _identity(job: Job) -> tuple[str, int]:
+    """Return what a job of a group keeps when it is begun anew."""
+    return job.group, job.config["train"]["seed"]
+
+
 def _said(trial: Trial) -> str:
     """Return what Ray says of a lost worker; Tune itself reads a copy that it makes later."""
     with contextlib.suppress(OSError):
         return Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     return ""
-
-
-def machine_lost(error: str) -> bool:
-    """Return whether Ray says that a whole machine went away."""
-    return "node died" in error.lower() or "node was terminated" in error.lower()
-
-
-def explain_loss(error: str, left: str, *, killed: bool = False) -> str:
-    """Return why a worker process was lost, in one sentence.
-
-    Args:
-        error: What Ray says.
-        left: What the process left behind when it crashed.
-        killed: Whether the system has killed a process since memory ran out.
-    """
-    less = "a smaller train.batch_size or fewer trials side by side (resources) need less"
-    if "OutOfMemoryError" in error or "memory pressure" in error or "running low on mem" in error:
-        return (
-            f"{OUT_OF_MEMORY}: Ray ended the worker because the machine's memory was nearly full; "
-            f"{less}"
-        )
-    if machine_lost(error):
-        return MACHINE_LOST
-    if place := crash_place(left):
-        return f"the worker process crashed: {place}"
-    if killed:
-        full = f"{quantity(memory_limit())}B of memory were full"
-        return f"{OUT_OF_MEMORY}: the system ended the worker, since {full}; {less}"
-    return (
-        "the worker process died without a word: it was killed (by the system, if memory ran "
-        "out), or native code ended it"
-    )
-
-
-def newest_word(left: str) -> str:
-    """Return what a process wrote last: that it crashed, or where a long step stood by then."""
-    return left[max(left.rfind(SLOW), left.find(FATAL), 0) :]
-
-
-def crash_place(left: str) -> str:
-    """Return how and where a process crashed, from what faulthandler wrote; empty without that.
-
-    Its lines name the innermost call of a thread first, and the thread that crashed.
-    """
-    fault = left.partition(FATAL)[2].partition("\n")[0]
-    return f"{fault}{_innermost(left.partition('Current thread')[2])}"
-
-
-def hang_place(left: str) -> str:
-    """Return where a process hung, from what its watchdog wrote last."""
-    return _innermost(left.rpartition("Thread 0x")[2])
-
-
-def _innermost(calls: str) -> str:
-    match = re.search(r'File "(.*)", line (\d+) in (.*)', calls)
-    return f" ({Path(match[1]).name}:{match[2]} in {match[3]})" if match else ""

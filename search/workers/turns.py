@@ -8,13 +8,20 @@ is empty. What was measured is kept beside them, so that equal networks have equ
 import fcntl
 import json
 import os
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.ledger import RunRow
+from attnsearch.runs.training import architecture
+from attnsearch.spaces.keys import LATENCY_QUARTILES
+
 WAIT_SECONDS = 60.0  # for what hangs in a step or while it is measured: it must not hold up all
 _POLL_SECONDS = 0.002
+TIMES = ("latency_ms", *LATENCY_QUARTILES)
 
 Times = Mapping[str, float]
 
@@ -87,6 +94,20 @@ def write_times(folder: Path, times: Mapping[str, Times]) -> None:
     partial = folder / "times.partial"
     partial.write_text(json.dumps(times))
     partial.rename(folder / "times.json")
+
+
+def known_times(runs: Iterable[RunRow], data: DataSet, threads: int) -> dict[str, Times]:
+    """Return the times that earlier sessions measured on this machine, by architecture.
+
+    Networks with a user's block are measured again: its code may have changed since.
+    """
+    return {
+        architecture(run.config, data, threads): {name: run.costs[name] for name in TIMES}
+        for run in runs
+        if run.host == socket.gethostname()
+        and run.costs.keys() >= set(TIMES)
+        and all(":" not in entry["block"] for entry in run.config.get("insert", ()))
+    }
 
 
 def _lock(handle: int, kind: int, deadline: float) -> bool:

@@ -8,12 +8,11 @@ starts a new one for the next job.
 import contextlib
 import faulthandler
 import gc
-import socket
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,6 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.exports import Interface, pack_weights, read_weights, unpack_weights
 from attnsearch.runs.ledger import (
     WEIGHTS_INPUT,
-    RunRow,
     State,
     changed_inputs,
     inputs,
@@ -39,7 +37,6 @@ from attnsearch.runs.ledger import (
 )
 from attnsearch.runs.training import (
     Training,
-    architecture,
     free_memory,
     memory_held,
     out_of_memory,
@@ -47,11 +44,10 @@ from attnsearch.runs.training import (
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
-from attnsearch.search.workers.turns import Times, Turns
+from attnsearch.search.workers.replicas import Replica, Replicas
+from attnsearch.search.workers.turns import Turns
 from attnsearch.search.workers.watchdog import watched
-from attnsearch.spaces.keys import COUNTED, LATENCY_QUARTILES, SEGMENTATION, excess
-
-TIMES = ("latency_ms", *LATENCY_QUARTILES)
+from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
 
 PAUSE = "pause"  # the file that asks all trainings of a machine to be saved, and to end
 HANG_SECONDS = 60.0  # of a step, until it is written where it stands; see `Worker.setup`
@@ -102,6 +98,9 @@ class Worker(Trainable):  # type: ignore[misc]
         self._sources: dict[str, str] = {}  # of the user's blocks that were imported
         self._fault_stream: TextIO | None = None
         self._used = False
+        self._need, self._folders = need, folders
+        self._replicas: Replicas | None = None
+        self.give_way: Callable[[], None] = lambda: None  # after each step, to other replicas
         # On another machine than the driver's its folder is missing.
         self._shared = faults if faults is not None and faults.is_dir() else None
         self._turns = Turns(self._shared)
@@ -128,13 +127,20 @@ class Worker(Trainable):  # type: ignore[misc]
         self._used = self._job.runs_user_code
         self.cleanup()
         self._watch_for_crash()
+        if self._job.replicas:
+            self._replicas = Replicas({job.id: self._replica(job) for job in self._job.replicas})
         self._costs: dict[str, float] = {}
         self._seconds = 0.0
         self._evaluated = 0
         return True
 
     def step(self) -> dict[str, Any]:
-        """Return one epoch, or the first and last result of a job that fails or is infeasible."""
+        """Return one epoch, or the first and last result of a job that fails or is infeasible.
+
+        Of several replicas, the epoch of the next one that comes so far.
+        """
+        if self._replicas is not None:
+            return self._replica_step(self._replicas)
         start = time.perf_counter()
         begins = self._training is None
         try:
@@ -158,6 +164,28 @@ class Worker(Trainable):  # type: ignore[misc]
         self._seconds += time.perf_counter() - start
         report.seconds = self._seconds
         return {"report": report, "done": report.state is not None}
+
+    def _replica(self, job: Job) -> Replica:
+        """Return what trains one of several replicas: a worker as for a job that is alone."""
+        inner = Worker.__new__(Worker)
+        inner.setup(
+            {"job": job}, self._datasets, self._need, self._folders, self._shared, make=self._make
+        )
+        replica = Replica(inner.step, torch.device(self._device))
+        inner.give_way = replica.give_way
+        return replica
+
+    def _replica_step(self, replicas: Replicas) -> dict[str, Any]:
+        """Return the next epoch of any replica; those that the driver has ended take no more."""
+        for job in self._job.replicas:
+            if self._shared is not None and stop_file(self._shared, job).exists():
+                replicas.leave(job.id)
+        name, result = replicas.next()
+        report: Report = result["report"]
+        report.job = name
+        if result["done"]:
+            replicas.leave(name)
+        return {"report": report, "done": len(replicas) == 0}
 
     def _changed_inputs(self) -> str:
         """Return which inputs of the job are others here than when it was claimed, if any are.
@@ -236,7 +264,12 @@ class Worker(Trainable):  # type: ignore[misc]
                 break
             except Exception:  # then from the one before, or from the start
                 training = self._build(self._job)
-        training.between = lambda: keeper.between(training)
+
+        def between() -> None:
+            keeper.between(training)
+            self.give_way()
+
+        training.between = between
         self._seconds += sum(float(metrics["epoch_s"]) for metrics in training.history)
         return training
 
@@ -318,6 +351,9 @@ class Worker(Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Free what the last training held, cycles and the card's cache included."""
         self._training = None
+        if self._replicas is not None:
+            self._replicas.close()
+            self._replicas = None
         free_memory()
 
 
@@ -335,18 +371,9 @@ def fault_file(folder: Path, job: Job) -> Path:
     return folder / f"fault-{job.id}.txt"
 
 
-def known_times(runs: Iterable[RunRow], data: DataSet, threads: int) -> dict[str, Times]:
-    """Return the times that earlier sessions measured on this machine, by architecture.
-
-    Networks with a user's block are measured again: its code may have changed since.
-    """
-    return {
-        architecture(run.config, data, threads): {name: run.costs[name] for name in TIMES}
-        for run in runs
-        if run.host == socket.gethostname()
-        and run.costs.keys() >= set(TIMES)
-        and all(":" not in entry["block"] for entry in run.config.get("insert", ()))
-    }
+def stop_file(folder: Path, job: Job) -> Path:
+    """Return the file that ends one of several replicas at its next epoch."""
+    return folder / f"stop-{job.id}"
 
 
 def interface(data: DataSet) -> Interface:

@@ -297,6 +297,7 @@ class InProcess:
         times: Any,
         longest: float,
         timeout: float | None,
+        replicas: int,
         stop: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:

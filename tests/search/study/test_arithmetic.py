@@ -154,7 +154,9 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
 
 
 CLOSED = ("train.precision=fp32", "train.channels_last=false")
-MEASURED = Packing(0.25, "NVIDIA H200", [[1, 1.0], [2, 1.9], [4, 3.1]], 900.0, 140_000.0)
+MEASURED = Packing(
+    0.25, "NVIDIA H200", [[1, 1.0], [2, 1.9], [4, 3.1]], 900.0, 140_000.0, replicas=3, together=5.0
+)
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         monkeypatch.setattr(cluster_file, name, lambda value=value: value)
     monkeypatch.setattr(arithmetic, "device_kind", lambda gpus: "NVIDIA H200" if gpus else "cpu")
     monkeypatch.setattr(arithmetic, "RayCard", Tried)
-    monkeypatch.setattr(arithmetic, "pack", lambda card, device, most: MEASURED)
+    monkeypatch.setattr(arithmetic, "pack", lambda card, device, most, seeds: MEASURED)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return asked
 
@@ -187,6 +189,7 @@ def test_a_share_of_a_card_is_measured_once_and_the_studys_from_then_on(
     settle = settling(one, notes, need, running)
     record = settle([])
     assert settle.need == Need(1, 0.25)
+    assert settle.replicas == 3
     assert settle.running is not None
     assert settle.running.workers == 3  # of four that fit, since there are three trials
     assert one.document["resources"]["gpus"] == 0.25
@@ -202,6 +205,7 @@ def test_a_share_of_a_card_is_measured_once_and_the_studys_from_then_on(
     later = settling(again, notes, need)
     assert later([study]) == {}
     assert later.need == Need(1, 0.25)
+    assert later.replicas == 3
     assert len(notes) == 1
     assert ledger.open_study(
         again.name, again.text, again.document, settle.data.fingerprint, {}, shared=True

@@ -26,21 +26,32 @@ class Sheet:
     """A card whose figures are known: throughput by number of trials."""
 
     def __init__(
-        self, throughput: Mapping[int, float], trial_mb: float = 1.0, card_mb: float = 1e6
+        self,
+        throughput: Mapping[int, float],
+        trial_mb: float = 1.0,
+        card_mb: float = 1e6,
+        together: float | None = None,
     ) -> None:
         self._throughput, self._memory = throughput, (trial_mb, card_mb)
+        self._together = together
         self.asked: list[int] = []
+        self.asked_together: list[tuple[int, int]] = []
 
     def memory_mb(self) -> tuple[float, float]:
         return self._memory
 
-    def throughput(self, trials: int) -> float:
+    def throughput(self, trials: int, replicas: int = 1) -> float:
+        if replicas > 1:
+            self.asked_together.append((trials, replicas))
+            if self._together is None:
+                raise RuntimeError("CUDA out of memory")
+            return self._together
         self.asked.append(trials)
         return self._throughput[trials]
 
 
-def packed(sheet: Sheet, most: int = 16) -> Packing:
-    return pack(sheet, "NVIDIA H200", most)
+def packed(sheet: Sheet, most: int = 16, seeds: int = 1) -> Packing:
+    return pack(sheet, "NVIDIA H200", most, seeds)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +98,48 @@ def test_no_more_are_tried_than_there_are_or_cpus_feed() -> None:
     assert "no CPUs, or no runs" in str(alone)
 
 
+@pytest.mark.parametrize(
+    ("together", "replicas"),
+    [
+        pytest.param(3.0, 5, id="wins"),
+        pytest.param(1.9, 1, id="as fast as processes"),
+        pytest.param(1.93, 1, id="noise"),
+        pytest.param(0.8, 1, id="loses"),
+        pytest.param(None, 1, id="no room"),
+    ],
+)
+def test_seeds_of_an_arm_share_a_process_only_where_that_wins(
+    together: float | None, replicas: int
+) -> None:
+    sheet = Sheet({2: 1.9, 4: 1.8, 3: 1.8}, together=together)
+    packing = packed(sheet, seeds=5)
+    assert sheet.asked_together == [(2, 5)]
+    assert sheet.asked[3:] == ([2] if together else [])  # once more without them
+    assert (packing.trials, packing.replicas) == (2, replicas)
+    told = str(packing)
+    assert ("with 5 seeds of an arm in each process: 3.00x" in told) == (replicas > 1)
+    assert ("5 seeds in a process could not be tried" in told) == (together is None)
+
+
+def test_a_machine_that_got_faster_meanwhile_is_no_gain() -> None:
+    class Busy(Sheet):
+        def throughput(self, trials: int, replicas: int = 1) -> float:
+            told = super().throughput(trials, replicas)
+            return told if not self.asked_together else 2.0 * told
+
+    assert packed(Busy({2: 1.9, 4: 1.8, 3: 1.8}, together=1.9), seeds=5).replicas == 1
+
+
+def test_as_many_seeds_share_a_process_as_its_share_of_the_card_holds() -> None:
+    sheet = Sheet({2: 1.9, 4: 1.8, 3: 1.8}, trial_mb=10_000, card_mb=80_000, together=9.0)
+    assert packed(sheet, seeds=5).replicas == 3  # of six trials' room, two processes
+    alone = Sheet({1: 1.0}, together=4.0)
+    packing = packed(alone, most=1, seeds=20)  # one CPU feeds one process
+    assert alone.asked_together == [(1, 8)]
+    assert (packing.trials, packing.replicas) == (1, 8)
+    assert packed(Sheet({2: 1.0}, together=9.0)).replicas == 1  # no arms are compared
+
+
 def test_what_cannot_be_tried_leaves_what_was() -> None:
     packing = packed(Sheet({2: 1.8}))  # at four a process dies
     assert packing.trials == 2
@@ -121,6 +174,9 @@ def test_a_process_measures_what_its_networks_hold_and_how_fast_they_are() -> No
     tryout = Tryout([make_config(), bad, make_config(("layer2", "gc"))], make_data(), "cpu", 1, [])
     tryout.begin(2)  # the third of the configs
     assert tryout.rate(0.05) > 0
+    tryout.begin(0, replicas=2)
+    assert len(tryout._replicas) == 2
+    assert tryout.rate(0.05) > 0
     with pytest.raises(Exception, match="nowhere"):
         tryout.begin(1)
     nothing = Tryout([bad], make_data(), "cpu", 1, [])
@@ -137,9 +193,12 @@ def test_real_processes_are_tried_side_by_side_and_ended(ray_cluster: Cluster) -
         packing = pack(card, "cpu", 2)
         assert packing.memory_mb > 0
         assert [trials for trials, _ in packing.tried] == [1, 2]
-        assert 0.2 < packing.tried[1][1] < 3  # of two that share what cores there are
+        assert packing.tried[1][1] > 0
         assert packing.trials in (1, 2)
         assert len(card._processes) == 2
+        assert card.throughput(1, 2) > 0
+        assert card.throughput(2) > 0
+        assert card._held == {0: 1, 1: 1}
     assert Packing(**asdict(packing)) == packing
 
 

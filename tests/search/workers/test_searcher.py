@@ -12,15 +12,9 @@ from ray.tune.search import Searcher
 from attnsearch.runs.ledger.states import State, lost
 from attnsearch.search.workers.cluster import ClusterError
 from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.losses import crash_place, explain_loss, newest_word
 from attnsearch.search.workers.pace import Pace
-from attnsearch.search.workers.searcher import (
-    Feed,
-    RayGone,
-    Watch,
-    crash_place,
-    explain_loss,
-    newest_word,
-)
+from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 
 
 def trial(job: Job, status: str = Trial.RUNNING, error_file: str = "/none") -> Any:
@@ -348,3 +342,138 @@ def test_many_losses_of_jobs_that_had_begun_are_not_the_machines(job_list: Any) 
         watcher.on_trial_start(0, [], trial(job))
         watcher.on_trial_error(0, [], trial(job))
     assert watcher.failure is None and len(source.outcomes) == 5
+
+
+def seed_of(number: int, group: str = "confirm/gc") -> Job:
+    return Job(number, {"train": {"seed": number}, "insert": []}, group=group)
+
+
+def side_by_side(source: Any, **options: Any) -> Watch:
+    return Watch(source, lambda: False, lambda trial: None, lambda job: "", replicas=3, **options)
+
+
+def said(watcher: Watch, bundle: Job, job: Job, report: Report) -> bool:
+    report.job = job.id
+    return watcher("t0", result(bundle, report))
+
+
+def test_seeds_of_an_arm_that_come_one_after_the_other_go_to_one_process(job_list: Any) -> None:
+    jobs = [seed_of(n) for n in range(4)]
+    jobs += [seed_of(4, "confirm/se"), seed_of(5, ""), seed_of(6, "")]
+    watcher = side_by_side(job_list(jobs))
+    given = []
+    while not watcher.exhausted():
+        job = watcher.next_job()
+        assert job is not None
+        given.append([member.id for member in job.members])
+    assert given == [[0, 1, 2], [3], [4], [5], [6]]
+    assert watcher.next_job() is None
+    plain = watch(job_list([seed_of(n) for n in range(2)]))
+    assert plain.next_job() == seed_of(0), "never unless it was measured to win"
+
+
+def test_each_replica_begins_is_heard_and_ends_as_if_alone(job_list: Any) -> None:
+    jobs, left = [seed_of(n) for n in range(3)], []
+    source = job_list(list(jobs))
+    watcher = side_by_side(source, leave=left.append)
+    source.reported = lambda job, report: job.id == 1 and report.epoch == 2
+    bundle = watcher.next_job()
+    assert bundle is not None
+    watcher.on_trial_start(0, [], trial(bundle))
+    assert source.events == [("started", 0), ("started", 1), ("started", 2)]
+    for job in jobs:
+        assert not said(watcher, bundle, job, Report(1, {"a": 1.0}))
+    assert not said(watcher, bundle, jobs[1], Report(2, {"a": 1.0}))
+    assert left == [jobs[1]], "stopped early by itself"
+    assert source.outcomes[1].state == "stopped"
+    assert not said(watcher, bundle, jobs[2], Report(state="failed", error="nan"))
+    assert (source.outcomes[2].state, source.outcomes[2].error) == ("failed", "nan")
+    done = Report(2, {"a": 1.0}, state="finished", result={"a": 1.0})
+    assert said(watcher, bundle, jobs[0], done)
+    assert source.outcomes[0].state == "finished"
+    watcher.on_trial_complete(0, [], trial(bundle))
+    assert [event for event in source.events if event[0] == "ended"] == [
+        ("ended", 1),
+        ("ended", 2),
+        ("ended", 0),
+    ]
+
+
+class Again:
+    """A source that begins anew what was interrupted."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.jobs, self.outcomes = list(jobs), []
+
+    def next_job(self) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def exhausted(self) -> bool:
+        return not self.jobs
+
+    def started(self, job: Job) -> None:
+        """Nothing."""
+
+    def reported(self, job: Job, report: Report) -> bool:
+        return False
+
+    def ended(self, job: Job, outcome: Any) -> None:
+        self.outcomes.append((job.id, outcome.state))
+        if outcome.state == State.INTERRUPTED:
+            self.jobs.append(job)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_who_takes_the_process_down_is_found_alone(hangs: bool) -> None:
+    """A crash, a kill or a hang: the others are not to blame, and none of them has failed."""
+    source = Again([seed_of(n) for n in range(3)])
+    watcher = side_by_side(source)
+    bundle = watcher.next_job()
+    assert bundle is not None
+    watcher.on_trial_start(0, [], trial(bundle))
+    said(watcher, bundle, seed_of(0), Report(2, {"a": 1.0}, state="finished", result={"a": 1.0}))
+    if hangs:
+        watcher._late["t0"] = "it hangs"
+    watcher.on_trial_error(0, [], trial(bundle))
+    assert source.outcomes == [(0, "finished"), (1, "interrupted"), (2, "interrupted")]
+    assert watcher.next_job() == seed_of(1)
+    alone = watcher.next_job()
+    assert alone == seed_of(2)
+    watcher._late = {"t2": "it hangs"} if hangs else {}
+    watcher.on_trial_start(0, [], trial(alone))
+    watcher.on_trial_error(0, [], trial(alone))
+    assert source.outcomes[-1] == (2, "failed" if hangs else "lost")
+
+
+def test_what_has_no_room_beside_others_goes_on_alone() -> None:
+    source = Again([seed_of(n) for n in range(2)])
+    watcher = side_by_side(source)
+    bundle = watcher.next_job()
+    assert bundle is not None
+    full = Report(state="failed", error="out of memory", out_of_memory=True)
+    assert not said(watcher, bundle, seed_of(1), full)
+    assert source.outcomes == [(1, "interrupted")]
+    alone = watcher.next_job()
+    assert alone == seed_of(1)
+    watcher("t1", result(alone, Report(state="failed", error="e", out_of_memory=True)))
+    watcher.on_trial_complete(0, [], trial(alone))
+    assert source.outcomes[-1] == (1, "failed")
+
+
+def test_a_bundle_whose_worker_never_began_counts_once() -> None:
+    source = Again([seed_of(n) for n in range(3)])
+    watcher = side_by_side(source)
+    bundle = watcher.next_job()
+    assert bundle is not None
+    watcher.on_trial_error(0, [], trial(bundle))
+    assert watcher.failure is None
+    assert [state for _, state in source.outcomes] == ["lost"] * 3
+
+
+def test_what_was_taken_and_not_given_ends_as_interrupted(job_list: Any) -> None:
+    source = job_list([seed_of(0), seed_of(1, "confirm/se")])
+    watcher = side_by_side(source)
+    assert watcher.next_job() == seed_of(0)
+    assert not watcher.exhausted()
+    watcher.interrupt()
+    assert source.outcomes[1].state == "interrupted"

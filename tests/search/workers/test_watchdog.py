@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from attnsearch.search.workers.searcher import hang_place, newest_word
+from attnsearch.search.workers.losses import hang_place, newest_word
 from attnsearch.search.workers.watchdog import watched
 
 BUSY = """

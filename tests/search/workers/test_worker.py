@@ -19,12 +19,12 @@ from attnsearch.runs.training.train import architecture
 from attnsearch.search.workers import turns
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job, Report
-from attnsearch.search.workers.searcher import hang_place
+from attnsearch.search.workers.losses import hang_place
+from attnsearch.search.workers.turns import known_times
 from attnsearch.search.workers.worker import (
     Worker,
     failure_text,
     fault_file,
-    known_times,
     make_training,
 )
 from attnsearch.spaces import load_space

@@ -39,11 +39,13 @@ class Queued(ABC):
         losses: Where its workers crashed that were lost; how, where they left no word.
         holder: The other driver that has its run, while its end is waited for.
         micro_batches: Into how many each batch of its training is split.
+        group: See `Job.group`.
     """
 
     losses: list[str] = field(default_factory=list, kw_only=True)
     holder: str = field(default="", kw_only=True)
     micro_batches: int = field(default=1, kw_only=True)
+    group: str = field(default="", kw_only=True)
 
     @property
     def most_micro_batches(self) -> int:

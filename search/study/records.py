@@ -56,7 +56,6 @@ class QueuedRun(Queued):
         predictions: The splits whose predictions are kept.
         act: The act, as `ActInfo` names it; empty for exploring.
         shown: Its number in the act, where that is not the place's.
-        group: See `Job.group`.
         run_id: The run's number in the ledger, once it is claimed.
         trained: Whether a worker has begun with it in this session.
         curve: What early stopping follows, by epoch.
@@ -81,7 +80,6 @@ class QueuedRun(Queued):
     predictions: tuple[str, ...] = ()
     act: str = ""
     shown: int | None = None
-    group: str = ""
     run_id: int = -1
     trained: bool = False
     curve: dict[int, float] = field(default_factory=dict)
@@ -114,8 +112,7 @@ class QueuedRun(Queued):
         """Claim the run; return its job, unless it has ended before or trains elsewhere."""
         stage = self.records.stage
         stage.company.met()
-        elsewhere = self.holder != ""
-        if elsewhere:
+        if elsewhere := self.holder != "":
             self.holder = stage.ledger.holder_of(self.run_id) or ""
             if self.holder:
                 stage.mirror.wake()
@@ -147,7 +144,7 @@ class QueuedRun(Queued):
             act=self.act,
             inputs=inputs,
             micro_batches=self.micro_batches,
-            group=self.group if self.micro_batches == 1 else "",
+            group=self.group,
             checkpoints=str(self.records.checkpoints.begun(self.key, self.run_id)),
         )
 
@@ -259,8 +256,8 @@ class Records:
         if run.state != State.FINISHED:
             entry.outcome = Outcome(run.state, run.metrics, Report(), run.error, run.traceback)
         end = TrialEnd(run.state, run.metrics, run.costs, entry.result.scores, reused=True)
-        reason = run.error or _why(entry.result)
-        self._say_end(entry, replace(end, elsewhere=elsewhere, reason=reason))
+        why = run.error or _why(entry.result)
+        self._say_end(entry, replace(end, elsewhere=elsewhere, reason=why))
         self._drop_weights()
 
     def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:

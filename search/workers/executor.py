@@ -15,6 +15,7 @@ from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, envir
 from attnsearch.search.workers.job import Job, Jobs
 from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
+from attnsearch.search.workers.replicas import stop_file
 from attnsearch.search.workers.searcher import Feed, RayGone, Watch
 from attnsearch.search.workers.turns import Times, write_times
 from attnsearch.search.workers.worker import (
@@ -24,7 +25,6 @@ from attnsearch.search.workers.worker import (
     Worker,
     fault_file,
     make_training,
-    stop_file,
 )
 
 

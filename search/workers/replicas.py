@@ -8,11 +8,13 @@ its own: the host goes on with the next one while the kernels of the others run.
 
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from attnsearch.runs.training import Surroundings
+from attnsearch.search.workers.job import Job
 
 
 class Replica:
@@ -121,3 +123,8 @@ class Replicas:
         """End all."""
         for name in list(self._turns):
             self.leave(name)
+
+
+def stop_file(folder: Path, job: Job) -> Path:
+    """Return the file that ends one of several replicas at its next epoch."""
+    return folder / f"stop-{job.id}"

@@ -150,15 +150,19 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
     def _with_replicas(self, job: Job) -> Job:
         """Return a job with those of its group that come next, as far as a process takes them."""
         jobs = [job]
-        while len(jobs) < self._replicas and job.group and _identity(job) not in self._alone:
+        while len(jobs) < self._replicas and self._may_share(job):
             another = self._take()
             if another is None:
                 break
-            if another.group != job.group or _identity(another) in self._alone:
+            if another.group != job.group or not self._may_share(another):
                 self._next = another
                 break
             jobs.append(another)
         return replace(job, replicas=tuple(jobs)) if len(jobs) > 1 else job
+
+    def _may_share(self, job: Job) -> bool:
+        whole = job.group != "" and job.micro_batches == 1
+        return whole and _identity(job) not in self._alone
 
     def exhausted(self) -> bool:
         """Return whether no job will come any more."""

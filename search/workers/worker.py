@@ -44,7 +44,7 @@ from attnsearch.runs.training import (
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
-from attnsearch.search.workers.replicas import Replica, Replicas
+from attnsearch.search.workers.replicas import Replica, Replicas, stop_file
 from attnsearch.search.workers.turns import Turns
 from attnsearch.search.workers.watchdog import watched
 from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
@@ -171,6 +171,8 @@ class Worker(Trainable):  # type: ignore[misc]
         inner.setup(
             {"job": job}, self._datasets, self._need, self._folders, self._shared, make=self._make
         )
+        if self._shared is not None:
+            stop_file(self._shared, job).unlink(missing_ok=True)  # of an earlier attempt
         replica = Replica(inner.step, torch.device(self._device))
         inner.give_way = replica.give_way
         return replica
@@ -369,11 +371,6 @@ def _panel(training: Training, said: Mapping[str, Any]) -> np.ndarray | None:
 def fault_file(folder: Path, job: Job) -> Path:
     """Return where a worker writes why its process crashed in a job; empty unless it did."""
     return folder / f"fault-{job.id}.txt"
-
-
-def stop_file(folder: Path, job: Job) -> Path:
-    """Return the file that ends one of several replicas at its next epoch."""
-    return folder / f"stop-{job.id}"
 
 
 def interface(data: DataSet) -> Interface:

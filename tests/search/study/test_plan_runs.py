@@ -11,6 +11,7 @@ from attnsearch.search.study import session as engine
 from attnsearch.search.study.arithmetic import Settling
 from attnsearch.search.study.session import SessionResult, run_study
 from attnsearch.search.workers.cluster import Cluster
+from attnsearch.search.workers.ray_private import kill_worker
 from attnsearch.search.workers.searcher import Watch
 from attnsearch.spaces import load_space
 from tests.search.workers.test_keeper import without_times
@@ -71,7 +72,26 @@ def arms(result: SessionResult) -> list[tuple[Any, ...]]:
     return sorted(map(kept, rows), key=lambda fields: fields[1:3])
 
 
-@pytest.mark.slow  # two studies on a real Ray
+@pytest.fixture
+def one_kill(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Kills a process of several seeds after its first report; how many it had."""
+    killed: list[int] = []
+    hear = Watch.__call__
+
+    def heard(self: Watch, trial_id: str, result: dict[str, Any]) -> bool:
+        stops = hear(self, trial_id, result)
+        for trial in self._trials:
+            members = trial.config["job"].members
+            if trial.trial_id == trial_id and len(members) > 1 and not killed:
+                killed.append(len(members))
+                kill_worker(trial)
+        return stops
+
+    monkeypatch.setattr(Watch, "__call__", heard)
+    return killed
+
+
+@pytest.mark.slow  # three studies on a real Ray
 @pytest.mark.usefixtures("mlflow_store")
 def test_an_arms_seeds_in_one_process_leave_the_rows_of_runs_that_are_alone(
     write_space: Callable[..., Path],
@@ -79,16 +99,20 @@ def test_an_arms_seeds_in_one_process_leave_the_rows_of_runs_that_are_alone(
     ray_cluster: Cluster,
     replicas: Callable[[int], None],
     bundles: list[int],
+    request: pytest.FixtureRequest,
 ) -> None:
     results = []
-    for count in (1, 3):
+    for count, kills in ((1, False), (3, False), (3, True)):
         replicas(count)
-        with Ledger(tmp_path / f"ledger-{count}.db") as ledger:
+        killed = request.getfixturevalue("one_kill") if kills else []
+        with Ledger(tmp_path / f"ledger-{len(results)}.db") as ledger:
             results.append(run_study(load_space(write_space(), OVERRIDES), ledger=ledger))
             assert results[-1].state == "finished"
-            assert ledger.drivers(results[-1].study.id) == []
-    assert bundles == [1] * (2 + 6) + [1, 1] + [3, 3]
-    alone, together = map(arms, results)
+    assert killed == [3]
+    assert bundles[:12] == [1] * (2 + 6) + [1, 1] + [3, 3]
+    assert sorted(bundles[12:]) == [1] * (2 + 3) + [3, 3]  # the three go on alone
+    alone, together, after_a_kill = map(arms, results)
     assert len(alone) == 6
     assert together == alone
-    assert results[0].verdicts == results[1].verdicts
+    assert after_a_kill == alone
+    assert results[0].verdicts == results[1].verdicts == results[2].verdicts

@@ -16,8 +16,8 @@ from attnsearch.runs.exports import unpack_weights
 from attnsearch.runs.training import Training
 from attnsearch.search.workers import keeper
 from attnsearch.search.workers.job import Job, Report
-from attnsearch.search.workers.replicas import Replica, Replicas
-from attnsearch.search.workers.worker import PAUSE, Worker, stop_file
+from attnsearch.search.workers.replicas import Replica, Replicas, stop_file
+from attnsearch.search.workers.worker import PAUSE, Worker
 from tests.runs.training.test_train import make_config, make_data
 from tests.search.workers.test_keeper import without_times
 
@@ -176,6 +176,7 @@ def test_one_that_fails_ends_alone(
 def test_one_that_is_stopped_early_ends_alone(
     data: DataSet, tmp_path: Path, alone: dict[int, list[Report]]
 ) -> None:
+    stop_file(tmp_path, job(2, tmp_path)).touch()  # of an attempt before, which says nothing
     made = worker(together(tmp_path), data, tmp_path)
     first = reports(made, 3)
     stop_file(tmp_path, job(0, tmp_path)).touch()
@@ -255,3 +256,33 @@ def test_a_call_gives_way_and_goes_on_where_it_stood() -> None:
     with pytest.raises(LookupError, match="gone"):
         failing.next()
     failing.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("speed", ["exact", "auto"])  # eager, and as CUDA graphs
+def test_on_a_card_each_replica_is_its_solo_run(speed: str, tmp_path: Path) -> None:
+    data = make_data(480)
+    states: dict[int, list[dict[str, Tensor]]] = {seed: [] for seed in SEEDS}
+    for count in (1, len(SEEDS)):
+        members: dict[int, Replica] = {}
+        trainings = [
+            Training(make_config(("layer2", "gc"), seed=seed, speed=speed), data, "cuda")
+            for seed in SEEDS
+        ]
+        for seed, training in zip(SEEDS, trainings, strict=True):
+            members[seed] = Replica(training.run_epoch, torch.device("cuda"))
+            training.between = members[seed].give_way
+        torch.cuda.synchronize()  # they were built on another stream
+        for first in range(0, len(SEEDS), count):
+            some = {seed: members[seed] for seed in SEEDS[first : first + count]}
+            replicas = Replicas(some)
+            while len(replicas):
+                name, _ = replicas.next()
+                if trainings[name].done:
+                    replicas.leave(name)
+        for seed in SEEDS:
+            states[seed].append(trainings[seed].result_state())
+    for one, other in states.values():
+        for name, value in one.items():
+            tolerance = 0.0 if speed == "exact" else 1e-4
+            assert torch.allclose(value.double(), other[name].double(), 0.0, tolerance), name

@@ -1,5 +1,6 @@
 """What Tune is given, and what becomes of what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -368,6 +369,9 @@ def test_seeds_of_an_arm_that_come_one_after_the_other_go_to_one_process(job_lis
         given.append([member.id for member in job.members])
     assert given == [[0, 1, 2], [3], [4], [5], [6]]
     assert watcher.next_job() is None
+    split = [replace(seed_of(0), micro_batches=2), seed_of(1), seed_of(2)]
+    watcher = side_by_side(job_list(split))
+    assert watcher.next_job() == split[0], "what has no room for its batch trains alone"
     plain = watch(job_list([seed_of(n) for n in range(2)]))
     assert plain.next_job() == seed_of(0), "never unless it was measured to win"
 

@@ -143,9 +143,7 @@ def pack(card: Card, device: str, most: int, seeds: int = 1) -> Packing:
     while trials is not None:
         try:
             measured.append(Figures(trials, card.throughput(trials)))
-        except (
-            Exception
-        ) as error:  # memory, a process that dies, whatever: fewer are known to work
+        except Exception as error:  # memory, or a process that dies: fewer are known to work
             note = f"{trials} could not be tried: {type(error).__name__}"
             break
         trials = next_trials(measured, min(room, most))
@@ -157,6 +155,7 @@ def pack(card: Card, device: str, most: int, seeds: int = 1) -> Packing:
             # Once more without: what else the machine does comes and goes.
             best = max(best, Figures(best.trials, card.throughput(best.trials)), key=_throughput)
         except Exception as error:
+            together = 0.0
             note = f"{replicas} seeds in a process could not be tried: {type(error).__name__}"
     return Packing(
         share_of_card(best.trials),

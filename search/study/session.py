@@ -281,9 +281,8 @@ class Session:
             self.ledger.set_importances(study.id, importances)
         best = self.records.first()
         whole = best is not None if explorer is not None else True
-        state = State.INTERRUPTED
-        if acts.over:
-            state = State.FINISHED if whole and not acts.unfinished else State.FAILED
+        ended_as = State.FINISHED if whole and not acts.unfinished else State.FAILED
+        state = ended_as if acts.over else State.INTERRUPTED
         frozen = acts.frozen()
         winner = frozen.winner if frozen is not None else None
         self.ledger.set_study_state(study.id, state)
@@ -338,9 +337,7 @@ class Session:
         ended = {row.name for row in self.ledger.studies() if row.state == State.FINISHED}
         again = (self.space.name in ended or not self.explore) and not self.fresh
         missing = source not in BUILT_IN and not Path(source).exists()
-        if again or missing or not self.space.decisions:
-            return in_background(self._load)
-        return None
+        return in_background(self._load) if again or missing or not self.space.decisions else None
 
     def _start_ray(
         self, stack: contextlib.ExitStack, meanwhile: Callable[[], None] = lambda: None

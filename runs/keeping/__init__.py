@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         Array,
         Items,
         Lazy,
+        advise,
         count_values,
         is_decoded_anew,
-        let_go,
         pieces,
         take_rows,
     )

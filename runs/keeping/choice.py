@@ -58,13 +58,14 @@ class Kept:
         return f"{self.words}; {_gb(size)} go to a trial's {_gb(card)} of GPU memory {way}"
 
 
-def choose(asked: str | None, size: int, sets: int = 1) -> Kept:
+def choose(asked: str | None, size: int, sets: int = 1, reading: int = 0) -> Kept:
     """Decide where examples lie.
 
     Args:
         asked: `data.keep`; None is `auto`.
         size: Bytes of all examples, as they are trained on.
         sets: How many data sets a study has of them: one more for each fold.
+        reading: Bytes that reading them all takes beside.
 
     Raises:
         DataError: If `ATTNSEARCH_CACHE_GB` is no size.
@@ -73,7 +74,7 @@ def choose(asked: str | None, size: int, sets: int = 1) -> Kept:
         how = "memory" if asked == "device" else asked
         return Kept(how, f"{how}, by data.keep: {asked}; {_gb(size)} of images", asked)
     free = free_memory()
-    needed = size * (COPIES + sets - 1)
+    needed = max(size * (COPIES + sets - 1), size + reading)
     figures = f"{_gb(size)} of images need up to {_gb(needed)} of memory, {_gb(free)} are free"
     if needed <= free:
         return Kept("memory", f"memory: {figures}")
@@ -83,7 +84,7 @@ def choose(asked: str | None, size: int, sets: int = 1) -> Kept:
     parent = next(folder for folder in (place, *place.parents) if folder.exists())
     room = min(most_bytes(), shutil.disk_usage(parent).free)
     if size <= room:
-        return Kept("mapped", f"mapped: {figures}; decoded once to {place}")
+        return Kept("mapped", f"mapped: {figures}; what is decoded lies in {place}")
     words = f"{place} has room for {_gb(room)} (its disk, or ATTNSEARCH_CACHE_GB)"
     return Kept("files", f"files: {figures}; {words}")
 

@@ -115,7 +115,7 @@ def pieces(rows: Array | Lazy) -> Iterator[Array]:
     step = max(1, PIECE_BYTES // max(1, rows[:1].nbytes))
     for start in range(0, len(rows), step):
         yield rows[start : start + step]
-        let_go(rows)
+        advise(rows, "MADV_DONTNEED")
 
 
 def take_rows(rows: Anywhere, places: NDArray[np.int64]) -> Anywhere:
@@ -137,13 +137,20 @@ def count_values(rows: Array | Lazy, values: int = 256) -> NDArray[np.int64]:
     return counts
 
 
-def let_go(array: Array) -> None:
-    """Give back the memory of a mapped file's pages: they are read again when they are needed."""
+def advise(array: Array, advice: str, start: int = 0, size: int | None = None) -> None:
+    """Tell the system how a mapped file is used, where it takes such advice.
+
+    Args:
+        array: Mapped, or in memory, where nothing is to be told.
+        advice: Its name; after `MADV_DONTNEED` pages are read again when they are needed.
+        start: Of the part that it is about.
+        size: Of that part; None is all the rest.
+    """
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, memoryview):
-        base = base.obj
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if isinstance(base, mmap.mmap) and hasattr(mmap, advice):
+        page = start - start % mmap.PAGESIZE
+        rest = (len(base) if size is None else start + size) - page
         with contextlib.suppress(OSError, ValueError):
-            base.madvise(mmap.MADV_DONTNEED)
+            base.madvise(getattr(mmap, advice), page, rest)

@@ -11,6 +11,7 @@ one process write. With `files` an entry has the lines alone, so that the next s
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import inspect
 import json
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.keeping.errors import DataError
-from attnsearch.runs.keeping.lazy import Array, Items, let_go
+from attnsearch.runs.keeping.lazy import Array, Items, advise
 from attnsearch.runs.keeping.place import cache_folder, file_state, most_bytes, prune
 from attnsearch.runs.machine import available_cpus
 
@@ -38,7 +39,7 @@ FORMAT = 1
 
 PIXELS, CHUNKS = "pixels.bin", "chunks.jsonl"
 CHUNK_BYTES, CHUNK_FILES = 2**26, 1024
-MAPPED_BYTES = 2**27  # that are read before a process gives its mapped pages back
+MAPPED_BYTES = 2**25  # that are read before a process gives its mapped pages back
 
 Fact = TypeVar("Fact")
 Key = TypeVar("Key", bound=Hashable)
@@ -160,9 +161,10 @@ class Mapped:
         start, kind = int(self.starts[item]), np.dtype(str(self.kinds[item]))
         shape = [int(side) for side in self.shapes[item] if side]
         size = math.prod(shape) * kind.itemsize
+        advise(whole, "MADV_WILLNEED", start, size)
         self._open[1] += size
         if self._open[1] > MAPPED_BYTES:
-            let_go(whole)
+            advise(whole, "MADV_DONTNEED")
             self._open[1] = 0
         pixels: Array = whole[start : start + size].view(kind).reshape(shape)
         return pixels
@@ -172,7 +174,9 @@ class Mapped:
             path = self.path
             if self.host != socket.gethostname() or not self._is_whole():
                 path = self.again()
-            self._open[:] = [np.memmap(path, np.uint8, "r"), 0]
+            whole = np.memmap(path, np.uint8, "r")
+            advise(whole, "MADV_RANDOM")  # reads what is asked for, and not its neighbours
+            self._open[:] = [whole, 0]
         mapped: Array = self._open[0]
         return mapped
 
@@ -399,6 +403,7 @@ class _Entry:
         chunk = {"bytes": self._bytes, "sha256": self._hash.hexdigest(), "files": self._lines}
         self._chunks.write(json.dumps(chunk).encode() + b"\n")
         self._chunks.flush()
+        os.utime(self._entry)  # what is least used leaves the cache first
         self._begin()
 
     def _begin(self) -> None:
@@ -426,11 +431,12 @@ def _emptied(fact: Fact) -> Fact:
     """Return a fact whose array has its shape and type, and takes no memory."""
     name = _array_in(fact)
     pixels: Array = getattr(fact, name)
-    return dataclasses.replace(fact, **{name: _placeholder(pixels.dtype.str, pixels.shape)})  # type: ignore[type-var]
+    return dataclasses.replace(fact, **{name: _placeholder(pixels.dtype.str, *pixels.shape)})  # type: ignore[type-var]
 
 
-def _placeholder(kind: str, shape: Sequence[int]) -> Array:
-    return np.broadcast_to(np.zeros((), kind), tuple(shape))
+@functools.lru_cache(maxsize=1024)  # most images of a source have one shape
+def _placeholder(kind: str, *shape: int) -> Array:
+    return np.broadcast_to(np.zeros((), kind), shape)
 
 
 def _packed(fact: Any) -> dict[str, Any]:
@@ -455,7 +461,8 @@ def _unpacked(packed: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(plain, dict):
             return plain
         if "array" in plain:
-            return _placeholder(*plain["array"])
+            kind, shape = plain["array"]
+            return _placeholder(kind, *shape)
         if "bytes" in plain:
             return bytes.fromhex(plain["bytes"])
         return {tuple(key): count for key, count in plain["pairs"]}

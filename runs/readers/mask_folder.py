@@ -135,8 +135,11 @@ def read_mask_folder(
     )
 
 
-def mask_folder_bytes(folder: Path, data: Mapping[str, Any]) -> int:
-    """Return about how many bytes a folder's images and masks take, by the size of some."""
+def mask_folder_bytes(folder: Path, data: Mapping[str, Any]) -> tuple[int, int]:
+    """Return about how many bytes a folder's images and masks take, and nothing more.
+
+    By the size of some.
+    """
     height, width = as_size(data["image_size"])
     channels = data.get("channels") or 3
     shapes = folder_shapes(folder)
@@ -145,7 +148,7 @@ def mask_folder_bytes(folder: Path, data: Mapping[str, Any]) -> int:
     shown = height * width if overlap is None else native / (1 - overlap) ** 2
     # Half of the files are masks; images are kept whole too while they are cut into tiles.
     each = shown * (channels + 1) + native * (1 if overlap is None else channels + 1)
-    return int(len(images_in(folder)) / 2 * each)
+    return int(len(images_in(folder)) / 2 * each), 0
 
 
 def whole_masks(originals: Sequence[NDArray[np.uint8]], size: ImageSize) -> Masks:

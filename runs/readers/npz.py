@@ -92,14 +92,16 @@ def npz_shapes(path: Path) -> list[tuple[int, int]]:
     return [shape[1:3] for shape, _ in _image_headers(path)]
 
 
-def npz_bytes(path: Path, data: Mapping[str, Any]) -> int:
-    """Return how many bytes the images take in memory, as stored and as the network sees them."""
+def npz_bytes(path: Path, data: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many bytes the images take as the network sees them, and while they are read."""
     height, width = as_size(data["image_size"])
-    return sum(
-        shape[0] * height * width * (data.get("channels") or 3)
-        + math.prod(shape) * kind.itemsize * COPIES // 3
-        for shape, kind in _image_headers(path)
+    headers = _image_headers(path)
+    channels = data.get("channels")
+    shown = sum(
+        shape[0] * height * width * (channels or (1 if len(shape) == 3 else min(shape[3], 3)))
+        for shape, _ in headers
     )
+    return shown, COPIES * sum(math.prod(shape) * kind.itemsize for shape, kind in headers)
 
 
 def _image_headers(path: Path) -> list[tuple[Any, np.dtype[Any]]]:

@@ -32,7 +32,7 @@ class Reader:
         words: What it takes, for messages.
         shapes: Returns (H, W) of its images, of some of many; none where that cannot be told.
         size: Returns about how many bytes its examples take, from path and `data`, before any is
-            read.
+            read, and how many reading them takes beside.
     """
 
     task: str
@@ -40,7 +40,7 @@ class Reader:
     takes: Callable[[Path], bool] | None = None
     words: str = ""
     shapes: Callable[[Path], list[tuple[int, int]]] = lambda path: []
-    size: Callable[[Path, Mapping[str, Any]], int] = lambda path, data: 0
+    size: Callable[[Path, Mapping[str, Any]], tuple[int, int]] = lambda path, data: (0, 0)
 
 
 READERS = {
@@ -109,8 +109,8 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     reader, settings = takers[0], _settings(takers[0], data)
     settings.pop("keep", None)
     try:
-        size = reader.size(path, data)
-        kept = choose(data.get("keep"), size, 1 + (data.get("folds") or 0))
+        size, reading = reader.size(path, data)
+        kept = choose(data.get("keep"), size, 1 + (data.get("folds") or 0), reading)
         if kept.how != "memory":
             source_read = reader.read(path, **settings, keep=kept.how)
         elif not path.is_dir():  # one file is read faster than a folder is looked through

@@ -51,10 +51,10 @@ def folder_shapes(folder: Path) -> list[tuple[int, int]]:
     return [shape for shape in shapes if shape is not None]
 
 
-def folder_bytes(folder: Path, data: Mapping[str, Any]) -> int:
-    """Return how many bytes a folder's images take as the network sees them."""
+def folder_bytes(folder: Path, data: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many bytes a folder's images take as the network sees them, and nothing more."""
     height, width = as_size(data["image_size"])
-    return len(images_in(folder)) * height * width * (data.get("channels") or 3)
+    return len(images_in(folder)) * height * width * (data.get("channels") or 3), 0
 
 
 def subfolders(folder: Path) -> list[Path]:

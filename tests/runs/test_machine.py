@@ -78,6 +78,27 @@ def test_memory_of_the_control_group(
     assert machine.memory_limit() == (limit or psutil.virtual_memory().total)
 
 
+@pytest.mark.parametrize(
+    ("stat", "free"),
+    [
+        ("total_active_file 100\ntotal_inactive_file 50\nactive_file 7\n", 350),  # version 1
+        ("anon 9\nactive_file 30\ninactive_file 20\n", 250),
+        ("anon 9\n", 200),
+        (None, None),
+    ],
+)
+def test_free_memory_is_that_of_the_control_group(
+    stat: str | None, free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only holds pages of files is free."""
+    for name, text in (("memory.max", "1000"), ("memory.current", "800"), ("memory.stat", stat)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "_of_group", lambda name, _: [tmp_path / name])
+    counted = machine.free_memory()
+    assert counted == free if free is not None else counted > 2**20
+
+
 GROWS = """
 import subprocess, sys
 from attnsearch.runs.machine import memory_kills, memory_limit

@@ -166,3 +166,16 @@ def test_a_compressed_npz_is_expanded_once_or_refused(tmp_path: Path, cache: Pat
     assert load_data({**config, "keep": "mapped"}, task).fingerprint == plain.fingerprint
     with pytest.raises(ValueError, match=r"is compressed, .*numpy\.savez, or .*keep: mapped"):
         load_data({**config, "keep": "files"}, task)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_npz_that_memory_does_not_hold_is_mapped_by_itself(
+    tmp_path: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What auto counts is what reading it into memory refuses."""
+    config, task = npz(tmp_path, dtype, 3)
+    raw = 56 * 7 * 9 * 3 * np.dtype(dtype).itemsize
+    for free in (2 * raw - 1, 2 * raw + 56 * 8 * 8 * 3 - 1):
+        monkeypatch.setattr("attnsearch.runs.keeping.choice.free_memory", lambda free=free: free)
+        kept = load_data({**config, "channels": 3}, task)
+        assert kept.kept is not None and kept.kept.how == "mapped" and kept.kept.notable

@@ -82,3 +82,10 @@ def test_it_is_told_how_examples_come_to_a_card(monkeypatch: pytest.MonkeyPatch)
     assert "decoded by resources.cpus processes" in choose("files", GB).told(GB, 1)
     monkeypatch.undo()
     assert kept.told(6 * GB, 1) == kept.words
+
+
+def test_what_reading_takes_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNSEARCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(choice, "free_memory", lambda: 10 * GB)
+    assert choose(None, GB, reading=9 * GB).how == "memory"
+    assert choose(None, GB, reading=10 * GB).how == "mapped"

@@ -4,6 +4,7 @@ train        One training: a config, a data set and a seed to a trained network 
 step         One training step: forward, loss, backward and update; eager, compiled or as a CUDA
              graph
 speed        Which arithmetic a device trains fastest with: a short race of training steps
+timed        What the times of a network are kept under, beside the machine
 waiting      How to move values between host and device without waiting for the device
 task         What a training learns: how classification and segmentation differ for the loop around
              them
@@ -11,10 +12,11 @@ segment      Segmentation as a task: masks in the loss, and metrics at the size 
              images
 losses       The training loss, as the config's `train` section asks
 mask_losses  Losses of masks: logits (B, K, H, W) against class indices (B, H, W), 255 ignored
-optim        Optimizers, their parameter groups, schedules per step, and the pace of batch
+optim        Optimizers, parameter groups, schedules per step, batches, and the pace of batch
              statistics
 seeding      What makes a training repeat: keyed random streams and deterministic algorithms
 augment      Random changes of training images, a batch at a time, on the device that trains
+averages     A moving average of a network's weights, evaluated and exported in their place
 evaluate     From stored images to a network's logits: the one path that validation and exports
              share
 feed         Batches on their way to the device, from wherever the examples lie
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
     from attnsearch.runs.training.speed import Kept, Speed, choose_speed, named, trial_batches
     from attnsearch.runs.training.step import AUTOCAST
-    from attnsearch.runs.training.train import Training, architecture
+    from attnsearch.runs.training.timed import architecture
+    from attnsearch.runs.training.train import Training
 
 face(__name__)

@@ -1,10 +1,12 @@
-"""Optimizers, their parameter groups, schedules per step, and the pace of batch statistics."""
+"""Optimizers, parameter groups, schedules per step, batches, and the pace of batch statistics."""
 
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError
@@ -95,7 +97,12 @@ def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[i
             f"train.warmup_epochs: {warmup_epochs} must be smaller than train.epochs: {epochs}"
         )
     total = epochs * steps_per_epoch
-    warmup: int = round(warmup_epochs * steps_per_epoch)
+    warmup: int = train.get("warmup_steps") or round(warmup_epochs * steps_per_epoch)
+    if schedule != "onecycle" and warmup >= total:
+        raise TrainError(
+            f"train.warmup_steps: {warmup} must be smaller than the {total} steps of all "
+            f"{epochs} epochs (train.epochs); lower it, or train longer"
+        )
 
     def factor(t: int) -> float:
         if schedule == "onecycle":
@@ -128,6 +135,28 @@ def batch_sizes(images: int, batch_size: int) -> list[int]:
     elif rest:
         sizes.append(rest)
     return sizes
+
+
+def epoch_order(
+    count: int, draws: torch.Generator, classes: NDArray[np.integer[Any]] | None = None
+) -> torch.Tensor:
+    """Return which examples an epoch sees, in order, as indices (N,).
+
+    Args:
+        count: Of the examples, N.
+        draws: For the order.
+        classes: The class of each example, to draw with replacement so that each class that is
+            there comes equally often, and within it each example; None for each example once.
+    """
+    if classes is None:
+        return torch.randperm(count, generator=draws)
+    _, sizes = np.unique(classes, return_counts=True)
+    by_class = torch.from_numpy(np.argsort(classes, kind="stable"))
+    size = torch.from_numpy(sizes)
+    which = torch.randint(len(sizes), (count,), generator=draws)
+    # Doubles, so that even the last of millions is drawn.
+    within = torch.rand(count, generator=draws, dtype=torch.float64) * size[which]
+    return by_class[(size.cumsum(0) - size)[which] + within.long()]
 
 
 def diverged(what: str, optimizer: torch.optim.Optimizer) -> Diverged:

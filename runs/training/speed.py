@@ -210,7 +210,8 @@ def _steps(
 def trial_batches(training: Training) -> tuple[Iterator[Tensor], torch.Generator]:
     """Return full batches without an end for `Training.train_batch`, and their draws."""
     examples, seed = len(training.data.train.images), training.seed
-    size = batch_sizes(examples, training.config["train"]["batch_size"])[0]
+    train = training.config["train"]
+    size = batch_sizes(examples, train["batch_size"] * (train.get("accumulate") or 1))[0]
     order = torch.randperm(examples, generator=generator(seed, "race", 0)).to(training.device)
     full = torch.split(order, size)[: max(1, examples // size)]
     return cycle(full), generator(seed, "race draws", 0)

@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attnsearch.runs.training.optim import TrainError, make_optimizer, set_learning_rate
+from attnsearch.runs.training.optim import (
+    TrainError,
+    batch_sizes,
+    make_optimizer,
+    set_learning_rate,
+)
 from attnsearch.runs.training.task import Task
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,6 +69,9 @@ class Step:
         self._task = task
         self._device = device
         self._batch = batch
+        # What goes through the network at once: with `accumulate` several make a batch.
+        self._accumulates = bool(train.get("accumulate"))
+        self._piece = min(batch, train["batch_size"]) if self._accumulates else batch
         self._clip: float | None = train["grad_clip"]
         self._dtype = autocast_type(train["precision"], device)
         half = train["precision"] == "fp16"
@@ -105,20 +113,37 @@ class Step:
     def eager(self, images: Tensor, targets: Tensor) -> Taken:
         """Take a step, one operation after the other."""
         self.optimizer.zero_grad(set_to_none=True)
-        counts = []
-        for some, wanted in self._task.whole.micro_batches(
-            self.micro_batches, images, targets, self._network, self._forward
-        ):
-            logits, loss, auxiliary = self._forward(some, wanted)
-            total = loss if auxiliary is None else loss + auxiliary
-            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-            counts.append(self._task.count(logits.detach(), wanted))
+        pieces = [len(images)]
+        if self._accumulates and len(images) > self._piece:
+            pieces = batch_sizes(len(images), self._piece)
+        parts = zip(torch.split(images, pieces), torch.split(targets, pieces), strict=True)
+        taken = [self._piece_taken(*part, len(part[0]) / len(images)) for part in parts]
         if self._clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._network.parameters(), self._clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # Losses are of the whole batch, whatever it was split into.
+        if len(taken) == 1:
+            return taken[0]
+        losses, auxiliaries, counts, totals = zip(*taken, strict=True)
+        auxiliary = None if auxiliaries[0] is None else torch.stack(auxiliaries).sum()
+        loss, total = torch.stack(losses).sum(), torch.stack(totals).sum()
+        return Taken(loss, auxiliary, torch.stack(counts).sum(0), total)
+
+    def _piece_taken(self, images: Tensor, targets: Tensor, share: float) -> Taken:
+        """Add a piece's share of the batch to the gradients; return its share of the losses."""
+        counts = []
+        for some, wanted in self._task.whole.micro_batches(
+            self.micro_batches, images, targets, self._network, self._forward
+        ):
+            logits, loss, auxiliary = self._forward(some, wanted)
+            if share < 1:
+                loss = loss * share
+                auxiliary = None if auxiliary is None else auxiliary * share
+            total = loss if auxiliary is None else loss + auxiliary
+            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            counts.append(self._task.count(logits.detach(), wanted))
+        # Losses are of the whole piece, whatever it was split into.
         auxiliary = None if auxiliary is None else auxiliary.detach()
         return Taken(loss.detach(), auxiliary, torch.stack(counts).sum(0), total.detach())
 
@@ -155,7 +180,7 @@ class Step:
         return logits, self._task.loss(logits, targets), auxiliary
 
     def _logits(self, images: Tensor) -> Tensor:
-        if self._compiled is not None and len(images) == self._batch:
+        if self._compiled is not None and len(images) == self._piece:
             try:
                 return self._compiled(images)
             except torch._dynamo.exc.TorchDynamoException:

@@ -7,10 +7,9 @@ deterministic algorithms, see `seeding`. Evaluation is in fp32, in a fixed order
 On CUDA repeats agree to rounding.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,14 @@ from torch import Generator, Tensor, nn
 from attnsearch.blocks.build import build_network
 from attnsearch.blocks.measure import costs, latency
 from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.training.averages import Averages, lent
 from attnsearch.runs.training.feed import fits_on, place, stream
 from attnsearch.runs.training.micro_batches import slow_statistics
 from attnsearch.runs.training.optim import (
     TrainError,
     batch_sizes,
     diverged,
+    epoch_order,
     make_schedule,
     quicken_statistics,
 )
@@ -34,8 +35,8 @@ from attnsearch.runs.training.seeding import deterministic, generator, global_dr
 from attnsearch.runs.training.segment import Segmentation
 from attnsearch.runs.training.step import Step
 from attnsearch.runs.training.task import Classification, Task
+from attnsearch.runs.training.timed import architecture
 from attnsearch.runs.training.waiting import LossWatch, uploaded
-from attnsearch.spaces import canonical
 
 
 class Training:
@@ -102,13 +103,16 @@ class Training:
             for name, part in parts.items()
         }
         self._examples = len(self._images["train"])
-        self._batches = batch_sizes(self._examples, train["batch_size"])
-        quicken_statistics(self.network, len(self._batches))
+        pieces = train.get("accumulate") or 1
+        self._batches = batch_sizes(self._examples, train["batch_size"] * pieces)
+        quicken_statistics(self.network, len(self._batches) * pieces)
         self._rate = make_schedule(train, len(self._batches))
         learns = Segmentation if config["task"] == "segmentation" else Classification
         self._task: Task = learns(config, data, self.device)
         self.normalisation = self._task.normalisation
         self._step = Step(self.network, self._task, train, self.device, self._batches[0])
+        decay = train.get("ema")
+        self._averages = None if decay is None else Averages(self.network, decay)
 
     @property
     def epoch(self) -> int:
@@ -160,7 +164,7 @@ class Training:
             metrics = self._train_epoch(self._pass)
             train_s = time.perf_counter() - start
             images = self._images["val"]
-            with self.turn():
+            with self.turn(), lent(self.network, self._average()):
                 validation, _ = self._task.evaluate(self.network, self.data.val, images)
         self._check_finite(validation["loss"], "validation loss")
         metrics |= {f"val_{name}": value for name, value in validation.items()}
@@ -264,7 +268,7 @@ class Training:
         """Return a copy of the state dict after the epoch that counts, on the CPU."""
         if self.result_epoch == self.best_epoch:
             return dict(self.best_state)
-        return dict(copied(self.network.state_dict()))
+        return dict(copied(self._average() or self.network.state_dict()))
 
     def state(self) -> dict[str, Any]:
         """Return all that `load_state` needs to go on exactly; `torch.save` takes it.
@@ -273,7 +277,8 @@ class Training:
         What a user's block keeps outside of parameters and buffers is not in it, unless the block
         has torch's `get_extra_state` and `set_extra_state`.
         """
-        return {
+        averages = {} if self._averages is None else {"ema": self._averages.state()}
+        return averages | {
             "seed": self.seed,
             "history": [dict(metrics) for metrics in self.history],
             "best_epoch": self.best_epoch,
@@ -302,6 +307,8 @@ class Training:
             for name, buffer in unsaved_buffers(self.network).items():
                 buffer.copy_(state["buffers"][name])
             self._step.load(copied(state["optimizer"]), state["scaler"])
+            if self._averages is not None:
+                self._averages.load(state["ema"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainError(f"state is of another network: {error}") from error
         self.split(max(self.micro_batches, state.get("micro_batches", 1)))
@@ -336,7 +343,9 @@ class Training:
 
     def _train_epoch(self, done: Pass) -> dict[str, float]:
         """Return one pass over the training part, from where it stands on."""
-        order = torch.randperm(self._examples, generator=generator(self.seed, "order", self.epoch))
+        draws = generator(self.seed, "order", self.epoch)
+        classes = self.data.train.labels if self._train.get("sampler") else None
+        order = epoch_order(self._examples, draws, classes)
         batches = torch.split(uploaded(order, self.device), self._batches)
         first = self.epoch * len(batches)
         watch = LossWatch(self.device)
@@ -349,6 +358,8 @@ class Training:
                 stored, shown = next(examples)
                 images, targets = self._augmented(stored, shown.long(), done.draws)
                 taken = self._step(images, targets, self._rate(first + done.batches))
+                if self._averages is not None:
+                    self._averages.update()
                 done.add(len(index), taken.loss, taken.auxiliary, taken.counts)
                 self._check_finite(watch(taken.total), "training loss")
             self.between()
@@ -371,30 +382,18 @@ class Training:
         name = self._task.chosen_by
         if not self.best_epoch or metrics[name] > self.history[self.best_epoch - 1][name]:
             self.best_epoch = self.epoch
-            self.best_state = copied(self.network.state_dict())
+            self.best_state = copied(self._average() or self.network.state_dict())
 
-    @contextmanager
-    def _result_weights(self) -> Iterator[None]:
+    def _average(self) -> dict[str, Any] | None:
+        return None if self._averages is None else self._averages.network_state()
+
+    def _result_weights(self) -> AbstractContextManager[None]:
         """Give the network the weights of the epoch that counts, and its own back afterwards."""
-        if self.result_epoch == self.epoch:
-            yield
-            return
-        current = copied(self.network.state_dict())
-        self.network.load_state_dict(self.best_state)
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(current)
+        last = self.result_epoch == self.epoch
+        return lent(self.network, self._average() if last else self.best_state)
 
     def _split(self, name: str) -> Split:
         part: Split = getattr(self.data, name)
         if name != "test" and len(part.labels) == 0:
             raise TrainError(f"the {name} part of the data is empty; see data.splits")
         return part
-
-
-def architecture(config: Mapping[str, Any], data: DataSet, threads: int) -> str:
-    """Name what the times of a network follow from, beside the machine."""
-    built = canonical(config)["network"] | {"weights": None}
-    layout = config["train"]["channels_last"]
-    return json.dumps([built, layout, data.channels, data.image_size, data.classes, threads])

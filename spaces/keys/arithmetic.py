@@ -6,6 +6,8 @@ from typing import Any
 PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 """The arithmetic that any device has, eager."""
 
+_OPTIONAL = ("compile", "warmup_steps", "accumulate", "ema", "sampler")
+
 _OPEN = {"precision": "auto", "channels_last": None, "compile": None}
 
 
@@ -28,9 +30,7 @@ def settled(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
     closed = {**train, **closed_arithmetic(train, chosen)}
     if closed.get("speed") == "auto":
         del closed["speed"]
-    if not closed.get("compile"):
-        closed.pop("compile", None)
-    return closed
+    return {key: value for key, value in closed.items() if value or key not in _OPTIONAL}
 
 
 def closed_arithmetic(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag
 
 from attnsearch.spaces.keys.values import (
+    CLASSIFICATION_ONLY,
     SEGMENTATION_ONLY,
     Count,
     Fixed,
@@ -36,6 +37,15 @@ class Train(Section):
     """Epochs of the full schedule."""
     batch_size: SearchableInt[Count] = 64
     """Images a step."""
+    accumulate: SearchableInt[Count | None] = None
+    """Takes a step after so many batches, with the mean of their gradients: steps, schedule and
+    warm-up are those of a batch_size as many times larger. null: after each batch."""
+    ema: SearchableFloat[Annotated[float, Field(gt=0, lt=1)] | None] = None
+    """Decay of a moving average of the weights over the steps, which is evaluated and exported in
+    their place, such as 0.999; null: the weights themselves."""
+    sampler: Annotated[Searchable[Literal["balanced"] | None], CLASSIFICATION_ONLY] = None
+    """balanced: an epoch draws training images with replacement, each class equally often; null:
+    each image once. With class_weights: balanced rare classes would count twice."""
     optimizer: Searchable[Literal["sgd", "adamw"]] = "sgd"
     """The optimizer."""
     lr: SearchableFloat[Positive | None] = None
@@ -58,6 +68,10 @@ class Train(Section):
         SearchableInt[Annotated[int, Field(ge=0)]], When("schedule", "cosine", "step", "constant")
     ] = 0
     """Epochs of linear warm-up; schedule: onecycle has its own."""
+    warmup_steps: Annotated[
+        SearchableInt[Count | None], When("schedule", "cosine", "step", "constant")
+    ] = None
+    """Steps of linear warm-up, instead of warmup_epochs."""
     label_smoothing: Annotated[SearchableFloat[BelowOne], CROSS_ENTROPY] = 0.0
     """Label smoothing."""
     speed: Annotated[

@@ -61,6 +61,7 @@ class When:
         object.__setattr__(self, "values", values)
 
 
+CLASSIFICATION_ONLY = When("task", "classification")
 SEGMENTATION_ONLY = When("task", "segmentation")
 
 

@@ -50,15 +50,25 @@ def _network(file: SpaceFile, problems: Problems) -> None:
     if not problems.wrong(("network", "backbone")):
         with problems.errors_at(("network", "backbone")):
             _host(file, find_backbone(network.backbone), problems)
-    if file.task == "classification" and not problems.wrong(("task",)):
-        for name in ("data", "network", "train"):
-            section = getattr(file, name)
-            for key in keys_under("task", type(section)):
-                if _differs(section, key):
-                    message = "is for task: segmentation only; remove it"
-                    problems.add((name, key), message, at_key=True)
-    elif network.aux_heads and network.backbone in BACKBONES:
+    if not problems.wrong(("task",)):
+        _of_task(file, problems)
+    if file.task == "segmentation" and network.aux_heads and network.backbone in BACKBONES:
         _heads(file, find_backbone(network.backbone), problems)
+
+
+def _of_task(file: SpaceFile, problems: Problems) -> None:
+    """Refuse what is set for the other task."""
+    sections: dict[tuple[str, ...], BaseModel] = {
+        ("data",): file.data,
+        ("data", "augment"): file.data.augment,
+        ("network",): file.network,
+        ("train",): file.train,
+    }
+    for path, section in sections.items():
+        for key, (task,) in keys_under("task", type(section)).items():
+            if task != file.task and _differs(section, key):
+                message = f"is for task: {task} only; remove it"
+                problems.add((*path, key), message, at_key=True)
 
 
 def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
@@ -227,6 +237,10 @@ def _train(file: SpaceFile, problems: Problems) -> None:
             ("train", "warmup_epochs"),
             f"{warmup}{searched} must be below train.epochs, which is {train.epochs}",
         )
+    steps = [value for value in members(train.warmup_steps) if value]
+    if steps and warmup > 0:
+        message = f"{max(steps)} cannot stand with warmup_epochs: {warmup}; remove one"
+        problems.add(("train", "warmup_steps"), message)
     weights, count = train.class_weights, _class_count(file)
     if isinstance(weights, list) and count is not None and len(weights) != count:
         message = f"has {len(weights)} weights for {count} classes (data.classes)"

@@ -200,7 +200,12 @@ class _Loading:
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        new = {"data": ("mask_colors", "keep"), "resources": ("timeout",), "search": ("settings",)}
+        new: dict[str, tuple[str, ...]] = {
+            "data": ("mask_colors", "keep"),
+            "train": ("warmup_steps", "accumulate", "ema", "sampler"),
+            "resources": ("timeout",),
+            "search": ("settings",),
+        }
         for section, key in ((section, key) for section, keys in new.items() for key in keys):
             if document[section][key] is None:
                 del document[section][key]  # documents written before the key was there have none

@@ -87,6 +87,8 @@ def test_every_block_goes_on_bit_for_bit(block: str, tmp_path: Path) -> None:
         {"schedule": "onecycle", "grad_clip": 0.5},
         {"channels_last": True, "label_smoothing": 0.1},
         {"class_weights": "balanced", "optimizer": "adamw", "precision": "bf16"},
+        {"ema": 0.9, "warmup_steps": 2},
+        {"accumulate": 2, "batch_size": 4, "sampler": "balanced"},
     ],
     ids=str,
 )
@@ -94,7 +96,10 @@ def test_every_way_to_train_goes_on_bit_for_bit(given: dict[str, Any], tmp_path:
     config = make_config(("layer3", "se"), **given)
     config["data"]["augment"] |= {"crop": 2, "rotate": 10} if "grad_clip" in given else {}
     stopped_at(begin(config), 5, tmp_path)
-    assert finish(goes_on(begin(config), tmp_path)) == finish(begin(config))
+    resumed, whole = goes_on(begin(config), tmp_path), begin(config)
+    assert finish(resumed) == finish(whole)
+    kept = whole.result_state()
+    assert all(torch.equal(value, kept[name]) for name, value in resumed.result_state().items())
 
 
 @pytest.mark.parametrize(

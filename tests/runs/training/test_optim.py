@@ -2,6 +2,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from attnsearch.blocks.hosts.patches import Folding, PatchBatchNorm
 from attnsearch.runs.training.optim import (
     TrainError,
+    epoch_order,
     make_optimizer,
     make_schedule,
     parameter_groups,
@@ -94,6 +96,34 @@ def test_a_training_of_one_step_moves(schedule: str) -> None:
 def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
     with pytest.raises(TrainError, match="warmup_epochs: 6 must be smaller"):
         make_schedule(train(warmup_epochs=6), STEPS)
+
+
+def test_warm_up_by_steps_is_that_of_as_many_steps_in_epochs() -> None:
+    assert rates(warmup_steps=20) == rates(warmup_epochs=2)
+    found = rates(warmup_steps=7, schedule="constant")
+    assert found[:7] == pytest.approx([0.2 * (t + 1) / 7 for t in range(7)])
+    assert set(found[7:]) == {0.2}
+    with pytest.raises(TrainError, match=r"train.warmup_steps: 60 .* the 60 steps"):
+        rates(warmup_steps=60)
+
+
+def test_a_balanced_epoch_has_each_class_and_image_of_it_as_often() -> None:
+    classes = np.repeat([3, 0, 7], [900, 90, 10])
+    np.random.default_rng(0).shuffle(classes)
+    draws = torch.Generator().manual_seed(1)
+    order = torch.cat([epoch_order(1000, draws, classes) for _ in range(30)])
+    _, drawn = np.unique(classes[order], return_counts=True)
+    # A class's share is binomial: 10,000 of 30,000, with a deviation of 82.
+    assert np.abs(drawn - 10_000).max() < 5 * 82
+    times = torch.bincount(order, minlength=1000)[classes == 7]
+    assert 1000 - 5 * 32 < int(times.min()) <= int(times.max()) < 1000 + 5 * 32
+    again = epoch_order(1000, torch.Generator().manual_seed(1), classes)
+    assert torch.equal(order[:1000], again)
+
+
+def test_an_epoch_without_a_sampler_has_each_image_once() -> None:
+    order = epoch_order(50, torch.Generator().manual_seed(0))
+    assert torch.equal(order.sort().values, torch.arange(50))
 
 
 def test_only_tensors_of_two_and_more_dimensions_decay() -> None:

@@ -12,6 +12,7 @@ from attnsearch.runs.training.optim import make_optimizer, set_learning_rate
 from attnsearch.runs.training.seeding import generator
 from attnsearch.runs.training.step import captured
 from attnsearch.runs.training.train import Training
+from tests.runs.training.test_micro_batches import without_statistics
 from tests.runs.training.test_train import digest, make_config, make_data, run, trained
 
 WAITING = (
@@ -216,3 +217,25 @@ def test_a_state_leaves_the_learning_rate_where_the_step_has_it() -> None:
     plain.run_epoch()
     graphed.run_epoch()
     assert graphed.history[1]["train_loss"] == pytest.approx(plain.history[1]["train_loss"])
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_accumulated_batches_make_the_step_of_one_large_batch(split: int) -> None:
+    given = {"label_smoothing": 0.1, "momentum": 0.0, "epochs": 1}
+    large = without_statistics(
+        trained(make_config(**given, batch_size=16), make_data(40), threads=1)
+    )
+    config = make_config(**given, batch_size=4, accumulate=4)
+    small = without_statistics(trained(config, make_data(40), threads=1))
+    small.split(split)
+    seen = []
+    small.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    one, other = large.run_epoch(), small.run_epoch()
+    trainings = seen[: split * 10 * (1 if split == 1 else 2)]
+    assert set(trainings) == {4 // split}  # 16 + 16 + 8 images; micro-batches pass twice
+    for name in ("train_loss", "train_accuracy", "val_loss", "lr"):
+        assert other[name] == pytest.approx(one[name], rel=1e-4), name
+    for name, weight in large.network.state_dict().items():
+        torch.testing.assert_close(
+            small.network.state_dict()[name], weight, rtol=1e-4, atol=2e-6, msg=name
+        )

@@ -25,11 +25,13 @@ def test_keys_inside_sections_have_scopes_of_their_own() -> None:
 
 def test_settings_without_effect_follow_from_those_that_they_depend_on() -> None:
     sgd = {"optimizer": "sgd", "schedule": "step", "loss": "dice", "task": "segmentation"}
-    assert idle(sgd, "optimizer", "schedule", "task") == set()
+    assert idle(sgd, "optimizer", "schedule", "task") == {"sampler"}  # for classes alone
     assert idle(sgd, "loss") == {"label_smoothing", "class_weights", "boundary_weight"}
     other = {"optimizer": "adamw", "schedule": "onecycle", "task": "classification"}
     assert idle(other, "optimizer") == {"momentum", "nesterov"}
-    assert idle(other, "schedule") == {"step_epochs", "step_factor", "warmup_epochs"}
+    assert idle(other, "schedule") == {
+        *("step_epochs", "step_factor", "warmup_epochs", "warmup_steps")
+    }
     assert idle(other, "task") == {"loss", "boundary_weight"}
     assert set(keys_under("task", Data)) == {
         *("ignore_index", "mask_values", "mask_colors", "mask_name", "tile_overlap")

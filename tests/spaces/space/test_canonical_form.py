@@ -84,12 +84,25 @@ def test_what_does_not_change_the_result_is_left_out(path, value, config):
         ("train.nesterov", False),
         ("train.schedule", "constant"),
         ("train.warmup_epochs", 1),
+        ("train.warmup_steps", 5),
+        ("train.ema", 0.99),
+        ("train.accumulate", 2),
+        ("train.sampler", "balanced"),
         ("train.optimizer", "adamw"),
         ("train.precision", "bf16"),
     ],
 )
 def test_what_changes_the_result_is_kept(path, value, config):
     assert canonical(changed(config, path, value)) != canonical(config)
+
+
+def test_a_key_that_is_null_is_as_if_it_were_not_there(load):
+    keys = ("ema", "accumulate", "warmup_steps", "sampler")
+    absent = load(TEXT).resolve(VALUES)
+    nulls = load(TEXT + "".join(f"  {key}: {{choice: [null]}}\n" for key in keys))
+    given = nulls.resolve({**VALUES, **{f"train.{key}": None for key in keys}})
+    assert not set(keys) & set(absent["train"])
+    assert given == absent
 
 
 def test_names_and_empty_entries_of_insert_do_not_matter(config):

@@ -315,6 +315,13 @@ SECTIONS = [
     ),
     Mistake("warm-up", "train: {epochs: 5, warmup_epochs: ▸5}", "5", "below train.epochs"),
     Mistake("onecycle", "train: {schedule: onecycle, warmup_epochs: ▸1}", "onecycle", "remove"),
+    Mistake("two warm-ups", "train: {warmup_epochs: 1, warmup_steps: ▸5}", "5", "remove one"),
+    Mistake(
+        "a sampler of masks",
+        of_masks("image_size: 16").replace("name:", "train: {▸sampler: balanced}\nname:", 1),
+        "classification only",
+        "remove it",
+    ),
     Mistake("class weights", "train: {class_weights: ▸none}", "'none'", "balanced"),
     Mistake("side output", "train: {aux_weight: {▸ecm: 1}}", "'ecm'", "did you mean 'ecrm'?"),
     Mistake("metric", "search: {objectives: {▸accuracy: max}}", "'accuracy'", "'val_accuracy'"),

@@ -7,11 +7,11 @@ computed from that is the p-value in other units.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 _FAR = 9.0  # standard deviations, beyond which nothing of a normal distribution is left
 
 
@@ -108,7 +108,7 @@ def power_sentence(
 
 
 def _power(noncentrality: float, df: float, level: float) -> float:
-    critical = -special.stdtrit(df, level / 2)
+    critical = -scipy.special.stdtrit(df, level / 2)
     return _beyond(critical, df, noncentrality) + _beyond(critical, df, -noncentrality)
 
 
@@ -121,10 +121,16 @@ def _beyond(critical: float, df: float, noncentrality: float) -> float:
     low = max(-_FAR, -noncentrality)
     if low >= _FAR:
         return 0.0
-    z = low + (_FAR - low) * (_NODES + 1) / 2
-    below = special.chdtr(df, df * ((z + noncentrality) / critical) ** 2)
+    nodes, weights = _quadrature()
+    z = low + (_FAR - low) * (nodes + 1) / 2
+    below = scipy.special.chdtr(df, df * ((z + noncentrality) / critical) ** 2)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return float(_WEIGHTS @ (density * below) * (_FAR - low) / 2)
+    return float(weights @ (density * below) * (_FAR - low) / 2)
+
+
+@lru_cache
+def _quadrature() -> Any:
+    return np.polynomial.legendre.leggauss(200)
 
 
 @lru_cache(maxsize=1024)

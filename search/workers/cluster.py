@@ -48,7 +48,6 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
-WORKER = "attnsearch.search.workers.worker"
 ROUNDING = 1e-9  # lost in dividing by shares: ten trials of 0.1 fit
 AUTO = "auto"  # of `resources.gpus`, where they are measured
 LEAST_SHARE = 1 / 16  # of a card, that a measurement may give a trial
@@ -178,11 +177,15 @@ def running_cluster(
             _init(f"reached at RAY_ADDRESS={joined}")
             yield _joined(folder, need, most)
         else:
-            # One of this Ray's CPUs for each trial: it starts as many processes as it has CPUs
-            # and has them import torch before they are needed, which are then just enough.
+            # One of this Ray's CPUs for each trial. It starts its processes when trials ask for
+            # them: of those that it holds ready it often makes no use, and starts as many again,
+            # whose imports take the cores from the first.
             workers = min(trials_here(need), most)
-            warm = {"OMP_NUM_THREADS": str(need.threads), "RAY_preload_python_modules": WORKER}
-            stack.enter_context(environment(warm))
+            lean = {
+                "OMP_NUM_THREADS": str(need.threads),
+                "RAY_prestart_worker_first_driver": "0",
+            }
+            stack.enter_context(environment(lean))
             stack.callback(_shut_down)
             _init(
                 "started here",

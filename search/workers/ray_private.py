@@ -19,9 +19,11 @@ ENDED_KEPT = 8  # of Tune's ended trials, for a late word about one
 
 @contextlib.contextmanager
 def few_processes() -> Iterator[None]:
-    """Leave out of a local Ray what it has no use for here: log monitor and autoscaler.
+    """Leave out of a local Ray what it has no use for here: log monitor, autoscaler, dashboard.
 
     Each takes half a second of a core to start and 50 MB, and `ray.init` has no options for it.
+    Of a dashboard that is not wanted it starts the part that collects usage statistics, which are
+    off, and waits until that has loaded.
     """
     module, name = "ray._private.parameter", "RayParams"
     unneeded = {"no_monitor": True, "include_log_monitor": False}
@@ -29,7 +31,10 @@ def few_processes() -> Iterator[None]:
     with contextlib.suppress(TypeError, ValueError):
         if set(unneeded) <= set(inspect.signature(parameters).parameters):
             parameters = functools.partial(parameters, **unneeded)
-    with _replaced(module, **{name: parameters}):
+    with (
+        _replaced(module, **{name: parameters}),
+        _replaced("ray._private.services", start_api_server=lambda *args, **options: ("", None)),
+    ):
         yield
 
 

@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.ledger import RunRow
 from attnsearch.runs.training import architecture
 from attnsearch.spaces.keys import LATENCY_QUARTILES
+
+if TYPE_CHECKING:  # the ledger's rows, whose database a worker need not load
+    from attnsearch.runs.ledger import RunRow
 
 WAIT_SECONDS = 60.0  # for what hangs in a step or while it is measured: it must not hold up all
 _POLL_SECONDS = 0.002
@@ -96,7 +99,7 @@ def write_times(folder: Path, times: Mapping[str, Times]) -> None:
     partial.rename(folder / "times.json")
 
 
-def known_times(runs: Iterable[RunRow], data: DataSet, threads: int) -> dict[str, Times]:
+def known_times(runs: Iterable["RunRow"], data: DataSet, threads: int) -> dict[str, Times]:
     """Return the times that earlier sessions measured on this machine, by architecture.
 
     Networks with a user's block are measured again: its code may have changed since.

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -107,3 +108,19 @@ def test_a_joined_rays_cards_are_seen_by_its_nodes(
     assert with_need(running, Need(2, 0.25), 100).workers == 16
     nodes.pop(1)
     assert not has_cards(running)
+
+
+def test_a_local_ray_has_no_process_that_nothing_uses(ray_cluster: Cluster) -> None:
+    family = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert any("raylet" in words for words in family)
+    assert not [words for words in family if "dashboard/dashboard.py" in words]
+
+
+def test_a_worker_loads_no_database_and_no_statistics() -> None:
+    script = (
+        "import sys, attnsearch.search.workers.worker\n"
+        "print([name for name in ('sqlalchemy', 'scipy.stats', 'scipy.special', 'sympy', "
+        "'torch._inductor', 'optuna', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -4,6 +4,7 @@ mirror     The mirror: shows a ledger's studies in MLflow, and never stands in t
 store      One MLflow store, through `MlflowClient` and its synchronous calls
 view       What MLflow shows of a study and its runs: params, metrics, tags and files
 arms       What MLflow shows of arms: a run each above its seeds, with interval and verdict
+renewal    When what a study's parent run shows is renewed while the study goes on
 positions  What of the ledger an MLflow store already shows, kept in the ledger itself
 """
 

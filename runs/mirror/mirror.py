@@ -20,8 +20,10 @@ from time import monotonic, sleep
 
 from attnsearch.runs.addresses import sqlite_path, without_secrets
 from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
+from attnsearch.runs.machine import give_back_memory
 from attnsearch.runs.mirror.arms import ArmRuns
 from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
+from attnsearch.runs.mirror.renewal import Renewal
 from attnsearch.runs.mirror.store import Store, own_store, refused, tracking_uri
 from attnsearch.runs.mirror.view import (
     NOTE_TAG,
@@ -37,12 +39,11 @@ from attnsearch.runs.whole import temporary_folder
 
 __all__ = ["Mirror", "MirrorReport"]
 
-PAUSE_SECONDS = 1.0
-"""What happens within this time is written in one go."""
+PAUSE_SECONDS = 1.0  # what happens within this time is written in one go
 
 TABLES_SECONDS = 30.0
 PLOTS_SECONDS = 300.0
-"""How often the parent's tables and plots are renewed while a study goes on."""
+"""How often the parent's tables and plots are renewed, at most, while a study goes on."""
 
 _LONGEST_WAIT = 60.0  # seconds between tries at a server that is away
 _LONGEST_STEP = 30.0  # seconds that one step on this machine may take: making an SQLite store
@@ -79,7 +80,7 @@ class Mirror:
         self._waits = False  # for another process that writes the study's runs
         self._leaving = threading.Event()
         self._drawing = False
-        self._tables_at = self._plots_at = monotonic()
+        self._tables, self._plots = Renewal(TABLES_SECONDS), Renewal(PLOTS_SECONDS)
 
     def follow(self, study_id: int) -> None:
         """Show a study from now on, in a thread of its own; call `wake` when it has changed."""
@@ -264,12 +265,13 @@ class Mirror:
                     shown.append(item)
         finally:
             self._positions.mark(shown)
-        now = monotonic()
-        plots = final or now - self._plots_at > PLOTS_SECONDS
-        if plots or now - self._tables_at > TABLES_SECONDS:
+        plots = final or self._plots.due()
+        if plots or self._tables.due():
+            began = monotonic()
             self._show_study(store, study, plots=plots)
-            self._tables_at = now
-            self._plots_at = now if plots else self._plots_at
+            give_back_memory()  # a table takes some kilobytes a trial while it is made
+            for renewal in (self._tables, self._plots) if plots else (self._tables,):
+                renewal.took(monotonic() - began)
         if problem is not None:
             raise problem
 

@@ -1,0 +1,221 @@
+"""What a study costs beside its trainings as it grows: proposals, records, memory, waits.
+
+    python -m benchmarks.scale [--trials 100 1000 10000] [--workers 1 50 500] [--seconds 0]
+
+Everything is the product's own but the trainings, which sleep instead, and Ray, whose workers are
+entries of a list. The database is SQLite in a temporary folder, or the one that `--ledger` names.
+Each size is a process of its own. One line a size tells, in ms a trial, what proposing and
+recording took (means of the last fifth of the trials, where a study is at its largest); how much
+memory of its own the driver took with each trial over its second half; and the share of the
+workers' time that was lost between trials, where trainings last (`--seconds`). `--read` then times
+`attnsearch show` and `attnsearch report` of each study.
+"""
+
+import argparse
+import contextlib
+import heapq
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+import attnsearch.search.workers
+from attnsearch.runs.exports import pack_weights
+from attnsearch.runs.ledger import State
+from attnsearch.search.study import run_study, session
+from attnsearch.search.workers import Job, Jobs, Outcome, Report
+from attnsearch.search.workers.worker import interface
+from attnsearch.spaces import load_space
+
+EPOCHS = 3
+SPACE = """
+name: scale
+task: classification
+data: {{source: digits, image_size: 8}}
+network: {{backbone: resnet20}}
+insert:
+  - at: layer1
+    block: {{choice: [none, se, gc, eca]}}
+  - at: layer2
+    block: {{choice: [none, se, gc, eca]}}
+  - at: layer3
+    block: {{choice: [none, se, gc, eca]}}
+blocks:
+  se: {{reduction: {{choice: [2, 4, 8, 16]}}}}
+  gc: {{ratio: {{choice: [0.125, 0.25, 0.5]}}}}
+train:
+  epochs: 3
+  batch_size: {{choice: [64, 128, 256]}}
+  speed: plain
+  lr: {{float: [0.001, 1.0], log: true}}
+  weight_decay: {{float: [1.0e-5, 1.0e-2], log: true}}
+search: {{sampler: {sampler}, scheduler: {scheduler}, trials: {trials}}}
+resources: {{cpus: 1}}
+"""  # twelve decisions
+
+
+def private_kb() -> float:
+    """The memory in kB that this process shares with none."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
+    sizes = {name: float(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+    return sizes["Private_Clean"] + sizes["Private_Dirty"]
+
+
+@dataclass
+class Sleepers:
+    """Executes jobs as `execute` does, with workers that sleep.
+
+    Args:
+        workers: How many there are.
+        seconds: What a training takes.
+    """
+
+    workers: int
+    seconds: float
+    proposing: list[float] = field(default_factory=list)
+    recording: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    lost: float = 0.0
+    busy: float = 0.0
+
+    def __call__(self, source: Jobs, cluster: Any, datasets: Any, **_: Any) -> None:
+        """Train the jobs of a source until it has no more."""
+        weights = torch.zeros(100)
+        packed = np.frombuffer(pack_weights({"weight": weights}, interface(datasets["data"])), np.uint8)
+        chance = random.Random(0)
+        free = [time.monotonic()] * self.workers
+        running: list[tuple[float, int, Job, int]] = []
+        spent = 0.0
+        while True:
+            while free:
+                began = time.perf_counter()
+                job = source.next_job()
+                spent += time.perf_counter() - began
+                if job is None:
+                    break
+                self.proposing.append(spent)
+                spent = 0.0
+                source.started(job)
+                now = time.monotonic()
+                self.lost += now - free.pop(0)
+                heapq.heappush(running, (now + self.seconds / EPOCHS, len(self.proposing), job, 1))
+            if not running:
+                if source.exhausted():
+                    return
+                time.sleep(0.01)
+                continue
+            due, number, job, epoch = heapq.heappop(running)
+            time.sleep(max(0.0, due - time.monotonic()))
+            metrics = {"val_accuracy": chance.random() * epoch, "train_loss": 1.0, "epoch_s": 1.0}
+            report = Report(epoch, metrics, {"params": 1e5, "macs": 1e6, "latency_ms": 1.0})
+            began = time.perf_counter()
+            stops = source.reported(job, report)
+            if epoch == EPOCHS:
+                report.state, report.weights = State.FINISHED, packed
+            if stops or epoch == EPOCHS:
+                source.ended(job, Outcome(report.state or State.STOPPED, metrics, report))
+                free.append(due)
+                self.busy += self.seconds * epoch / EPOCHS
+                self.memory.append(private_kb())
+            else:
+                heapq.heappush(running, (due + self.seconds / EPOCHS, number, job, epoch + 1))
+            self.recording.append(time.perf_counter() - began)
+
+
+def study(sampler: str, scheduler: str, trials: int, workers: int, seconds: float) -> None:
+    """Runs a study in the current folder and prints its figures as JSON."""
+    path = Path("scale.yaml")
+    path.write_text(
+        SPACE.format(sampler=sampler, scheduler=scheduler, trials=trials), encoding="utf-8"
+    )
+    sleepers = Sleepers(workers, seconds)
+
+    @contextlib.contextmanager
+    def cluster(need: Any, most: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Any]:
+        meanwhile()
+        yield SimpleNamespace(workers=workers)
+
+    session.running_cluster = cluster  # type: ignore[assignment]
+    attnsearch.search.workers.execute = sleepers  # type: ignore[assignment]
+    start = time.monotonic()
+    result = run_study(load_space(path))
+    wall = time.monotonic() - start
+    last = len(sleepers.proposing) // 5
+    half = sleepers.memory[len(sleepers.memory) // 2 :]
+    slope = statistics.linear_regression(range(len(half)), half).slope if len(half) > 1 else 0.0
+    figures = {
+        "trials": len(result.trials),
+        "proposing_ms": 1000 * statistics.fmean(sleepers.proposing[-last:]),
+        "recording_ms": 1000 * sum(sleepers.recording[-last * EPOCHS :]) / last,
+        "kb_a_trial": slope,
+        "mb": sleepers.memory[-1] / 1000,
+        "lost": sleepers.lost / (sleepers.lost + sleepers.busy) if seconds else None,
+        "wall_s": wall,
+    }
+    print("FIGURES", json.dumps(figures), flush=True)
+
+
+def timed(*command: str) -> float:
+    """Seconds that a command of the product takes."""
+    start = time.monotonic()
+    line = [sys.executable, "-m", "attnsearch.search", *command]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="what a study costs beside its trainings")
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 50])
+    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--scheduler", default="none")
+    parser.add_argument("--ledger", help="address of a database, such as PostgreSQL's")
+    parser.add_argument("--read", action="store_true", help="time show and report too")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        study(given.sampler, given.scheduler, given.trials[0], given.workers[0], given.seconds)
+        return
+    print(
+        "| trials | workers | proposing, ms | recording, ms | memory, kB a trial | MB at the end "
+        "| lost | whole, s |\n|---:|---:|---:|---:|---:|---:|---:|---:|"
+    )
+    root = str(Path(__file__).resolve().parents[1])
+    for trials in given.trials:
+        for workers in given.workers:
+            with tempfile.TemporaryDirectory() as folder:
+                environment = {**os.environ, "PYTHONPATH": root}
+                if given.ledger:
+                    environment["ATTNSEARCH_LEDGER"] = given.ledger
+                options = sys.argv[1:]
+                command = [sys.executable, "-m", "benchmarks.scale", *options, "--one"]
+                command += ["--trials", str(trials), "--workers", str(workers)]
+                out = subprocess.run(
+                    command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE
+                ).stdout.decode()
+                row = json.loads(out.partition("FIGURES ")[2].splitlines()[0])
+                lost = "-" if row["lost"] is None else f"{row['lost']:.1%}"
+                print(
+                    f"| {row['trials']} | {workers} | {row['proposing_ms']:.1f} "
+                    f"| {row['recording_ms']:.1f} | {row['kb_a_trial']:.0f} | {row['mb']:.0f} "
+                    f"| {lost} | {row['wall_s']:.0f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

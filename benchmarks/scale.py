@@ -93,7 +93,9 @@ class Sleepers:
     def __call__(self, source: Jobs, cluster: Any, datasets: Any, **_: Any) -> None:
         """Train the jobs of a source until it has no more."""
         weights = torch.zeros(100)
-        packed = np.frombuffer(pack_weights({"weight": weights}, interface(datasets["data"])), np.uint8)
+        packed = np.frombuffer(
+            pack_weights({"weight": weights}, interface(datasets["data"])), np.uint8
+        )
         chance = random.Random(0)
         free = [time.monotonic()] * self.workers
         running: list[tuple[float, int, Job, int]] = []
@@ -143,12 +145,14 @@ def study(sampler: str, scheduler: str, trials: int, workers: int, seconds: floa
     sleepers = Sleepers(workers, seconds)
 
     @contextlib.contextmanager
-    def cluster(need: Any, most: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Any]:
+    def cluster(
+        need: Any, most: int, meanwhile: Callable[[], None] = lambda: None
+    ) -> Iterator[Any]:
         meanwhile()
         yield SimpleNamespace(workers=workers)
 
-    session.running_cluster = cluster  # type: ignore[assignment]
-    attnsearch.search.workers.execute = sleepers  # type: ignore[assignment]
+    vars(session)["running_cluster"] = cluster
+    vars(attnsearch.search.workers)["execute"] = sleepers
     start = time.monotonic()
     result = run_study(load_space(path))
     wall = time.monotonic() - start

@@ -5,10 +5,13 @@ called, where its files lie, how it was proposed and on which of several equal c
 not enter; neither do parameters that its config does not use.
 """
 
+import functools
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import BLOCKS
@@ -65,8 +68,21 @@ def _names(block: Any) -> Iterator[str]:
 
 
 def package_inputs() -> dict[str, str]:
-    """Return the versions of the packages that compute."""
+    """Return the versions of the packages that compute, as they are installed now."""
+    return dict(_installed(tuple(_changed_ns(folder) for folder in sys.path)))
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(stamps: tuple[int, ...]) -> dict[str, str]:
+    """Read the versions, which takes milliseconds; `stamps` tell that nothing was installed."""
     return {name: version(name) for name in NUMERIC_PACKAGES}
+
+
+def _changed_ns(folder: str) -> int:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -41,6 +41,7 @@ from attnsearch.search.propose.samplers import (
     quiet,
     sampler_notes,
 )
+from attnsearch.search.propose.window import Window
 from attnsearch.spaces.space import Decision
 
 STATES = {
@@ -151,13 +152,15 @@ class Proposals:
         self._seen: set[tuple[tuple[str, Any], ...]] = set()
         self._open: dict[int, optuna.Trial] = {}
         self._hows: list[str] = []  # of all proposals
+        narrowed = self._sampler == "tpe" and len(self._directions) == 1
+        self._window = Window(self._directions[0]) if narrowed else None
         with quiet():
-            self._study = optuna.create_study(directions=self._directions)
+            self._study = optuna.create_study(storage=self._window, directions=self._directions)
 
     @property
     def count(self) -> int:
         """How many proposals there have been, told or not."""
-        return len(self._study.get_trials(deepcopy=False))
+        return len(self._hows)
 
     def ask(self, how: str = "sampler") -> Proposal | None:
         """Return the next proposal; None at the end of the grid.
@@ -186,15 +189,16 @@ class Proposals:
         """Return a proposal with these values, made by the caller instead of the sampler."""
         with quiet():
             self._study.enqueue_trial(self._encoded(values))
-        return self._propose(self._make_sampler(self.count - 1, "random"), how)
+        return self._propose(self._make_sampler(self.count, "random"), how)
 
     def _best_settings(self) -> Values:
         """Return the settings under which the first network did best; none as long as none did."""
         network = _frozen(self._without_settings(self._first[0]))
         scored = [
             (trial.values[0], -trial.number, values)
-            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if _frozen(self._without_settings(values := self._decoded(trial.params))) == network
+            for trial in self._all(deepcopy=False)
+            if trial.state is TrialState.COMPLETE
+            and _frozen(self._without_settings(values := self._decoded(trial.params))) == network
         ]
         if not scored:
             return {}
@@ -254,7 +258,12 @@ class Proposals:
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         """Return all proposals as Optuna has them."""
-        return list(self._study.get_trials(deepcopy=True))
+        return self._all(deepcopy=True)
+
+    def _all(self, *, deepcopy: bool) -> list[optuna.trial.FrozenTrial]:
+        if self._window is None:
+            return list(self._study.get_trials(deepcopy=deepcopy))
+        return self._window.whole(self._study._study_id, deepcopy=deepcopy)
 
     def notes(self) -> list[str]:
         """Return what the user should know about this sampler on this space."""

@@ -273,7 +273,8 @@ class Explorer:
         assert entry.asked is not None and entry.result is not None
         for number in (entry.asked, *self._same.pop(entry.key, ())):
             self.proposals.tell(number, entry.result)
-        self._compare_failures()
+        if entry.result.state == State.FAILED:
+            self._compare_failures()
 
     def _compare_failures(self) -> None:
         """End a search of whose trials all fail alike, the baseline left out."""
@@ -292,6 +293,8 @@ class Explorer:
     def _is_weak(self, entry: QueuedRun) -> bool:
         """Return whether a trial is to be stopped early, by the curves of all so far."""
         objectives, document = self.stage.objectives, self.space.document
+        if document["search"]["scheduler"] == "none":
+            return False
         protected = entry.place.role not in (Role.TRIAL, Role.TUNING)
         protected |= entry.place.proposal.get("how") == "probe"
         if protected or objectives.followed is None or not self.space.decisions:

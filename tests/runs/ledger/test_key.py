@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.ledger import key
-from attnsearch.runs.ledger.key import run_key
+from attnsearch.runs.ledger.key import package_inputs, run_key
 from attnsearch.spaces import load_space
 
 SPACE = """\
@@ -135,3 +135,23 @@ def test_a_size_has_one_key_however_it_is_written(
         keys[size] = key_of(space.resolve({"layer4.block": "none"}))
     assert keys["16"] == keys["[16, 16]"]
     assert len(set(keys.values())) == 3
+
+
+def test_a_package_that_is_installed_meanwhile_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(version: str) -> None:
+        folder = tmp_path / f"numpy-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: numpy\nVersion: {version}\n"
+        )
+
+    before = package_inputs()
+    install("99.1")
+    assert package_inputs() == {**before, "numpy": "99.1"}
+    (tmp_path / "numpy-99.1.dist-info").rename(tmp_path / "numpy-99.2.dist-info")
+    (tmp_path / "numpy-99.2.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 99.2\n")
+    assert package_inputs()["numpy"] == "99.2"

@@ -1,0 +1,93 @@
+"""A long search shows TPE its best and latest trials, the same ones however it came about."""
+
+import random
+import time
+
+import optuna
+import pytest
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from attnsearch.runs.ledger import State
+from attnsearch.search.propose import ProposalResult, window
+from attnsearch.search.propose.window import Window
+from tests.search.propose.test_proposals import proposals, score
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "BEST", 5)
+    monkeypatch.setattr(window, "LATEST", 10)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_best_and_the_latest_are_shown(direction: str) -> None:
+    chance = random.Random(0)
+    sign = 1 if direction == "maximize" else -1
+    storage = Window(StudyDirection[direction.upper()])
+    study = optuna.create_study(storage=storage, direction=direction)
+    scores: dict[int, float] = {}
+    for number in range(200):
+        trial = study.ask()
+        if number % 7 == 3:
+            study.tell(trial, state=TrialState.FAIL)
+        elif number % 7 == 5:
+            trial.set_constraint("limits.params", 1.0)
+            trial.report(10.0 * sign, 1)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            scores[number] = chance.random()
+            study.tell(trial, scores[number])
+    running = study.ask().number
+    best = sorted(scores, key=lambda n: sign * scores[n])[-5:]
+    latest = [n for n in range(200) if n not in best][-10:]
+    assert [t.number for t in study.get_trials()] == [*sorted([*best, *latest]), running]
+    assert len(storage.whole(study._study_id, deepcopy=False)) == 201
+
+
+def test_trials_of_an_earlier_session_are_shown_alike() -> None:
+    chance = random.Random(1)
+    asked, added = (Window(StudyDirection.MAXIMIZE) for _ in range(2))
+    study, later = (optuna.create_study(storage=w, direction="maximize") for w in (asked, added))
+    waiting = []
+    for _ in range(100):  # three side by side, which end in any order
+        waiting.append(study.ask())
+        if len(waiting) == 3:
+            study.tell(waiting.pop(chance.randrange(3)), chance.random())
+    while waiting:
+        study.tell(waiting.pop(), chance.random())
+    for trial in asked.whole(study._study_id, deepcopy=False):
+        later.add_trial(create_trial(values=trial.values))
+    assert [t.number for t in study.trials] == [t.number for t in later.trials]
+    assert len(study.trials) == 15
+
+
+def test_a_long_search_goes_on_as_if_it_had_not_been_interrupted() -> None:
+    whole = proposals("tpe", trials=60)
+    made, results = [], []
+    for _ in range(60):
+        asked = whole.ask()
+        assert asked is not None
+        made.append(asked.values)
+        results.append(ProposalResult(State.FINISHED, scores=(score(asked.values),)))
+        whole.tell(asked.number, results[-1])
+    assert (whole.count, len(whole.trials())) == (60, 60)
+    again = proposals("tpe", trials=60)
+    for values, result in zip(made[:40], results[:40], strict=True):
+        again.adopt(values, result)
+    for values, result in zip(made[40:], results[40:], strict=True):
+        asked = again.ask()
+        assert asked is not None and asked.values == values
+        again.tell(asked.number, result)
+
+
+def test_a_proposal_takes_no_longer_the_longer_the_search() -> None:
+    search = proposals("tpe", trials=400)
+    seconds = []
+    for _ in range(400):
+        start = time.process_time()
+        asked = search.ask()
+        assert asked is not None
+        seconds.append(time.process_time() - start)
+        search.tell(asked.number, ProposalResult(State.FINISHED, scores=(score(asked.values),)))
+    assert sum(seconds[300:]) < 2 * sum(seconds[50:150])  # it was over three times before

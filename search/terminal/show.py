@@ -32,6 +32,8 @@ from attnsearch.search.terminal.keep import checkpoints_text
 from attnsearch.search.text import paragraph, plural, quantity, render, score, table
 from attnsearch.spaces.keys import COUNTED
 
+LISTED = 100  # trials of a kind that `show` lists; `--json` has all
+
 # What JSON shows of a study and of a trial: attributes of their rows, in this order.
 _OF_STUDY = (
     *("name", "number", "state", "objectives", "created", "ended", "importances"),
@@ -108,7 +110,9 @@ def study_text(address: str, *, as_json: bool = False) -> str:
             }
         )
     name = study.name if study.number == 1 else study.label
-    rest = [trial for trial in trials if trial not in leaders]
+    leading = {trial.place_id for trial in leaders}
+    rest = [trial for trial in trials if trial.place_id not in leading]
+    unlisted = max(0, len(leaders) - LISTED) + max(0, len(rest) - LISTED)
     return render(
         "terminal",
         "study.txt",
@@ -116,11 +120,12 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         study=study,
         headline=_headline(study, trials),
         parts=[
-            leaders and leaderboard_text(leaders, study.objectives),
+            leaders and leaderboard_text(leaders, study.objectives, top=LISTED),
             luck and paragraph(luck),
             beside and beside_text(beside, study.objectives),
             *(arms_text(plan, rows) for plan in plans),
             rest and _rest_text(rest, study.objectives),
+            unlisted and f"{plural(unlisted, 'more trial')}: attnsearch show {name} --json",
             study.importances and _importances_text(trials, study.importances),
         ],
         leaders=leaders,
@@ -243,7 +248,7 @@ def _wanted(study: StudyRow, least: int) -> int:
 def _rest_text(trials: Sequence[TrialRow], objectives: Mapping[str, str]) -> str:
     watched = next(iter(objectives))
     rows = []
-    for trial in listed(trials, objectives):
+    for trial in listed(trials, objectives)[:LISTED]:
         reached = trial.epochs[-1].get(watched) if trial.epochs else None
         why = trial.error.strip().splitlines()[0] if trial.error else ""
         rows.append(

@@ -59,7 +59,7 @@ def train(
                 int((network(images).argmax(1) == labels).sum()) for images, labels in validation
             )
         accuracy = right / len(parts[1])
-        report({"loss": float(loss), "val_accuracy": accuracy})
+        report({"loss": loss.item(), "val_accuracy": accuracy})
     return accuracy
 
 

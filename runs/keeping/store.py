@@ -80,12 +80,12 @@ class Files:
     """The pixels of files, decoded whenever they are asked for.
 
     Attributes:
-        paths: Of the files, as text.
+        paths: Of the files; as bytes they take a fourth of what text takes in an array.
         digests: SHA-256 of each.
         decoder: Decodes one; of what it returns one attribute is an array, and `digest` is there.
     """
 
-    paths: NDArray[np.str_]
+    paths: NDArray[np.bytes_]
     digests: NDArray[np.bytes_]
     decoder: Callable[[Path], Any]
     _last: list[tuple[int, Array]] = field(default_factory=list, repr=False)
@@ -99,7 +99,7 @@ class Files:
         for known, last in self._last[:1]:
             if known == item:
                 return last
-        path = Path(str(self.paths[item]))
+        path = self.path(item)
         try:
             fact = self.decoder(path)
         except Exception as error:
@@ -112,6 +112,10 @@ class Files:
         self._last[:] = [(item, pixels)]
         return pixels
 
+    def path(self, item: int) -> Path:
+        """Return where a file lies."""
+        return Path(os.fsdecode(bytes(self.paths[item])))
+
     def check(self, item: int, fact: Any) -> None:
         """See that a file holds what it did.
 
@@ -120,7 +124,7 @@ class Files:
         """
         if fact.digest != bytes(self.digests[item])[:-1]:
             raise DataError(
-                f"{self.paths[item]} was changed since the study began; run it again, which tells "
+                f"{self.path(item)} was changed since the study began; run it again, which tells "
                 f"what has changed"
             )
 
@@ -248,7 +252,7 @@ def survey(
             else:
                 facts[name] = fact
     own = Files(
-        np.array([str(files[name]) for name in facts]),
+        np.array([os.fsencode(files[name]) for name in facts]),
         # One more byte: numpy takes zeros off the end of bytes.
         np.array([fact.digest + b"." for fact in facts.values()]),  # type: ignore[attr-defined]
         decoder,
@@ -280,7 +284,7 @@ class _Again:
         entry, place = self.entry, cache_folder()
         if not entry.is_dir() and place is not None:
             entry = place / entry.name
-        paths = {str(number): Path(str(path)) for number, path in enumerate(self.files.paths)}
+        paths = {str(number): self.files.path(number) for number in range(len(self.files.paths))}
         for number, fact, fault in _surveyed(paths, self.files.decoder, entry, pixels=True):
             if fact is None:
                 raise DataError(

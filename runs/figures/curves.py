@@ -19,6 +19,8 @@ from attnsearch.spaces.keys import metric_name
 Curve = dict[int, float]
 """Epoch -> value."""
 
+CURVES = 300  # of trials, beside the best and the baseline, that one picture can show
+
 _KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "best": ("", "good", {"linewidth": 2.4}),
     "baseline": ("baseline", "ink", {"linewidth": 1.6, "linestyle": "--"}),
@@ -67,6 +69,12 @@ def curves_of_trials(trials: Sequence[TrialRow], metric: str, goal: str) -> Figu
     if not lines:
         return None
     winner = best([trial for trial, _ in lines], metric, goal)
+    every = -(-len(lines) // CURVES)
+    drawn = [
+        line
+        for place, line in enumerate(lines)
+        if place % every == 0 or line[0] is winner or line[0].role in BASELINE_ROLES
+    ]
 
     def kind(trial: TrialRow) -> str:
         if trial is winner:
@@ -78,7 +86,7 @@ def curves_of_trials(trials: Sequence[TrialRow], metric: str, goal: str) -> Figu
     def draw(sheet: Sheet) -> None:
         axes = sheet.chart("Epoch", score_axis(metric), whole=True)
         for name in reversed(_KINDS):
-            for trial, curve in lines:
+            for trial, curve in drawn:
                 if kind(trial) == name:
                     label, tone, style = _KINDS[name]
                     words = {"label": label or trial.shown, "gid": trial.shown}
@@ -87,6 +95,8 @@ def curves_of_trials(trials: Sequence[TrialRow], metric: str, goal: str) -> Figu
     named = f"best: {winner.shown}" if winner else "none of the full schedule"
     words = f"{metric_name(metric)} of {plural(len(lines), 'trial')}; {named}"
     caption = "One line a trial, one seed each."
+    if every > 1:
+        caption += f" {len(drawn):,} of them are drawn: the best, and one in {every}."
     return Figure("Learning curves of the search", caption, words, draw)
 
 

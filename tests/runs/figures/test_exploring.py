@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.lines import Line2D
 
+from attnsearch.runs.figures import curves
 from attnsearch.runs.figures.drawing import WIDE, Figure, Sheet
 from attnsearch.runs.figures.exploring import importances, study_plots
 from attnsearch.runs.ledger.ledger import Ledger
@@ -89,6 +90,18 @@ def test_curves_show_every_trial_and_dim_the_stopped(figures: dict[str, Figure])
     stopped = next(line for line in drawn if line.get_label() == "stopped early")
     others = [line.get_alpha() or 1 for line in drawn if line is not stopped]
     assert (stopped.get_alpha() or 1) < min(others)
+
+
+def test_curves_of_a_long_search_are_the_best_the_baseline_and_some(
+    made_up: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "CURVES", 2)
+    study = made_up.find_study("digits")
+    figure = study_plots(study, made_up.trials(study.id))["curves"]
+    labels = [line.get_label() for line in lines(figure)]
+    assert sorted(labels) == ["001 gc@layer4", "baseline", "stopped early"]
+    assert "of 4 trials" in figure.words
+    assert figure.caption.endswith("3 of them are drawn: the best, and one in 2.")
 
 
 def test_importances_are_ordered_and_named(figures: dict[str, Figure]) -> None:

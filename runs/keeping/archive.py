@@ -123,8 +123,10 @@ def locate(path: Path, members: Mapping[str, str], keep: str) -> Places:
             begins = {name: _begin(path, info) for name, info in infos.items()}
             return Places(path, path, begins, headers, members, sums, keep)
         if keep == "files" or place is None:
+            size = sum(info.file_size for info in infos.values()) / 2**20
             raise DataError(
-                f"{path} is compressed, so that its images cannot be read where they lie, and "
+                f"{path} is compressed (its images expand to {size:,.0f} MB), so that they "
+                f"cannot be read where they lie, and "
                 f"data.keep is {keep}"
                 + ("" if keep == "files" else " with an empty ATTNSEARCH_CACHE")
                 + "; save it with numpy.savez, or say data.keep: mapped"

@@ -164,7 +164,9 @@ def test_a_compressed_npz_is_expanded_once_or_refused(tmp_path: Path, cache: Pat
     content[-5] ^= 1
     expanded.write_bytes(content)
     assert load_data({**config, "keep": "mapped"}, task).fingerprint == plain.fingerprint
-    with pytest.raises(ValueError, match=r"is compressed, .*numpy\.savez, or .*keep: mapped"):
+    with pytest.raises(
+        ValueError, match=r"is compressed \(.* MB\), .*numpy\.savez, or .*keep: mapped"
+    ):
         load_data({**config, "keep": "files"}, task)
 
 

@@ -19,6 +19,9 @@ augment      Random changes of training images, a batch at a time, on the device
 averages     A moving average of a network's weights, evaluated and exported in their place
 evaluate     From stored images to a network's logits: the one path that validation and exports
              share
+draws        Draws of augmentations: for each batch, from one generator by name
+mixing       Batches whose images are mixed with one another, and their labels alike
+policies     Policies: for each image a few operations out of a list
 feed         Batches on their way to the device, from wherever the examples lie
 progress     How far a training has come within an epoch: all that its next step depends on
 checkpoints  Files from which a training that was interrupted goes on

@@ -6,6 +6,8 @@
 | name | value | what happens to each image |
 | --- | --- | --- |
 | `crop` | pixels | shifted by whole pixels up to this far each way: zero padding, then a crop |
+| `resized_crop` | 0..1 | a crop of an area drawn from this fraction to 1, at the image's size |
+| `crop_ratio` | 4/3 | with resized_crop: its sides stretched by up to this ratio, log-uniform |
 | `flip` | true | mirrored left and right, with probability 1/2 |
 | `vflip` | true | mirrored up and down, with probability 1/2 |
 | `rotate` | 0..180 degrees | turned by up to this angle either way |
@@ -14,34 +16,46 @@
 | `elastic` | 0..0.2 | bent: 4x4 points move by normal draws with this deviation, in sides |
 | `brightness` | 0..1 | times a factor of 1 - brightness to 1 + brightness |
 | `contrast` | 0..1 | its distance to its mean times a factor of 1 - contrast to 1 + contrast |
+| `saturation` | 0..1 | its distance to grey times a factor of 1 - saturation to 1 + saturation |
+| `hue` | 0..0.5 | its colours turned by up to this part of the circle either way, in YIQ |
 | `noise` | 0..1 | Gaussian noise of this standard deviation added, in units of the full range |
 | `erase` | 0..0.5 | one rectangle of up to this fraction of the area filled with the mean |
+| `erase_chance` | 1 | with erase: the probability of that |
+| `erase_ratio` | 2 | with erase: the sides' ratio is at most this |
+| `policy` | a name | see `policies`; before brightness |
+| `mixup`, `cutmix` | above 0 | see `mixing`; after all others |
 
-Draws are uniform where nothing else is said. The first seven are one map, sampled once,
-bilinearly, with zeros (black) outside of the image; they act in the order mirror, zoom, turn,
-shift, bend; between the points that `elastic` moves (Ronneberger et al. 2015, arXiv:1505.04597)
-the movement is bicubic. The others follow in the order of the table. Pixel values may then lie a
-little outside of 0..1. Masks go through the same map, each pixel taking the nearest one's class;
-the others leave them as they are.
+Draws are uniform where nothing else is said. Those from `crop` to `elastic` are one map, sampled
+once, bilinearly, with zeros (black) outside of the image; they act in the order resized crop,
+mirror, zoom, turn, shift, bend; between the points that `elastic` moves (Ronneberger et al. 2015,
+arXiv:1505.04597) the movement is bicubic. The others follow in the order of the table, `policy`
+first. Pixel values may then lie a little outside of 0..1. Masks go through the same map, each
+pixel taking the nearest one's class; the others leave them as they are.
 
 Each name draws from a generator of its own, derived from the one given: switching one augmentation
 on or off leaves the draws of the others as they are, so that runs pair well.
 """
 
-import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from attnsearch.runs.training.draws import Draws
+from attnsearch.runs.training.mixing import KINDS, mixed
+from attnsearch.runs.training.policies import blended, grey, with_policy
 from attnsearch.runs.training.waiting import uploaded
 
-GEOMETRIC = ("crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
+GEOMETRIC = ("crop", "resized_crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
 ELASTIC_POINTS = 4
-ERASE_ASPECT = 2.0  # the sides of an erased rectangle are at most this ratio apart
+ERASE_RATIO = 2.0  # the sides of an erased rectangle are at most this ratio apart
+CROP_RATIO = 4 / 3  # and those of a resized crop, as Szegedy et al. 2014 (arXiv:1409.4842) draw it
+CROP_TRIES = 10  # for a crop that lies within the image
+# Brightness and two colours (YIQ) of red, green and blue: NTSC's.
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 class Augmenter:
@@ -67,7 +81,27 @@ class Augmenter:
         Returns:
             (B, C, H, W), the same tensor where nothing is switched on.
         """
-        return self._change(images, None, generator, 0)[0]
+        return self._change(images, None, Draws(images, generator), 0)[0]
+
+    def mixed(
+        self, images: Tensor, labels: Tensor, classes: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Change images, and mix them with one another where that is switched on.
+
+        Args:
+            images: As for a call.
+            labels: (B,) of int64.
+            classes: K.
+            generator: As for a call, with the same draws.
+
+        Returns:
+            The images, and the labels as they are, or the share of each class (B, K).
+        """
+        draws = Draws(images, generator)
+        images, _ = self._change(images, None, draws, 0)
+        if any(kind in self.spec for kind in KINDS):
+            return mixed(images, labels, classes, self.spec, draws)
+        return images, labels
 
     def both(
         self, images: Tensor, masks: Tensor, generator: Generator, outside: int
@@ -80,29 +114,34 @@ class Augmenter:
             generator: As for a call, with the same draws.
             outside: What masks hold where the map reaches outside of the image.
         """
-        images, changed = self._change(images, masks, generator, outside)
+        images, changed = self._change(images, masks, Draws(images, generator), outside)
         assert changed is not None
         return images, changed
 
     def _change(
-        self, images: Tensor, masks: Tensor | None, generator: Generator, outside: int
+        self, images: Tensor, masks: Tensor | None, draws: Draws, outside: int
     ) -> tuple[Tensor, Tensor | None]:
-        draws = _Draws(images, generator)
         if any(name in self.spec for name in GEOMETRIC):
             grid = self._grid(images, draws)
             images = functional.grid_sample(images, grid, align_corners=False)
             if masks is not None:
                 masks = _sample_masks(masks, grid, outside)
-        for name, change in (("brightness", _brighten), ("contrast", _contrast)):
+        if "policy" in self.spec:
+            images = with_policy(images, self.spec, draws)
+        for name, change in COLOURS.items():
             if name in self.spec:
                 images = change(images, 1 + self.spec[name] * draws.symmetric(name))
         if "noise" in self.spec:
             images = images + self.spec["noise"] * draws.normal("noise")
         if "erase" in self.spec:
-            images = _erase(images, self.spec["erase"], draws.uniform("erase", 4))
+            chance = None
+            if "erase_chance" in self.spec:
+                chance = draws.uniform("erase_chance", 1)[:, 0] < self.spec["erase_chance"]
+            ratio = self.spec.get("erase_ratio", ERASE_RATIO)
+            images = _erase(images, self.spec["erase"], ratio, draws.uniform("erase", 4), chance)
         return images, masks
 
-    def _grid(self, images: Tensor, draws: "_Draws") -> Tensor:
+    def _grid(self, images: Tensor, draws: Draws) -> Tensor:
         """Say where each output position is read in the input, (B, H, W, 2) as for `grid_sample`.
 
         In pixels from the image's centre: input = mirror(turn back(output - shift) / zoom).
@@ -144,51 +183,17 @@ class Augmenter:
                 uploaded(moves, images.device), (height, width), mode="bicubic", align_corners=True
             )
             grid = grid + moves.permute(0, 2, 3, 1)
+        if "resized_crop" in spec:
+            ratio = spec.get("crop_ratio", CROP_RATIO)
+            tries = draws.uniform("resized_crop", 2 * CROP_TRIES + 2)
+            center, size = _windows(tries, spec["resized_crop"], ratio, images.shape[2:])
+            grid = grid * uploaded(size, images.device)[:, None, None]
+            grid = grid + uploaded(center, images.device)[:, None, None]
+            # Between the border and its pixels' centres there is no black to blend with.
+            inner = 1 - 1 / torch.tensor([images.shape[3], images.shape[2]])
+            inner = uploaded(inner, images.device)
+            grid = torch.where(grid.abs() <= 1, grid.clamp(-inner, inner), grid)
         return grid.to(images.dtype)
-
-
-class _Draws:
-    """Draws for a batch, from one generator per name."""
-
-    def __init__(self, images: Tensor, generator: Generator) -> None:
-        self.images = images
-        # The state is read on the host, so that a generator on a GPU does not make the host wait.
-        self.state = hashlib.sha256(generator.get_state().numpy().tobytes())
-        torch.rand(1, generator=generator, device=generator.device)
-
-    def generator(self, name: str, device: torch.device | str = "cpu") -> Generator:
-        state = self.state.copy()
-        state.update(name.encode())
-        return Generator(device).manual_seed(int.from_bytes(state.digest()[:8], "big") >> 1)
-
-    def uniform(self, name: str, columns: int) -> Tensor:
-        """Return (B, columns) in [0, 1), on the host."""
-        return torch.rand(len(self.images), columns, generator=self.generator(name))
-
-    def symmetric(self, name: str, columns: int = 1) -> Tensor:
-        """Return (B,) or (B, columns) in [-1, 1), on the host."""
-        draws = 2 * self.uniform(name, columns) - 1
-        return draws[:, 0] if columns == 1 else draws
-
-    def sign(self, name: str) -> Tensor:
-        """Return (B,) of -1 and 1, on the host."""
-        return torch.where(self.uniform(name, 1)[:, 0] < 0.5, -1.0, 1.0)
-
-    def whole(self, name: str, most: int) -> Tensor:
-        """Return (B, 2) of whole numbers from -most to most, on the host."""
-        shape = (len(self.images), 2)
-        return torch.randint(-most, most + 1, shape, generator=self.generator(name)).float()
-
-    def points(self, name: str, side: int) -> Tensor:
-        """Return (B, 2, side, side) of standard normal numbers, on the host."""
-        shape = (len(self.images), 2, side, side)
-        return torch.randn(shape, generator=self.generator(name))
-
-    def normal(self, name: str) -> Tensor:
-        """Return (B, C, H, W) of standard normal numbers, on the images' device."""
-        images = self.images
-        draws = self.generator(name, images.device)
-        return torch.randn(images.shape, generator=draws, device=images.device, dtype=images.dtype)
 
 
 def _sample_masks(masks: Tensor, grid: Tensor, outside: int) -> Tensor:
@@ -209,24 +214,84 @@ def _contrast(images: Tensor, factor: Tensor) -> Tensor:
     return mean + (images - mean) * factor[:, None, None, None]
 
 
-def _erase(images: Tensor, most: float, draws: Tensor) -> Tensor:
+def _saturate(images: Tensor, factor: Tensor) -> Tensor:
+    factor = uploaded(factor.to(images.dtype), images.device)
+    return blended(images, grey(images), factor[:, None, None, None])
+
+
+def _turn_hue(images: Tensor, factor: Tensor) -> Tensor:
+    """Turn the colours by 2 pi (factor - 1), at the same brightness; grey images stay."""
+    if images.shape[1] == 1:
+        return images
+    yiq = torch.tensor(YIQ)
+    angle = 2 * math.pi * (factor - 1)
+    turn = torch.eye(3).repeat(len(factor), 1, 1)
+    turn[:, 1, 1], turn[:, 1, 2] = angle.cos(), -angle.sin()
+    turn[:, 2, 1], turn[:, 2, 2] = angle.sin(), angle.cos()
+    change = (torch.linalg.inv(yiq) @ turn @ yiq).to(images.dtype)
+    return (uploaded(change, images.device) @ images.flatten(2)).view_as(images)
+
+
+COLOURS = {
+    "brightness": _brighten,
+    "contrast": _contrast,
+    "saturation": _saturate,
+    "hue": _turn_hue,
+}
+
+
+def _windows(
+    draws: Tensor, least: float, ratio: float, size: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return centres and half sides (B, 2), x and y, of crops, where the image is -1 to 1.
+
+    The first of several tries that lies within the image; otherwise its middle, as much of it as
+    the ratio allows.
+
+    Args:
+        draws: (B, 2 * CROP_TRIES + 2) in [0, 1): areas, ratios, and the place in x and y.
+        least: Smallest area, as a fraction of the image's.
+        ratio: Largest of width to height, and of height to width.
+        size: (H, W) of the image.
+    """
+    height, width = size
+    areas, ratios = draws[:, :CROP_TRIES], draws[:, CROP_TRIES:-2]
+    area = (least + (1 - least) * areas) * height * width
+    stretch = ratio ** (2 * ratios - 1)
+    sides = torch.stack([(area * stretch).sqrt(), (area / stretch).sqrt()], 2)
+    middle = torch.tensor([min(width, height * ratio), min(height, width * ratio)])
+    fits = (sides <= torch.tensor([width, height])).all(2)
+    first = sides[torch.arange(len(sides)), fits.int().argmax(1)]
+    chosen = torch.where(fits.any(1, keepdim=True), first, middle)
+    half = chosen / torch.tensor([width, height])
+    place = torch.where(fits.any(1, keepdim=True), 2 * draws[:, -2:] - 1, 0.0)
+    return place * (1 - half), half
+
+
+def _erase(
+    images: Tensor, most: float, ratio: float, draws: Tensor, chance: Tensor | None
+) -> Tensor:
     """Fill one rectangle of each image with the image's mean, per channel.
 
-    Zhong et al., Random Erasing Data Augmentation (arXiv:1708.04896), with a milder aspect ratio.
+    Zhong et al., Random Erasing Data Augmentation (arXiv:1708.04896).
 
     Args:
         images: (B, C, H, W).
         most: Largest area, as a fraction of the image's.
+        ratio: Largest of the sides.
         draws: (B, 4) in [0, 1): area, aspect ratio, and place in x and y.
+        chance: (B,), whether an image has one; None for all.
     """
     height, width = images.shape[2:]
     area, aspect, left, top = draws.unbind(1)
     side = (most * area * height * width).sqrt()
-    stretch = ERASE_ASPECT ** (aspect - 0.5)
+    stretch = ratio ** (aspect - 0.5)
     tall, wide = (side * stretch).round(), (side / stretch).round()
     tall, wide = tall.clamp(max=height), wide.clamp(max=width)
     top, left = ((height - tall + 1) * top).floor(), ((width - wide + 1) * left).floor()
     inside = _between(top, tall, height)[:, :, None] & _between(left, wide, width)[:, None, :]
+    if chance is not None:
+        inside &= chance[:, None, None]
     mean = images.mean((2, 3), keepdim=True)
     return torch.where(uploaded(inside[:, None], images.device), mean, images)
 

@@ -21,6 +21,8 @@ def classification_loss(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return cross-entropy of logits (B, K) and labels (B,), a mean over the batch.
 
+    Of shares of classes (B, K), it is the mean of the labels' losses by their shares.
+
     Args:
         train: The config's `train` section: `label_smoothing` and `class_weights`.
         data: Its training part is counted for balanced weights.
@@ -30,7 +32,15 @@ def classification_loss(
         TrainError: If the number of weights is not that of the classes.
     """
     weights = class_weights(train["class_weights"], data, data.train.labels, device)
-    return partial(cross_entropy, weight=weights, label_smoothing=train["label_smoothing"])
+    of_labels = partial(cross_entropy, weight=weights, label_smoothing=train["label_smoothing"])
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        if targets.dim() == 1 or weights is None:
+            return of_labels(logits, targets)
+        # As for labels, a mean by the weights of the images.
+        return of_labels(logits, targets, reduction="sum") / (targets @ weights).sum()
+
+    return loss
 
 
 def class_weights(

@@ -121,8 +121,8 @@ class Classification(Task):
         self.loss = self.whole.of(classification_loss(config["train"], data, device))
 
     def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        """Return the images changed, the labels as they are."""
-        return self._augmenter(images, draws), targets
+        """Return the images changed, and the labels or, mixed, the share of each class (B, K)."""
+        return self._augmenter.mixed(images, targets, len(self._class_names), draws)
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
         """Return the losses of the heads that name the class from a block's prototype."""
@@ -134,8 +134,9 @@ class Classification(Task):
         )
 
     def count(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Count the images whose largest logit is the label's."""
-        return (logits.argmax(1) == targets).sum()
+        """Count the images whose largest logit is the label's, or the largest share's."""
+        labels = targets if targets.dim() == 1 else targets.argmax(1)
+        return (logits.argmax(1) == labels).sum()
 
     def rates(self, counts: Tensor) -> dict[str, float]:
         """Return `accuracy`."""

@@ -22,13 +22,14 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.spaces.keys.arithmetic import (
+        OPTIONAL,
         PLAIN,
         closed_arithmetic,
         open_arithmetic,
         settled,
     )
     from attnsearch.spaces.keys.built_in import BUILT_IN
-    from attnsearch.spaces.keys.data import Data, GroupsPattern, GroupsTable
+    from attnsearch.spaces.keys.data import OF_ANOTHER, Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks
     from attnsearch.spaces.keys.json_schema import schema
     from attnsearch.spaces.keys.measures import (

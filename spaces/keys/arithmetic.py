@@ -6,7 +6,8 @@ from typing import Any
 PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 """The arithmetic that any device has, eager."""
 
-_OPTIONAL = ("compile", "warmup_steps", "accumulate", "ema", "sampler")
+OPTIONAL = ("warmup_steps", "accumulate", "ema", "sampler")
+"""Keys of `train` that are left out where they are null."""
 
 _OPEN = {"precision": "auto", "channels_last": None, "compile": None}
 
@@ -30,7 +31,9 @@ def settled(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
     closed = {**train, **closed_arithmetic(train, chosen)}
     if closed.get("speed") == "auto":
         del closed["speed"]
-    return {key: value for key, value in closed.items() if value or key not in _OPTIONAL}
+    return {
+        key: value for key, value in closed.items() if value or key not in ("compile", *OPTIONAL)
+    }
 
 
 def closed_arithmetic(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from attnsearch.spaces.keys.values import (
+    CLASSIFICATION_ONLY,
     SEGMENTATION_ONLY,
+    Count,
     Of,
     Positive,
     Searchable,
@@ -20,6 +22,9 @@ from attnsearch.spaces.keys.values import (
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
+Ratio = Annotated[float, Field(ge=1, le=10)]
+Chance = Annotated[float, Field(gt=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 MaskValue = Annotated[int, Field(ge=0, le=65535)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -69,11 +74,26 @@ def _groups_tag(value: Any) -> str:
     return "<csv>" if table else "<pattern>"
 
 
+OF_ANOTHER = {
+    "crop_ratio": "resized_crop",
+    "erase_chance": "erase",
+    "erase_ratio": "erase",
+    "policy_steps": "policy",
+    "policy_magnitude": "policy",
+}
+"""Keys of `data.augment` that say how another one of them changes images."""
+
+
 class Augment(Section):
     """Random changes of training images; what is not named is off."""
 
     crop: SearchableInt[Annotated[int, Field(ge=0)]] = 0
     """Pixels of zero padding before a random crop back to the image's size."""
+    resized_crop: SearchableFloat[Fraction] = 0
+    """Crop to an area drawn from this fraction of the image's to all of it, and resize that to the
+    image's size, as 0.08; 0 is off."""
+    crop_ratio: SearchableFloat[Ratio] = 4 / 3
+    """With resized_crop: the largest ratio of the crop's sides, either way."""
     flip: Searchable[bool] = False
     """Mirror left and right, half of the time."""
     vflip: Searchable[bool] = False
@@ -90,10 +110,35 @@ class Augment(Section):
     """Change the brightness by a factor of up to 1 +- this."""
     contrast: SearchableFloat[Fraction] = 0
     """Change the contrast by a factor of up to 1 +- this."""
+    saturation: SearchableFloat[Fraction] = 0
+    """Change the distance of colours to grey by a factor of up to 1 +- this."""
+    hue: SearchableFloat[Half] = 0
+    """Turn colours by up to this part of the circle either way."""
     noise: SearchableFloat[Fraction] = 0
     """Standard deviation of Gaussian noise, in units of the full range."""
     erase: SearchableFloat[Half] = 0
     """Erase a rectangle of up to this fraction of the image's area."""
+    erase_chance: SearchableFloat[Chance] = 1
+    """With erase: the probability that an image has one."""
+    erase_ratio: SearchableFloat[Ratio] = 2
+    """With erase: the largest ratio of its sides, either way."""
+    policy: Annotated[
+        Searchable[Literal["randaugment", "trivial_augment"] | None], CLASSIFICATION_ONLY
+    ] = None
+    """Operations drawn from a list for each image: policy_steps of one strength (randaugment), or
+    one of any strength (trivial_augment)."""
+    policy_steps: Annotated[SearchableInt[Count], CLASSIFICATION_ONLY] = 2
+    """With policy: randaugment, how many operations an image has."""
+    policy_magnitude: Annotated[
+        SearchableFloat[Annotated[float, Field(gt=0, le=30)]], CLASSIFICATION_ONLY
+    ] = 9
+    """With policy: randaugment, their strength, out of 30."""
+    mixup: Annotated[SearchableFloat[NotNegative], CLASSIFICATION_ONLY] = 0
+    """Mix images with others of the batch, and their labels alike; their shares are drawn from
+    Beta(this, this), as 0.2; 0 is off."""
+    cutmix: Annotated[SearchableFloat[NotNegative], CLASSIFICATION_ONLY] = 0
+    """Put a rectangle of another image of the batch in, and mix labels by its area, which is drawn
+    from Beta(this, this), as 1; 0 is off. Beside mixup each batch has one of them."""
 
 
 class Data(Section):

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnsearch.blocks.build import canonical_architecture
 from attnsearch.blocks.hosts import HEADS, weights_file
-from attnsearch.spaces.keys import DECIDING, Data, Train, idle, keys_of
+from attnsearch.spaces.keys import DECIDING, OF_ANOTHER, Data, Train, idle, keys_of
 from attnsearch.spaces.space.parameters import side_loss
 
 _REWRITTEN = ("classes", "groups", "augment")
@@ -69,7 +69,8 @@ def _data(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     kept["classes"] = len(classes) if isinstance(classes, list) and not named else classes
     groups = data.get("groups") or {}
     kept["groups"] = {key: value for key, value in groups.items() if key == "pattern"}
-    kept["augment"] = {key: value for key, value in data.get("augment", {}).items() if value}
+    on = {key: value for key, value in data.get("augment", {}).items() if value}
+    kept["augment"] = {key: on[key] for key in on if OF_ANOTHER.get(key, key) in on}
     return kept
 
 

@@ -3,6 +3,7 @@
 Each check looks at one section; what a type can say is said in `model`.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from attnsearch.spaces.keys import (
     COSTS,
     DECIDING,
     MEASURED,
+    OF_ANOTHER,
     GroupsPattern,
     Scheduler,
     SeedRange,
@@ -58,17 +60,11 @@ def _network(file: SpaceFile, problems: Problems) -> None:
 
 def _of_task(file: SpaceFile, problems: Problems) -> None:
     """Refuse what is set for the other task."""
-    sections: dict[tuple[str, ...], BaseModel] = {
-        ("data",): file.data,
-        ("data", "augment"): file.data.augment,
-        ("network",): file.network,
-        ("train",): file.train,
-    }
-    for path, section in sections.items():
+    for path in (("data",), ("data", "augment"), ("network",), ("train",)):
+        section: BaseModel = functools.reduce(getattr, path, file)
         for key, (task,) in keys_under("task", type(section)).items():
             if task != file.task and _differs(section, key):
-                message = f"is for task: {task} only; remove it"
-                problems.add((*path, key), message, at_key=True)
+                problems.add((*path, key), f"is for task: {task} only; remove it", at_key=True)
 
 
 def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
@@ -245,6 +241,10 @@ def _train(file: SpaceFile, problems: Problems) -> None:
     if isinstance(weights, list) and count is not None and len(weights) != count:
         message = f"has {len(weights)} weights for {count} classes (data.classes)"
         problems.add(("train", "class_weights"), message)
+    augment = file.data.augment
+    for key, needed in OF_ANOTHER.items():
+        if key in augment.model_fields_set and not any(members(getattr(augment, needed))):
+            problems.warn(("data", "augment", key), f"has no effect without {needed}")
     for key, needed in inactive_settings(train):
         if _differs(train, key):
             problems.warn(("train", key), f"has no effect without {needed}")

@@ -26,6 +26,7 @@ from attnsearch.spaces.file import (
 from attnsearch.spaces.keys import (
     DECIDING,
     MEASURED,
+    OPTIONAL,
     GroupsTable,
     SpaceFile,
     default_objective,
@@ -200,12 +201,8 @@ class _Loading:
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        new: dict[str, tuple[str, ...]] = {
-            "data": ("mask_colors", "keep"),
-            "train": ("warmup_steps", "accumulate", "ema", "sampler"),
-            "resources": ("timeout",),
-            "search": ("settings",),
-        }
+        new = {"data": ("mask_colors", "keep"), "resources": ("timeout",), "search": ("settings",)}
+        new |= {"train": OPTIONAL}
         for section, key in ((section, key) for section, keys in new.items() for key in keys):
             if document[section][key] is None:
                 del document[section][key]  # documents written before the key was there have none

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnsearch.runs.training.augment import Augmenter
-from attnsearch.spaces.keys.data import Augment
+from attnsearch.runs.training.augment import YIQ, Augmenter
+from attnsearch.runs.training.mixing import KINDS
+from attnsearch.spaces.keys.data import OF_ANOTHER, Augment
 
 ALL: dict[str, Any] = {
     "crop": 2,
@@ -21,7 +22,12 @@ ALL: dict[str, Any] = {
     "noise": 0.05,
     "elastic": 0.05,
     "erase": 0.3,
+    "resized_crop": 0.3,
+    "saturation": 0.3,
+    "hue": 0.2,
+    "policy": "trivial_augment",
 }
+OTHERS = {*OF_ANOTHER, *KINDS}  # that do nothing by themselves, and of `mixing`
 
 
 def images(count: int = 16, channels: int = 3, height: int = 12, width: int = 10) -> Tensor:
@@ -34,7 +40,7 @@ def augment(spec: dict[str, Any], batch: Tensor, seed: int = 0) -> Tensor:
 
 
 def test_every_name_is_in_the_test() -> None:
-    assert set(ALL) == set(Augment.model_fields)
+    assert {*ALL, *OTHERS} == set(Augment.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +220,107 @@ def test_switching_one_on_leaves_the_draws_of_another(name: str) -> None:
     after = augment({name: ALL[name]}, moved)
     assert torch.equal(with_flips, after)
     assert not torch.equal(alone, with_flips)
+
+
+def cropped(spec: dict[str, Any], height: int, width: int, count: int = 1500) -> Tensor:
+    """Left, top, width and height of resized crops, in pixels, read off a map of coordinates."""
+    rows = torch.arange(height) + 0.5
+    columns = torch.arange(width) + 0.5
+    image = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    changed = augment(spec, image.expand(count, -1, -1, -1))
+    row, column = changed[:, 0, :, width // 2], changed[:, 1, height // 2]
+    tall = (row[:, height // 2 + 1] - row[:, height // 2 - 1]) * height / 2
+    wide = (column[:, width // 2 + 1] - column[:, width // 2 - 1]) * width / 2
+    top = row[:, height // 2] - tall * (height // 2 + 0.5) / height
+    left = column[:, width // 2] - wide * (width // 2 + 0.5) / width
+    return torch.stack([left, top, wide, tall], 1)
+
+
+def test_resized_crops_have_areas_uniform_in_their_range_and_lie_within_the_image() -> None:
+    left, top, wide, tall = cropped({"resized_crop": 0.2, "crop_ratio": 1}, 60, 60).unbind(1)
+    areas = ((wide * tall) / 3600).sort().values
+    expected = torch.linspace(0.2, 1, len(areas))
+    assert float((areas - expected).abs().max()) < 0.045  # Kolmogorov-Smirnov at 1,500 draws
+    assert torch.allclose(wide, tall, rtol=1e-2)
+    for start, length in ((left, wide), (top, tall)):
+        assert float(start.min()) > -0.05
+        assert float((start + length).max()) < 60.05
+        free = start[length < 40] / (60 - length[length < 40])
+        assert abs(float(free.mean()) - 0.5) < 0.04
+
+
+def test_resized_crops_have_ratios_log_uniform_up_to_what_is_asked() -> None:
+    _, _, wide, tall = cropped({"resized_crop": 0.1, "crop_ratio": 2}, 80, 80).unbind(1)
+    ratios = (wide / tall).log() / np.log(2)
+    assert -1.01 < float(ratios.min()) < -0.95
+    assert 0.95 < float(ratios.max()) < 1.01
+    small = ratios[wide * tall < 0.4 * 6400]  # which always fit
+    assert float(small.std()) == pytest.approx(1 / 3**0.5, abs=0.05)
+    _, _, wide, tall = cropped({"resized_crop": 0.1}, 80, 80).unbind(1)
+    assert 1.3 < float((wide / tall).max()) < 1.345
+
+
+def test_a_crop_that_never_fits_is_the_middle() -> None:
+    left, _, wide, tall = cropped({"resized_crop": 1.0}, 20, 120, 20).unbind(1)
+    assert torch.allclose(wide, torch.full_like(wide, 20 * 4 / 3), rtol=1e-2)
+    assert torch.allclose(tall, torch.full_like(tall, 20), rtol=1e-2)
+    assert torch.allclose(left + wide / 2, torch.full_like(left, 60), atol=0.1)
+
+
+def test_a_resized_crop_at_the_border_is_not_darkened() -> None:
+    changed = augment({"resized_crop": 0.3}, torch.ones(100, 1, 12, 10))
+    assert torch.allclose(changed, torch.ones_like(changed), atol=1e-5)
+
+
+def test_resized_crops_move_masks_alike() -> None:
+    masks = (torch.arange(24).expand(24, 24) > 11).long().expand(50, -1, -1)
+    transform = Augmenter({"resized_crop": 0.2, "flip": True}, (24, 24))
+    pictures, moved = transform.both(
+        masks[:, None].float(), masks, torch.Generator().manual_seed(0), outside=255
+    )
+    assert not torch.equal(moved, masks)
+    sharp = (pictures[:, 0] - 0.5).abs() > 0.49
+    assert torch.equal((pictures[:, 0] > 0.5).long()[sharp], moved[sharp])
+    assert sharp.float().mean() > 0.85
+
+
+def test_saturation_and_hue_keep_the_brightness_and_grey() -> None:
+    batch = images(300)
+    grey = batch.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    for spec in ({"saturation": 0.4}, {"hue": 0.3}):
+        changed = augment(spec, batch)
+        assert torch.allclose((changed * weights).sum(1), (batch * weights).sum(1), atol=1e-3)
+        assert torch.allclose(augment(spec, grey), grey, atol=1e-3)
+        assert torch.equal(augment(spec, batch[:, :1]), batch[:, :1])
+    distance = augment({"saturation": 0.4}, batch) - (batch * weights).sum(1, keepdim=True)
+    factors = distance / (batch - (batch * weights).sum(1, keepdim=True))
+    factors = factors.flatten(1).median(1).values
+    assert 0.6 <= factors.min() < 0.63
+    assert 1.37 < factors.max() <= 1.4001
+
+
+def test_hue_turns_by_up_to_its_part_of_the_circle() -> None:
+    red = torch.tensor([1.0, 0.0, 0.0])[None, :, None, None].expand(500, -1, 2, 2)
+    yiq = torch.tensor(YIQ) @ augment({"hue": 0.25}, red).flatten(2)
+    start = torch.tensor(YIQ) @ red.flatten(2)
+    angles = torch.atan2(yiq[:, 2, 0], yiq[:, 1, 0]) - torch.atan2(start[:, 2, 0], start[:, 1, 0])
+    turned = (angles / (2 * np.pi) + 0.5) % 1 - 0.5
+    assert -0.2501 < float(turned.min()) < -0.24
+    assert 0.24 < float(turned.max()) < 0.2501
+
+
+def test_erasing_has_its_chance_and_ratio() -> None:
+    batch = images(600, height=40, width=40)
+    erased = (
+        augment({"erase": 0.3, "erase_chance": 0.5, "erase_ratio": 3.3}, batch) != batch
+    ).any(1)
+    share = float(erased.any(1).any(1).float().mean())
+    assert 0.4 < share < 0.56  # some are smaller than a pixel
+    ratios = erased.any(2).sum(1) / erased.any(1).sum(1).clamp(min=1)
+    large = erased.float().mean((1, 2)) > 0.1
+    assert 2.6 < float(ratios[large].max()) < 3.7
+    assert 0.27 < float(ratios[large].min()) < 0.4
 
 
 def test_the_generator_advances_alike_whatever_is_switched_on() -> None:

@@ -95,6 +95,8 @@ def test_every_block_goes_on_bit_for_bit(block: str, tmp_path: Path) -> None:
 def test_every_way_to_train_goes_on_bit_for_bit(given: dict[str, Any], tmp_path: Path) -> None:
     config = make_config(("layer3", "se"), **given)
     config["data"]["augment"] |= {"crop": 2, "rotate": 10} if "grad_clip" in given else {}
+    if "ema" in given:
+        config["data"]["augment"] |= {"resized_crop": 0.3, "policy": "randaugment", "mixup": 0.2}
     stopped_at(begin(config), 5, tmp_path)
     resumed, whole = goes_on(begin(config), tmp_path), begin(config)
     assert finish(resumed) == finish(whole)

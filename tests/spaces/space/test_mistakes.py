@@ -322,6 +322,12 @@ SECTIONS = [
         "classification only",
         "remove it",
     ),
+    Mistake(
+        "mixed masks",
+        of_masks("image_size: 16, augment: {▸mixup: 0.2}"),
+        "classification only",
+        "remove it",
+    ),
     Mistake("class weights", "train: {class_weights: ▸none}", "'none'", "balanced"),
     Mistake("side output", "train: {aux_weight: {▸ecm: 1}}", "'ecm'", "did you mean 'ecrm'?"),
     Mistake("metric", "search: {objectives: {▸accuracy: max}}", "'accuracy'", "'val_accuracy'"),

@@ -29,19 +29,22 @@ class TrainError(AttnsearchError, ValueError):
     """A training cannot be set up as its config asks."""
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: nn.Module, weight_decay: float, *, every: bool = False
+) -> list[dict[str, Any]]:
     """Return two groups: decayed, and not decayed.
 
-    Only tensors of two or more dimensions decay. Biases, scales and shifts of normalisations, and
-    scalar gates do not: decaying a scale that a normalisation follows changes nothing but the
-    effective learning rate, and decaying a gate towards 0 would remove the very block that is
-    under test. Goyal et al., arXiv:1706.02677, section 5.1; He et al., arXiv:1812.01187,
-    section 3.1.
+    Unless `every` parameter is to decay, only tensors of two or more dimensions do. Biases, scales
+    and shifts of normalisations, and scalar gates do not: decaying a scale that a normalisation
+    follows changes nothing but the effective learning rate, and decaying a gate towards 0 would
+    remove the very block that is under test. Goyal et al., arXiv:1706.02677, section 5.1; He et
+    al., arXiv:1812.01187, section 3.1.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
+    least = 0 if every else 2
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim >= least], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < least], "weight_decay": 0.0},
     ]
 
 
@@ -56,7 +59,8 @@ def make_optimizer(
             `weight_decay`, and for SGD `momentum` and `nesterov`.
         on_device: Keep the learning rate on the parameters' device, as a CUDA graph must find it.
     """
-    groups = parameter_groups(network, train["weight_decay"])
+    every = train.get("decay") == "all"
+    groups = parameter_groups(network, train["weight_decay"], every=every)
     rate: float | Tensor = train["lr"]
     if on_device:
         rate = torch.tensor(train["lr"], device=next(network.parameters()).device)

@@ -6,7 +6,7 @@ from typing import Any
 PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 """The arithmetic that any device has, eager."""
 
-OPTIONAL = ("warmup_steps", "accumulate", "ema", "sampler")
+OPTIONAL = ("warmup_steps", "accumulate", "ema", "sampler", "decay")
 """Keys of `train` that are left out where they are null."""
 
 _OPEN = {"precision": "auto", "channels_last": None, "compile": None}

@@ -54,6 +54,9 @@ class Train(Section):
     """Momentum of sgd."""
     weight_decay: SearchableFloat[NotNegative] = 5e-4
     """Weight decay, decoupled for adamw."""
+    decay: Searchable[Literal["all"] | None] = None
+    """What weight_decay is for: all: every parameter; null: tensors of two and more dimensions, so
+    neither biases nor what a normalisation or a gate learns."""
     nesterov: Annotated[Searchable[bool], When("optimizer", "sgd")] = True
     """Nesterov's momentum, for sgd."""
     schedule: Searchable[Literal["cosine", "onecycle", "step", "constant"]] = "cosine"

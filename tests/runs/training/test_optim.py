@@ -138,6 +138,18 @@ def test_only_tensors_of_two_and_more_dimensions_decay() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_all_parameters_decay_where_asked(name: str) -> None:
+    network = nn.BatchNorm1d(3)
+    given = {"optimizer": name, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.5}
+    for decay, expected in (("all", 0.95), (None, 1.0)):
+        nn.init.ones_(network.weight)
+        optimizer = make_optimizer(network, train(**given, decay=decay))
+        network.weight.grad = torch.zeros(3)
+        optimizer.step()
+        assert network.weight.tolist() == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_step_is_that_of_torch_s_plain_implementation(name: str) -> None:
     torch.manual_seed(0)
     start = torch.randn(5, 3)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from attnsearch.spaces import canonical, canonical_text
+from attnsearch.spaces.keys import OPTIONAL
 
 TEXT = """\
 name: test
@@ -90,6 +91,7 @@ def test_what_does_not_change_the_result_is_left_out(path, value, config):
         ("train.ema", 0.99),
         ("train.accumulate", 2),
         ("train.sampler", "balanced"),
+        ("train.decay", "all"),
         ("train.optimizer", "adamw"),
         ("train.precision", "bf16"),
     ],
@@ -99,7 +101,7 @@ def test_what_changes_the_result_is_kept(path, value, config):
 
 
 def test_a_key_that_is_null_is_as_if_it_were_not_there(load):
-    keys = ("ema", "accumulate", "warmup_steps", "sampler")
+    keys = OPTIONAL
     absent = load(TEXT).resolve(VALUES)
     nulls = load(TEXT + "".join(f"  {key}: {{choice: [null]}}\n" for key in keys))
     given = nulls.resolve({**VALUES, **{f"train.{key}": None for key in keys}})

@@ -1,12 +1,12 @@
-"""Whether TPE finds less in a long search when it is shown the best and the latest trials alone.
+"""Whether TPE finds less in a long search when it is shown the best and some other trials alone.
 
     python -m benchmarks.window [--trials 1000] [--seeds 6]
 
 searches a made objective over the twelve decisions of `benchmarks.scale`: each value has an
 effect, the blocks have one together, the best learning rate depends on the first of them, and
 every score carries noise, as seeds do. The table has, for each size of the window, the true value
-of the best-scored trial, mean and standard error over the seeds, at three lengths of the search;
-and seconds of a CPU.
+of the best-scored trial, mean over the seeds, at three lengths of the search, with the difference
+from all trials and its standard error; and seconds of a CPU.
 """
 
 import argparse
@@ -62,25 +62,32 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     given = parser.parse_args()
     lengths = [given.trials // 4, given.trials // 2, given.trials]
-    print(f"| shown | {' | '.join(map(str, lengths))} | CPU, s |\n|---|{'---:|' * 4}")
-    for best, latest in ((ALL, ALL), (100, 400), (100, 200), (50, 100)):
-        window.BEST, window.LATEST = best, latest
-        found, start = [], time.process_time()
-        for seed in range(given.seeds):
+    sizes = ((ALL, ALL), (100, 400), (50, 150))
+    found: dict[tuple[int, int], list[list[float]]] = {size: [] for size in sizes}
+    seconds = dict.fromkeys(sizes, 0.0)
+    for seed in range(given.seeds):
+        for size in sizes:
+            window.BEST, window.OTHERS = size
+            start = time.process_time()
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "scale.yaml")
                 text = SPACE.format(sampler="tpe", scheduler="none", trials=given.trials)
                 path.write_text(
                     text.replace("trials:", f"seed: {seed}, trials:"), encoding="utf-8"
                 )
-                found.append(search(load_space(path), seed, given.trials))
+                found[size].append(search(load_space(path), seed, given.trials))
+            seconds[size] += time.process_time() - start
+    print(f"| shown | {' | '.join(map(str, lengths))} | CPU, s |\n|---|{'---:|' * 4}")
+    for size in sizes:
         cells = []
         for length in lengths:
-            values = [each[length - 1] for each in found]
-            error = statistics.stdev(values) / len(values) ** 0.5
-            cells.append(f"{statistics.fmean(values):.4f} ± {error:.4f}")
-        shown = "all" if best == ALL else f"{best} + {latest}"
-        print(f"| {shown} | {' | '.join(cells)} | {time.process_time() - start:.0f} |", flush=True)
+            values = [each[length - 1] for each in found[size]]
+            less = [v - a[length - 1] for v, a in zip(values, found[sizes[0]], strict=True)]
+            error = statistics.stdev(less) / len(less) ** 0.5
+            beside = f" ({statistics.fmean(less):+.4f} ± {error:.4f})" if any(less) else ""
+            cells.append(f"{statistics.fmean(values):.4f}{beside}")
+        shown = "all" if size[0] == ALL else f"{size[0]} + {size[1]}"
+        print(f"| {shown} | {' | '.join(cells)} | {seconds[size]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

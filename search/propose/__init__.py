@@ -3,7 +3,7 @@
 proposals   The bridge to Optuna: what is tried next, and what Optuna is told of it
 probes      Values of training settings that are spread over their ranges
 samplers    Optuna's samplers as `search.sampler` names them, and what they cannot do
-window      Optuna's trials as TPE sees them: all, or of a long search the best and the latest
+window      Optuna's trials as TPE sees them: all, or of a long search some
 objectives  What a study optimises: which values count, and which trials are best by them
 """
 

@@ -1,7 +1,8 @@
-"""Optuna's trials as TPE sees them: all, or of a long search the best and the latest.
+"""Optuna's trials as TPE sees them: all, or of a long search the best and some of the others.
 
 TPE goes through every trial it is shown for each decision it makes. Its model of good values is
-made of the 25 best at most; the rest tells it where values have been tried, which hundreds do.
+made of the 25 best at most. The others tell it where values have been tried, which hundreds of
+them do, if they are drawn from all: the latest alone lie where the search has come to.
 """
 
 import heapq
@@ -11,8 +12,10 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from attnsearch.search.propose.samplers import derive
+
 BEST = 100  # finished trials that are shown for their value
-LATEST = 400  # and, of the others that have ended, for their number
+OTHERS = 400  # of the others that have ended, drawn by lot
 
 
 class Window(InMemoryStorage):
@@ -26,7 +29,7 @@ class Window(InMemoryStorage):
         super().__init__()
         self._sign = 1 if direction is StudyDirection.MAXIMIZE else -1
         self._best: list[tuple[float, int]] = []  # heaps, whose first leaves first
-        self._latest: list[int] = []
+        self._others: list[tuple[int, int]] = []
         self._hidden: set[int] = set()
 
     def get_all_trials(
@@ -69,9 +72,10 @@ class Window(InMemoryStorage):
             if len(self._best) <= BEST:
                 return
             number = -heapq.heappop(self._best)[1]
-        heapq.heappush(self._latest, number)
-        if len(self._latest) > LATEST:
-            self._hidden.add(heapq.heappop(self._latest))
+        # A lot of its own for each number, so it does not matter in which order trials end.
+        heapq.heappush(self._others, (derive(0, number), number))
+        if len(self._others) > OTHERS:
+            self._hidden.add(heapq.heappop(self._others)[1])
 
 
 def _feasible(trial: FrozenTrial) -> bool:

@@ -28,9 +28,10 @@ class Averages:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network, self._decay, self._steps = network, decay, 0
-        self._weights = dict(network.named_parameters()) | {
+        # Under all its names: loading a state sets what is shared once for each of them.
+        self._weights = dict(network.named_parameters(remove_duplicate=False)) | {
             f"{name}.{kind}".lstrip("."): getattr(module, kind)
-            for name, module in network.named_modules()
+            for name, module in network.named_modules(remove_duplicate=False)
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
             for kind in ("running_mean", "running_var")
         }

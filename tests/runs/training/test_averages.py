@@ -52,6 +52,18 @@ def test_before_a_step_the_weights_count_as_loaded() -> None:
     assert torch.equal(averages.network_state()["0.weight"], network[0].weight)
 
 
+def test_a_shared_weight_is_averaged_under_both_names() -> None:
+    network = small()
+    network.append(network[1])
+    averages = Averages(network, 0.5)
+    moved(network, 1)
+    averages.update()
+    state = averages.network_state()
+    for name in ("weight", "running_mean"):
+        assert torch.equal(state[f"1.{name}"], state[f"2.{name}"])
+        assert not torch.equal(state[f"1.{name}"], network.state_dict()[f"1.{name}"])
+
+
 def test_weights_are_lent_and_come_back() -> None:
     network, other = small(), small()
     before = network[0].weight.detach().clone()

@@ -6,8 +6,13 @@ from typing import Any
 PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 """The arithmetic that any device has, eager."""
 
-OPTIONAL = ("warmup_steps", "accumulate", "ema", "sampler", "decay")
-"""Keys of `train` that are left out where they are null."""
+OPTIONAL = {
+    "data": ("mask_colors", "keep"),
+    "train": ("warmup_steps", "accumulate", "ema", "sampler", "decay"),
+    "search": ("settings",),
+    "resources": ("timeout",),
+}
+"""Keys by section that are left out where they are null, as documents before them did."""
 
 _OPEN = {"precision": "auto", "channels_last": None, "compile": None}
 
@@ -32,7 +37,9 @@ def settled(train: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
     if closed.get("speed") == "auto":
         del closed["speed"]
     return {
-        key: value for key, value in closed.items() if value or key not in ("compile", *OPTIONAL)
+        key: value
+        for key, value in closed.items()
+        if value or key not in ("compile", *OPTIONAL["train"])
     }
 
 

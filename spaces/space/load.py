@@ -201,11 +201,9 @@ class _Loading:
         if data["source"] is not None:
             path: KeyPath = ("data", "source")
             data["source"] = place_source(data["source"], self._base(path), path, problems)
-        new = {"data": ("mask_colors", "keep"), "resources": ("timeout",), "search": ("settings",)}
-        new |= {"train": OPTIONAL}
-        for section, key in ((section, key) for section, keys in new.items() for key in keys):
+        for section, key in ((name, key) for name, keys in OPTIONAL.items() for key in keys):
             if document[section][key] is None:
-                del document[section][key]  # documents written before the key was there have none
+                del document[section][key]
         network["weights"] = self._weights()
         data["groups"] = self._groups()
         if network["stem"] is None and network["backbone"] in BACKBONES:

@@ -20,9 +20,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.runs.keeping.entry import PIXELS
 from attnsearch.runs.keeping.errors import DataError
 from attnsearch.runs.keeping.place import cache_folder, file_state, most_bytes, prune
-from attnsearch.runs.keeping.store import PIXELS, Mapped, map_rows
+from attnsearch.runs.keeping.store import Mapped, map_rows
 from attnsearch.runs.whole import whole
 
 # What zipfile, zlib and numpy raise on damaged files. RuntimeError: encrypted or unknown methods.

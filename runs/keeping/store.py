@@ -1,78 +1,35 @@
 """Decoded files: what is known of each, and its pixels from a mapped file or from itself.
 
 All files are decoded once, some at a time, and of each only what is known of it stays in memory.
-With `mapped` the pixels are written to one file of an entry in the cache, as they were decoded;
-beside it, line by line, lies what is known of the files of each chunk, with the chunk's checksum.
-A chunk counts once its line is whole, so a process that is killed costs the chunk it was at. Who
-begins reads all chunks that there are, and decodes anew from the first damaged one on. A lock lets
-one process write. With `files` an entry has the lines alone, so that the next start knows them.
+With `mapped` the pixels are written to an entry of the cache, in chunks. Who begins reads all that
+there are, and decodes anew from the first damaged one on; a lock lets one process write. With
+`files` an entry says what is known alone, so that the next start knows it.
 """
 
-import contextlib
-import dataclasses
-import fcntl
-import functools
 import hashlib
-import inspect
 import json
 import math
 import os
 import socket
 import warnings
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.runs.keeping.decoding import Fact, array_in, emptied, in_order
+from attnsearch.runs.keeping.entry import PIXELS, Entry
 from attnsearch.runs.keeping.errors import DataError
 from attnsearch.runs.keeping.lazy import Array, Items, advise
 from attnsearch.runs.keeping.place import cache_folder, file_state, most_bytes, prune
-from attnsearch.runs.machine import available_cpus
 
 FORMAT = 1
 """Raised when what is stored, or how files are decoded, changes."""
 
-PIXELS, CHUNKS = "pixels.bin", "chunks.jsonl"
-CHUNK_BYTES, CHUNK_FILES = 2**26, 1024
 MAPPED_BYTES = 2**25  # that are read before a process gives its mapped pages back
-
-Fact = TypeVar("Fact")
-Key = TypeVar("Key", bound=Hashable)
-
-
-def in_order(
-    function: Callable[[Path], Fact], files: Mapping[Key, Path]
-) -> Iterator[tuple[Key, Fact | None, str]]:
-    """Call a function on every file, in parallel and a few files ahead.
-
-    Yields:
-        The file's key, what the function returned, and the reason where it failed.
-    """
-    cpus = available_cpus()
-    waiting: deque[tuple[Key, Future[Fact]]] = deque()
-    with ThreadPoolExecutor(cpus) as pool:
-        todo = iter(files.items())
-        for key, path in todo:
-            waiting.append((key, pool.submit(function, path)))
-            if len(waiting) >= 4 * cpus:
-                first, future = waiting.popleft()
-                yield first, *_outcome(future)
-        for key, future in waiting:
-            yield key, *_outcome(future)
-
-
-def _outcome(future: Future[Fact]) -> tuple[Fact | None, str]:
-    try:
-        return future.result(), ""
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        return None, str(error).split(" <_io")[0] or type(error).__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +65,7 @@ class Files:
                 f"back, or let data.keep be mapped or memory"
             ) from None
         self.check(item, fact)
-        pixels: Array = getattr(fact, _array_in(fact))
+        pixels: Array = getattr(fact, array_in(fact))
         self._last[:] = [(item, pixels)]
         return pixels
 
@@ -263,7 +220,7 @@ def survey(
     kinds: list[str] = []
     sizes: list[int] = []
     for row, fact in zip(shapes, facts.values(), strict=True):
-        pixels: Array = getattr(fact, _array_in(fact))
+        pixels: Array = getattr(fact, array_in(fact))
         row[: pixels.ndim] = pixels.shape
         kinds.append(pixels.dtype.str)
         sizes.append(pixels.size * pixels.dtype.itemsize)
@@ -306,10 +263,10 @@ def _surveyed(
     """Yield what is known of each file, in order, and see to it that an entry is whole."""
     if entry is None:
         for name, fact, fault in in_order(decoder, files):
-            yield name, None if fact is None else _emptied(fact), fault
+            yield name, None if fact is None else emptied(fact), fault
         return
     try:
-        with _Entry(entry, pixels) as open_entry:
+        with Entry(entry, pixels) as open_entry:
             names = [*files]
             done = 0
             for fact, fault in open_entry.known(decoder, [*files.values()]):
@@ -324,158 +281,3 @@ def _surveyed(
             f"data.keep: decoded images cannot be written to {entry.parent}: {error}; make room, "
             f"let ATTNSEARCH_CACHE name another folder, or say data.keep: files"
         ) from None
-
-
-class _Entry:
-    """An entry that is looked through and written on, by one process at a time."""
-
-    def __init__(self, entry: Path, pixels: bool) -> None:
-        self._entry, self._has_pixels = entry, pixels
-        self._stack = contextlib.ExitStack()
-        self._lines: list[Any] = []
-        self._begin()
-
-    def __enter__(self) -> "_Entry":
-        self._entry.mkdir(parents=True, exist_ok=True)
-        lock = self._stack.enter_context((self._entry / "lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.utime(self._entry)
-        for name in (PIXELS, CHUNKS):
-            (self._entry / name).touch()
-        self._pixels = self._stack.enter_context((self._entry / PIXELS).open("r+b"))
-        self._chunks = self._stack.enter_context((self._entry / CHUNKS).open("r+b"))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            if kind is None and self._lines:
-                self._end()
-        finally:
-            self._stack.close()
-
-    def known(
-        self, decoder: Callable[[Path], Fact], paths: Sequence[Path]
-    ) -> Iterator[tuple[Fact | None, str]]:
-        """Yield what the whole chunks say, up to the first damaged one; what follows goes.
-
-        A file that could not be decoded is tried again: what failed may have been a disk.
-        """
-        kept, done, kind = (0, 0), 0, _fact_type(decoder)
-        for line in self._chunks:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                chunk = json.loads(line)
-                facts = [
-                    (None if fact is None else kind(**_unpacked(fact)), fault)
-                    for fact, fault in chunk["files"]
-                ]
-                faulty = [
-                    path
-                    for (fact, _), path in zip(facts, paths[done:], strict=False)
-                    if fact is None
-                ]
-                tried = [fact for _, fact, _ in in_order(decoder, dict(enumerate(faulty)))]
-                if self._sum(chunk["bytes"]) == chunk["sha256"] and not any(
-                    fact is not None for fact in tried
-                ):
-                    yield from facts
-                    done += len(facts)
-                    kept = kept[0] + len(line), kept[1] + chunk["bytes"]
-                    continue
-            break
-        for file, size in ((self._chunks, kept[0]), (self._pixels, kept[1])):
-            file.seek(size)
-            file.truncate()
-
-    def add(self, fact: Fact | None, fault: str) -> Fact | None:
-        """Take in a file, and return what is known of it without its pixels."""
-        empty = None
-        if fact is not None:
-            empty = _emptied(fact)
-            if self._has_pixels:
-                content = np.ascontiguousarray(getattr(fact, _array_in(fact))).data.cast("B")
-                self._pixels.write(content)
-                self._hash.update(content)
-                self._bytes += content.nbytes
-        self._lines.append([None if empty is None else _packed(empty), fault])
-        if self._bytes >= CHUNK_BYTES or len(self._lines) >= CHUNK_FILES:
-            self._end()
-        return empty
-
-    def _end(self) -> None:
-        """End a chunk: its pixels first, then the line by which it counts."""
-        self._pixels.flush()
-        chunk = {"bytes": self._bytes, "sha256": self._hash.hexdigest(), "files": self._lines}
-        self._chunks.write(json.dumps(chunk).encode() + b"\n")
-        self._chunks.flush()
-        os.utime(self._entry)  # what is least used leaves the cache first
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lines, self._bytes, self._hash = [], 0, hashlib.sha256()
-
-    def _sum(self, size: int) -> str:
-        """Return the checksum of the next bytes; of nothing where they are not all there."""
-        checked = hashlib.sha256()
-        while size:
-            read = self._pixels.read(min(size, 2**20))
-            if not read:
-                return ""
-            checked.update(read)
-            size -= len(read)
-        return checked.hexdigest()
-
-
-def _array_in(fact: Any) -> str:
-    """Return which attribute holds the pixels."""
-    values = {part.name: getattr(fact, part.name) for part in dataclasses.fields(fact)}
-    return next(name for name, value in values.items() if isinstance(value, np.ndarray))
-
-
-def _emptied(fact: Fact) -> Fact:
-    """Return a fact whose array has its shape and type, and takes no memory."""
-    name = _array_in(fact)
-    pixels: Array = getattr(fact, name)
-    return dataclasses.replace(fact, **{name: _placeholder(pixels.dtype.str, *pixels.shape)})  # type: ignore[type-var]
-
-
-@functools.lru_cache(maxsize=1024)  # most images of a source have one shape
-def _placeholder(kind: str, *shape: int) -> Array:
-    return np.broadcast_to(np.zeros((), kind), shape)
-
-
-def _packed(fact: Any) -> dict[str, Any]:
-    """Return a fact as plain JSON values."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return {"array": [value.dtype.str, value.shape]}
-        if isinstance(value, bytes):
-            return {"bytes": value.hex()}
-        if isinstance(value, Mapping):
-            return {"pairs": [[*pair] for pair in value.items()]}
-        return value
-
-    return {part.name: plain(getattr(fact, part.name)) for part in dataclasses.fields(fact)}
-
-
-def _unpacked(packed: Mapping[str, Any]) -> dict[str, Any]:
-    def value(plain: Any) -> Any:
-        if isinstance(plain, list):
-            return tuple(plain)
-        if not isinstance(plain, dict):
-            return plain
-        if "array" in plain:
-            kind, shape = plain["array"]
-            return _placeholder(kind, *shape)
-        if "bytes" in plain:
-            return bytes.fromhex(plain["bytes"])
-        return {tuple(key): count for key, count in plain["pairs"]}
-
-    return {name: value(plain) for name, plain in packed.items()}
-
-
-def _fact_type(decoder: Callable[[Path], Fact]) -> Callable[..., Fact]:
-    """Return what a decoder returns, as it is annotated."""
-    plain = getattr(decoder, "func", decoder)
-    kind: Callable[..., Fact] = inspect.signature(plain, eval_str=True).return_annotation
-    return kind

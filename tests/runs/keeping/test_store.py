@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attnsearch.runs.keeping import store
+from attnsearch.runs.keeping import decoding, entry, store
+from attnsearch.runs.keeping.entry import CHUNKS, PIXELS
 from attnsearch.runs.keeping.errors import DataError
-from attnsearch.runs.keeping.store import CHUNKS, PIXELS, Mapped, survey
+from attnsearch.runs.keeping.store import Mapped, survey
 
 FILES = 40
 
@@ -40,7 +41,7 @@ def read(path: Path, log: Path) -> Read:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     monkeypatch.setenv("ATTNSEARCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "CHUNK_FILES", 8)
+    monkeypatch.setattr(entry, "CHUNK_FILES", 8)
     paths = {f"{number:02d}": tmp_path / f"{number:02d}" for number in range(FILES)}
     for number, path in enumerate(paths.values()):
         path.write_bytes(np.random.default_rng(number).bytes(4 * (3 + number)))
@@ -95,7 +96,7 @@ def killed(files: dict[str, Path], after: int) -> None:
 def test_a_killed_process_costs_the_chunk_it_was_at(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "available_cpus", lambda: 1)
+    monkeypatch.setattr(decoding, "available_cpus", lambda: 1)
     process = get_context("fork").Process(target=killed, args=(files, 30))
     process.start()
     process.join(60)
@@ -201,6 +202,6 @@ def test_a_full_disk_is_said(files: dict[str, Path], monkeypatch: pytest.MonkeyP
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store._Entry, "_end", full)
+    monkeypatch.setattr(entry.Entry, "_end", full)
     with pytest.raises(DataError, match="No space left on device; make room"):
         Cache(files)

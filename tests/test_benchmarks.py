@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.picture import draw, rows
+
 FILES = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 
 
@@ -24,3 +26,11 @@ def test_what_a_benchmark_imports_of_the_product_is_there(file: Path) -> None:
         and importlib.util.find_spec(f"{module}.{name}") is None
     ]
     assert not missing
+
+
+def test_the_picture_is_that_of_the_tables() -> None:
+    text = (FILES[0].parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    widths = [bar.get_width() for axes in draw(text).axes for bar in axes.patches]
+    tables = (("## A training step", "default"), ("## Blocks", "ours"))
+    cells = [float(row[column]) for heading, column in tables for row in rows(text, heading)]
+    assert widths == cells and len(cells) > 10

@@ -5,7 +5,6 @@ step         One training step: forward, loss, backward and update; eager, compi
              graph
 speed        Which arithmetic a device trains fastest with: a short race of training steps
 timed        What the times of a network are kept under, beside the machine
-waiting      How to move values between host and device without waiting for the device
 task         What a training learns: how classification and segmentation differ for the loop around
              them
 segment      Segmentation as a task: masks in the loss, and metrics at the size of the original
@@ -15,14 +14,9 @@ mask_losses  Losses of masks: logits (B, K, H, W) against class indices (B, H, W
 optim        Optimizers, parameter groups, schedules per step, batches, and the pace of batch
              statistics
 seeding      What makes a training repeat: keyed random streams and deterministic algorithms
-augment      Random changes of training images, a batch at a time, on the device that trains
 averages     A moving average of a network's weights, evaluated and exported in their place
 evaluate     From stored images to a network's logits: the one path that validation and exports
              share
-draws        Draws of augmentations: for each batch, from one generator by name
-mixing       Batches whose images are mixed with one another, and their labels alike
-policies     Policies: for each image a few operations out of a list
-feed         Batches on their way to the device, from wherever the examples lie
 progress     How far a training has come within an epoch: all that its next step depends on
 checkpoints  Files from which a training that was interrupted goes on
 micro_batches  A step in micro-batches, where memory does not hold a batch: with the gradients of

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from attnsearch.runs.training.feed import Stored, stream
+from attnsearch.runs.batches import Stored, stream
 
 EVALUATION_BATCH = 256  # fixed: convolution kernels, and so the last bits, depend on it
 

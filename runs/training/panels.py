@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.hosts import enlarge
 from attnsearch.blocks.measure import attention_maps, mapped_blocks
+from attnsearch.runs.batches import Stored
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import Masks
 from attnsearch.runs.training.evaluate import Normalisation
-from attnsearch.runs.training.feed import Stored
 from attnsearch.runs.training.pictures import Case, Map, panel_bytes
 from attnsearch.runs.training.segment import classes_of, enlarged_logits
 

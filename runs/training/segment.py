@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
+from attnsearch.runs.batches import Stored
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.keeping import count_values
 from attnsearch.runs.metrics import (
@@ -24,7 +25,6 @@ from attnsearch.runs.metrics import (
 )
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, in_batches
-from attnsearch.runs.training.feed import Stored
 from attnsearch.runs.training.mask_losses import mask_loss
 from attnsearch.runs.training.task import Evaluation, Task
 

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from attnsearch.runs.batches import Augmenter, Feed, Stored
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.keeping import Lazy
 from attnsearch.runs.metrics import classification_metrics
-from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
-from attnsearch.runs.training.feed import Feed, Stored
 from attnsearch.runs.training.losses import auxiliary_loss, classification_loss
 from attnsearch.runs.training.memory import free_memory, out_of_memory
 from attnsearch.runs.training.micro_batches import WholeBatch

@@ -18,9 +18,9 @@ from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.build import build_network
 from attnsearch.blocks.measure import costs, latency
+from attnsearch.runs.batches import LossWatch, fits_on, place, stream, uploaded
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.training.averages import Averages, lent
-from attnsearch.runs.training.feed import fits_on, place, stream
 from attnsearch.runs.training.micro_batches import slow_statistics
 from attnsearch.runs.training.optim import (
     TrainError,
@@ -36,7 +36,6 @@ from attnsearch.runs.training.segment import Segmentation
 from attnsearch.runs.training.step import Step
 from attnsearch.runs.training.task import Classification, Task
 from attnsearch.runs.training.timed import architecture
-from attnsearch.runs.training.waiting import LossWatch, uploaded
 
 
 class Training:

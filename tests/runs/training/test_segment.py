@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
+from attnsearch.runs.batches.augment import Augmenter
 from attnsearch.runs.data.data import DataSet, load_data
-from attnsearch.runs.training.augment import Augmenter
 from attnsearch.runs.training.evaluate import Normalisation
 from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
 from attnsearch.runs.training.train import Training

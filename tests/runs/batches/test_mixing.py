@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from attnsearch.runs.training.augment import Augmenter
+from attnsearch.runs.batches.augment import Augmenter
 from attnsearch.runs.training.losses import classification_loss
 from tests.runs.training.test_train import make_config, make_data, scores, trained
 

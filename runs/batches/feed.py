@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from attnsearch.runs.batches.waiting import uploaded
 from attnsearch.runs.keeping import Anywhere, Lazy, is_decoded_anew, on_card
-from attnsearch.runs.training.waiting import uploaded
 
 AHEAD = 2  # batches that each process decodes before they are asked for
 

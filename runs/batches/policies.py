@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attnsearch.runs.training.draws import Draws
-from attnsearch.runs.training.waiting import uploaded
+from attnsearch.runs.batches.draws import Draws
+from attnsearch.runs.batches.waiting import uploaded
 
 LEVELS = 30
 STEPS, MAGNITUDE = 2, 9  # of randaugment, where nothing is said

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attnsearch.runs.training.draws import Draws
-from attnsearch.runs.training.waiting import uploaded
+from attnsearch.runs.batches.draws import Draws
+from attnsearch.runs.batches.waiting import uploaded
 
 KINDS = ("mixup", "cutmix")
 

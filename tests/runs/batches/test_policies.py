@@ -7,9 +7,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Generator, Tensor
 
-from attnsearch.runs.training import policies
-from attnsearch.runs.training.augment import Augmenter
-from attnsearch.runs.training.policies import CHANGES, MOVES, OPERATIONS
+from attnsearch.runs.batches import policies
+from attnsearch.runs.batches.augment import Augmenter
+from attnsearch.runs.batches.policies import CHANGES, MOVES, OPERATIONS
 
 Reference = Callable[[Image.Image, float], Image.Image]
 WITH_PILLOW: dict[str, Reference] = {

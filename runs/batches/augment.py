@@ -44,10 +44,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from attnsearch.runs.training.draws import Draws
-from attnsearch.runs.training.mixing import KINDS, mixed
-from attnsearch.runs.training.policies import blended, grey, with_policy
-from attnsearch.runs.training.waiting import uploaded
+from attnsearch.runs.batches.draws import Draws
+from attnsearch.runs.batches.mixing import KINDS, mixed
+from attnsearch.runs.batches.policies import blended, grey, with_policy
+from attnsearch.runs.batches.waiting import uploaded
 
 GEOMETRIC = ("crop", "resized_crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
 ELASTIC_POINTS = 4

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnsearch.runs.training.augment import YIQ, Augmenter
-from attnsearch.runs.training.mixing import KINDS
+from attnsearch.runs.batches.augment import YIQ, Augmenter
+from attnsearch.runs.batches.mixing import KINDS
 from attnsearch.spaces.keys.data import OF_ANOTHER, Augment
 
 ALL: dict[str, Any] = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from attnsearch.runs.batches import feed
+from attnsearch.runs.batches.feed import Feed, place, stream
 from attnsearch.runs.data.data import DataSet, load_data
-from attnsearch.runs.training import feed
-from attnsearch.runs.training.feed import Feed, place, stream
 from attnsearch.runs.training.train import Training
 from tests.runs.data.test_kept import masks, npz, save
 from tests.runs.training.test_train import digest, dropping, make_config

@@ -10,6 +10,7 @@ npz          Arrays in MedMNIST's layout (Yang et al., Scientific Data 2023,
 walking      What is visible in a folder, and which folders are parts of a split
 folders      Folders of class folders, with or without a split
 mask_folder  Folders of images and masks: see `mask_layouts` for the layout, `masks` for the values
+tiling       Where the tiles of an image lie, and how each is cut out
 mask_pairs   Which mask belongs to which image of a source
 mask_layouts Where images and their masks lie: the layouts that people have
 mask_colors  Colour-coded masks, by a palette
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.readers.mask_colors import propose_colors
     from attnsearch.runs.readers.mask_files import decode_mask
-    from attnsearch.runs.readers.mask_folder import tile, tile_corners
+    from attnsearch.runs.readers.mask_folder import tile
     from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
     from attnsearch.runs.readers.mask_pairs import find_pairs, is_mask_folder, masks_beside
     from attnsearch.runs.readers.masks import (
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         scored_classes,
     )
     from attnsearch.runs.readers.table import READERS, Reader, native_shapes, read_source
+    from attnsearch.runs.readers.tiling import tile_corners
     from attnsearch.runs.readers.walking import named_parts, walk
 
 face(__name__)

@@ -46,7 +46,7 @@ from torch.nn import functional
 
 from attnsearch.runs.batches.draws import Draws
 from attnsearch.runs.batches.mixing import KINDS, mixed
-from attnsearch.runs.batches.policies import blended, grey, with_policy
+from attnsearch.runs.batches.policies import GREY, blended, grey, with_policy
 from attnsearch.runs.batches.waiting import uploaded
 
 GEOMETRIC = ("crop", "resized_crop", "flip", "vflip", "rotate", "scale", "translate", "elastic")
@@ -55,7 +55,7 @@ ERASE_RATIO = 2.0  # the sides of an erased rectangle are at most this ratio apa
 CROP_RATIO = 4 / 3  # and those of a resized crop, as Szegedy et al. 2014 (arXiv:1409.4842) draw it
 CROP_TRIES = 10  # for a crop that lies within the image
 # Brightness and two colours (YIQ) of red, green and blue: NTSC's.
-YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+YIQ = (GREY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 class Augmenter:

@@ -263,7 +263,8 @@ class Proposals:
     def _all(self, *, deepcopy: bool) -> list[optuna.trial.FrozenTrial]:
         if self._window is None:
             return list(self._study.get_trials(deepcopy=deepcopy))
-        return self._window.whole(self._study._study_id, deepcopy=deepcopy)
+        study_id = self._window.get_study_id_from_name(self._study.study_name)
+        return self._window.whole(study_id, deepcopy=deepcopy)
 
     def notes(self) -> list[str]:
         """Return what the user should know about this sampler on this space."""

@@ -251,15 +251,12 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         report = self._reports.get((trial_id, job.id), Report())
         state = report.state or State.STOPPED
         memory = report.out_of_memory
-        if memory and together and self._goes_on_alone(job):
+        if memory and together:
+            self._alone.add(_identity(job))
             state, memory = State.INTERRUPTED, False
         metrics = report.result if state == State.FINISHED else report.metrics
         told = report.error, report.traceback
         self._end(trial_id, job, Outcome(state, metrics, report, *told, out_of_memory=memory))
-
-    def _goes_on_alone(self, job: Job) -> bool:
-        self._alone.add(_identity(job))
-        return True
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -278,7 +275,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             outcome = Outcome(LOST, {}, report, error, left or None, place, memory)
             if reason:
                 outcome = Outcome(State.FAILED, {}, report, error, left or None)
-            if begun and _job(trial).replicas and self._goes_on_alone(job):
+            if begun and _job(trial).replicas:
+                self._alone.add(_identity(job))
                 # Which of them it was will show; the others are not to blame.
                 outcome = Outcome(State.INTERRUPTED, report.metrics, report, error)
             self._end(trial.trial_id, job, outcome)

@@ -51,7 +51,7 @@ from attnsearch.spaces.space.space import Setting, Space
 
 
 def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
-    """Read and checks a space file.
+    """Read and check a space file.
 
     The file's folder becomes importable where the file names a `module:Class` of its own.
 
@@ -221,8 +221,7 @@ class _Loading:
         if ablation and confirm and ablation.reuse and "seeds" not in ablation.model_fields_set:
             document["ablation"]["seeds"] = confirm.least_seeds
         for index, text in enumerate((document["confirm"] or {}).get("configs") or ()):
-            path = ("confirm", "configs", index)
-            document["confirm"]["configs"][index] = self._file(text, path)
+            document["confirm"]["configs"][index] = self._file(text, ("confirm", "configs", index))
         document["limits"] = file.limits.model_dump(exclude_none=True)
         gpus = document["resources"]["gpus"]
         if gpus != "auto" and gpus == int(gpus):

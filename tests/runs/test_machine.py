@@ -166,13 +166,18 @@ def test_hidden_cards_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
         assert machine.gpu_count() == count
 
 
+def put_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the driver's tool say what a script says."""
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
 def test_gpus_are_those_that_the_driver_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.10'\necho 'NVIDIA H200, 570.10'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    put_nvidia_smi(tmp_path, "echo 'NVIDIA H200, 570.10'\necho 'NVIDIA H200, 570.10'", monkeypatch)
     machine.gpu_names.cache_clear()
     assert machine.gpu_names() == ("NVIDIA H200, 570.10", "NVIDIA H200, 570.10")
     machine.gpu_names.cache_clear()
@@ -182,10 +187,8 @@ def test_a_cards_memory_is_what_its_driver_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the first card that is visible, by whatever name Ray gives it."""
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text('#!/bin/sh\n[ "$2" = GPU-7 ] && echo "1024, 143771" || echo "[N/A], [N/A]"\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    says = '[ "$2" = GPU-7 ] && echo "1024, 143771" || echo "[N/A], [N/A]"'
+    put_nvidia_smi(tmp_path, says, monkeypatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
     assert machine.card_memory_mb() == (1024, 143771)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")

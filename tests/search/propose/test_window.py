@@ -5,7 +5,7 @@ import random
 import optuna
 import pytest
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from attnsearch.runs.ledger import State
 from attnsearch.search.propose import ProposalResult, window
@@ -17,6 +17,10 @@ from tests.search.propose.test_proposals import proposals, score
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "BEST", 5)
     monkeypatch.setattr(window, "OTHERS", 10)
+
+
+def whole(storage: Window, study: optuna.Study) -> list[FrozenTrial]:
+    return storage.whole(storage.get_study_id_from_name(study.study_name), deepcopy=False)
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -43,7 +47,7 @@ def test_the_best_are_shown_and_some_from_all_of_the_search(direction: str) -> N
     others = sorted(set(shown) - set(best))
     assert (last, shown) == (running, sorted([*best, *others])) and len(others) == 10
     assert others[0] < 70 and others[-1] > 130  # neither the first nor the last alone
-    assert len(storage.whole(study._study_id, deepcopy=False)) == 201
+    assert len(whole(storage, study)) == 201
 
 
 def test_trials_of_an_earlier_session_are_shown_alike() -> None:
@@ -57,7 +61,7 @@ def test_trials_of_an_earlier_session_are_shown_alike() -> None:
             study.tell(waiting.pop(chance.randrange(3)), chance.random())
     while waiting:
         study.tell(waiting.pop(), chance.random())
-    for trial in asked.whole(study._study_id, deepcopy=False):
+    for trial in whole(asked, study):
         later.add_trial(create_trial(values=trial.values))
     assert [t.number for t in study.trials] == [t.number for t in later.trials]
     assert len(study.trials) == 15

@@ -1,6 +1,5 @@
 """`attnsearch sync` and `clean`."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,6 @@ from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
 from attnsearch.search.terminal import keep, show
 
 CONFIG: dict[str, Any] = {"insert": [], "network": {}, "train": {"epochs": 2}}
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ATTNSEARCH_LEDGER", "MLFLOW_TRACKING_URI", "ATTNSEARCH_WEIGHTS"):
-        monkeypatch.delenv(name, raising=False)
-    return Ledger(tmp_path / "attnsearch.db")
 
 
 @pytest.fixture

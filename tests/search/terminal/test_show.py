@@ -1,7 +1,6 @@
 """`attnsearch show` of a study."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -9,14 +8,6 @@ from attnsearch.runs.ledger import Ledger
 from attnsearch.search.terminal import show
 from attnsearch.search.terminal.show import study_text
 from tests.runs import made_studies as made
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ATTNSEARCH_LEDGER", "MLFLOW_TRACKING_URI", "ATTNSEARCH_WEIGHTS"):
-        monkeypatch.delenv(name, raising=False)
-    return Ledger(tmp_path / "attnsearch.db")
 
 
 def test_the_luck_of_the_best_is_told_before_and_after_confirm(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.cli import call
-from tests.runs.training.test_feed import folder
+from tests.runs.batches.test_feed import folder
 
 SPACE = """\
 name: kept

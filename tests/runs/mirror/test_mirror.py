@@ -1,5 +1,6 @@
 """The mirror: MLflow shows what the ledger holds, once, whatever dies or stays away."""
 
+import gc
 import math
 import multiprocessing
 import os
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,41 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Circles of objects stay in memory unless someone asks for their end."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_drawings_leave_nothing_in_memory(
+    ledger: Ledger,
+    study: StudyRow,
+    study_plots: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+
+    def watched(*args: Any) -> Any:
+        figures = study_plots(*args)
+        for figure in figures.values():
+            # Frozen: what it draws is what can be watched.
+            object.__setattr__(figure, "draw", partial(watch, figure.draw))
+        return figures
+
+    def watch(draw: Callable[[Any], None], sheet: Any) -> None:
+        drawn.append(weakref.ref(sheet.canvas))
+        draw(sheet)
+
+    monkeypatch.setattr(exploring, "study_plots", watched)
+    complete(ledger, study, 0)
+    Mirror(ledger).sync(study.id)
+    assert drawn
+    assert [canvas() for canvas in drawn] == [None] * len(drawn)
 
 
 def test_a_study_is_shown_as_the_ledger_has_it(

@@ -2,10 +2,6 @@
 
 check      `attnsearch check`: the errors of a space file, or the forecast of its study in words
 forecast   What a study is going to do: its networks, its data, its runs and their time
-outlook    What follows exploring, as `check` foresees it: runs, time, and what their number can
-           find
-estimate   How long a study may take: a few measured training steps, multiplied out. Records
-           nothing
 survey     What a space spans: its smallest and largest network, and what fits where. Trains
            nothing
 standing   Which blocks can stand where: those of a file, and those of the table that cannot, and

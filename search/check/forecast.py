@@ -12,10 +12,15 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
 from attnsearch.search.check.data import lost_detail
-from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
-from attnsearch.search.check.outlook import Outlook, outlook, pilot_of
 from attnsearch.search.check.standing import Barred, barred
 from attnsearch.search.check.survey import Example, Fit, examples, fits
+from attnsearch.search.outlook import (
+    Outlook,
+    budget_share,
+    outlook,
+    pilot_of,
+    seconds_per_epoch,
+)
 from attnsearch.search.plans import check_measurable
 from attnsearch.search.workers import AUTO, ClusterError, Need, has_cards, trials_here
 from attnsearch.spaces import DecisionError, Space

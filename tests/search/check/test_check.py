@@ -13,11 +13,11 @@ from attnsearch.blocks.build.network import Images
 from attnsearch.blocks.measure.cost import count_macs, count_params
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.check.check import forecast_json, forecast_text
-from attnsearch.search.check.estimate import budget_share, seconds_per_epoch
 from attnsearch.search.check.forecast import CheckError, foresee
 from attnsearch.search.check.survey import examples, fits
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
+from attnsearch.search.outlook.estimate import budget_share, seconds_per_epoch
 from attnsearch.spaces import Space, load_space
 
 ROOT = Path(__file__).parents[3]

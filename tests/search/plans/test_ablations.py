@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.statistics.plan import Plan
-from attnsearch.search.check.outlook import outlook
+from attnsearch.search.outlook.acts import outlook
 from attnsearch.search.plans.ablations import MOST_ARMS, ablation_plan, ablation_settings
 from attnsearch.search.plans.arms import PlanError
 from attnsearch.spaces import Space, dump, load_space

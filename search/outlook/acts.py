@@ -1,4 +1,4 @@
-"""What follows exploring, as `check` foresees it: runs, time, and what their number can find."""
+"""What follows exploring: runs, time, and what their number can find."""
 
 import itertools
 import math

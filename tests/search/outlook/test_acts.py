@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.check.outlook import Pilot, outlook, pilot_runs
+from attnsearch.search.outlook.acts import Pilot, outlook, pilot_runs
 from attnsearch.spaces import Space, load_space
 
 

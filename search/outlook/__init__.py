@@ -1,0 +1,16 @@
+"""What a study is going to take, and what it can find.
+
+acts       What follows exploring: runs, time, and what their number can find
+estimate   How long a study may take: a few measured training steps, multiplied out. Records
+           nothing
+"""
+
+from typing import TYPE_CHECKING
+
+from attnsearch.blocks.face import face
+
+if TYPE_CHECKING:
+    from attnsearch.search.outlook.acts import Outlook, Pilot, outlook, pilot_of, pilot_runs
+    from attnsearch.search.outlook.estimate import budget_share, seconds_per_epoch
+
+face(__name__)

@@ -96,13 +96,10 @@ def power_sentence(
         unit: Their name.
 
     Returns:
-        Such as `with 3 seeds and a spread of 0.6 points you detect 2.8 points, with 8 seeds 1.0`.
+        Such as `with 3 seeds you would see a difference of 2.8 points, with 8 seeds 1.0`.
     """
     sizes = [detectable(n, pair_sd(spread, correlation), m, alpha) * scale for n in ns]
-    first = (
-        f"with {ns[0]} seeds and a spread of {spread * scale:.1f} {unit} "
-        f"you detect {sizes[0]:.1f} {unit}"
-    )
+    first = f"with {ns[0]} seeds you would see a difference of {sizes[0]:.1f} {unit}"
     others = [f"with {n} seeds {size:.1f}" for n, size in zip(ns[1:], sizes[1:], strict=True)]
     return ", ".join([first, *others])
 

@@ -65,6 +65,7 @@ def forecast_json(forecast: Forecast) -> str:
             "limits": _limits(space),
             "runs": asdict(forecast.runs),
             "acts": [asdict(act) for act in forecast.outlook.acts],
+            "all_seconds": forecast.all_seconds,
             "acts_notes": list(forecast.outlook.notes),
             "power": list(forecast.outlook.power),
             "duplicates": list(forecast.duplicates),

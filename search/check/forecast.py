@@ -19,6 +19,7 @@ from attnsearch.search.outlook import (
     budget_share,
     outlook,
     pilot_of,
+    reach_sentence,
     seconds_per_epoch,
 )
 from attnsearch.search.plans import check_measurable
@@ -92,6 +93,22 @@ class Forecast:
     refusal: str | None = None
     gpus: str | None = None
     kept: str = ""
+
+    @property
+    def all_seconds(self) -> float | None:
+        """The study with all its acts, at most; None where an epoch's time is not known."""
+        acts = [act.seconds for act in self.outlook.acts]
+        if self.runs.most_seconds is None or None in acts:
+            return None
+        return self.runs.most_seconds + sum(filter(None, acts))
+
+    @property
+    def reach(self) -> str | None:
+        """What so many trials can find; None of a space without end, or of one network."""
+        networks = self.space.architecture_count()
+        if not self.space.decisions or networks < 2:
+            return None
+        return reach_sentence(networks, self.runs.trials, self.space.document["search"]["sampler"])
 
 
 def foresee(space: Space) -> Forecast:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.search.outlook.acts import Outlook, Pilot, outlook, pilot_of, pilot_runs
+    from attnsearch.search.outlook.acts import (
+        Outlook,
+        Pilot,
+        outlook,
+        pilot_of,
+        pilot_runs,
+        reach_sentence,
+    )
     from attnsearch.search.outlook.estimate import budget_share, seconds_per_epoch
 
 face(__name__)

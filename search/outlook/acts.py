@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger import Ledger
 
 _WANTED_POWER = 0.8
+_SURE = 0.95
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,29 @@ class ActCost:
     arms: int
     runs: int
     seconds: float | None
+
+
+def reach_sentence(networks: int, trials: int, sampler: str) -> str:
+    """Say what so many trials can find among so many networks, were they drawn at random.
+
+    The best of n draws is outside the best share q of all with a probability of (1 - q)^n.
+
+    Args:
+        networks: Different ones of the space.
+        trials: To come.
+        sampler: That proposes them.
+    """
+    if trials >= networks:
+        return f"{trials:,} trials: as many as there are networks"
+    share = 1 - (1 - _SURE) ** (1 / trials)
+    beyond = {"grid": "grid takes networks in order", "random": ""}.get(
+        sampler, f"{sampler} looks on where it has seen good ones"
+    )
+    best = f"the best {max(networks * share, 1):,.0f} ({100 * share:.2g} %)"
+    return (
+        f"{trials:,} trials for {networks:,} networks: were they drawn at random, the best of "
+        f"them would in 19 of 20 searches be among {best}" + (f"; {beyond}" if beyond else "")
+    )
 
 
 @dataclass(frozen=True)
@@ -265,22 +289,20 @@ def _power(space: Space, pilot: Pilot | None) -> list[str]:
         ahead = [_stopping(interim, _confirm_arms(space), alpha / tests)]
         alpha, counts = alpha * interim.shares[-1], [seeds]  # what the last analysis may spend
     if pilot is None:
-        listed = ", ".join(
-            f"with {count} seeds {detectable(count, pair_sd(1.0), tests, alpha):.1f} times"
-            for count in counts
-        )
+        example = power_sentence(1 / scale, counts, 0.0, tests, alpha, scale, unit)
         return [
             *ahead,
-            f"power: you detect differences of so many times the spread between seeds: {listed} "
-            f"({family}, pairs taken as uncorrelated); "
-            "the spread is not known, since the ledger has no confirmed runs on this data",
+            f"power: {example}, if the seeds of a network spread by 1 {unit.removesuffix('s')} "
+            f"(standard deviation), and twice as much if by 2 ({family}, pairs taken as "
+            "uncorrelated). Your spread is not known before some runs on this data are confirmed",
         ]
     spread = pilot.spread
     sentences = [
         *ahead,
         f"power: {power_sentence(spread, counts, pilot.correlation, tests, alpha, scale, unit)} "
-        f"({metric}, {family}; spread and correlation "
-        f"{pilot.correlation:.2f} from {pilot.runs} confirmed runs of {pilot.arms} arms)",
+        f"({metric}, spread between seeds {spread * scale:.1f} {unit}, {family}; spread and "
+        f"correlation {pilot.correlation:.2f} from {pilot.runs} confirmed runs of "
+        f"{pilot.arms} arms)",
     ]
     wanted = document["smallest_effect"]
     if wanted is not None and spread > 0:

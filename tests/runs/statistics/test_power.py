@@ -72,5 +72,5 @@ def test_seeds_needed_is_the_first_number_that_suffices() -> None:
 
 def test_the_sentence() -> None:
     assert power_sentence(0.006) == (
-        "with 3 seeds and a spread of 0.6 points you detect 2.8 points, with 8 seeds 1.0"
+        "with 3 seeds you would see a difference of 2.8 points, with 8 seeds 1.0"
     )

@@ -75,10 +75,12 @@ def test_shipped_space_is_planned_whole(
         "Runs to come: 16 trials of up to 6 epochs",
         "estimated time: 2.0 s for an epoch",
         "with early stopping about",
+        "16 trials for 192 networks: were they drawn at random",
         "trial 0 is the baseline",
         "confirm: 7 arms, 21 runs",
         "ablation loco: 4 arms, 12 runs",
-        "power: you detect differences of so many times",
+        "all acts together: at most",
+        "power: with 3 seeds you would see a difference of",
         "Next:  attnsearch run spaces/resnet.yaml",
     ):
         assert words in told
@@ -290,7 +292,8 @@ def test_time_is_measured_and_multiplied_out(tmp_path: Path) -> None:
     ("scheduler", "epochs", "share"),
     [
         ("none", 9, 1.0),
-        ("median", 9, 1.0),
+        ("median", 9, 0.66),  # as recorded
+        ({"patient": None}, 9, 0.83),
         # Rungs at 1, 3 and 9: 1 + 2 / 3 + 6 / 9 epochs; by default from a third of the schedule.
         ({"asha": {"grace": 1}}, 9, (1 + 2 / 3 + 6 / 9) / 9),
         ("asha", 9, (3 + 6 / 3) / 9),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.outlook.acts import Pilot, outlook, pilot_runs
+from attnsearch.search.outlook.acts import Pilot, outlook, pilot_runs, reach_sentence
 from attnsearch.spaces import Space, load_space
 
 
@@ -61,7 +61,8 @@ def test_power_is_told_for_the_smallest_effect(tmp_path: Any) -> None:
     told = outlook(space, None, 1, Pilot(0.006, 0.5, 4, 20)).power
     # Two-sided paired t with 5 pairs, sd of differences 0.006, level 0.05, power 80 %.
     assert told[0].startswith(
-        "power: with 5 seeds and a spread of 0.6 points you detect 1.0 points"
+        "power: with 5 seeds you would see a difference of 1.0 points, with 8 seeds 0.7 "
+        "(accuracy, spread between seeds 0.6 points, "
     )
     assert "from 20 confirmed runs of 4 arms" in told[0]
     assert told[1].startswith("smallest_effect, 1 points, is found by 5 seeds with a power of ")
@@ -83,6 +84,15 @@ def test_seeds_that_stop_early_are_told_with_what_they_cost(tmp_path: Any) -> No
     assert "an arm stops at 5 to 20 seeds" in stops
     assert "at least 10 and at most 40 runs; a comparison takes 14.2 seeds" in stops
     # Fewer than a fixed plan of 20 finds, since its last analysis has 41 % of alpha.
-    assert power.startswith(
-        "power: with 20 seeds and a spread of 0.6 points you detect 0.5 points"
-    )
+    assert power.startswith("power: with 20 seeds you would see a difference of 0.5 points")
+
+
+def test_what_so_many_trials_find_is_told_as_it_is_for_random_draws() -> None:
+    generator = np.random.default_rng(0)
+    best = generator.random((100_000, 16)).min(axis=1)  # 0: the best network of all
+    told = reach_sentence(3600, 16, "tpe")
+    share = float(told.split("(")[1].split(" %")[0]) / 100
+    assert np.mean(best < share) == pytest.approx(0.95, abs=0.005)
+    assert "among the best 615 (17 %)" in told
+    assert "tpe looks on" in told
+    assert reach_sentence(12, 16, "tpe") == "16 trials: as many as there are networks"

@@ -2,6 +2,8 @@
 
 run         `attnsearch run` and `ablate`: one session of a study, and what is said when it is over
 progress    What `attnsearch run` shows: a live table on a terminal, plain lines elsewhere
+plain       Lines of a study, where no terminal draws a table
+display     What the displays of a study share: counts, the time left, and the words of each event
 show        What was found: `attnsearch list` and `show`, read from the ledger
 written     `attnsearch export` and `report`: the files that a study leaves
 arms        What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study

@@ -1,12 +1,9 @@
 """What `attnsearch run` shows: a live table on a terminal, plain lines elsewhere."""
 
-import contextlib
 import sys
-import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Self, TextIO
+from collections.abc import Mapping
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,9 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from attnsearch.runs.ledger import State
-from attnsearch.runs.words import duration
-from attnsearch.search.study import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
-from attnsearch.search.text import plural, quantity, score
+from attnsearch.search.study import StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.search.terminal.display import (
+    Display,
+    clock,
+    describe_end,
+    scores_text,
+    terminal_may_go,
+)
+from attnsearch.search.terminal.plain import PlainProgress
+from attnsearch.search.text import score
 
 _STYLES = {
     State.FINISHED: "green",
@@ -30,93 +34,7 @@ _NARROWEST = 48  # below it, there are none: they make room for the names
 _DISK_SECONDS = 2.0  # between two looks at what checkpoints hold
 
 
-class _Display(Progress, ABC):
-    """What both displays of a study share: the study and act that they show, and messages.
-
-    The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
-    terminal that is gone) they stop and the search goes on.
-
-    Attributes:
-        study: The study, once it has started.
-    """
-
-    def __init__(self) -> None:
-        # A table is drawn by a thread of its own, several times a second.
-        self._lock = threading.Lock()
-        self.study: StudyInfo | None = None
-        self._act: ActInfo | None = None
-        self._done = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def study_started(self, study: StudyInfo) -> None:
-        """Say what is going to happen, and begin to count."""
-        with self._lock:
-            self.study = study
-            self._count_from(study.done)
-        self._say(describe_study(study))
-
-    def act_started(self, act: ActInfo) -> None:
-        """Say what the act is going to do and what it costs, and count anew."""
-        with self._lock:
-            self._act = act
-            self._count_from(act.done)
-        self._say(act.text)
-
-    def note(self, text: str) -> None:
-        """Repeat the note."""
-        self._say(text, "yellow")
-
-    def study_ended(self, end: StudyEnd) -> None:
-        """Say why the session is over."""
-        self._say(f"{end.message} ({duration(end.seconds)})", "bold")
-
-    def _count_from(self, done: int) -> None:
-        self._done = done
-
-    @abstractmethod
-    def _say(self, line: str, style: str = "") -> None:
-        """Print a line."""
-
-
-class PlainProgress(_Display):
-    """One line when a trial starts and one when it ends, for logs and pipes; none for epochs.
-
-    Args:
-        stream: Where the lines go; standard error by default.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        super().__init__()
-        self._stream = sys.stderr if stream is None else stream
-
-    def trial_started(self, trial: TrialInfo) -> None:
-        """Say which trial starts; the runs of an act are announced by its plan."""
-        if not trial.act:
-            self._say(f"trial {trial.number:03d} started: {trial.label}")
-
-    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Say how it ended, and how many have."""
-        self._done += end.state != State.INTERRUPTED
-        outcome = describe_end(trial, end, self.study, self._act)
-        if trial.act:
-            of = f" of {self._act.runs}" if self._act and self._act.runs else ""
-            state = "" if end.state == State.FINISHED else f" {end.state}"
-            self._say(f"{trial.act} {self._done}{of}{state}: {outcome}")
-            return
-        of = f" of {self.study.trials}" if self.study else ""
-        self._say(f"trial {trial.number:03d} {end.state}: {outcome} ({self._done}{of})")
-
-    def _say(self, line: str, style: str = "") -> None:
-        with _terminal_may_go():
-            print(line, file=self._stream, flush=True)
-
-
-class LiveProgress(_Display):
+class LiveProgress(Display):
     """A table of the running trials under the lines of those that ended.
 
     Args:
@@ -143,7 +61,7 @@ class LiveProgress(_Display):
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _terminal_may_go():
+        with terminal_may_go():
             self._live.stop()
 
     def trial_started(self, trial: TrialInfo) -> None:
@@ -165,7 +83,7 @@ class LiveProgress(_Display):
                 self._counts[end.state] += 1
                 self._trained += end.state != State.INFEASIBLE and not end.reused
             if end.best and not trial.act:
-                self._best = f"{trial.number:03d}  {_scores(end, self.study)}  {trial.label}"
+                self._best = f"{trial.number:03d}  {scores_text(end, self.study)}  {trial.label}"
         line = Table.grid(padding=(0, 2))
         line.add_column(min_width=3)
         line.add_column(min_width=max(map(len, _STYLES)), style=_STYLES.get(end.state, ""))
@@ -191,7 +109,7 @@ class LiveProgress(_Display):
         self._print(Text(line, style=style))
 
     def _print(self, line: RenderableType) -> None:
-        with _terminal_may_go():
+        with terminal_may_go():
             self._console.print(line)
 
     def _watched(self, metrics: Mapping[str, float]) -> str:
@@ -223,10 +141,10 @@ class LiveProgress(_Display):
         what = f"{self._act.name} runs" if self._act else "trials"
         parts = [f"{done}/{total} {what}" if total else f"{done} {what}"]
         parts += [f"{count} {state}" for state, count in self._counts.items() if count]
-        parts.append(f"{_clock(elapsed)} elapsed")
+        parts.append(f"{clock(elapsed)} elapsed")
         left = self._seconds_left(total, done, elapsed)
         if left is not None:
-            parts.append(f"about {_clock(left)} left")
+            parts.append(f"about {clock(left)} left")
         if (saved := self._saved(study)) > 0:
             parts.append(f"checkpoints {saved / 1e6:,.1f} MB")
         line = Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
@@ -275,74 +193,5 @@ def open_progress() -> PlainProgress | LiveProgress:
     return PlainProgress()
 
 
-def describe_study(study: StudyInfo) -> str:
-    """Return one line: what the study is going to do, or to continue."""
-    objectives = ", ".join(f"{way} {name}" for name, way in study.objectives.items())
-    name = study.name if study.number == 1 else f"{study.name}/{study.number}"
-    if not study.trials:
-        return f"study {name}: without exploring"
-    if study.done:
-        begin = f"study {name} continues: {study.done} of {plural(study.trials, 'trial')} done"
-    else:
-        begin = f"study {name}: {plural(study.trials, 'trial')}"
-    return (
-        f"{begin}, up to {plural(study.epochs, 'epoch')} each, {study.workers} at a time; "
-        f"{objectives}; sampler {study.sampler}, scheduler {study.scheduler}"
-    )
-
-
-def describe_end(
-    trial: TrialInfo, end: TrialEnd, study: StudyInfo | None, act: ActInfo | None = None
-) -> str:
-    """Return what came out of a trial; its number and state stand before it."""
-    objectives = study.objectives if study else {}
-    parts = []
-    of_plan = act is not None and act.metrics and trial.act
-    if end.scores is not None and not of_plan:
-        parts.append(_scores(end, study))
-    elif of_plan or end.state == State.STOPPED:
-        # An early stop has no score, but where it stood is why it was stopped.
-        names = act.metrics if act and of_plan else objectives
-        parts += [f"{name} {score(end.metrics[name])}" for name in names if name in end.metrics]
-    if "params" in end.costs and "params" not in objectives and end.state != State.FAILED:
-        parts.append(f"{quantity(end.costs['params'])} params")
-    if end.elsewhere:
-        parts.append("run by another process")
-    elif end.reused:
-        parts.append("taken over from an earlier run")
-    elif end.seconds:
-        parts.append(duration(end.seconds))
-    if end.best:
-        parts.append("best so far" if len(objectives) < 2 else "on the Pareto front")
-    line = trial.label
-    if parts:
-        line += ": " + ", ".join(parts)
-    if end.reason:
-        # The first line names the reason; `attnsearch show` prints all of it.
-        line += ": " + end.reason.strip().splitlines()[0]
-    return line
-
-
-def _scores(end: TrialEnd, study: StudyInfo | None) -> str:
-    names = list(study.objectives) if study else []
-    values = end.scores or ()
-    return ", ".join(
-        f"{name} {score(value) if abs(value) < 1000 else quantity(value)}"
-        for name, value in zip(names, values, strict=False)
-    )
-
-
 def _bar(done: int, total: int, width: int) -> ProgressBar:
     return ProgressBar(total=max(total, 1), completed=min(done, total), width=width)
-
-
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-@contextlib.contextmanager
-def _terminal_may_go() -> Iterator[None]:
-    with contextlib.suppress(OSError, ValueError):
-        yield

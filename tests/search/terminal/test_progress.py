@@ -15,7 +15,8 @@ from attnsearch.search.study.events import (
     TrialEnd,
     TrialInfo,
 )
-from attnsearch.search.terminal.progress import LiveProgress, PlainProgress, open_progress
+from attnsearch.search.terminal.plain import PlainProgress
+from attnsearch.search.terminal.progress import LiveProgress, open_progress
 
 STUDY = StudyInfo(
     name="digits",

@@ -82,6 +82,7 @@ for command in (  # in the order of use, which `--help` lists them in
     commands.report,
     commands.list_,
     commands.show,
+    commands.optuna,
     commands.sync,
     commands.clean,
     commands.blocks,

@@ -72,6 +72,27 @@ def show(study: str, trial: int | None, as_json: bool) -> str:
 
 
 @click.command(cls=Verbatim)
+@click.argument("study")
+@click.option("--to", "file", required=True, metavar="FILE", help="The SQLite file to write.")
+def optuna(study: str, file: str) -> str:
+    """Write the trials of STUDY as an Optuna storage, for its dashboard.
+
+    Each trial with its decisions and their ranges, values, curve, state and
+    costs; tuned arms are studies of their own. It is a view: the ledger
+    stays the record, and nothing is read back. FILE is written anew where
+    it is a storage of this study; anything else is left alone.
+
+    Examples:
+      attnsearch optuna resnet-digits --to study.db
+      attnsearch optuna resnet-digits/2 --to /tmp/second.db
+
+    Next: `pip install optuna-dashboard`, then
+    `optuna-dashboard sqlite:///study.db`.
+    """
+    return terminal.optuna_text(study, file)
+
+
+@click.command(cls=Verbatim)
 @click.argument("study", required=False)
 def sync(study: str | None) -> str:
     """Make MLflow's view of STUDY, or of all studies, whole from the ledger.

@@ -28,7 +28,7 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from attnsearch.runs.ledger import State
 from attnsearch.search.propose.probes import probe
@@ -212,7 +212,7 @@ class Proposals:
     def tell(self, number: int, result: ProposalResult) -> None:
         """Say what became of a proposal."""
         trial = self._open.pop(number)
-        state, curve, scores = self._as_optuna(result)
+        state, curve, scores = as_optuna(result, len(self._directions))
         with quiet():
             if self._sampler != "cmaes":  # which warns that it ignores them
                 for name, amount in result.constraints.items():
@@ -239,21 +239,8 @@ class Proposals:
         number = self.count
         self._hows.append(how)
         self._seen.add(_frozen(values))
-        state, curve, scores = self._as_optuna(result)
-        if state is TrialState.PRUNED and curve:
-            scores = [curve[max(curve)]]
         with quiet():
-            self._study.add_trial(
-                create_trial(
-                    state=state,
-                    values=scores,
-                    params=self._encoded(values),
-                    distributions={name: distribution(self._decisions[name]) for name in values},
-                    intermediate_values=curve,
-                    constraints=dict(result.constraints),
-                    user_attrs={"error": result.error} if result.error else None,
-                )
-            )
+            self._study.add_trial(as_trial(self._decisions, values, result, len(self._directions)))
         return number
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
@@ -291,15 +278,6 @@ class Proposals:
         self._seen.add(_frozen(values))
         return Proposal(trial.number, values, how)
 
-    def _as_optuna(
-        self, result: ProposalResult
-    ) -> tuple[TrialState, dict[int, float], list[float] | None]:
-        """Return state, intermediate values by epoch and values of a trial as Optuna has them."""
-        state = STATES[result.state]
-        single = len(self._directions) == 1
-        curve = dict(result.curve) if single and state is not TrialState.FAIL else {}
-        return state, curve, list(result.scores or ()) if state is TrialState.COMPLETE else None
-
     def _encoded(self, values: Values) -> Values:
         return {name: self._decisions[name].encode(value) for name, value in values.items()}
 
@@ -327,6 +305,41 @@ class Proposals:
 
 def _frozen(values: Values) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((name, str(value)) for name, value in values.items()))
+
+
+def as_optuna(
+    result: ProposalResult, objectives: int
+) -> tuple[TrialState, dict[int, float], list[float] | None]:
+    """Return state, intermediate values by epoch and values of a trial as Optuna has them."""
+    state = STATES[result.state]
+    curve = dict(result.curve) if objectives == 1 and state is not TrialState.FAIL else {}
+    return state, curve, list(result.scores or ()) if state is TrialState.COMPLETE else None
+
+
+def as_trial(
+    decisions: Mapping[str, Decision], values: Values, result: ProposalResult, objectives: int
+) -> FrozenTrial:
+    """Return a trial that is over as Optuna keeps it.
+
+    Args:
+        decisions: By name.
+        values: Of those that were active.
+        result: What became of it.
+        objectives: How many there are.
+    """
+    state, curve, scores = as_optuna(result, objectives)
+    if state is TrialState.PRUNED and curve:
+        scores = [curve[max(curve)]]
+    with quiet():
+        return create_trial(
+            state=state,
+            values=scores,
+            params={name: decisions[name].encode(value) for name, value in values.items()},
+            distributions={name: distribution(decisions[name]) for name in values},
+            intermediate_values=curve,
+            constraints=dict(result.constraints),
+            user_attrs={"error": result.error} if result.error else None,
+        )
 
 
 def distribution(decision: Decision) -> BaseDistribution:

@@ -5,7 +5,7 @@ progress    What `attnsearch run` shows: a live table on a terminal, plain lines
 plain       Lines of a study, where no terminal draws a table
 display     What the displays of a study share: counts, the time left, and the words of each event
 show        What was found: `attnsearch list` and `show`, read from the ledger
-written     `attnsearch export` and `report`: the files that a study leaves
+written     `attnsearch export`, `report` and `optuna`: the files that a study leaves
 arms        What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study
             is
 blocks      Which blocks there are: `attnsearch blocks`
@@ -33,6 +33,6 @@ if TYPE_CHECKING:
     from attnsearch.search.terminal.show import studies_text, study_text, trial_text
     from attnsearch.search.terminal.sites import sites_text
     from attnsearch.search.terminal.ui import serve
-    from attnsearch.search.terminal.written import export_text, report_text
+    from attnsearch.search.terminal.written import export_text, optuna_text, report_text
 
 face(__name__)

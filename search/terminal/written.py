@@ -1,9 +1,10 @@
-"""`attnsearch export` and `report`: the files that a study leaves, and what is said of them."""
+"""`attnsearch export`, `report` and `optuna`: the files of a study, and what is said of them."""
 
+import shlex
 from pathlib import Path
 
 from attnsearch.runs.ledger import Ledger
-from attnsearch.search.text import paragraph
+from attnsearch.search.text import paragraph, plural
 
 
 def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> str:
@@ -48,3 +49,33 @@ def report_text(address: str, formats: str, folder: str | None) -> str:
     files = ", ".join(path.name for path in written.files)
     verdicts = [paragraph(text, indent="- ", hanging="  ") for text in written.verdicts]
     return "\n".join([*verdicts, "", f"Wrote {files} to {written.folder}."])
+
+
+def optuna_text(address: str, file: str) -> str:
+    """Write a study's trials as an Optuna storage and say how to open it.
+
+    Args:
+        address: `NAME` or `NAME/NUMBER`.
+        file: The SQLite file to write.
+
+    Raises:
+        AttnsearchError: There is no such study, or the file cannot be written.
+    """
+    from attnsearch.runs.addresses import sqlite_url
+    from attnsearch.search.propose import write_storage
+
+    with Ledger(create=False) as ledger:
+        stored = write_storage(ledger, ledger.find_study(address), Path(file))
+    counts = [f"{name!r}: {plural(count, 'trial')}" for name, count in stored.trials.items()]
+    lines = [f"Wrote {file}, Optuna studies {', '.join(counts)}."]
+    if stored.narrowed:
+        lines.append(f"Ranges are only as wide as the values tried: {stored.narrowed}.")
+    url = shlex.quote(sqlite_url(Path(file)))
+    return "\n".join(
+        [
+            *lines,
+            f"Look:       optuna-dashboard {url}   (pip install optuna-dashboard)",
+            f'In Python:  optuna.load_study(study_name="{next(iter(stored.trials))}", '
+            f'storage="{sqlite_url(Path(file))}")',
+        ]
+    )

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": {"export", "images", "--to", "--probabilities", "--overlays"},
     "explain": {"export", "images", "--to"},
     "report": {"study", "--format", "--to"},
+    "optuna": {"study", "--to"},
     "list": set(),
     "sync": {"study"},
     "clean": {"study", "--delete"},

@@ -10,7 +10,13 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.data import DataSet, load_data
-    from attnsearch.runs.exports import explain_images, export_study, load_export, predict_images
+    from attnsearch.runs.exports import (
+        evaluate_export,
+        explain_images,
+        export_study,
+        load_export,
+        predict_images,
+    )
     from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow, run_key
     from attnsearch.runs.mirror import Mirror
     from attnsearch.runs.reports import report

@@ -77,6 +77,7 @@ for command in (  # in the order of use, which `--help` lists them in
     commands.check,
     commands.ablate,
     commands.export,
+    commands.evaluate,
     commands.predict,
     commands.explain,
     commands.report,

@@ -127,7 +127,11 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     Raises:
         DataError: If the data cannot be used as asked; the message says where and what to do.
     """
-    source = read_source(config, task)
+    return split_source(read_source(config, task), config, task)
+
+
+def split_source(source: Source, config: Mapping[str, Any], task: str) -> DataSet:
+    """Split and check what was read, as `load_data`."""
     class_names = (
         _name_classes(source, config.get("classes"))
         if source.masks is None

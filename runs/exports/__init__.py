@@ -7,6 +7,7 @@ onnx        Export to ONNX, compared with the network it came from
 preprocess  Images as a user has them to the input of a trained network
 inputs      A user's image files on their way to a trained network, one by one or cut into tiles
 predict     What a trained network says of a user's images, as files: `attnsearch predict`
+evaluate    What an export scores on data with labels or masks: `attnsearch evaluate`
 explain     Pictures of where a trained network looks, for any image: `attnsearch explain`
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.exports.evaluate import Evaluated, Score, evaluate_export
     from attnsearch.runs.exports.explain import explain_images
     from attnsearch.runs.exports.export import CONFIG, export_study, load_export
     from attnsearch.runs.exports.inputs import find_images

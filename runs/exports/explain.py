@@ -15,7 +15,6 @@ from attnsearch.runs.exports.inputs import (
     Inputs,
     find_images,
     read_inputs,
-    read_picture,
 )
 from attnsearch.runs.exports.predict import Predicted, check_free, output_names, ready
 from attnsearch.runs.exports.weights import ExportError
@@ -45,7 +44,7 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
 
     Args:
         export: What `attnsearch export` wrote.
-        images: Files and folders.
+        images: Files, also `.npz`, and folders.
         to: The folder; created. Nothing in it is overwritten.
 
     Raises:
@@ -181,4 +180,4 @@ def _cases(network: Any, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case,
         alone = inputs.masks.take(np.array([number]), keep_original=False)
         tiles = inputs.images[np.flatnonzero(inputs.masks.image == number)]
         maps = whole_maps(network, alone, tiles, normalisation)
-        yield Case(caption, read_picture(file.path), truth, predicted, maps), file
+        yield Case(caption, file.read(None)[0], truth, predicted, maps), file

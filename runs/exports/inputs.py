@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import (
     SUFFIXES,
-    Decoded,
     Masks,
     attempt_all,
     decode,
     is_image_side,
     is_mask_side,
+    is_npz,
     listing,
+    read_pictures,
+    resize,
     tile,
     to_channels,
     walk,
@@ -36,12 +38,34 @@ class ImageFile:
     """An image file, and what the files made of it are called.
 
     Attributes:
-        path: The file.
+        path: The file; of an image in an `.npz` file, that with the image's name after it.
         name: Relative to the folder that was given, or the file's name, with `/`.
+        pixels: (h, w, C) of uint8, of an image in an `.npz` file.
     """
 
     path: Path
     name: str
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def read(self, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        """Return pixels (H, W, C), at their own size if `size` is None, and that size.
+
+        Raises:
+            OSError, or whatever else Pillow raises on a file that it cannot decode.
+        """
+        if self.pixels is None:
+            image = decode(self.path, size)
+            if image.deep:
+                raise OSError(
+                    "more than 8 bits a pixel; convert it to 8 bits by the rule that converted "
+                    "the training data"
+                )
+            pixels, own = image.pixels, image.shape
+        else:
+            grey = self.pixels.shape[-1] == 1
+            pixels, own = self.pixels[..., 0] if grey else self.pixels, self.pixels.shape[:2]
+            pixels = pixels if size is None else resize(pixels, size)
+        return pixels.reshape(*pixels.shape[:2], -1), own
 
 
 @dataclass(frozen=True)
@@ -60,10 +84,11 @@ class Inputs:
 
 
 def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> list[ImageFile]:
-    """Return the image files that are meant by files and folders, in the order given.
+    """Return the images that are meant by files and folders, in the order given.
 
-    Of a folder all images count, those in its folders and linked folders too, in the order of
-    their names; hidden files do not, nor do folders of masks beside one of images.
+    Of an `.npz` file all images count, called by its name and their place in it. Of a folder
+    all images count, those in its folders and linked folders too, in the order of their names;
+    hidden files do not, nor do folders of masks beside one of images.
 
     Args:
         paths: At least one.
@@ -71,6 +96,7 @@ def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> 
 
     Raises:
         ExportError: If a path does not exist, or a folder holds no image or cannot be listed.
+        DataError: If an `.npz` file cannot be read.
     """
     files: dict[Path, ImageFile] = {}
     masks: list[str] = []
@@ -82,6 +108,11 @@ def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> 
                 raise ExportError(f"{path}: cannot be read ({error})") from error
             if not inside:
                 raise ExportError(f"{path}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        elif is_npz(path):
+            held = read_pictures(path, [] if notes is None else notes)
+            inside = [
+                ImageFile(path / name, f"{path.stem}/{name}", pixels) for name, pixels in held
+            ]
         elif path.exists():
             inside = [ImageFile(path, path.name)]
         else:
@@ -114,43 +145,20 @@ def read_inputs(network: Any, files: Sequence[ImageFile], faults: list[str]) -> 
     for start in range(0, len(files), step):
         part = files[start : start + step]
         read, unread = attempt_all(
-            lambda path: _shallow(path, size if overlap is None else None),
-            {file: file.path for file in part},
+            lambda file: file.read(size if overlap is None else None),
+            {file: file for file in part},
         )
         faults += [f"{file.path} ({reason})" for file, reason in unread.items()]
         if not read:
             continue
-        pixels = [
-            to_channels(image.pixels.reshape(*image.pixels.shape[:2], -1), interface.channels)
-            for image in read.values()
-        ]
-        shapes = [image.shape for image in read.values()]
+        pixels = [to_channels(image, interface.channels) for image, _ in read.values()]
+        shapes = [shape for _, shape in read.values()]
         if overlap is None:
             images, masks = np.stack(pixels), _places(shapes)
         else:
             blank = [np.zeros(shape, dtype=np.uint8) for shape in shapes]
             images, masks = tile(pixels, blank, size, overlap)
         yield Inputs(list(read), torch.from_numpy(images), masks)
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Return an image at its own size, (h, w, C) of uint8 with C = 1 or 3.
-
-    Raises:
-        OSError, or whatever else Pillow raises on a file that it cannot decode.
-    """
-    pixels = decode(path, None).pixels
-    return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _shallow(path: Path, size: tuple[int, int] | None) -> Decoded:
-    image = decode(path, size)
-    if image.deep:
-        raise OSError(
-            "more than 8 bits a pixel; convert it to 8 bits by the rule that converted the "
-            "training data"
-        )
-    return image
 
 
 def _places(shapes: Sequence[tuple[int, int]]) -> Masks:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.exports.export import load_export
-from attnsearch.runs.exports.inputs import ImageFile, find_images, read_inputs, read_picture
+from attnsearch.runs.exports.inputs import ImageFile, find_images, read_inputs
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import SUFFIXES, listing
 from attnsearch.runs.training import (
@@ -67,7 +67,7 @@ def predict_images(
 
     Args:
         export: What `attnsearch export` wrote.
-        images: Files and folders.
+        images: Files, also `.npz`, and folders.
         to: The folder; created. Nothing in it is overwritten.
         probabilities: Segmentation: also `probabilities/NAME.npz`, float16 (K, h, w).
         overlays: Segmentation: also `overlays/NAME.png`, the mask over its image.
@@ -190,7 +190,7 @@ def _write_masks(
         with whole(ready(folder / f"{name}.png")) as new:
             mask_image(mask).save(new, "PNG")
         if overlays:
-            picture = overlay(read_picture(file.path), mask, network.class_names)
+            picture = overlay(file.read(None)[0], mask, network.class_names)
             with whole(ready(folder / OVERLAYS / f"{name}.png")) as new:
                 picture.save(new, "PNG")
         if probabilities:

@@ -18,11 +18,12 @@ from attnsearch.runs.keeping.lazy import Array
 from attnsearch.runs.machine import available_cpus
 
 Fact = TypeVar("Fact")
+Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 
 def in_order(
-    function: Callable[[Path], Fact], files: Mapping[Key, Path]
+    function: Callable[[Item], Fact], files: Mapping[Key, Item]
 ) -> Iterator[tuple[Key, Fact | None, str]]:
     """Call a function on every file, in parallel and a few files ahead.
 

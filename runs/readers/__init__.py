@@ -28,7 +28,11 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.readers.folders import class_folders_with_masks, classes_in_doubt
+    from attnsearch.runs.readers.folders import (
+        class_folders_with_masks,
+        classes_in_doubt,
+        classes_there,
+    )
     from attnsearch.runs.readers.images import (
         SUFFIXES,
         Decoded,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
         find_coding,
     )
     from attnsearch.runs.readers.names import check_names
+    from attnsearch.runs.readers.npz import is_npz, read_pictures
     from attnsearch.runs.readers.source import (
         IGNORED,
         NO_PART,

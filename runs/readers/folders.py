@@ -126,6 +126,24 @@ def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
     return {PARTS.index(part): root for part, root in roots.items()}
 
 
+def classes_there(folder: Path, class_names: Sequence[str]) -> list[str]:
+    """Return those of a trained network's classes that a folder has folders of, in their order.
+
+    Raises:
+        DataError: If there are none, or one is written a little differently.
+    """
+    outer = _outer(_roots(folder, []))
+    names = {top.name for top in outer} | {*(_inner(outer) or ())}
+    there = [name for name in class_names if name in names]
+    near = [other for name in class_names for other in _near(name, [*names - {*there}])]
+    if near or not there:
+        raise DataError(
+            f"{folder}: the network's classes are {listing(class_names, 10)}, the folders are "
+            f"{listing(near or sorted(names), 10) or 'none'}; name the folders as the classes"
+        )
+    return there
+
+
 def classes_in_doubt(folder: Path) -> tuple[list[str], list[str]] | None:
     """Return the two sorts of folders that may be the classes, where names do not tell which.
 

@@ -33,6 +33,7 @@ ImageSize: TypeAlias = int | Sequence[int]
 """The side of a square in pixels, or (height, width)."""
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 PHOTOGRAPHS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
@@ -209,7 +210,7 @@ def to_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
 
 
 def attempt_all(
-    function: Callable[[Path], Result], files: Mapping[Key, Path]
+    function: Callable[[Item], Result], files: Mapping[Key, Item]
 ) -> tuple[dict[Key, Result], dict[Key, str]]:
     """Call a function on every file, in parallel.
 

@@ -3,12 +3,14 @@
 `train_images` (N, H, W) or (N, H, W, C) and `train_labels` (N, 1) or (N,), likewise `val_` and
 `test_` (`valid_`, `dev_` and the like are taken too), and optionally `class_names`. Labels may be
 one-hot, or counted from 1; RGBA is laid over black. Nothing in the file is unpickled.
+
+What a trained network is applied to needs no training part, and may be `images` and `labels`.
 """
 
 import hashlib
 import math
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,20 @@ from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.keeping import DAMAGE, Anywhere, Lazy, Places, header, locate, pieces
 from attnsearch.runs.machine import free_memory
 from attnsearch.runs.readers.images import ImageSize, depth_factor, resize, to_channels, to_uint8
-from attnsearch.runs.readers.source import PARTS, DataError, Source, listing
+from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
 from attnsearch.runs.readers.walking import named_parts
 
 KINDS = ("images", "labels")
+ALL = "all"  # the part of `images` and `labels`, which say none
 COPIES = 2  # of an array that is read: as it is stored, and as it is returned
 
 
 def read_npz(
-    path: Path, image_size: ImageSize, channels: int | None = None, keep: str = "memory"
+    path: Path,
+    image_size: ImageSize,
+    channels: int | None = None,
+    keep: str = "memory",
+    evaluated: bool = False,
 ) -> Source:
     """Read all images of a .npz file.
 
@@ -38,16 +45,13 @@ def read_npz(
             width).
         channels: 1 or 3; None takes what the file has.
         keep: Where the images lie afterwards: `memory`, `mapped` or `files`.
+        evaluated: Whether a trained network is applied to them: any part is enough.
 
     Raises:
         DataError: If the file cannot be read, lacks a key, or holds other shapes or types.
     """
-    arrays, places = _load(path, keep)
-    parts = [
-        part
-        for part in PARTS
-        if part == "train" or {f"{part}_images", f"{part}_labels"} & {*arrays}
-    ]
+    arrays, places = _load(path, keep, evaluated=evaluated)
+    parts = [part for part in (*PARTS, ALL) if {f"{part}_{k}" for k in KINDS} & {*arrays}]
     notes: list[str] = []
     images, labels = {}, {}
     for part in parts:
@@ -74,12 +78,43 @@ def read_npz(
         name=path.name,
         images=pixels,
         labels=np.concatenate([labels[part] for part in parts]),
-        names=[f"{part}/{i:06d}" for part in parts for i in range(len(images[part]))],
-        parts=np.repeat([PARTS.index(part) for part in parts], counts),
+        names=[name for part in parts for name in _names(part, len(images[part]))],
+        parts=np.repeat([NO_PART if part == ALL else PARTS.index(part) for part in parts], counts),
         class_names=class_names,
         digests=digests,
         notes=notes,
     )
+
+
+def read_pictures(path: Path, notes: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield the images of a .npz file at their own size, (h, w, C) of uint8, by their names.
+
+    Labels need not be there.
+
+    Args:
+        path: The file.
+        notes: What was converted is added to it.
+
+    Raises:
+        DataError: If it cannot be read, holds no images, or such of more than 8 bits.
+    """
+    arrays, _ = _load(path, "memory", evaluated=True)
+    parts = [part for part in (*PARTS, ALL) if f"{part}_images" in arrays]
+    images = {part: _images(path, f"{part}_images", arrays, notes) for part in parts}
+    if any(array.dtype.kind in "iu" and array.max() > 255 for array in images.values()):
+        raise DataError(
+            f"{path}: more than 8 bits a pixel; convert it to 8 bits by the rule that converted "
+            f"the training data"
+        )
+    factor = _factor(path, images, notes)
+    for part, array in images.items():
+        for name, image in zip(_names(part, len(array)), array, strict=True):
+            laid = opaque(image[None])[0]
+            yield name, laid if laid.dtype == np.uint8 else to_uint8(laid, factor)
+
+
+def _names(part: str, count: int) -> list[str]:
+    return [f"{number:06d}" if part == ALL else f"{part}/{number:06d}" for number in range(count)]
 
 
 def is_npz(path: Path) -> bool:
@@ -110,7 +145,7 @@ def _image_headers(path: Path) -> list[tuple[Any, np.dtype[Any]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in sorted(archive.namelist(), key=lambda name: name[:5] != "train"):
-                if member.endswith("_images.npy"):
+                if member.endswith("images.npy"):
                     with archive.open(member) as stream:
                         shape, _, kind = header(stream)
                         headers.append((shape, kind))
@@ -119,7 +154,9 @@ def _image_headers(path: Path) -> list[tuple[Any, np.dtype[Any]]]:
     return [(shape, kind) for shape, kind in headers if len(shape) >= 3]
 
 
-def _load(path: Path, keep: str) -> tuple[dict[str, NDArray[Any]], Places | None]:
+def _load(
+    path: Path, keep: str, *, evaluated: bool
+) -> tuple[dict[str, NDArray[Any]], Places | None]:
     """Return the arrays that we know, by key; where images are not in memory, where they lie."""
     arrays: dict[str, NDArray[Any]] = {}
     keys: list[str] = []
@@ -130,6 +167,8 @@ def _load(path: Path, keep: str) -> tuple[dict[str, NDArray[Any]], Places | None
             with file:
                 keys = list(file)
                 known = _known(path, keys)
+                if evaluated and (alone := [kind for kind in KINDS if kind in keys]):
+                    known |= {f"{ALL}_{kind}": kind for kind in alone}
                 members = {name: f"{key}.npy" for name, key in known.items()}
                 if keep == "memory":
                     _check_memory(path, {*members.values()})
@@ -150,7 +189,10 @@ def _load(path: Path, keep: str) -> tuple[dict[str, NDArray[Any]], Places | None
                 f"plain arrays of numbers and text with numpy.savez_compressed"
             ) from None
         raise DataError(f"{where}: cannot be read: {error}") from None
-    if missing := [key for key in ("train_images", "train_labels") if key not in arrays]:
+    needed = [] if evaluated else ["train_images", "train_labels"]
+    if evaluated and not any(name.endswith("_images") for name in arrays):
+        needed = ["images", "labels"]
+    if missing := [key for key in needed if key not in arrays]:
         raise DataError(
             f"{path}: no {listing(missing)}; expected MedMNIST's layout (train_images, "
             f"train_labels, val_images, ...), found {listing(keys, 10) or 'nothing'}"

@@ -13,6 +13,8 @@ courses        How far the contrasts of a plan with interim analyses have come: 
 comparison     The differences that a plan asks for: estimate, intervals, tests and verdict of each
 learning       Whether a network has learned anything at all, before it is compared with others
 patients       The scope of new patients: what would hold for other patients, and for other seeds
+cases          One network's scores, and where they would be on other cases: patients, or else
+               images
 power          What a number of seeds can find, before a run is trained: power of the paired t
 verdicts       What may be said of a difference, given how it came about
 claim          The claim that a paper makes of its winner, and what it needs
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.statistics.cases import class_intervals, mean_interval, share_interval
     from attnsearch.runs.statistics.claim import judge_claim
     from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
     from attnsearch.runs.statistics.courses import Course, follow, seeds_wanted

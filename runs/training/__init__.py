@@ -40,9 +40,15 @@ if TYPE_CHECKING:
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
     from attnsearch.runs.training.seeding import Surroundings
-    from attnsearch.runs.training.segment import classes_of, enlarged_logits, reach
+    from attnsearch.runs.training.segment import (
+        classes_of,
+        enlarged_logits,
+        evaluate_masks,
+        reach,
+    )
     from attnsearch.runs.training.speed import Kept, Speed, choose_speed, named, trial_batches
     from attnsearch.runs.training.step import AUTOCAST
+    from attnsearch.runs.training.task import evaluate_classes
     from attnsearch.runs.training.timed import architecture
     from attnsearch.runs.training.train import Training
 

@@ -111,50 +111,72 @@ class Segmentation(Task):
     def _evaluate(
         self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
-        """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
+        """Return what `evaluate_masks` does."""
+        setting = self.normalisation, self._class_names
+        return evaluate_masks(network, part, images, *setting, every=every, smaller=self.smaller)
 
-        Returns:
-            The metrics, with those of `OF_MASK` if `every`; and `names` (list of M images), each
-            of `OF_MASKS` and, if `every`, of `OF_MASK` (M,) and `constant_<metric>` (), see
-            `constant_masks`, with several classes `dice_classes` (M, K), and `groups` where the
-            data has groups.
-        """
-        masks = part.masks
-        assert masks is not None
-        total = 0.0  # of the loss, over the pixels at the network's size
-        counts = []
-        slow: dict[str, list[float]] = {name: [] for name in OF_MASK if every}
 
-        def add(rows: slice, logits: Tensor) -> None:
-            nonlocal total
-            truth = torch.from_numpy(np.array(masks.resized[rows])).long().to(logits.device)
-            each = F.cross_entropy(logits.double(), truth, ignore_index=IGNORED, reduction="sum")
-            total += float(each)
+def evaluate_masks(
+    network: nn.Module,
+    part: Split,
+    images: Stored,
+    normalisation: Normalisation,
+    class_names: Sequence[str],
+    *,
+    every: bool = True,
+    smaller: int = 1,
+) -> Evaluation:
+    """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
 
-        for image, logits in enlarged_logits(
-            network, masks, images, self.normalisation, add, self.smaller
-        ):
-            predicted, truth = classes_of(logits), masks.original(image)
-            counts.append(confusion(predicted, truth, len(self._class_names)))
-            for name, values in slow.items():
-                values.append(OF_MASK[name](predicted, truth, self._class_names))
-        confusions = np.stack(counts)
-        loss = total / max(1, int(count_values(masks.resized)[:IGNORED].sum()))
-        metrics = {"loss": loss, **summary(confusions, self._class_names)}
-        kept: dict[str, Any] = {"names": list(part.names)}
-        kept |= per_image(confusions, self._class_names)
-        if every:
-            constant = constant_masks(confusions, self._class_names)
-            kept |= {f"constant_{name}": np.array(value) for name, value in constant.items()}
-        if len(self._class_names) > 2:
-            kept["dice_classes"] = shares(confusions)["dice"]
+    Args:
+        network: Left in the mode it was in.
+        part: With masks at the images' own size.
+        images: Its images for the network's device, (N, H, W, C) of uint8.
+        normalisation: As in training.
+        class_names: One per class.
+        every: Also what is too slow for every epoch.
+        smaller: So many times smaller than usual are its batches.
+
+    Returns:
+        The metrics, with those of `OF_MASK` if `every`; and `names` (list of M images), each
+        of `OF_MASKS` and, if `every`, of `OF_MASK` (M,) and `constant_<metric>` (), see
+        `constant_masks`, with several classes `dice_classes` (M, K), and `groups` where the
+        data has groups.
+    """
+    masks = part.masks
+    assert masks is not None
+    total = 0.0  # of the loss, over the pixels at the network's size
+    counts = []
+    slow: dict[str, list[float]] = {name: [] for name in OF_MASK if every}
+
+    def add(rows: slice, logits: Tensor) -> None:
+        nonlocal total
+        truth = torch.from_numpy(np.array(masks.resized[rows])).long().to(logits.device)
+        each = F.cross_entropy(logits.double(), truth, ignore_index=IGNORED, reduction="sum")
+        total += float(each)
+
+    for image, logits in enlarged_logits(network, masks, images, normalisation, add, smaller):
+        predicted, truth = classes_of(logits), masks.original(image)
+        counts.append(confusion(predicted, truth, len(class_names)))
         for name, values in slow.items():
-            kept[name] = np.array(values)
-            defined = kept[name][~np.isnan(kept[name])]
-            metrics[name] = float(defined.mean()) if len(defined) else float("nan")
-        if part.groups is not None:
-            kept["groups"] = list(part.groups)
-        return metrics, kept
+            values.append(OF_MASK[name](predicted, truth, class_names))
+    confusions = np.stack(counts)
+    loss = total / max(1, int(count_values(masks.resized)[:IGNORED].sum()))
+    metrics = {"loss": loss, **summary(confusions, class_names)}
+    kept: dict[str, Any] = {"names": list(part.names)}
+    kept |= per_image(confusions, class_names)
+    if every:
+        constant = constant_masks(confusions, class_names)
+        kept |= {f"constant_{name}": np.array(value) for name, value in constant.items()}
+    if len(class_names) > 2:
+        kept["dice_classes"] = shares(confusions)["dice"]
+    for name, values in slow.items():
+        kept[name] = np.array(values)
+        defined = kept[name][~np.isnan(kept[name])]
+        metrics[name] = float(defined.mean()) if len(defined) else float("nan")
+    if part.groups is not None:
+        kept["groups"] = list(part.groups)
+    return metrics, kept
 
 
 def enlarged_logits(

@@ -144,19 +144,37 @@ class Classification(Task):
     def _evaluate(
         self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
-        """Return scores as `classification_metrics` names them, and the probability of each class.
+        """Return what `evaluate_classes` does."""
+        return evaluate_classes(network, part, images, self.normalisation, self.smaller)
 
-        Returns:
-            The metrics; and `names` (list of N), `labels` (N,) of int64, `probabilities` (N, K) of
-            float32, and `groups` (list of N) where the data has groups.
-        """
-        logits = predict(network, images, self.normalisation, self.smaller)
-        labels = np.array(part.labels)
-        kept: dict[str, Any] = {
-            "names": list(part.names),
-            "labels": labels,
-            "probabilities": logits.softmax(1).numpy(),
-        }
-        if part.groups is not None:
-            kept["groups"] = list(part.groups)
-        return classification_metrics(logits, torch.from_numpy(labels)), kept
+
+def evaluate_classes(
+    network: nn.Module,
+    part: Split,
+    images: Stored,
+    normalisation: Normalisation,
+    smaller: int = 1,
+) -> Evaluation:
+    """Return scores as `classification_metrics` names them, and the probability of each class.
+
+    Args:
+        network: Left in the mode it was in.
+        part: With labels.
+        images: Its images for the network's device, (N, H, W, C) of uint8.
+        normalisation: As in training.
+        smaller: So many times smaller than usual are its batches.
+
+    Returns:
+        The metrics; and `names` (list of N), `labels` (N,) of int64, `probabilities` (N, K) of
+        float32, and `groups` (list of N) where the data has groups.
+    """
+    logits = predict(network, images, normalisation, smaller)
+    labels = np.array(part.labels)
+    kept: dict[str, Any] = {
+        "names": list(part.names),
+        "labels": labels,
+        "probabilities": logits.softmax(1).numpy(),
+    }
+    if part.groups is not None:
+        kept["groups"] = list(part.groups)
+    return classification_metrics(logits, torch.from_numpy(labels)), kept

@@ -3,7 +3,7 @@
 group     How the command line reads and prints: help as written, names suggested, readers may
           hang up
 training  run, check, ablate
-winner    export, predict, explain
+winner    export, evaluate, predict, explain
 records   report, list, show, optuna, sync, clean, ui
 lookup    blocks, sites, schema, init
 """
@@ -17,6 +17,6 @@ if TYPE_CHECKING:
     from attnsearch.search.commands.lookup import blocks, init, schema, sites
     from attnsearch.search.commands.records import clean, list_, optuna, report, show, sync, ui
     from attnsearch.search.commands.training import ablate, check, run
-    from attnsearch.search.commands.winner import explain, export, predict
+    from attnsearch.search.commands.winner import evaluate, explain, export, predict
 
 face(__name__)

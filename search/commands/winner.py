@@ -30,6 +30,33 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> str:
 
 @click.command(cls=Verbatim)
 @click.argument("export")
+@click.argument("data")
+@click.option("--part", type=click.Choice(["train", "val", "test", "all"]), help="What counts.")
+@click.option("--groups", metavar="PATTERN|CSV", help="One patient's images, as data.groups.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def evaluate(export: str, data: str, part: str | None, groups: str | None, as_json: bool) -> str:
+    """Score an exported network on DATA with labels or masks.
+
+    EXPORT is a folder that `attnsearch export` wrote; DATA is what
+    `data.source` takes: an .npz, a folder, or a built-in set. The test part
+    counts where there is one, else the validation part, else all images. Of
+    the study's own data no training image counts unless you ask for it.
+
+    Intervals are over patients where --groups or the export's own groups say
+    who they are, else over images. They are of this one network: other seeds
+    score otherwise, which only the study's report can tell.
+
+    Examples:
+      attnsearch evaluate best other-hospital/
+      attnsearch evaluate best scans.npz --part all --groups '^(p[0-9]+)_'
+
+    Next: `attnsearch predict EXPORT IMAGES --to DIR`.
+    """
+    return terminal.evaluate_text(export, data, part=part, groups=groups, as_json=as_json)
+
+
+@click.command(cls=Verbatim)
+@click.argument("export")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 @click.option("--probabilities", is_flag=True, help="Segmentation: those of each pixel too.")
@@ -37,7 +64,7 @@ def export(study: str, folder: str, trial: int | None, onnx: bool) -> str:
 def predict(
     export: str, images: tuple[str, ...], folder: str, probabilities: bool, overlays: bool
 ) -> tuple[str, bool]:
-    """Apply an exported network to IMAGES, files or folders.
+    """Apply an exported network to IMAGES, files, folders or .npz files.
 
     EXPORT is a folder that `attnsearch export` wrote. Segmentation writes
     for each image an index PNG of its size (`classes.csv` says what the
@@ -63,7 +90,7 @@ def predict(
 @click.argument("images", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 def explain(export: str, images: tuple[str, ...], folder: str) -> tuple[str, bool]:
-    """Draw where an exported network looks in IMAGES, files or folders.
+    """Draw where an exported network looks in IMAGES, files, folders or .npz.
 
     One PNG an image: the image, the predicted mask, and the attention map of
     each inserted gc, ecrm and axial block. Where the image lies in `images/`

@@ -10,7 +10,7 @@ arms        What `run`, `show` and `list` say of confirm and ablations: arms, an
             is
 blocks      Which blocks there are: `attnsearch blocks`
 sites       Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once
-apply       `attnsearch predict` and `attnsearch explain`: a trained network on a user's images
+apply       `attnsearch evaluate`, `predict` and `explain`: a trained network on a user's images
 ui          `attnsearch ui`: MLflow's own server on the store that the studies are recorded in
 keep        `attnsearch sync` and `clean`: MLflow made whole from the ledger, and files that may go
 init        `attnsearch init`: a commented space file for the user's own data
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.search.terminal.apply import explain_text, predict_text
+    from attnsearch.search.terminal.apply import evaluate_text, explain_text, predict_text
     from attnsearch.search.terminal.asked import Asked
     from attnsearch.search.terminal.blocks import block_text, blocks_text
     from attnsearch.search.terminal.init import write_space

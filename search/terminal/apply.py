@@ -1,12 +1,56 @@
-"""`attnsearch predict` and `attnsearch explain`: a trained network on a user's images."""
+"""`attnsearch evaluate`, `predict` and `explain`: a trained network on a user's images."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attnsearch.search.text import plural
+from attnsearch.search.text import one_line, plural, table
 
 if TYPE_CHECKING:
-    from attnsearch.runs.exports import Predicted
+    from attnsearch.runs.exports import Predicted, Score
+
+
+def evaluate_text(
+    export: str, data: str, *, part: str | None, groups: str | None, as_json: bool = False
+) -> str:
+    """Score an export on data and say how well it does.
+
+    Raises:
+        AttnsearchError: As `attnsearch.runs.exports.evaluate.evaluate_export`.
+    """
+    from dataclasses import asdict
+
+    from attnsearch.runs.exports import evaluate_export
+    from attnsearch.runs.results import finite
+    from attnsearch.spaces.keys import metric_name
+
+    done = evaluate_export(export, data, part=part, groups=groups)
+    if as_json:
+        return json.dumps(finite(asdict(done)), indent=2, ensure_ascii=False)
+    of = "" if done.groups is None else f" of {plural(done.groups, 'patient')}"
+    which = "all" if done.part == "all" else f"the {done.part} part,"
+    lines = [f"{one_line(done.data)}: {which} {plural(done.images, 'image')}{of}", ""]
+    headers = ("metric", "score", "95 % interval", "images")
+    named = {metric_name(name): score for name, score in done.metrics.items()}
+    lines.append(table(headers, _rows(named), right={"score", "images"}))
+    if done.classes:
+        what = "Dice" if "dice" in done.metrics else "recall"
+        lines += ["", table(("class", what, *headers[2:]), _rows(done.classes), right={what})]
+    lines += ["", *(f"Note: {one_line(note)}" for note in done.notes)] if done.notes else []
+    return "\n".join(lines)
+
+
+def _rows(scores: "Mapping[str, Score]") -> list[tuple[str, str, str, str]]:
+    return [
+        (
+            one_line(name),
+            "-" if math.isnan(score.value) else f"{score.value:.4f}",
+            "-" if score.interval is None else "{:.4f} to {:.4f}".format(*score.interval),
+            f"{score.images:,}",
+        )
+        for name, score in scores.items()
+    ]
 
 
 def predict_text(

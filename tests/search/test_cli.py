@@ -19,6 +19,7 @@ COMMANDS = {
     "check": {"space", "--set", "--json"},
     "ablate": {"config", "--plans", "--seeds", "--retune", "--set", "--fresh"},
     "export": {"study", "--to", "--trial", "--onnx"},
+    "evaluate": {"export", "data", "--part", "--groups", "--json"},
     "predict": {"export", "images", "--to", "--probabilities", "--overlays"},
     "explain": {"export", "images", "--to"},
     "report": {"study", "--format", "--to"},

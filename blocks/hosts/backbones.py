@@ -231,12 +231,13 @@ class Backbone:
             size = halved(size)
         return size
 
-    def check_size(self, size: Size, stem: str | None = None) -> None:
+    def check_size(self, size: Size, stem: str | None = None, key: str = "image_size") -> None:
         """Refuse images of a size that the network cannot take.
 
         Args:
             size: (height, width) of the image.
             stem: As for `find_stem`.
+            key: What asks for them.
 
         Raises:
             SiteError: It cannot take them; the message says which sizes it can.
@@ -247,7 +248,7 @@ class Backbone:
             if min(size) < least:
                 windows = f"{self.least_map}x{self.least_map}"
                 raise SiteError(
-                    f"image_size is {size_name(size)}; {self.name} pools {windows} windows in "
+                    f"{key} is {size_name(size)}; {self.name} pools {windows} windows in "
                     f"its last stage, whose map must be at least {windows}, so sides must be at "
                     f"least {least} pixels; the nearest valid value is {least}"
                 )
@@ -260,7 +261,7 @@ class Backbone:
                 sides = [max(step, round(side / step) * step) for side in size]
                 near = sides if len(set(sides)) > 1 else sides[0]
                 raise SiteError(
-                    f"image_size is {size_name(size)}; {self.name} takes sides that are multiples "
+                    f"{key} is {size_name(size)}; {self.name} takes sides that are multiples "
                     f"of {step} pixels, since an image {why}; the nearest valid value is {near}"
                 )
 

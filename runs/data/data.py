@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.blocks.hosts import size_name
 from attnsearch.runs.data.groups import read_groups
 from attnsearch.runs.data.splits import Examples, assign_parts
 from attnsearch.runs.keeping import Anywhere, Kept, count_values, pieces, take_rows
 from attnsearch.runs.readers import (
     NO_PART,
     PARTS,
+    Crop,
     DataError,
     Masks,
     Source,
+    for_evaluation,
     listing,
     read_source,
     scored_classes,
@@ -68,7 +71,7 @@ class DataSet:
         test: The test part. Exploring has no use for it; a development part has none.
         class_names: One per class, in the order of the labels.
         channels: 1 or 3.
-        image_size: (H, W).
+        image_size: (H, W) of the training part, which networks are built for.
         mean: Of the training part, per channel, of pixels in 0..1.
         std: Likewise; 0 for a constant channel.
         fingerprint: SHA-256 of all pixels, labels and parts. It does not depend on paths.
@@ -77,6 +80,8 @@ class DataSet:
         notes: What was skipped, converted or decided, one line each.
         task: "classification" or "segmentation".
         kept: Where the images lie, with the figures; None for a built-in set.
+        eval_crop: How validation and test images are cut from the middle, see `data.eval_crop`;
+            None where they are whole.
     """
 
     name: str
@@ -93,6 +98,13 @@ class DataSet:
     notes: list[str]
     task: str = "classification"
     kept: Kept | None = None
+    eval_crop: Crop | None = None
+
+    @property
+    def eval_size(self) -> tuple[int, int]:
+        """(H, W) of the validation and test parts, and of what a trained network is given."""
+        _, height, width, _ = self.val.images.shape
+        return height, width
 
     @property
     def classes(self) -> int:
@@ -127,11 +139,27 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
     Raises:
         DataError: If the data cannot be used as asked; the message says where and what to do.
     """
-    return split_source(read_source(config, task), config, task)
+    source, evaluated = read_source(config, task), for_evaluation(config)
+    if evaluated is None:
+        return split_source(source, config, task)
+    keep = {} if source.kept is None else {"keep": source.kept.how}
+    shown = read_source({**evaluated, **keep}, task)
+    if shown.names != source.names or shown.digests != source.digests:
+        raise DataError(f"{source.name}: was changed while it was read; start again")
+    return split_source(source, config, task, shown)
 
 
-def split_source(source: Source, config: Mapping[str, Any], task: str) -> DataSet:
-    """Split and check what was read, as `load_data`."""
+def split_source(
+    source: Source, config: Mapping[str, Any], task: str, shown: Source | None = None
+) -> DataSet:
+    """Split and check what was read, as `load_data`.
+
+    Args:
+        source: As it is trained on.
+        config: The `data` section of a resolved config.
+        task: As for `load_data`.
+        shown: As validation and tests see it; None for the same.
+    """
     class_names = (
         _name_classes(source, config.get("classes"))
         if source.masks is None
@@ -154,8 +182,15 @@ def split_source(source: Source, config: Mapping[str, Any], task: str) -> DataSe
     if source.masks is None:
         notes += _check_classes(parts, source, class_names)
     notes += _repeated(parts, source)
+    if shown is not None:
+        notes.append(_as_evaluated(shown, config.get("eval_crop")))
     splits = [
-        _split(np.flatnonzero(parts == i), source, groups, whole_masks=part != "train")
+        _split(
+            np.flatnonzero(parts == i),
+            source if shown is None or part == "train" else shown,
+            groups,
+            whole_masks=part != "train",
+        )
         for i, part in enumerate(PARTS)
     ]
     if source.masks is not None:
@@ -178,7 +213,17 @@ def split_source(source: Source, config: Mapping[str, Any], task: str) -> DataSe
         notes=notes,
         task=task,
         kept=source.kept,
+        eval_crop=config.get("eval_crop"),
     )
+
+
+def _as_evaluated(shown: Source, crop: Crop | None) -> str:
+    """Say what validation and tests see."""
+    words = f"validation and test images are {size_name(shown.images.shape[1:3])} pixels"
+    if crop is None:
+        return words
+    share = f"{crop:g} of the shorter side" if crop <= 1 else f"{crop} pixels on the shorter side"
+    return f"{words}, the middle of images that keep their ratio: {share}"
 
 
 def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[str]:

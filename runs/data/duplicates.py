@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.data.data import DataSet, Split, load_data
 from attnsearch.runs.keeping import Anywhere, pieces
-from attnsearch.runs.readers import PARTS, listing
+from attnsearch.runs.readers import PARTS, for_evaluation, for_training, listing
 
 SIDE = 8
 NEAR = 0.98
@@ -67,6 +67,9 @@ def duplicates_in(data: DataSet, config: Mapping[str, Any], task: str) -> list[s
         DataError: A fold cannot be dealt.
     """
     sets = [data]
+    if for_evaluation(config):  # a copy may be cut otherwise than what it is a copy of
+        config = for_training(config)
+        sets = [load_data(config, task)]
     if config["folds"] and config["fold"] is None:
         sets = [load_data({**config, "fold": fold}, task) for fold in range(config["folds"])]
     notes = [

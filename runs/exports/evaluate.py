@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnsearch.runs.data import Split, read_groups, split_source
+from attnsearch.runs.data import DataSet, Split, read_groups, split_source
 from attnsearch.runs.exports.export import METRICS, load_export
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.keeping import take_rows
@@ -25,6 +25,8 @@ from attnsearch.runs.readers import (
     DataError,
     Source,
     classes_there,
+    for_evaluation,
+    for_training,
     listing,
     read_source,
 )
@@ -96,7 +98,7 @@ def evaluate_export(
     network: Any = load_export(export)
     names = list(network.class_names)
     source, notes = _read(network, data)
-    parts, own = _parts(source, network, Path(export))
+    parts, own = _parts(source, network, data, Path(export))
     chosen = part or next((p for p in ("test", "val") if (parts == PARTS.index(p)).any()), ALL)
     rows = np.arange(len(parts)) if chosen == ALL else np.flatnonzero(parts == PARTS.index(chosen))
     if not len(rows):
@@ -127,12 +129,21 @@ def evaluate_export(
     return Evaluated(source.name, chosen, len(rows), patients, *scores, notes)
 
 
-def _read(network: Any, data: str | Path) -> tuple[Source, list[str]]:
-    """Return all examples, their labels those of the network, and notes."""
+def _read(network: Any, data: str | Path, *, trained: bool = False) -> tuple[Source, list[str]]:
+    """Return all examples, their labels those of the network, and notes.
+
+    Args:
+        network: From `load_export`.
+        data: As for `evaluate_export`.
+        trained: As it is trained on them, not as validation sees them.
+    """
     names, config = list(network.class_names), dict(network.config["data"])
     segments = network.config["task"] == SEGMENTATION
     config |= {"source": str(data), "channels": network.interface.channels, "keep": None}
-    config |= {"image_size": list(network.interface.image_size)}
+    if not trained:
+        shown = {"image_size": list(network.interface.image_size), "crop": network.interface.crop}
+        config |= {key: value for key, value in shown.items() if value is not None}
+    config = for_training(config)
     if segments:
         # Two classes may have any two values; which, the masks tell.
         config |= {"classes": config.get("classes") if len(names) == 2 else names}
@@ -175,7 +186,9 @@ def _labels(
     return order[labels], [f"no images of class {listing(missing)}"] if missing else []
 
 
-def _parts(source: Source, network: Any, export: Path) -> tuple[NDArray[np.int64], bool]:
+def _parts(
+    source: Source, network: Any, data: str | Path, export: Path
+) -> tuple[NDArray[np.int64], bool]:
     """Return the part of each example, and whether this is the data of the network's study."""
     try:
         recorded = json.loads((export / METRICS).read_text(encoding="utf-8"))
@@ -184,16 +197,23 @@ def _parts(source: Source, network: Any, export: Path) -> tuple[NDArray[np.int64
         fingerprint = None
     own, task = network.config["data"], network.config["task"]
     own = own | {"classes": list(network.class_names)} if source.masks is None else own
+    trained, shown = source, None
+    if fingerprint and for_evaluation(own):
+        trained, shown = _read(network, data, trained=True)[0], source
+
+    def split_by(fold: int | None) -> DataSet:
+        return split_source(trained, own | {"fold": fold}, task, shown)
+
     for fold in dict.fromkeys([own.get("fold"), None]) if fingerprint else ():
         try:
-            if split_source(source, own | {"fold": fold}, task).fingerprint == fingerprint:
-                data = split_source(source, own, task)
+            if split_by(fold).fingerprint == fingerprint:
+                split = split_by(own.get("fold"))
                 break
         except DataError:
             continue  # it cannot be what was trained on
     else:
         return source.parts, False
-    part_of = {n: k for k, part in enumerate(PARTS) for n in getattr(data, part).names}
+    part_of = {n: k for k, part in enumerate(PARTS) for n in getattr(split, part).names}
     return np.array([part_of.get(name, NO_PART) for name in source.names]), True
 
 

@@ -180,4 +180,6 @@ def _cases(network: Any, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case,
         alone = inputs.masks.take(np.array([number]), keep_original=False)
         tiles = inputs.images[np.flatnonzero(inputs.masks.image == number)]
         maps = whole_maps(network, alone, tiles, normalisation)
-        yield Case(caption, file.read(None)[0], truth, predicted, maps), file
+        whole_picture = network.interface.crop is None
+        picture = file.read(None)[0] if whole_picture else tiles[0].numpy()
+        yield Case(caption, picture, truth, predicted, maps), file

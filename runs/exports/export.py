@@ -21,6 +21,7 @@ from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State, changed_inputs, inputs
+from attnsearch.runs.readers import surroundings
 from attnsearch.runs.results import finite, rank, ranked
 from attnsearch.runs.whole import unfinished
 from attnsearch.runs.words import render
@@ -209,7 +210,10 @@ def load_export(folder: str | Path) -> nn.Module:
     untrained = copy.deepcopy(config)
     untrained["network"]["weights"] = None  # the trained weights replace them
     network: Any = build_network(
-        untrained, interface.channels, len(interface.class_names), interface.image_size
+        untrained,
+        interface.channels,
+        len(interface.class_names),
+        config["data"]["image_size"],
     )
     try:
         network.load_state_dict(state)
@@ -360,6 +364,7 @@ def _readme(
         config=config,
         inserted=describe(config) if insertions(config) else "nothing inserted",
         interface=interface,
+        covered=interface.crop and surroundings(interface.image_size, interface.crop),
         seed=record.get("seed", config["train"]["seed"]),
         confirm=record.get("confirm"),
         packages=packages,

@@ -14,6 +14,7 @@ from torch import Tensor
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers import (
     SUFFIXES,
+    Crop,
     Masks,
     attempt_all,
     decode,
@@ -47,14 +48,16 @@ class ImageFile:
     name: str
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
-    def read(self, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    def read(
+        self, size: tuple[int, int] | None, crop: Crop | None = None
+    ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         """Return pixels (H, W, C), at their own size if `size` is None, and that size.
 
         Raises:
             OSError, or whatever else Pillow raises on a file that it cannot decode.
         """
         if self.pixels is None:
-            image = decode(self.path, size)
+            image = decode(self.path, size, crop)
             if image.deep:
                 raise OSError(
                     "more than 8 bits a pixel; convert it to 8 bits by the rule that converted "
@@ -64,7 +67,7 @@ class ImageFile:
         else:
             grey = self.pixels.shape[-1] == 1
             pixels, own = self.pixels[..., 0] if grey else self.pixels, self.pixels.shape[:2]
-            pixels = pixels if size is None else resize(pixels, size)
+            pixels = pixels if size is None else resize(pixels, size, crop=crop)
         return pixels.reshape(*pixels.shape[:2], -1), own
 
 
@@ -128,7 +131,7 @@ def find_images(paths: Sequence[str | Path], notes: list[str] | None = None) -> 
 def read_inputs(network: Any, files: Sequence[ImageFile], faults: list[str]) -> Iterator[Inputs]:
     """Yield image files as a network takes them, so many at a time as fit.
 
-    They are decoded, resized or cut into tiles as the network's data was.
+    They are decoded, resized, cropped or cut into tiles as the network's validation data was.
 
     Args:
         network: From `load_export`.
@@ -140,19 +143,20 @@ def read_inputs(network: Any, files: Sequence[ImageFile], faults: list[str]) -> 
     """
     interface = network.interface
     overlap = network.config["data"].get("tile_overlap")
-    size = interface.image_size
+    size, crop = interface.image_size, interface.crop
     step = EVALUATION_BATCH if overlap is None else TILED_AT_ONCE
     for start in range(0, len(files), step):
         part = files[start : start + step]
         read, unread = attempt_all(
-            lambda file: file.read(size if overlap is None else None),
+            lambda file: file.read(size if overlap is None else None, crop),
             {file: file for file in part},
         )
         faults += [f"{file.path} ({reason})" for file, reason in unread.items()]
         if not read:
             continue
         pixels = [to_channels(image, interface.channels) for image, _ in read.values()]
-        shapes = [shape for _, shape in read.values()]
+        # Of a crop nothing is told beyond it.
+        shapes = [shape if crop is None else size for _, shape in read.values()]
         if overlap is None:
             images, masks = np.stack(pixels), _places(shapes)
         else:

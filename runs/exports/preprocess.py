@@ -16,7 +16,7 @@ Picture = Image.Image | NDArray[np.uint8]
 
 
 class Preprocess:
-    """Images of any size to a network's input, as the training saw them.
+    """Images of any size to a network's input, as validation saw them.
 
     Args:
         interface: Of the network.
@@ -50,7 +50,7 @@ class Preprocess:
         size, channels = self.interface.image_size, self.interface.channels
         ready = []
         for image in images:
-            pixels = resize(_pixels(image), size)
+            pixels = resize(_pixels(image), size, crop=self.interface.crop)
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             ready.append(to_channels(pixels[None], channels))
         return self.normalisation(torch.from_numpy(np.concatenate(ready)))

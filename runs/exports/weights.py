@@ -30,10 +30,11 @@ class Interface:
 
     Args:
         class_names: In the order of the logits.
-        image_size: (H, W) in pixels.
+        image_size: (H, W) in pixels, of images that it is given.
         channels: 1 or 3.
         mean: Of the training part, per channel, in 0..1.
         std: Likewise.
+        crop: How these are cut from the middle, as `data.eval_crop`; None for whole images.
     """
 
     class_names: tuple[str, ...]
@@ -41,6 +42,7 @@ class Interface:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: int | float | None = None
 
 
 def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
@@ -51,7 +53,8 @@ def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:
         interface: Of the network it belongs to.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    metadata = {"format": "pt", METADATA_KEY: json.dumps(asdict(interface), sort_keys=True)}
+    said = {key: value for key, value in asdict(interface).items() if value is not None}
+    metadata = {"format": "pt", METADATA_KEY: json.dumps(said, sort_keys=True)}
     return safetensors.torch.save(tensors, metadata)
 
 

@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.readers.images import (
         SUFFIXES,
+        Crop,
         Decoded,
         attempt_all,
         decode,
         resize,
         shallow,
+        surroundings,
         to_channels,
     )
     from attnsearch.runs.readers.mask_colors import propose_colors
@@ -65,7 +67,14 @@ if TYPE_CHECKING:
         listing,
         scored_classes,
     )
-    from attnsearch.runs.readers.table import READERS, Reader, native_shapes, read_source
+    from attnsearch.runs.readers.table import (
+        READERS,
+        Reader,
+        for_evaluation,
+        for_training,
+        native_shapes,
+        read_source,
+    )
     from attnsearch.runs.readers.tiling import tile_corners
     from attnsearch.runs.readers.walking import named_parts, walk
 

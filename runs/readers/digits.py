@@ -11,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from attnsearch.runs.readers.images import ImageSize, resize, to_channels
+from attnsearch.runs.readers.images import Crop, ImageSize, resize, to_channels
 from attnsearch.runs.readers.source import NO_PART, PARTS, Source
 
 COUNTS = {"train": 160, "val": 400, "test": 500}
 FULL = 16  # the brightest pixel value
 
 
-def read_digits(image_size: ImageSize, seed: int = 0, channels: int | None = None) -> Source:
+def read_digits(
+    image_size: ImageSize,
+    seed: int = 0,
+    channels: int | None = None,
+    crop: Crop | None = None,
+) -> Source:
     """Return the digits, upscaled, with a stratified split of fixed sizes.
 
     Args:
@@ -26,10 +31,11 @@ def read_digits(image_size: ImageSize, seed: int = 0, channels: int | None = Non
         seed: `data.seed`, chooses training and validation images. The test part is always the
             same, so no seed ever trains on another one's test images.
         channels: 1 or 3; None takes 1.
+        crop: As `resize` takes it.
     """
     levels, labels = load_pixels()
     pixels = np.rint(levels * (255 / FULL)).astype(np.uint8)
-    images = np.stack([resize(image, image_size) for image in pixels])[..., None]
+    images = np.stack([resize(image, image_size, crop=crop) for image in pixels])[..., None]
     parts = np.full(len(labels), NO_PART)
     for part, key in (("test", [0]), ("val", [1, seed]), ("train", [2, seed])):
         _fill(parts, labels, PARTS.index(part), COUNTS[part], key)

@@ -23,6 +23,7 @@ from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.keeping import Anywhere, Lazy
 from attnsearch.runs.readers.images import (
     SUFFIXES,
+    Crop,
     ImageSize,
     common_rule,
     decode,
@@ -59,6 +60,7 @@ def read_folder(
     channels: int | None = None,
     classes: int | Sequence[str] | None = None,
     keep: str = "memory",
+    crop: Crop | None = None,
 ) -> Source:
     """Read all images of a folder of class folders.
 
@@ -69,6 +71,7 @@ def read_folder(
         classes: Names of the class folders in the order of their labels; others are left out.
             None or a number takes all folders in the order of their names.
         keep: Where the images lie afterwards: `memory`, `mapped` or `files`.
+        crop: As `resize` takes it.
 
     Raises:
         DataError: If the layout is not understood, a class has no images, or too many images
@@ -82,10 +85,10 @@ def read_folder(
     files = _files(folder, roots, folders, names, notes)
     size = as_size(image_size)
     decoded, unreadable, items = decode_all(
-        partial(decode, size=size),
+        partial(decode, size=size, crop=crop),
         {file.name: file.path for file in files},
         keep,
-        ["images", *size],
+        ["images", *size, *([] if crop is None else [crop])],
     )
     if unreadable:
         _judge_unreadable(unreadable, len(files), notes)
@@ -145,10 +148,7 @@ def classes_there(folder: Path, class_names: Sequence[str]) -> list[str]:
 
 
 def classes_in_doubt(folder: Path) -> tuple[list[str], list[str]] | None:
-    """Return the two sorts of folders that may be the classes, where names do not tell which.
-
-    Those directly inside, and those that each of them holds.
-    """
+    """Return folders inside, and those in each of them, where either may be the classes."""
     outer = _outer(_roots(folder, []))
     inner = _inner(outer)
     if len(outer) < 2 or inner is None or _are_patients(outer, inner) or named_parts([*inner]):

@@ -2,8 +2,8 @@
 
 * Orientation: as the EXIF tag says. Of a file with several frames the first is taken.
 * Size: resized to the asked size by antialiased bilinear interpolation; the aspect ratio is not
-  kept. Large JPEG files are decoded at a half, a quarter or an eighth of their size first, never
-  below twice the asked size.
+  kept, but where the middle is cut out (`data.eval_crop`). Large JPEG files are decoded at a
+  half, a quarter or an eighth of their size first, never below twice the asked size.
 * Transparency: laid over black.
 * Colour: palettes, CMYK and the like become RGB. Grey is luma of ITU-R 601.
 * Depth: integers of more than 8 bits are divided by the largest number of the bit depth that the
@@ -14,6 +14,7 @@
 
 import hashlib
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -32,6 +33,8 @@ from attnsearch.runs.readers.source import DataError
 ImageSize: TypeAlias = int | Sequence[int]
 """The side of a square in pixels, or (height, width)."""
 
+Crop: TypeAlias = int | float  # as `data.eval_crop`
+
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -41,6 +44,7 @@ BITMAPS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pn
 SUFFIXES = frozenset(PHOTOGRAPHS | BITMAPS)
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 MEGAPIXELS = 179  # Pillow's own limit; more may be an attack on the memory
+LONGEST = 64  # times a crop's pixels that an image around it may have, to be resized as a whole
 LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 16-bit fixed point, as Pillow has them
 
 
@@ -76,8 +80,8 @@ class Decoded:
         return self.pixels.dtype != np.uint8
 
 
-def decode(path: Path, size: ImageSize | None) -> Decoded:
-    """Read an image file and resize it to a size; None leaves its size.
+def decode(path: Path, size: ImageSize | None, crop: Crop | None = None) -> Decoded:
+    """Read an image file and resize it as `resize` does; None leaves its size.
 
     Raises:
         OSError, or whatever else Pillow raises on a file that it cannot decode.
@@ -87,8 +91,9 @@ def decode(path: Path, size: ImageSize | None) -> Decoded:
         frames = getattr(file, "n_frames", 1)
         stored, tag = file.size, orientation(file)
         if size is not None:
-            height, width = as_size(size)
             sideways = tag > 4  # turned by a quarter: the file's own sides are the other way
+            shape = stored if sideways else stored[::-1]
+            height, width = as_size(size) if crop is None else before_crop(shape, size, crop)
             wanted = (height, width) if sideways else (width, height)
             file.draft(None, (2 * wanted[0], 2 * wanted[1]))
         upright = ImageOps.exif_transpose(file)
@@ -98,7 +103,7 @@ def decode(path: Path, size: ImageSize | None) -> Decoded:
     if deep and not np.isfinite(pixels).all():
         raise OSError("holds values that are not finite")
     return Decoded(
-        pixels=pixels if size is None else resize(pixels, size),
+        pixels=pixels if size is None else resize(pixels, size, crop=crop),
         shape=stored if turned else stored[::-1],
         digest=hashlib.sha256(content).digest(),
         transparent=transparent,
@@ -155,15 +160,62 @@ def _grey_palette(image: Image.Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def resize(
-    pixels: NDArray[Any], size: ImageSize, how: Image.Resampling = Image.Resampling.BILINEAR
-) -> NDArray[Any]:
-    """Return pixels (H, W) or (H, W, 3), uint8 or float32, at another size."""
+def surroundings(size: ImageSize, crop: Crop) -> tuple[int, int]:
+    """Return the (H, W) of which a crop of a size is the middle.
+
+    `crop` is `data.eval_crop`: the pixels around the crop's shorter side, or the fraction of them
+    that it is.
+    """
     height, width = as_size(size)
-    if pixels.shape[:2] == (height, width):
+    short = min(height, width)
+    shorter = int(crop) if crop > 1 else math.floor(short / crop)
+    return height * shorter // short, width * shorter // short
+
+
+def before_crop(shape: Sequence[int], size: ImageSize, crop: Crop) -> tuple[int, int]:
+    """Return the (H, W) that an image is resized to before its middle is cut out.
+
+    It keeps its ratio, and is the smallest that covers the crop's surroundings.
+
+    Args:
+        shape: (H, W) of the image.
+        size: Of the crop.
+        crop: See `surroundings`.
+    """
+    (tall, wide), (height, width) = surroundings(size, crop), shape
+    if height * wide <= width * tall:
+        return tall, width * tall // height
+    return height * wide // width, wide
+
+
+def resize(
+    pixels: NDArray[Any],
+    size: ImageSize,
+    how: Image.Resampling = Image.Resampling.BILINEAR,
+    crop: Crop | None = None,
+) -> NDArray[Any]:
+    """Return pixels (H, W) or (H, W, 3), uint8 or float32, at another size.
+
+    Args:
+        pixels: Of one image.
+        size: Of what is returned.
+        how: How pixels between others are found.
+        crop: Resizes it to `before_crop` and cuts out the middle; None is the whole image.
+    """
+    height, width = as_size(size)
+    if crop is None and pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), how))
+    if crop is None:
+        return np.asarray(image.resize((width, height), how))
+    tall, wide = before_crop(pixels.shape[:2], size, crop)
+    top, left = round((tall - height) / 2), round((wide - width) / 2)
+    if tall * wide <= LONGEST * height * width:
+        box = (left, top, left + width, top + height)
+        return np.asarray(image.resize((wide, tall), how).crop(box))
+    down, across = image.height / tall, image.width / wide
+    inside = (left * across, top * down, (left + width) * across, (top + height) * down)
+    return np.asarray(image.resize((width, height), how, box=inside))
 
 
 def to_uint8(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:

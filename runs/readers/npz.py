@@ -11,7 +11,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.keeping import DAMAGE, Anywhere, Lazy, Places, header, locate, pieces
 from attnsearch.runs.machine import free_memory
-from attnsearch.runs.readers.images import ImageSize, depth_factor, resize, to_channels, to_uint8
+from attnsearch.runs.readers.images import (
+    Crop,
+    ImageSize,
+    depth_factor,
+    resize,
+    to_channels,
+    to_uint8,
+)
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
 from attnsearch.runs.readers.walking import named_parts
 
@@ -36,6 +43,7 @@ def read_npz(
     channels: int | None = None,
     keep: str = "memory",
     evaluated: bool = False,
+    crop: Crop | None = None,
 ) -> Source:
     """Read all images of a .npz file.
 
@@ -46,6 +54,7 @@ def read_npz(
         channels: 1 or 3; None takes what the file has.
         keep: Where the images lie afterwards: `memory`, `mapped` or `files`.
         evaluated: Whether a trained network is applied to them: any part is enough.
+        crop: As `resize` takes it.
 
     Raises:
         DataError: If the file cannot be read, lacks a key, or holds other shapes or types.
@@ -65,7 +74,7 @@ def read_npz(
         for piece in pieces(images[part])
         for image in opaque(piece)
     ]
-    rule = _rule(path, images, image_size, channels, notes)
+    rule = replace(_rule(path, images, image_size, channels, notes), crop=crop)
     pixels: Anywhere
     if places is None:
         pixels = rule.all_of(images.values())
@@ -311,6 +320,7 @@ class _Rule:
     size: tuple[int, int]
     channels: int
     factor: float
+    crop: Crop | None = None
 
     def __call__(self, pixels: NDArray[Any], row: int) -> NDArray[np.uint8]:
         """Return one image, stored as (h, w) or (h, w, C), as (height, width, C) of uint8."""
@@ -321,12 +331,11 @@ class _Rule:
         """Return images (N, h, w, C) as (N, height, width, C) of uint8."""
         images = opaque(images)
         shallow = images if images.dtype == np.uint8 else to_uint8(images, self.factor)
-        if images.shape[1:3] != self.size:
+        if images.shape[1:3] != self.size or self.crop is not None:
             resized = np.empty((len(images), *self.size, images.shape[3]), dtype=np.uint8)
             for row, image in zip(resized, shallow, strict=True):
-                row[...] = resize(
-                    image.squeeze(-1) if image.shape[-1] == 1 else image, self.size
-                ).reshape(row.shape)
+                flat = image.squeeze(-1) if image.shape[-1] == 1 else image
+                row[...] = resize(flat, self.size, crop=self.crop).reshape(row.shape)
             shallow = resized
         return to_channels(shallow, self.channels)
 

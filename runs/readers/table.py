@@ -88,6 +88,7 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     if not readers:
         raise DataError(f"task: {task!r} has no data reader; use classification or segmentation")
     source, built_in = data["source"], [name for name in readers if name in BUILT_IN]
+    data, evaluated = for_training(data), for_evaluation(data)
     if source is None:
         raise DataError(
             "data.source is null: this network can be checked and built, but not trained; give "
@@ -110,6 +111,7 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     settings.pop("keep", None)
     try:
         size, reading = reader.size(path, data)
+        size += 0 if evaluated is None else reader.size(path, evaluated)[0]
         kept = choose(data.get("keep"), size, 1 + (data.get("folds") or 0), reading)
         if kept.how != "memory":
             source_read = reader.read(path, **settings, keep=kept.how)
@@ -120,6 +122,23 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     except OSError as error:
         raise DataError(f"data.source: {path} cannot be read: {error}") from None
     return replace(source_read, kept=kept)
+
+
+def for_training(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `data` section without what is said of evaluation alone."""
+    return {key: value for key, value in data.items() if not key.startswith("eval_")}
+
+
+def for_evaluation(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the section that reads what validation and tests see; None where all parts are alike.
+
+    What it calls `crop` readers take by that name.
+    """
+    size, crop = data.get("eval_size"), data.get("eval_crop")
+    if size in (None, data["image_size"]) and crop is None:
+        return None
+    own = {"image_size": size or data["image_size"]} | ({} if crop is None else {"crop": crop})
+    return for_training(data) | own
 
 
 def native_shapes(path: Path) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from attnsearch.blocks.hosts import as_size, size_name
 from attnsearch.runs.ledger import Role, State, TrialRow
 from attnsearch.runs.reports.tables import act_title, cases_name, scopes
 from attnsearch.runs.results import ActResult, MeasuredStudy, metric_text, percent, size_text
@@ -51,6 +52,7 @@ def protocol(result: MeasuredStudy) -> list[str]:
             else "an unnamed source"
         ),
         size=size if isinstance(size, list) else size and [size, size],
+        evaluated=data.get("eval_size") and size_name(as_size(data["eval_size"])),
         weights=weights and PurePath(str(weights)).name,
         explored=[row for row in result.trials if row.role != Role.BASELINE],
         goals=[

@@ -7,7 +7,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks.hosts import size_name
 from attnsearch.runs.batches import Stored, stream
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.training.optim import TrainError
 
 EVALUATION_BATCH = 256  # fixed: convolution kernels, and so the last bits, depend on it
 
@@ -89,3 +92,30 @@ def in_batches(
                 yield rows, network(normalisation(batch)).float()
     finally:
         network.train(training)
+
+
+def check_takes(network: nn.Module, data: DataSet, device: torch.device) -> None:
+    """See that a network built for training's images takes those that it is evaluated on.
+
+    Args:
+        network: In training mode, on the device.
+        data: Its data set.
+        device: Where it is.
+
+    Raises:
+        TrainError: If it does not.
+    """
+    if data.eval_size == data.image_size:
+        return
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, data.channels, *data.eval_size, device=device))
+    except Exception as error:  # a user's block may raise anything
+        raise TrainError(
+            f"a network built for images of data.image_size ({size_name(data.image_size)}) does "
+            f"not take those of data.eval_size ({size_name(data.eval_size)}): {error}; remove "
+            f"data.eval_size, or leave out the block that needs one size"
+        ) from error
+    finally:
+        network.train()

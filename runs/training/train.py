@@ -21,6 +21,7 @@ from attnsearch.blocks.measure import costs, latency
 from attnsearch.runs.batches import LossWatch, fits_on, place, stream, uploaded
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.training.averages import Averages, lent
+from attnsearch.runs.training.evaluate import check_takes
 from attnsearch.runs.training.micro_batches import slow_statistics
 from attnsearch.runs.training.optim import (
     TrainError,
@@ -93,7 +94,7 @@ class Training:
         )
         layout = torch.channels_last if train["channels_last"] else torch.contiguous_format
         self.network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
-
+        check_takes(self.network, data, self.device)
         parts = {name: self._split(name) for name in ("train", "val")}
         size = sum(part.images.nbytes for part in parts.values())
         self._whole = fits_on(self.device, config, size)

@@ -46,7 +46,7 @@ def lost_detail(data: DataSet) -> tuple[str, float]:
     if not name or dice[name] >= SMALL_DICE:
         return "", 1.0
     words = (
-        f"at {size_name(data.image_size)} pixels thin or small things are lost: a network right "
+        f"at {size_name(data.eval_size)} pixels thin or small things are lost: a network right "
         f"in every pixel there would have a Dice of {dice[name]:.2f} for {name} at the images' "
         "own size"
     )

@@ -377,10 +377,11 @@ def interface(data: DataSet) -> Interface:
     """Return what a network trained on a data set takes and tells."""
     return Interface(
         class_names=tuple(data.class_names),
-        image_size=(data.image_size[0], data.image_size[1]),
+        image_size=data.eval_size,
         channels=data.channels,
         mean=tuple(float(value) for value in data.mean),
         std=tuple(float(value) for value in data.std),
+        crop=data.eval_crop,
     )
 
 

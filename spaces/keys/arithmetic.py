@@ -7,7 +7,7 @@ PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 """The arithmetic that any device has, eager."""
 
 OPTIONAL = {
-    "data": ("mask_colors", "keep"),
+    "data": ("mask_colors", "keep", "eval_crop", "eval_size"),
     "train": ("warmup_steps", "accumulate", "ema", "sampler", "decay"),
     "search": ("settings",),
     "resources": ("timeout",),

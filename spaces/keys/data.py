@@ -141,6 +141,20 @@ class Augment(Section):
     from Beta(this, this), as 1; 0 is off. Beside mixup each batch has one of them."""
 
 
+ImageSize = Annotated[
+    Annotated[
+        Annotated[Pixels, Tag("<int>")]
+        | Annotated[list[Pixels], Field(min_length=2, max_length=2), Tag("<list>")],
+        Discriminator(
+            _size_tag,
+            custom_error_type="type",
+            custom_error_message="must be a number of pixels or [height, width]",
+        ),
+    ],
+    AfterValidator(_one_if_square),
+]
+
+
 class Data(Section):
     """The images, and how they are split."""
 
@@ -149,19 +163,24 @@ class Data(Section):
     of class folders with or without train/val/test. For segmentation `scenes` (built in), or a
     folder with images/ and masks/, with or without train/val/test. null: a network without data,
     which can be checked and built."""
-    image_size: Annotated[
-        Annotated[
-            Annotated[Pixels, Tag("<int>")]
-            | Annotated[list[Pixels], Field(min_length=2, max_length=2), Tag("<list>")],
-            Discriminator(
-                _size_tag,
-                custom_error_type="type",
-                custom_error_message="must be a number of pixels or [height, width]",
-            ),
-        ],
-        AfterValidator(_one_if_square),
-    ] = 32
+    image_size: ImageSize = 32
     """Pixels that images are resized to: the side of a square, or [height, width]."""
+    eval_size: Annotated[ImageSize | None, Of("data")] = None
+    """The same for validation and test images, and for those that a trained network is given
+    later; null is image_size."""
+    eval_crop: Annotated[
+        Annotated[
+            Annotated[int, Field(ge=2, le=8192), Tag("<int>")]
+            | Annotated[float, Field(gt=0, le=1), Tag("<float>")],
+            by_type("a number of pixels such as 256, or a fraction such as 0.875"),
+        ]
+        | None,
+        Of("data"),
+        CLASSIFICATION_ONLY,
+    ] = None
+    """Cuts those images from the middle of larger ones that keep their ratio, in place of resizing
+    them as a whole: the pixels of the shorter side before, as 256 for 224 of 256, or the fraction
+    of it that is left, as 0.875."""
     keep: Annotated[Literal["auto", "device", "memory", "mapped", "files"] | None, Of("host")] = (
         None
     )

@@ -13,6 +13,7 @@ counting    How many different networks a space holds
 paths       Paths in a space file, made absolute and looked for
 canonical_form   What of a config determines the result of training it
 checks      Keys of a space file that contradict each other, or that have no effect
+data_checks The same of the `data` section
 """
 
 from typing import TYPE_CHECKING

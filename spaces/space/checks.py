@@ -4,23 +4,26 @@ Each check looks at one section; what a type can say is said in `model`.
 """
 
 import functools
-import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from attnsearch.blocks.hosts import BACKBONES, Backbone, as_size, find_backbone, find_stem
+from attnsearch.blocks.hosts import (
+    BACKBONES,
+    Backbone,
+    Size,
+    as_size,
+    find_backbone,
+    find_stem,
+)
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import (
-    BUILT_IN,
     COSTS,
     DECIDING,
     MEASURED,
     OF_ANOTHER,
-    GroupsPattern,
     Scheduler,
     SeedRange,
     SpaceFile,
@@ -31,12 +34,13 @@ from attnsearch.spaces.keys import (
     primary_metrics,
     shown,
 )
+from attnsearch.spaces.space.data_checks import check_data, class_count
 from attnsearch.spaces.space.decisions import is_spec
 
 
 def check_sections(file: SpaceFile, problems: Problems) -> None:
     """Record every contradiction between the keys of a file, except those of `insert`."""
-    for check in (_network, _data, _train, _search, _plans, _statistics, _resources):
+    for check in (_network, check_data, _train, _search, _plans, _statistics, _resources):
         check(file, problems)
 
 
@@ -102,6 +106,8 @@ def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
         for stem in members(network.stem):
             with problems.errors_at(("data", "image_size")):
                 backbone.check_size(as_size(size), stem)
+    if file.data.eval_size is not None and not problems.wrong(("network", "stem")):
+        _evaluated_size(file, backbone, as_size(file.data.eval_size), problems)
     for key, needless, why in (
         ("learn_gates", not backbone.gated, "has no gates"),
         ("joint_patches", not backbone.patches, "has no patches"),
@@ -117,104 +123,20 @@ def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
         )
 
 
-def _data(file: SpaceFile, problems: Problems) -> None:
-    data, path = file.data, ("data",)
-    if data.source is None and not problems.wrong((*path, "source")):
-        missing = [key for key in ("channels", "classes") if getattr(data, key) is None]
-        if missing:
-            problems.add(
-                (*path, "source"),
-                f"source: null is a network without data, which must say {' and '.join(missing)}: "
-                "add for instance channels: 3, classes: 1000",
-            )
-    if isinstance(data.classes, list) and len(set(data.classes)) < len(data.classes):
-        twice = next(name for name in data.classes if data.classes.count(name) > 1)
-        problems.add((*path, "classes"), f"the class {shown(twice)} stands twice")
-    for key in ("fold", "development"):
-        if getattr(data, key) is not None and data.folds is None:
-            message = f"{key} needs folds: the number of folds; add it"
-            problems.add((*path, key), message, at_key=True)
-    if data.fold is not None and data.folds is not None and data.fold >= data.folds:
+def _evaluated_size(file: SpaceFile, backbone: Backbone, size: Size, problems: Problems) -> None:
+    """Check that a network takes images of the size that it is evaluated at."""
+    path = ("data", "eval_size")
+    if backbone.heads and size != as_size(file.data.image_size):
         problems.add(
-            (*path, "fold"),
-            f"{data.fold} is none of {data.folds} folds; they count from 0 to {data.folds - 1}",
+            path,
+            f"{backbone.name} has tables of positions for images of data.image_size, and takes no "
+            "others; remove it, or choose another backbone",
+            at_key=True,
         )
-    if data.folds is not None and file.confirm and not (data.development or data.fold is not None):
-        problems.warn(
-            (*path, "folds"),
-            'exploring sees test images of other folds, so that confirm gives no verdict ("not '
-            'nested"); add development: 0.2, or run one file for each fold with fold: 0, 1, ...',
-        )
-    total = sum(data.splits)
-    if not math.isclose(total, 1, abs_tol=1e-6):
-        problems.add(
-            (*path, "splits"),
-            f"the fractions {data.splits} add up to {total:g}; training, validation and test "
-            "must add up to 1",
-        )
-    if data.mask_values is not None and not problems.wrong((*path, "mask_values")):
-        values, count = data.mask_values, _class_count(file)
-        if len(set(values)) < len(values):
-            problems.add((*path, "mask_values"), "a value stands twice; each is one class's")
-        if count is not None and count != len(values):
-            problems.add(
-                (*path, "mask_values"),
-                f"{len(values)} values for {count} classes; give one per class",
-            )
-        if data.ignore_index in values:
-            problems.add(
-                (*path, "ignore_index"), f"{data.ignore_index} is a class's in mask_values too"
-            )
-    if data.mask_colors is not None and not problems.wrong((*path, "mask_colors")):
-        colors = [tuple(color) for color in data.mask_colors.values()]
-        if shared := [
-            name for name, color in data.mask_colors.items() if colors.count((*color,)) > 1
-        ]:
-            problems.add(
-                (*path, "mask_colors"), f"{' and '.join(shared)} have one colour; each has its own"
-            )
-        if len(data.mask_colors.keys() - {"ignore"}) < 2:
-            problems.add(
-                (*path, "mask_colors"),
-                "names fewer than two classes (ignore is none); add the others' colours",
-            )
-        for key in ("classes", "mask_values", "ignore_index"):
-            if getattr(data, key) is not None:
-                problems.add(
-                    (*path, key),
-                    "mask_colors says what classes there are, and their order; remove this (a "
-                    "colour called ignore does not count)",
-                )
-    if data.source in BUILT_IN and not problems.wrong(("task",)):
-        task = BUILT_IN[data.source].task
-        if task != file.task:
-            problems.add((*path, "source"), f"{data.source} are for task: {task}")
-    _groups(file, problems)
-
-
-def _class_count(file: SpaceFile) -> int | None:
-    if file.data.mask_colors is not None:
-        return len(file.data.mask_colors.keys() - {"ignore"})
-    classes = file.data.classes
-    return len(classes) if isinstance(classes, list) else classes
-
-
-def _groups(file: SpaceFile, problems: Problems) -> None:
-    groups = file.data.groups
-    pattern = groups.pattern if isinstance(groups, GroupsPattern) else groups
-    if not isinstance(pattern, str) or pattern.endswith(".csv"):
         return
-    try:
-        count = re.compile(pattern).groups
-    except (re.error, RecursionError, OverflowError) as error:
-        problems.add(("data", "groups"), f"{shown(pattern)} is no regular expression: {error}")
-        return
-    if count != 1:
-        problems.add(
-            ("data", "groups"),
-            f"{shown(pattern)} has {count} groups; it needs one, which catches the patient, as in "
-            "'^(patient[0-9]+)_' (a table of groups ends in .csv)",
-        )
+    for stem in members(file.network.stem):
+        with problems.errors_at(path):
+            backbone.check_size(size, stem, "eval_size")
 
 
 def _train(file: SpaceFile, problems: Problems) -> None:
@@ -237,7 +159,7 @@ def _train(file: SpaceFile, problems: Problems) -> None:
     if steps and warmup > 0:
         message = f"{max(steps)} cannot stand with warmup_epochs: {warmup}; remove one"
         problems.add(("train", "warmup_steps"), message)
-    weights, count = train.class_weights, _class_count(file)
+    weights, count = train.class_weights, class_count(file)
     if isinstance(weights, list) and count is not None and len(weights) != count:
         message = f"has {len(weights)} weights for {count} classes (data.classes)"
         problems.add(("train", "class_weights"), message)

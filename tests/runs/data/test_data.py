@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import as_size
+from attnsearch.runs.data import data as data_module
 from attnsearch.runs.data.data import DataSet, load_data
+from attnsearch.runs.readers import resize
 from attnsearch.runs.readers.source import DataError
 
 
@@ -182,3 +185,46 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("")
     fails(str(tmp_path / "x.csv"), r"is not an \.npz file .* or a folder of")
     fails("digits", "'regression' has no data reader", task="regression")
+
+
+@pytest.mark.parametrize(
+    "options", [{"eval_crop": 0.75}, {"eval_size": 9}, {"eval_size": [4, 9], "eval_crop": 12}]
+)
+def test_evaluation_sees_other_images_than_training_does(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    plain, data = load(tmp_path), load(tmp_path, **options)
+    assert (data.train.images == plain.train.images).all()
+    assert (data.mean, data.std, data.image_size) == (plain.mean, plain.std, (6, 6))
+    stored = content()
+    for part in ("val", "test"):
+        shown = getattr(data, part)
+        size = as_size(options.get("eval_size", 6))
+        assert shown.images.shape[1:3] == data.eval_size == size
+        for image, pixels in zip(shown.images, stored[f"{part}_images"], strict=True):
+            assert (image == resize(pixels, size, crop=options.get("eval_crop"))).all()
+        assert shown.names == getattr(plain, part).names
+    assert data.fingerprint != plain.fingerprint
+    assert data.test_fingerprint == plain.test_fingerprint
+    assert "validation and test images are" in data.notes[-1]
+
+
+def test_evaluation_at_the_size_of_training_is_that_of_before(tmp_path: Path) -> None:
+    assert load(tmp_path, eval_size=6).fingerprint == load(tmp_path).fingerprint
+
+
+def test_a_file_that_changes_between_training_and_evaluation_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = data_module.read_source
+
+    def overwritten(config: Any, task: str) -> Any:
+        source = read(config, task)
+        changed = content()
+        changed["val_images"][0] = 0
+        np.savez(config["source"], **changed)
+        return source
+
+    monkeypatch.setattr(data_module, "read_source", overwritten)
+    with pytest.raises(DataError, match="was changed while it was read"):
+        load(tmp_path, eval_crop=0.5)

@@ -132,3 +132,19 @@ def test_the_known_near_duplicates_of_cifar10_are_found() -> None:
         ("train/001111", "test/000847"),
         ("train/003271", "test/001223"),
     ]
+
+
+def test_a_copy_is_found_where_evaluation_sees_it_cropped(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 20), ("val", 4), ("test", 4)):
+        arrays[f"{part}_images"] = draws.integers(0, 256, (count, 12, 16, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(count) % 2
+    arrays["test_images"][2] = arrays["train_images"][8]
+    np.savez(tmp_path / "set.npz", **arrays)
+    config = {"source": str(tmp_path / "set.npz"), "image_size": 12, "folds": None, "fold": None}
+    expected = duplicates_in(load_data(config), config, "classification")
+    assert "test/000002 = train/000008" in expected[0]
+    for more in ({"eval_crop": 0.5}, {"eval_size": 20}):
+        cropped = {**config, **more}
+        assert duplicates_in(load_data(cropped), cropped, "classification") == expected

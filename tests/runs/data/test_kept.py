@@ -57,6 +57,11 @@ def grey(folder: Path) -> tuple[dict[str, Any], str]:
     return {**data, "channels": 1, "folds": 3, "fold": 1}, task
 
 
+def cropped(folder: Path) -> tuple[dict[str, Any], str]:
+    data, task = classes(folder)
+    return {**data, "eval_crop": 0.8}, task
+
+
 def masks(folder: Path) -> tuple[dict[str, Any], str]:
     for number in range(12):
         height, width = 11 + number, 17 - number % 3
@@ -104,7 +109,12 @@ def clear_npz(folder: Path) -> tuple[dict[str, Any], str]:
     return npz(folder, np.uint8, 4)
 
 
-KINDS = [classes, grey, masks, tiles, colours, npz, deep_npz, clear_npz]
+def cropped_npz(folder: Path) -> tuple[dict[str, Any], str]:
+    data, task = npz(folder, np.uint16, 3)
+    return {**data, "eval_crop": 12}, task
+
+
+KINDS = [classes, grey, cropped, masks, tiles, colours, npz, deep_npz, clear_npz, cropped_npz]
 
 
 def told(data: DataSet) -> Iterator[Any]:
@@ -181,3 +191,15 @@ def test_an_npz_that_memory_does_not_hold_is_mapped_by_itself(
         monkeypatch.setattr("attnsearch.runs.keeping.choice.free_memory", lambda free=free: free)
         kept = load_data({**config, "channels": 3}, task)
         assert kept.kept is not None and kept.kept.how == "mapped" and kept.kept.notable
+
+
+def test_auto_counts_what_is_evaluated_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, task = classes(tmp_path)
+    config = {**config, "image_size": 64}
+    once = 114 * 64 * 64 * 3
+    monkeypatch.setattr("attnsearch.runs.keeping.choice.free_memory", lambda: 4 * once)
+    for more, how in (({}, "memory"), ({"eval_size": 80}, "mapped")):
+        kept = load_data({**config, **more}, task).kept
+        assert kept is not None and kept.how == how

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from attnsearch.blocks import build_network
@@ -13,10 +14,11 @@ from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.exports.evaluate import evaluate_export
 from attnsearch.runs.exports.export import load_export, save_export
 from attnsearch.runs.exports.predict import predict_images
-from attnsearch.runs.exports.weights import ExportError, Interface
+from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.readers.source import DataError
 from attnsearch.runs.training.train import Training
 from attnsearch.search.terminal.apply import evaluate_text
+from attnsearch.search.workers.worker import interface
 from attnsearch.spaces import load_space
 
 SPACE = """
@@ -36,13 +38,10 @@ def untrained(folder: Path, source: object = "digits", data: str = "") -> tuple[
     file.write_text(SPACE.format(task=task, source=source, data=data))
     config = load_space(file).resolve({})
     held = load_data(config["data"], task)
-    interface = Interface(
-        tuple(held.class_names), held.image_size, held.channels, held.mean, held.std
-    )
     network: Any = build_network(config, held.channels, held.classes, held.image_size, seed=1)
     record = {"metrics": {}, "seed": 1, "data_fingerprint": held.fingerprint}
     state = network.state_dict()
-    return save_export(folder / "best", config, state, interface, record), held
+    return save_export(folder / "best", config, state, interface(held), record), held
 
 
 def right(export: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
@@ -216,3 +215,14 @@ def test_masks_are_scored_at_the_images_own_size(tmp_path: Path, tiles: str) -> 
     assert whole.groups == 12 and whole.metrics["dice"].images == 24
     dice = whole.metrics["dice"]
     assert dice.interval and dice.interval[0] < dice.value < dice.interval[1]
+
+
+def test_what_is_evaluated_on_a_crop_is_scored_on_a_crop(tmp_path: Path) -> None:
+    export, data = untrained(tmp_path, data=", eval_size: 12, eval_crop: 16")
+    done = evaluate_export(export, "digits")
+    assert (done.part, done.images) == ("test", len(data.test))
+    network: Any = load_export(export)
+    shown = network.preprocess.normalisation(torch.from_numpy(np.array(data.test.images)))
+    told = network(shown).argmax(1).numpy()
+    assert done.metrics["accuracy"].value == (told == data.test.labels).mean()
+    assert done.notes == ["this is the data of its study; the test part is split off as there"]

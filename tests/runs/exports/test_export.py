@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import shutil
@@ -15,6 +16,7 @@ from torch import nn
 
 from attnsearch.blocks import build_network
 from attnsearch.runs.data.data import load_data
+from attnsearch.runs.exports.explain import explain_images
 from attnsearch.runs.exports.export import (
     export_study,
     exported_name,
@@ -22,11 +24,13 @@ from attnsearch.runs.exports.export import (
     load_export,
     save_export,
 )
+from attnsearch.runs.exports.predict import predict_images
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.states import State
 from attnsearch.runs.training.train import Training
+from attnsearch.search.workers.worker import interface as worker_interface
 from attnsearch.spaces import load_space
 
 SPACE = """
@@ -442,3 +446,75 @@ def test_a_network_for_rectangles_leaves_whole(tmp_path: Path) -> None:
     (ready,) = network.preprocess([large])
     assert ready.shape == (1, 8, 12)
     assert ready[0, :3].min() > ready[0, 5:].max()
+
+
+CROPPED = """
+name: cropped
+task: classification
+data:
+  source: {source}
+  image_size: 8
+  eval_size: [12, 10]
+  eval_crop: 16
+  splits: [0.6, 0.2, 0.2]
+network: {{backbone: resnet20, stem: small, width: 0.25}}
+insert: [{{at: layer2, block: cbam, params: {{cbam: {{reduction: 4}}}}}}]
+train: {{epochs: 1, batch_size: 16}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cropped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Path]:
+    """Trained on 8 pixels of whole images, evaluated on the middle 12 x 10; and its source."""
+    folder = tmp_path_factory.mktemp("cropped")
+    draws = np.random.default_rng(0)
+    for number in range(40):
+        pixels = draws.integers(0, 256, (20 + number, 31, 3), dtype=np.uint8)
+        path = folder / "set" / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    file = folder / "space.yaml"
+    file.write_text(CROPPED.format(source=folder / "set"))
+    config = load_space(file).resolve({})
+    training = Training(config, load_data(config["data"]), threads=1)
+    training.run_epoch()
+    return training, folder / "set"
+
+
+def test_an_export_crops_a_users_images_as_validation_was_cropped(
+    cropped: tuple[Training, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, source = cropped
+    shapes = []
+    monkeypatch.setattr(
+        "attnsearch.runs.exports.export.export_onnx", lambda *given: shapes.append(given[2])
+    )
+    record = {"metrics": training.result, "costs": {}, "seed": 0}
+    said = worker_interface(training.data)
+    folder = save_export(
+        tmp_path / "best", training.config, training.result_state(), said, record, onnx=True
+    )
+    assert shapes == [(3, 12, 10)]
+    readme = (folder / "README.md").read_text()
+    assert "just covers 19 x 16 pixels, with its ratio kept" in readme
+    assert "12 x 10 pixels, cut from the middle" in readme
+
+    network: Any = load_export(folder)
+    val = training.data.val
+    pictures = [Image.open(source / name) for name in val.names]
+    shown = network.preprocess.normalisation(torch.from_numpy(np.array(val.images)))
+    assert torch.equal(network.preprocess(pictures), shown)
+    told = training.evaluate("val")[1]["probabilities"]
+    predict_images(folder, [source / name for name in val.names], tmp_path / "told")
+    rows = list(csv.DictReader((tmp_path / "told" / "predictions.csv").open()))
+    table = [[float(row["a"]), float(row["b"])] for row in rows]
+    np.testing.assert_allclose(table, told, atol=1e-5)
+
+    explain_images(folder, [source / val.names[0]], tmp_path / "maps")
+    case = next(iter((tmp_path / "maps").iterdir()))
+    assert Image.open(case).size[0] > 2 * 256
+
+
+def test_a_whole_image_says_nothing_of_crops_in_its_weights(trained: Training) -> None:
+    packed = pack_weights({}, worker_interface(trained.data))
+    assert b"crop" not in packed

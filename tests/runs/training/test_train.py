@@ -479,3 +479,25 @@ def test_training_on_a_gpu_learns_in_every_precision(precision: str) -> None:
     resumed.load_state(training.state())
     told = training.evaluate("val")[1]["probabilities"]
     np.testing.assert_allclose(resumed.evaluate("val")[1]["probabilities"], told, atol=1e-6)
+
+
+class OneSize(nn.Module):
+    """A block with a weight for each place."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, *size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+def test_a_network_that_cannot_be_evaluated_at_another_size_says_so_before_it_is_trained() -> None:
+    data = make_data()
+    large = replace(data, val=replace(data.val, images=np.zeros((30, 12, 12, 1), np.uint8)))
+    assert Training(make_config(), large).run_epoch()["val_loss"] > 0
+    config = make_config()
+    config["insert"] = [{"at": "layer1", "block": f"{__name__}:OneSize", "params": {}}]
+    Training(config, data)
+    with pytest.raises(TrainError, match=r"size \(8\) does not take .*eval_size \(12\)"):
+        Training(config, large)

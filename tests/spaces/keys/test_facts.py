@@ -34,5 +34,6 @@ def test_settings_without_effect_follow_from_those_that_they_depend_on() -> None
     }
     assert idle(other, "task") == {"loss", "boundary_weight"}
     assert set(keys_under("task", Data)) == {
-        *("ignore_index", "mask_values", "mask_colors", "mask_name", "tile_overlap")
+        *("eval_crop", "ignore_index", "mask_values", "mask_colors", "mask_name"),
+        "tile_overlap",
     }

@@ -109,6 +109,17 @@ def test_a_key_that_is_null_is_as_if_it_were_not_there(load):
     assert given == absent
 
 
+@pytest.mark.parametrize("key", OPTIONAL["data"])
+def test_a_key_of_the_data_that_says_nothing_is_not_written(load, key):
+    assert key not in load(TEXT).document["data"]
+
+
+def test_how_images_are_evaluated_is_told_by_the_fingerprint_alone(config):
+    for value in (256, 0.875):
+        assert canonical(changed(config, "data.eval_crop", value)) == canonical(config)
+    assert canonical(changed(config, "data.eval_size", 64)) == canonical(config)
+
+
 def test_names_and_empty_entries_of_insert_do_not_matter(config):
     other = copy.deepcopy(config)
     other["insert"] = [{**other["insert"][1], "name": "top"}]

@@ -30,6 +30,16 @@ def text(
     [
         (text("medt", size=96), "3:34: data.image_size", ["96", "multiples of 128"]),
         (text("scnet101", size=64), "3:34: data.image_size", ["64", "at least 97"]),
+        (
+            text("scnet101", size="128, eval_size: 64"),
+            "3:50: data.eval_size",
+            ["eval_size is 64", "at least 97"],
+        ),
+        (
+            text("axial_resnet26", size="64, eval_size: 96"),
+            "3:38: data.eval_size",
+            ["positions", "remove it"],
+        ),
         (text("logo", task="classification"), "2:7: task", ["logo", "task: segmentation"]),
         (text("medt", "decoder: fpn"), "6:3: network.decoder", ["decoder of its own"]),
         (text("medt", "width: 1.5"), "6:10: network.width", ["multiple of 1", "is 2"]),

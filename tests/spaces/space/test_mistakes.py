@@ -278,6 +278,38 @@ SECTIONS = [
         "at most 0.5",
     ),
     Mistake(
+        "crop larger than what it is cut from",
+        instead_of_line("data: {source: digits, image_size: 16, eval_crop: ▸14}"),
+        "16 are cut out",
+        "at least 16, or a fraction",
+    ),
+    Mistake(
+        "crop larger than what it is cut from, of a size of its own",
+        instead_of_line(
+            "data: {source: digits, image_size: 16, eval_size: [32, 24], eval_crop: ▸20}"
+        ),
+        "32x24 are cut out",
+        "at least 24",
+    ),
+    Mistake(
+        "crop of more than all",
+        instead_of_line("data: {source: digits, image_size: 16, eval_crop: ▸1.2}"),
+        "1.2",
+        "at most 1",
+    ),
+    Mistake(
+        "crop in words",
+        instead_of_line("data: {source: digits, image_size: 16, eval_crop: ▸true}"),
+        "true",
+        "fraction such as 0.875",
+    ),
+    Mistake(
+        "crop of masks",
+        of_masks("image_size: 16, ▸eval_crop: 20"),
+        "eval_crop",
+        "classification",
+    ),
+    Mistake(
         "ignore_index",
         instead_of_line("data: {source: digits, image_size: 16, ▸ignore_index: 255}"),
         "ignore_index",

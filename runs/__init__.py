@@ -8,19 +8,38 @@ from typing import TYPE_CHECKING
 
 from attnsearch.blocks.face import face
 
-if TYPE_CHECKING:
-    from attnsearch.runs.data import DataSet, load_data
-    from attnsearch.runs.exports import (
-        evaluate_export,
-        explain_images,
-        export_study,
-        load_export,
-        predict_images,
+if TYPE_CHECKING:  # `as` says to type checkers that a name is handed on
+    from attnsearch.runs.data import (
+        DataSet as DataSet,
+        load_data as load_data,
     )
-    from attnsearch.runs.ledger import Ledger, LedgerError, RunRow, StudyRow, TrialRow, run_key
-    from attnsearch.runs.mirror import Mirror
-    from attnsearch.runs.reports import report
-    from attnsearch.runs.results import leaderboard, trials_frame
-    from attnsearch.runs.training import Training
+    from attnsearch.runs.exports import (
+        evaluate_export as evaluate_export,
+        explain_images as explain_images,
+        export_study as export_study,
+        load_export as load_export,
+        predict_images as predict_images,
+    )
+    from attnsearch.runs.ledger import (
+        Ledger as Ledger,
+        LedgerError as LedgerError,
+        RunRow as RunRow,
+        StudyRow as StudyRow,
+        TrialRow as TrialRow,
+        run_key as run_key,
+    )
+    from attnsearch.runs.mirror import (
+        Mirror as Mirror,
+    )
+    from attnsearch.runs.reports import (
+        report as report,
+    )
+    from attnsearch.runs.results import (
+        leaderboard as leaderboard,
+        trials_frame as trials_frame,
+    )
+    from attnsearch.runs.training import (
+        Training as Training,
+    )
 
 face(__name__)

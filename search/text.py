@@ -9,8 +9,7 @@ import textwrap
 from collections.abc import Container, Sequence
 
 from attnsearch.runs import words
-from attnsearch.runs.words import plural as plural
-from attnsearch.runs.words import quantity as quantity
+from attnsearch.runs.words import plural as plural, quantity as quantity
 
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24

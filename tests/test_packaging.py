@@ -1,11 +1,14 @@
 """What the built wheel holds, and that it works away from the checkout."""
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,8 +23,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for layer in LAYERS:
-        shutil.copytree(ROOT / layer, source / layer)
+    for folder in (*LAYERS, ".importroot/attnsearch"):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True)
     out = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip"]
     options = ["--no-deps", "--no-build-isolation", "-q", "--wheel-dir", str(out)]
@@ -43,7 +46,9 @@ def test_wheel_holds_every_module_space_and_type_marker(wheel: Path) -> None:
         for pattern in ("*.py", "*.yaml", "*.jinja", "py.typed")
         for path in (ROOT / layer).rglob(pattern)
     }
-    assert wanted - held == set()
+    assert wanted | {"attnsearch/__init__.py", "attnsearch/py.typed"} <= held
+    modules = [name for name in held if name.endswith(".py")]
+    assert len(modules) == len({*modules}) == sum(name.endswith(".py") for name in wanted) + 1
     assert "attnsearch/spaces/resnet.yaml" in held
 
 
@@ -52,7 +57,7 @@ def test_every_folder_with_a_module_is_a_listed_package() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent for layer in LAYERS for path in (ROOT / layer).rglob("*.py")}
     packages = [".".join(("attnsearch", *path.relative_to(ROOT).parts)) for path in folders]
-    assert sorted(listed) == sorted(packages)
+    assert sorted(listed) == sorted(["attnsearch", *packages])
 
 
 def test_no_file_has_the_name_of_what_its_package_hands_on() -> None:
@@ -85,6 +90,7 @@ def test_unpacked_wheel_checks_a_shipped_space(wheel: Path, tmp_path: Path) -> N
         "import attnsearch.spaces as spaces\n"
         "assert spaces.__file__.startswith(sys.argv[1]), spaces.__file__\n"
         "print(spaces.load_space('spaces/resnet.yaml').name)\n"
+        "import attnsearch; print(attnsearch.__version__, attnsearch.run_study.__name__)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(unpacked)],
@@ -94,4 +100,90 @@ def test_unpacked_wheel_checks_a_shipped_space(wheel: Path, tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "resnet-digits"
+    assert done.stdout.split() == ["resnet-digits", version("attnsearch"), "run_study"]
+
+
+def test_a_checkout_is_imported_from_its_folders_and_not_from_the_links() -> None:
+    """Of an editable install: tracebacks and breakpoints name the files that people edit."""
+    import attnsearch
+    import attnsearch.search.study
+
+    assert attnsearch.__version__ == version("attnsearch")
+    assert attnsearch.__path__ == [str(ROOT)]
+    assert Path(attnsearch.search.study.__file__).is_relative_to(ROOT / "search")
+
+
+def test_the_package_loads_nothing_before_it_is_used() -> None:
+    script = "import sys, attnsearch; print(*sorted({'torch', 'ray', 'click'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+USER = """
+import attnsearch
+from attnsearch import Progress, Space, load_space, run_study
+from attnsearch.search import TrialEnd, TrialInfo
+
+
+class Watch(Progress):
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        print(trial.label, end.scores)
+
+
+def run(path: str) -> float:
+    space: Space = load_space(path)
+    result = run_study(space, callbacks=[Watch()], progress=False)
+    reveal_type(result.best_trial)
+    version: str = attnsearch.__version__
+    run_study(3)
+    return float(result.frame()["val_accuracy"].max()) + len(version)
+"""
+
+
+@pytest.mark.slow  # mypy reads the whole package, though not what it rests on
+def test_a_users_types_are_checked_against_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "user.py").write_text(USER)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-site-packages", "user.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("user.py")]
+    revealed, wrong = lines
+    assert "TrialRow | None" in revealed
+    assert 'Argument 1 to "run_study" has incompatible type "int"' in wrong
+
+
+@pytest.mark.slow  # pip makes an environment's worth of an install
+def test_an_editable_install_has_the_package_and_its_folders(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        source.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source)
+    for folder in (*LAYERS, ".importroot/attnsearch"):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True)
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(site), "-e", str(source)], check=True)
+    script = (
+        "import site, sys; site.addsitedir(sys.argv[1])\n"
+        "import attnsearch, attnsearch.runs.ledger as ledger\n"
+        "print(attnsearch.__version__, attnsearch.Space.__name__, ledger.__file__)\n"
+    )
+    done = subprocess.run(
+        # Without this environment's own editable install, whose finder has the same name.
+        [sys.executable, "-S", "-c", script, str(site)],
+        env={**os.environ, "PYTHONPATH": f"{site}:{sysconfig.get_path('purelib')}"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == [
+        version("attnsearch"),
+        "Space",
+        str(source / "runs" / "ledger" / "__init__.py"),
+    ], done.stderr

@@ -34,7 +34,7 @@ SPLITS = (0.7, 0.15, 0.15)
 SUM_BYTES = 2**22  # pixels summed at a time: they are widened first
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """One part of a data set. Its arrays are read-only, as Ray hands them to workers.
 
@@ -59,8 +59,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"<Split: {len(self):,} images>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class DataSet:
     """Images, labels and split of one source.
 
@@ -105,6 +108,9 @@ class DataSet:
         """(H, W) of the validation and test parts, and of what a trained network is given."""
         _, height, width, _ = self.val.images.shape
         return height, width
+
+    def __repr__(self) -> str:
+        return f"<DataSet {self.describe()}>"
 
     @property
     def classes(self) -> int:

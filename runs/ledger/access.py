@@ -37,6 +37,9 @@ class Access:
     def __str__(self) -> str:
         return str(self.database)
 
+    def __repr__(self) -> str:
+        return f"<Ledger {self}>"
+
     @property
     def folder(self) -> Path:
         """The folder of the ledger's file; the current folder where it is a server."""

@@ -37,8 +37,8 @@ from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
     OperationalError,
+    TimeoutError as PoolTimeout,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger.patience import (

@@ -9,10 +9,13 @@ read or written.
 
 from typing import Self
 
-from attnsearch.runs.ledger import claims, files
-from attnsearch.runs.ledger import contents as _contents
-from attnsearch.runs.ledger import plans as _plans
-from attnsearch.runs.ledger import studies as _studies
+from attnsearch.runs.ledger import (
+    claims,
+    contents as _contents,
+    files,
+    plans as _plans,
+    studies as _studies,
+)
 from attnsearch.runs.ledger.access import Access
 from attnsearch.runs.ledger.patience import patient
 

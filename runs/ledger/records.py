@@ -39,7 +39,11 @@ class Record:
         return type(other) is type(self) and vars(other) == vars(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({vars(self)})"
+        # Its documents run over pages.
+        own = vars(self)
+        called = next(own[key] for key in ("name", "key", "id") if key in own)
+        state = f": {own['state']}" if "state" in own else ""
+        return f"<{type(self).__name__} {called}{state}>"
 
 
 class StudyRow(Record):

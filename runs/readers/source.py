@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.runs.keeping import Anywhere, Kept, Lazy, take_rows
-from attnsearch.runs.keeping import DataError as DataError
+from attnsearch.runs.keeping import Anywhere, DataError as DataError, Kept, Lazy, take_rows
 
 PARTS = ("train", "val", "test")
 NO_PART = -1

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         value_of,
     )
     from attnsearch.runs.results.trials import (
+        frame_of,
         leaderboard,
         leaderboard_files,
         leaderboard_note,

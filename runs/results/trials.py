@@ -27,7 +27,7 @@ def trials_frame(ledger: Ledger, study: StudyRow) -> pd.DataFrame:
         ledger: The ledger.
         study: The study, as `Ledger.find_study` returns it.
     """
-    return _frame(study, ledger.trials(study.id))
+    return frame_of(study, ledger.trials(study.id))
 
 
 def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
     measured above a limit.
     """
     explored = [trial for trial in trials if trial.role in EXPLORING_ROLES]
-    return _frame(study, listed(explored, study.objectives))
+    return frame_of(study, listed(explored, study.objectives))
 
 
 def leaderboard_files(frame: pd.DataFrame) -> dict[str, str]:
@@ -78,7 +78,7 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
     explored = [trial for trial in trials if trial.role in EXPLORING_ROLES]
     leaders = ranked(explored, study.objectives)[:_SUMMARY_ROWS]
     if leaders:
-        frame = _frame(study, leaders)
+        frame = frame_of(study, leaders)
         columns = dict.fromkeys(["name", *study.objectives, *COUNTED, "epochs"])
         parts.append(markdown(frame[[column for column in columns if column in frame]]))
         luck = luck_sentence(trials, study.objectives) or "These are selected maxima on one seed."
@@ -86,7 +86,8 @@ def leaderboard_note(study: StudyRow, trials: Sequence[TrialRow]) -> str:
     return no_tags("\n\n".join(parts))
 
 
-def _frame(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
+def frame_of(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
+    """Tabulate some runs of a study as `trials_frame` does, in their order."""
     rows = []
     for trial in trials:
         over = trial.over if trial.state == State.FINISHED else ""

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.search.check.check import check_space
+    from attnsearch.search.check.check import check_space, forecast_text, foreseen
     from attnsearch.search.check.contract import broken_rules
     from attnsearch.search.check.data import lost_detail
+    from attnsearch.search.check.forecast import Forecast
     from attnsearch.search.check.published import networks_text
 
 face(__name__)

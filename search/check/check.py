@@ -30,10 +30,23 @@ def check_space(path: str, overrides: Sequence[str], *, as_json: bool = False) -
         CheckError: No network of the space can be trained.
         DataError: The data cannot be used.
     """
-    space = load_space(path, overrides)
-    space.warnings += check_own_blocks(space, path, overrides)
-    forecast = foresee(space)
+    forecast = foreseen(load_space(path, overrides), path, overrides)
     return forecast_json(forecast) if as_json else forecast_text(forecast, path, overrides)
+
+
+def foreseen(space: Space, path: str | None = None, overrides: Sequence[str] = ()) -> Forecast:
+    """Return the forecast of a space, whose own blocks are tried before.
+
+    Args:
+        space: The space.
+        path: The file as the user named it, for messages.
+        overrides: Those that the space was loaded with.
+
+    Raises:
+        SpaceError, CheckError, DataError: As `check_space`.
+    """
+    space.warnings += check_own_blocks(space, path or str(space.path), overrides)
+    return foresee(space)
 
 
 def forecast_json(forecast: Forecast) -> str:
@@ -77,13 +90,16 @@ def forecast_json(forecast: Forecast) -> str:
     )
 
 
-def forecast_text(forecast: Forecast, path: str, overrides: Sequence[str] = ()) -> str:
+def forecast_text(
+    forecast: Forecast, path: str, overrides: Sequence[str] = (), *, program: bool = False
+) -> str:
     """Return the forecast for people.
 
     Args:
         forecast: The forecast.
         path: The file as the user named it, for the commands that are suggested.
         overrides: Texts `KEY=VALUE`, for the same.
+        program: Whether a program asks, which goes on with a call and not with a command.
     """
     space, published = forecast.space, forecast.space.document["published"]
     nameless = ["data.source=PATH"] if space.document["data"]["source"] is None else []
@@ -101,7 +117,7 @@ def forecast_text(forecast: Forecast, path: str, overrides: Sequence[str] = ()) 
         forbidden=[_rule(rule) for rule in space.document.get("forbid", ())],
         limits=_limits(space),
         ray=os.environ.get("RAY_ADDRESS"),
-        again=run_command(path, [*overrides, *nameless]),
+        again="run_study(space)" if program else run_command(path, [*overrides, *nameless]),
     )
 
 

@@ -35,6 +35,8 @@ def check_own_blocks(space: Space, path: str, overrides: Sequence[str]) -> list[
         SpaceError: A block breaks a rule; the problem has the place where the block is named.
     """
     document = parse(space.text, path)
+    if not space.path.exists():
+        document.problems.no_lines()
     apply_overrides(document, overrides)
     problems, notes = document.problems, []
     for option in _own(space):

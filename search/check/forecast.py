@@ -1,6 +1,7 @@
 """What a study is going to do: its networks, its data, its runs and their time."""
 
 import functools
+import importlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from attnsearch.blocks.build import Images
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import as_size
 from attnsearch.runs.data import DataSet, duplicates_in, load_data
+from attnsearch.runs.words import duration
 from attnsearch.search.check.data import lost_detail
 from attnsearch.search.check.standing import Barred, barred
 from attnsearch.search.check.survey import Example, Fit, examples, fits
@@ -23,6 +25,7 @@ from attnsearch.search.outlook import (
     seconds_per_epoch,
 )
 from attnsearch.search.plans import check_measurable
+from attnsearch.search.text import plural
 from attnsearch.search.workers import AUTO, ClusterError, Need, has_cards, trials_here
 from attnsearch.spaces import DecisionError, Space
 
@@ -58,7 +61,7 @@ class Runs:
     likely_seconds: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """What a study is going to do.
 
@@ -109,6 +112,15 @@ class Forecast:
         if not self.space.decisions or networks < 2:
             return None
         return reach_sentence(networks, self.runs.trials, self.space.document["search"]["sampler"])
+
+    def __repr__(self) -> str:
+        time = "" if self.all_seconds is None else f", at most {duration(self.all_seconds)}"
+        return f"<Forecast {self.space.name}: {plural(self.runs.trials, 'trial')}{time}>"
+
+    def __str__(self) -> str:
+        # Words are made of forecasts, so that the module of words is asked for here.
+        check = importlib.import_module("attnsearch.search.check")
+        return str(check.forecast_text(self, str(self.space.path), program=True))
 
 
 def foresee(space: Space) -> Forecast:

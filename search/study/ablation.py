@@ -8,13 +8,12 @@ from typing import Any
 
 from attnsearch.runs.exports import CONFIG
 from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
-from attnsearch.runs.whole import temporary_folder
 from attnsearch.search.study.arithmetic import settle_as
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.session import Session, StudyError
-from attnsearch.spaces import Space, dump, load_space
+from attnsearch.spaces import Space, load_space
 
 
 def ablate(
@@ -28,30 +27,22 @@ def ablate(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> SessionResult:
-    """Take parts of a network away, move or vary them: what `attnsearch ablate` does.
-
-    Around a config, the ablations are recorded in the study of the config's name; around the
-    winner of a study, in that study. What is there already is not trained again.
+    """Take parts of a network away, move or vary them, see `attnsearch.search.ablate`.
 
     Args:
-        config: An exported folder, a file without choices (such as an export's `config.yaml`), a
-            resolved config, or a study's name or `name/number`, whose winner is taken: the one
-            that confirm chose, or else the best trial.
-        plans: `loco`, `positions`, `blocks`, `ofat`, `pairwise`, `factorial`; by default the
-            config's `ablation.plans`, or `loco`.
-        seeds: Runs of each arm; by default the config's `ablation.seeds`, or 5.
-        retune: Whether to tune the training settings of every arm, with equal budgets; by default
-            as the config says.
-        overrides: Texts `KEY=VALUE` that change keys, as `--set` takes them.
+        config: What they are around.
+        plans: Their names.
+        seeds: Runs of each arm.
+        retune: Whether to tune every arm.
+        overrides: Texts `KEY=VALUE`.
         ledger: As in `run_study`.
-        fresh: Ignore what was trained for other studies; only around a config.
-        progress: Told of every event; by default nobody.
+        fresh: As in `run_study`; only around a config.
+        progress: As in `run_study`.
 
     Raises:
         SpaceError: The config is not valid.
         StudyError: It has choices, or it says `data.source: null`.
-        PlanError: The ablations cannot be planned.
-        DataError, LedgerError, ClusterError: As `run_study`.
+        AttnsearchError: What `attnsearch.search.ablate` names.
     """
     wanted: dict[str, Any] = {"plans": list(plans), "seeds": seeds, "retune": retune}
     changes = [
@@ -115,12 +106,7 @@ def _loaded(document: dict[str, Any], changes: Sequence[str]) -> Space:
     """Return the space of a document that is in no file."""
     if document.get("ablation") is None:
         document = {**document, "ablation": {}}
-    with temporary_folder() as folder:
-        path = folder / CONFIG
-        path.write_text(dump(document), encoding="utf-8")
-        space = load_space(path, changes)
-    space.path = Path.cwd() / CONFIG  # where a user's own blocks are looked for
-    return space
+    return load_space(document, changes)
 
 
 def _with_section(path: Path, changes: Sequence[str]) -> list[str]:

@@ -138,7 +138,17 @@ class StudyEnd:
 
 
 class Progress:
-    """Watches a study and does nothing; see the module's text for the order of the calls."""
+    """Watches a study and does nothing; see the module's text for the order of the calls.
+
+    A program's own watcher derives from it and defines the methods that it wants. What one raises
+    ends the session, as an interrupted one; set `stop` to end it cleanly, as Ctrl-C does.
+    """
+
+    stop = False
+
+    def stopping(self) -> bool:
+        """Return whether the study is to end; asked for often."""
+        return self.stop
 
     def study_started(self, study: StudyInfo) -> None:
         """Hear that the study is open, its data is loaded and the workers are up."""

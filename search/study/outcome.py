@@ -5,15 +5,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnsearch.runs.ledger import Ledger, PlanRow, Role, State, StudyRow, TrialRow
+from attnsearch.runs.results import value_of
 from attnsearch.search.text import plural
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AGAIN = "run it again to go on from there"
 REPORT_SECONDS = 60.0  # in which another driver ends the report that it writes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SessionResult:
     """A study as one session left it.
 
@@ -32,6 +37,7 @@ class SessionResult:
         winner: Label of the arm that confirm froze as the winner.
         verdicts: What the comparisons say, one sentence each.
         report: The folder of the report, where it was written.
+        ledger: Opens the ledger that the study is recorded in.
     """
 
     study: StudyRow
@@ -47,6 +53,60 @@ class SessionResult:
     winner: str | None = None
     verdicts: list[str] = field(default_factory=list)
     report: Path | None = None
+    ledger: Callable[[], Ledger] = Ledger
+
+    def __repr__(self) -> str:
+        best = self.best_trial
+        scores = [
+            f"{name} {value:.4g}"
+            for name in self.study.objectives
+            if best is not None and (value := value_of(best, name)) is not None
+        ]
+        leading = [f"best {best.shown}", *scores] if best else []
+        count = plural(sum(row.arm is None for row in self.trials), "trial")
+        return f"<SessionResult {self.study.label}: {', '.join([self.state, count, *leading])}>"
+
+    @property
+    def best_trial(self) -> TrialRow | None:
+        """The best finished trial by the first objective; None without one."""
+        explored = (row for row in self.trials if row.arm is None)
+        return next((row for row in explored if row.number == self.best), None)
+
+    def frame(self) -> "pd.DataFrame":
+        """Return all runs, a row each; the columns are those of `trials_frame`."""
+        from attnsearch.runs.results import frame_of
+
+        return frame_of(self.study, self.trials)
+
+    def leaderboard(self) -> "pd.DataFrame":
+        """Return the search's runs and the baseline, the best first."""
+        from attnsearch.runs.results import leaderboard
+
+        return leaderboard(self.study, self.trials)
+
+    def tables(self) -> "dict[str, pd.DataFrame]":
+        """Return the tables of the study's report by name, as `report` does.
+
+        Raises:
+            LedgerError: The ledger is gone.
+        """
+        from attnsearch.runs.reports import report
+
+        with self.ledger() as ledger:
+            return report(self.study.label, ledger)
+
+    def export(self, to: str | Path, *, onnx: bool = False) -> Path:
+        """Write the winner to a folder, as `export_study` does, and return the folder.
+
+        Raises:
+            ExportError: There is no finished trial, its weights are gone, or the folder holds
+                something else.
+            LedgerError: The ledger is gone.
+        """
+        from attnsearch.runs.exports import export_study
+
+        with self.ledger() as ledger:
+            return export_study(ledger, self.study.label, to, onnx=onnx)
 
 
 def report_of(

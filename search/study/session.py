@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,32 +58,18 @@ def run_study(
     progress: Progress | None = None,
     until: str | None = None,
 ) -> SessionResult:
-    """Do a study's acts, or go on with them: what `attnsearch run` does.
-
-    It explores; then it confirms and ablates, where the space says so. A finished study whose
-    file has got a `confirm:` or `ablation:` since goes on with these.
-
-    Where another process runs the study on the same ledger, the two share its runs.
-
-    Ray is started for the study, or joined where RAY_ADDRESS names a cluster. Called from the
-    main thread, Ctrl-C and SIGTERM stop the study within seconds: what runs is recorded as
-    interrupted, and the same call goes on from there.
+    """Do a study's acts, or go on with them, see `attnsearch.search.run_study`.
 
     Args:
         space: From `load_space`.
-        ledger: Where to record; by default the one that ATTNSEARCH_LEDGER names, or
-            `attnsearch.db` in the current folder.
+        ledger: Where to record; by default as `Ledger` finds it.
         fresh: Start a new study and ignore what other studies finished.
         progress: Told of every event; by default nobody.
         until: The last act: "explore", "confirm" or "ablate"; None for all that the space says.
 
     Raises:
         StudyError: The space can be checked and built, but not run.
-        ProposalError: The sampler cannot search it.
-        PlanError: An ablation or confirm cannot be planned as the space says.
-        DataError: Its data cannot be used.
-        LedgerError: The ledger cannot be used, or another process runs this study otherwise.
-        ClusterError: Ray cannot be started, is lost, or lacks what a trial needs.
+        AttnsearchError: What `attnsearch.search.run_study` names.
     """
     if until is not None and until not in UNTIL:
         raise StudyError(f"until: {until!r} is unknown; leave it out, or say {', '.join(UNTIL)}")
@@ -317,6 +304,7 @@ class Session:
             winner=winner,
             verdicts=verdicts,
             report=report_file,
+            ledger=partial(Ledger, self.ledger.database.url, create=False),
         )
         self.progress.study_ended(StudyEnd(state, ended, best, message, result.seconds))
         return result
@@ -360,7 +348,7 @@ class Session:
             raise KeyboardInterrupt
 
     def _stop(self) -> bool:
-        asked = self.interrupt.asked()
+        asked = self.interrupt.asked() or self.progress.stopping()
         if asked and not self._said:
             self._said = True
             self.progress.note(STOPPING)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from attnsearch.search.terminal.blocks import block_text, blocks_text
     from attnsearch.search.terminal.init import write_space
     from attnsearch.search.terminal.keep import clean_text, sync_text
+    from attnsearch.search.terminal.plain import PlainProgress
+    from attnsearch.search.terminal.progress import open_progress
     from attnsearch.search.terminal.run import ablate_config, run_space
     from attnsearch.search.terminal.show import studies_text, study_text, trial_text
     from attnsearch.search.terminal.sites import sites_text

@@ -26,6 +26,6 @@ if TYPE_CHECKING:
     from attnsearch.spaces.file.overrides import apply_overrides
     from attnsearch.spaces.file.shipped_files import find_space_file, published, shipped
     from attnsearch.spaces.file.validation import explain, locate, validate
-    from attnsearch.spaces.file.writing import dump
+    from attnsearch.spaces.file.writing import CALLED, dump, written
 
 face(__name__)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnsearch.blocks.errors import AttnsearchError
 
@@ -12,7 +12,10 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Position:
-    """Where something stands: a file with line and column from 1, or an override without them."""
+    """Where something stands: a file with line and column from 1, or without them.
+
+    An override has none, nor has a space that is in no file.
+    """
 
     file: str
     line: int | None = None
@@ -22,6 +25,11 @@ class Position:
         if self.line is None:
             return self.file
         return f"{self.file}:{self.line}:{self.column}"
+
+    @property
+    def overriding(self) -> bool:
+        """Whether it is an override."""
+        return self.file.startswith("--set ")
 
     def problem(self, key: str, message: str) -> "Problem":
         """Return a mistake that stands here."""
@@ -138,6 +146,13 @@ class Problems:
             for problem in self._problems
             if problem.key != key and not problem.key.startswith(f"{key}.")
         }
+
+    def no_lines(self) -> None:
+        """Forget lines and columns: nobody has the text that they are of."""
+        self.keys = dict.fromkeys(self.keys, Position(self.file))
+        self.values = dict.fromkeys(self.values, Position(self.file))
+        problems = (replace(problem, line=None, column=None) for problem in self._problems)
+        self._problems = dict.fromkeys(problems)
 
     def __bool__(self) -> bool:
         return bool(self._problems)

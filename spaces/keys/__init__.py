@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         settled,
     )
     from attnsearch.spaces.keys.built_in import BUILT_IN
-    from attnsearch.spaces.keys.data import OF_ANOTHER, Data, GroupsPattern, GroupsTable
+    from attnsearch.spaces.keys.data import OF_ANOTHER, Augment, Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks
     from attnsearch.spaces.keys.json_schema import schema
     from attnsearch.spaces.keys.measures import (
@@ -48,7 +48,17 @@ if TYPE_CHECKING:
         primary_metrics,
         split_part,
     )
-    from attnsearch.spaces.keys.search import Scheduler, Search, SeedRange, default_grace
+    from attnsearch.spaces.keys.network import Network
+    from attnsearch.spaces.keys.search import (
+        Ablation,
+        Confirm,
+        Limits,
+        Resources,
+        Scheduler,
+        Search,
+        SeedRange,
+        default_grace,
+    )
     from attnsearch.spaces.keys.space_file import NAME_MOST, Entry, SpaceFile
     from attnsearch.spaces.keys.train import Train
     from attnsearch.spaces.keys.values import (

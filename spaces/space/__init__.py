@@ -1,6 +1,7 @@
 """What may be searched: from a checked document to decisions, and from their values to a config.
 
-load        From a space file to a `Space`: read, override, check everything, name the decisions
+opening     From a space file, or what would stand in one, to a `Space`: read, override, check
+load        From a checked document to a `Space`: check the rest, name the decisions
 space       A space: what may be searched, and how decision values become a config
 decisions   What a sampler decides: one named choice or range, active only where it matters
 insertions  The entries of `insert`: which sites they name, how their decisions are called
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.spaces.space.fits import HostChoice
     from attnsearch.spaces.space.insertions import Group, Option, inserted_values
-    from attnsearch.spaces.space.load import load_space
+    from attnsearch.spaces.space.opening import SpaceLike, as_space, load_space
     from attnsearch.spaces.space.parameters import read_settings, side_loss
     from attnsearch.spaces.space.rules import Rule
     from attnsearch.spaces.space.space import Space, complete_train

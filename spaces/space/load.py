@@ -1,4 +1,4 @@
-"""From a space file to a `Space`: read, override, check everything, name the decisions."""
+"""From a checked document to a `Space`: check the rest, name the decisions."""
 
 import sys
 from collections import Counter, defaultdict
@@ -12,17 +12,7 @@ from attnsearch.blocks.build import Site, backbone_sites
 from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
-from attnsearch.spaces.file import (
-    KeyPath,
-    Problems,
-    SpaceError,
-    apply_overrides,
-    dotted,
-    find_space_file,
-    parse,
-    read_text,
-    validate,
-)
+from attnsearch.spaces.file import KeyPath, Problems, dotted
 from attnsearch.spaces.keys import (
     DECIDING,
     MEASURED,
@@ -50,46 +40,8 @@ from attnsearch.spaces.space.rules import Rule, double_replacements, fixed_names
 from attnsearch.spaces.space.space import Setting, Space
 
 
-def load_space(path: str | Path, overrides: Sequence[str] = ()) -> Space:
-    """Read and check a space file.
-
-    The file's folder becomes importable where the file names a `module:Class` of its own.
-
-    Members of the file's choices that can stand nowhere in a network which an override has changed
-    are left out, with a warning.
-
-    Args:
-        path: A file; where there is none of this name, the shipped one of the same file name.
-        overrides: Texts `KEY=VALUE` that change keys, as `--set` takes them.
-
-    Raises:
-        SpaceError: The file cannot be used; it holds every mistake with its place.
-    """
-    file_path = find_space_file(path)
-    text = read_text(file_path, str(path))
-    left_out: list[_LeftOut] = []
-    while True:
-        document = parse(text, str(path))
-        apply_overrides(document, overrides)
-        for member in left_out:
-            member.remove(document.value)
-        problems = document.problems
-        file = validate(document.value, problems)
-        if file is None:
-            raise SpaceError(problems)
-        loading = _Loading(file_path, text, document.value, file, problems)
-        space = loading.space()
-        if space is not None and not problems:
-            space.warnings[:0] = [str(member) for member in left_out]
-            return space
-        useless = loading.useless()
-        if not overrides or not useless:
-            raise SpaceError(problems)
-        left_out += useless
-
-
 @dataclass(frozen=True)
-class _LeftOut:
+class LeftOut:
     """A member of a choice that an override has made useless.
 
     Attributes:
@@ -122,8 +74,16 @@ def _at(document: Any, path: Sequence[str | int]) -> Any:
     return reduce(lambda node, step: node[step], path, document)
 
 
-class _Loading:
-    """One file on its way to a space."""
+class Loading:
+    """One document on its way to a space.
+
+    Args:
+        path: The file that it is of; its folder is what paths are relative to.
+        text: The file's text.
+        raw: What it says.
+        file: The same, checked.
+        problems: Where mistakes are recorded.
+    """
 
     def __init__(
         self, path: Path, text: str, raw: dict[str, Any], file: SpaceFile, problems: Problems
@@ -132,7 +92,7 @@ class _Loading:
         self.problems = problems
         self._survey: Survey | None = None
 
-    def useless(self) -> list[_LeftOut]:
+    def useless(self) -> list[LeftOut]:
         """Return the members of the file's choices that can stand nowhere.
 
         None where that would leave a choice empty, or where the choice itself is an override.
@@ -141,11 +101,11 @@ class _Loading:
         for path, fault in (self._survey.useless if self._survey else {}).items():
             *choice, index = path
             listed = _at(self.raw, choice)
-            if self.problems.place(path).line is not None:
+            if not self.problems.place(path).overriding:
                 members.append((tuple(choice), len(listed), listed[int(index)], fault))
         counts = Counter(choice for choice, *_ in members)
         return [
-            _LeftOut(choice, value, fault)
+            LeftOut(choice, value, fault)
             for choice, size, value, fault in members
             if counts[choice] < size
         ]
@@ -186,8 +146,7 @@ class _Loading:
 
     def _base(self, path: KeyPath) -> Path:
         """Return what a path in the file is relative to: its folder, or ours for `--set`."""
-        from_override = self.problems.place(path).line is None
-        return Path.cwd() if from_override else self.path.absolute().parent
+        return Path.cwd() if self.problems.place(path).overriding else self.path.absolute().parent
 
     def _file(self, text: str, path: KeyPath) -> str:
         """Return the absolute path of a file that must exist."""

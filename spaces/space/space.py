@@ -1,6 +1,7 @@
 """A space: what may be searched, and how decision values become a config."""
 
 import copy
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ class Setting:
     inactive: Any = None
 
 
-@dataclass
+@dataclass(repr=False)
 class Space:
     """A checked space file.
 
@@ -64,6 +65,29 @@ class Space:
     infeasible: tuple[Infeasible, ...] = ()
     warnings: list[str] = field(default_factory=list)
     fits: Fits = field(default_factory=Fits, repr=False)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], overrides: Sequence[str] = ()) -> "Space":
+        """Check a space that is in no file; see `load_space`.
+
+        Args:
+            document: The keys of a space file.
+            overrides: Texts `KEY=VALUE`.
+
+        Raises:
+            SpaceError: It holds every mistake with its key.
+        """
+        # The loader makes spaces, so that it is asked for here and not above.
+        loaded: Space = importlib.import_module("attnsearch.spaces").load_space(
+            document, overrides
+        )
+        return loaded
+
+    def __repr__(self) -> str:
+        network = self.document["network"]["backbone"]
+        count = len(self.decisions)
+        decisions = f"{count} decision{'' if count == 1 else 's'}"
+        return f"<Space {self.name}: {self.task}, {network}, {decisions}>"
 
     @property
     def name(self) -> str:

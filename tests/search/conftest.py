@@ -329,8 +329,7 @@ class InProcess:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InProcess]:
     """Studies train in this process and show nothing in MLflow."""
-    from attnsearch.search.study import company
-    from attnsearch.search.study import session as engine
+    from attnsearch.search.study import company, session as engine
     from attnsearch.search.workers import executor
 
     @contextlib.contextmanager

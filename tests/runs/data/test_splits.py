@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.data.dealing import deal_folds

@@ -27,8 +27,7 @@ from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.requests import Ending, Place, Request
-from attnsearch.runs.mirror import mirror as mirror_module
-from attnsearch.runs.mirror import store as tracking
+from attnsearch.runs.mirror import mirror as mirror_module, store as tracking
 from attnsearch.runs.mirror.mirror import Mirror
 from attnsearch.runs.mirror.positions import Positions
 

@@ -307,8 +307,7 @@ def test_tiles_cover_every_pixel_and_know_their_place(tmp_path: Path, save: Save
 @pytest.fixture
 def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were decoded since it was last cleared, with a cache of its own."""
-    from attnsearch.runs.readers import cache as decode_cache
-    from attnsearch.runs.readers import mask_folder
+    from attnsearch.runs.readers import cache as decode_cache, mask_folder
 
     monkeypatch.setenv("ATTNSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(decode_cache, "SMALLEST_MB", 0)

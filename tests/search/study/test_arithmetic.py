@@ -12,8 +12,7 @@ from attnsearch.runs.training import Speed
 from attnsearch.search.plans.confirm import given_configs
 from attnsearch.search.study import arithmetic
 from attnsearch.search.study.arithmetic import Settling, known_packing, settle_as, stand_ins
-from attnsearch.search.workers import Cluster, Need, Packing
-from attnsearch.search.workers import cluster as cluster_file
+from attnsearch.search.workers import Cluster, Need, Packing, cluster as cluster_file
 from attnsearch.spaces import Space, canonical_text, load_space
 from attnsearch.spaces.keys import open_arithmetic
 

@@ -18,8 +18,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
-from attnsearch.search.study import ablation
-from attnsearch.search.study import session as engine
+from attnsearch.search.study import ablation, session as engine
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.session import SessionResult
 from attnsearch.spaces import Space, load_space

@@ -1,0 +1,5 @@
+"""Which release of attnsearch this is."""
+
+from importlib.metadata import version
+
+__version__ = version("attnsearch")

@@ -24,7 +24,7 @@ SpaceLike = Space | SpaceFile | Mapping[str, Any] | str | Path
 
 
 def load_space(
-    source: SpaceFile | Mapping[str, Any] | str | Path, overrides: Sequence[str] = ()
+    path: SpaceFile | Mapping[str, Any] | str | Path, overrides: Sequence[str] = ()
 ) -> Space:
     """Read and check a space file, or what would stand in one.
 
@@ -34,7 +34,7 @@ def load_space(
     are left out, with a warning.
 
     Args:
-        source: A file; where there is none of this name, the shipped one of the same file name.
+        path: A file; where there is none of this name, the shipped one of the same file name.
             Or a mapping of the same keys, or a `SpaceFile`: paths in it are relative to the
             current folder, and its own blocks are looked for there.
         overrides: Texts `KEY=VALUE` that change keys, as `--set` takes them.
@@ -42,12 +42,12 @@ def load_space(
     Raises:
         SpaceError: The file cannot be used; it holds every mistake with its place.
     """
-    if isinstance(source, str | Path):
-        path, called = find_space_file(source), str(source)
-        text, in_file = read_text(path, called), True
+    in_file = isinstance(path, str | Path)
+    if isinstance(path, str | Path):
+        file_path, called = find_space_file(path), str(path)
+        text = read_text(file_path, called)
     else:
-        text, called, in_file = written(source), CALLED, False
-        path = Path(CALLED)
+        file_path, called, text = Path(CALLED), CALLED, written(path)
     left_out: list[LeftOut] = []
     while True:
         document = parse(text, called)
@@ -60,7 +60,7 @@ def load_space(
         file = validate(document.value, problems)
         if file is None:
             raise SpaceError(problems)
-        loading = Loading(path, text, document.value, file, problems)
+        loading = Loading(file_path, text, document.value, file, problems)
         space = loading.space()
         if space is not None and not problems:
             space.warnings[:0] = [str(member) for member in left_out]

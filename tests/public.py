@@ -1,4 +1,4 @@
-"""What users rely on: commands, options, keys and Python names. `python -m tests.public` writes it.
+"""What users rely on: commands, options and Python names; `python -m tests.public` writes it.
 
 A line that goes away, or changes, breaks somebody's script: do it knowingly, with a word in the
 change log.

@@ -3,6 +3,8 @@
 export      The winner leaves: a folder with one config, one weights file, its scores and a README
 weights     The weights file of a trained network: safetensors with what the network takes and
             tells
+formats     The forms that a network leaves in beside its weights, by the words of `--format`
+program     Export as a program of `torch.export`, compared with the network it came from
 onnx        Export to ONNX, compared with the network it came from
 preprocess  Images as a user has them to the input of a trained network
 inputs      A user's image files on their way to a trained network, one by one or cut into tiles

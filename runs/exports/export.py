@@ -8,7 +8,7 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.build import build_network, find_block, source_files
 from attnsearch.blocks.naming import describe, insertions
-from attnsearch.runs.exports.onnx import export_onnx
+from attnsearch.runs.exports.formats import FORMATS, find_formats
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State, changed_inputs, inputs
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # to load an export needs no database
 
 CHECKSUM = "weights_sha256"  # in the metrics file
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
-METRICS, README, ONNX = "metrics.json", "README.md", "model.onnx"
+METRICS, README = "metrics.json", "README.md"
 # What belongs to a study and not to one training.
 STUDY_KEYS = keys_of("search", "plans", "limits")
 
@@ -44,7 +44,7 @@ def export_study(
     study: "str | StudyRow",
     to: str | Path,
     *,
-    onnx: bool = False,
+    formats: Collection[str] = (),
     trial: int | None = None,
 ) -> Path:
     """Write a study's winner to a folder.
@@ -57,7 +57,7 @@ def export_study(
         ledger: Where the study is recorded.
         study: Its row, its name, or its name and number.
         to: The folder; created, or overwritten if it holds an export.
-        onnx: Also write `model.onnx`.
+        formats: Also write these forms of the network, names of `FORMATS`.
         trial: The number of a trial to export instead.
 
     Returns:
@@ -113,7 +113,7 @@ def export_study(
         "data_fingerprint": row.fingerprint,
         "provenance": row.provenance[-1] if row.provenance else {},
     }
-    return save_export(to, config, state, interface, record, onnx=onnx)
+    return save_export(to, config, state, interface, record, formats=formats)
 
 
 def exported_name(study: str, suffix: str) -> str:
@@ -128,7 +128,7 @@ def save_export(
     interface: Interface,
     record: Mapping[str, Any],
     *,
-    onnx: bool = False,
+    formats: Collection[str] = (),
 ) -> Path:
     """Write an export: all of it, or nothing.
 
@@ -139,7 +139,7 @@ def save_export(
         interface: What the network takes and tells.
         record: For `metrics.json`: `metrics` with the scores that count, and whatever else was
             recorded. NaN is written as null.
-        onnx: Also write `model.onnx`.
+        formats: Also write these forms of the network, names of `FORMATS`.
 
     Returns:
         The folder.
@@ -162,15 +162,17 @@ def save_export(
             text = json.dumps(finite({**record, CHECKSUM: checksum}), indent=2)
             (folder / METRICS).write_text(text + "\n", encoding="utf-8")
             packages = _copy_blocks(config, folder)
-            if onnx:
-                shape = (interface.channels, *interface.image_size)
-                export_onnx(load_export(folder), folder / ONNX, shape)
-            readme = _readme(config, interface, record, packages, onnx)
+            forms = [FORMATS[name] for name in find_formats(formats)]
+            network = load_export(folder) if forms else None
+            for form in forms:
+                form.write(network, folder / form.file)
+            readme = _readme(config, interface, record, packages, [form.file for form in forms])
             (folder / README).write_text(readme, encoding="utf-8")
             if not to.exists():
                 folder.rename(to)
                 return to
-            (to / ONNX).unlink(missing_ok=True)
+            for form in FORMATS.values():
+                (to / form.file).unlink(missing_ok=True)
             # The checksum first: beside it, the weights that were there are no whole export.
             for file in sorted(folder.iterdir(), key=lambda file: file.name != METRICS):
                 if file.is_dir():
@@ -355,7 +357,7 @@ def _readme(
     interface: Interface,
     record: Mapping[str, Any],
     packages: Sequence[str],
-    onnx: bool,
+    files: Sequence[str],
 ) -> str:
     scores = {**record.get("metrics", {}), **record.get("costs", {})}
     return render(
@@ -368,7 +370,7 @@ def _readme(
         seed=record.get("seed", config["train"]["seed"]),
         confirm=record.get("confirm"),
         packages=packages,
-        onnx=onnx,
+        files=files,
         numbers=lambda values: ", ".join(f"{value:.6g}" for value in values),
         scores={name: value for name, value in scores.items() if isinstance(value, int | float)},
     )

@@ -4,7 +4,7 @@ import copy
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -24,7 +24,12 @@ class OnnxError(AttnsearchError):
     """A network cannot be written as ONNX, or the file gives other outputs than the network."""
 
 
-def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]) -> float | None:
+def export_onnx(
+    network: nn.Module,
+    path: str | Path,
+    input_shape: Sequence[int],
+    facts: Mapping[str, str] | None = None,
+) -> float | None:
     """Write a network as ONNX: input `images` (B, C, H, W), output `logits` (B, K), any B.
 
     The input is what the network takes, so already normalised. Where onnxruntime is installed,
@@ -34,6 +39,7 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
         network: Not changed; exported in evaluation mode.
         path: One file, written whole or not at all.
         input_shape: (C, H, W).
+        facts: Go into the model's `metadata_props`.
 
     Returns:
         The largest difference of a logit relative to the largest logit, or None where onnxruntime
@@ -52,10 +58,10 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
     path = Path(path)
     network = copy.deepcopy(network).cpu().eval()
     # Two images: torch.export takes a batch of one for a constant.
-    example = _images(2, input_shape)
+    example = example_images(2, input_shape)
     try:
         with whole(path) as new:
-            with _quiet():
+            with quiet():
                 torch.onnx.export(
                     network,
                     (example,),
@@ -71,6 +77,8 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
                     verbose=False,
                     optimize=False,  # fails on some splits of the batch; runtimes optimize anyway
                 )
+            if facts:
+                _write_facts(new, facts)
             difference = _difference(network, new, input_shape)
             if difference is not None and not difference <= TOLERANCE:
                 raise OnnxError(
@@ -82,12 +90,13 @@ def export_onnx(network: nn.Module, path: str | Path, input_shape: Sequence[int]
         raise
     except Exception as error:
         raise OnnxError(
-            f"{path}: torch cannot write this network as ONNX: {_reason(error)}"
+            f"{path}: torch cannot write this network as ONNX: {reason(error)}"
         ) from error
     return difference
 
 
-def _images(count: int, input_shape: Sequence[int]) -> Tensor:
+def example_images(count: int, input_shape: Sequence[int]) -> Tensor:
+    """Return a batch (count, C, H, W), always the same."""
     draws = torch.Generator().manual_seed(count)
     return torch.randn(count, *input_shape, generator=draws)
 
@@ -102,17 +111,29 @@ def _difference(network: nn.Module, path: Path, input_shape: Sequence[int]) -> f
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (1, 3):
-        images = _images(count, input_shape)
+        images = example_images(count, input_shape)
         with torch.no_grad():
             expected = network(images)
         (outputs,) = session.run(["logits"], {"images": images.numpy()})
-        scale = expected.abs().max().clamp(min=1e-6)
-        worst = max(worst, float((torch.from_numpy(outputs) - expected).abs().max() / scale))
+        worst = max(worst, far(torch.from_numpy(outputs), expected))
     return worst
 
 
+def _write_facts(path: Path, facts: Mapping[str, str]) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.save(model, path)
+
+
+def far(outputs: Tensor, expected: Tensor) -> float:
+    """Return the largest difference of a logit, relative to the largest logit."""
+    return float((outputs - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporter's own progress lines and deprecation warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -124,7 +145,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return what made the exporter give up; its own message is a generic one."""
     while error.__cause__ is not None:
         error = error.__cause__

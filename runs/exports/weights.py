@@ -7,7 +7,9 @@ nor the training. Its metadata holds one key, `attnsearch`, a JSON object of `In
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -43,6 +45,22 @@ class Interface:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: int | float | None = None
+
+
+def facts_of(interface: Interface, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a model's own metadata say of it, each as text; lists as JSON."""
+    values = {
+        "task": config["task"],
+        **asdict(interface),
+        "input": "(pixels / 255 - mean) / std, N x C x H x W",
+        "name": config["name"],
+        "producer": f"attnsearch {version('attnsearch')}",
+    }
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def pack_weights(state: Mapping[str, Tensor], interface: Interface) -> bytes:

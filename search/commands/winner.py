@@ -10,22 +10,27 @@ from attnsearch.search.commands.group import Verbatim
 @click.argument("study")
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 @click.option("--trial", type=int, help="Export this trial instead of the best one.")
-@click.option("--onnx", is_flag=True, help="Write model.onnx too.")
-def export(study: str, folder: str, trial: int | None, onnx: bool) -> str:
+@click.option("--format", "formats", metavar="LIST", help="safetensors,onnx,torch_export")
+@click.option("--onnx", is_flag=True, help="Short for --format onnx.")
+def export(study: str, folder: str, trial: int | None, formats: str | None, onnx: bool) -> str:
     """Write the best network of STUDY as a folder of files.
 
     `config.yaml` (a space without choices, which `attnsearch run` trains
     anew), `weights.safetensors`, `metrics.json` and a README that shows how
-    to load it in Python.
+    to load it in Python. `--format onnx,torch_export` writes model.onnx and
+    model.pt2 too, whose metadata hold mean, std and classes; both are
+    compared with the network before they are kept.
 
     Examples:
       attnsearch export resnet-digits --to best
-      attnsearch export resnet-digits --trial 7 --to trial-7 --onnx
+      attnsearch export resnet-digits --trial 7 --to trial-7 --format onnx
 
     Next: in Python, `attnsearch.runs.load_export("best")` gives the network,
     ready for inference.
     """
-    return terminal.export_text(study, folder, onnx=onnx, trial=trial)
+    names = [name.strip() for name in (formats or "").split(",") if name.strip()]
+    names += ["onnx"] if onnx else []
+    return terminal.export_text(study, folder, formats=names, trial=trial)
 
 
 @click.command(cls=Verbatim)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +95,7 @@ class SessionResult:
         with self.ledger() as ledger:
             return report(self.study.label, ledger)
 
-    def export(self, to: str | Path, *, onnx: bool = False) -> Path:
+    def export(self, to: str | Path, *, formats: Collection[str] = ()) -> Path:
         """Write the winner to a folder, as `export_study` does, and return the folder.
 
         Raises:
@@ -106,7 +106,7 @@ class SessionResult:
         from attnsearch.runs.exports import export_study
 
         with self.ledger() as ledger:
-            return export_study(ledger, self.study.label, to, onnx=onnx)
+            return export_study(ledger, self.study.label, to, formats=formats)
 
 
 def report_of(

@@ -1,13 +1,14 @@
 """`attnsearch export`, `report` and `optuna`: the files of a study, and what is said of them."""
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from attnsearch.runs.ledger import Ledger
 from attnsearch.search.text import paragraph, plural
 
 
-def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> str:
+def export_text(address: str, folder: str, *, formats: Collection[str], trial: int | None) -> str:
     """Export a study's best network, or the given trial's, and say what was written.
 
     Raises:
@@ -18,7 +19,7 @@ def export_text(address: str, folder: str, *, onnx: bool, trial: int | None) -> 
     with Ledger(create=False) as ledger:
         study = ledger.find_study(address)
         options = {} if trial is None else {"trial": trial}
-        export_study(ledger, study.label, folder, onnx=onnx, **options)
+        export_study(ledger, study.label, folder, formats=formats, **options)
     written = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     return "\n".join(
         [

@@ -330,7 +330,7 @@ class TestStudy:
 
     def test_the_best_finished_trial_leaves(self, ledger: Ledger, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
-        folder = export_study(ledger, "digits", tmp_path / "out" / "best", onnx=True)
+        folder = export_study(ledger, "digits", tmp_path / "out" / "best", formats=["onnx"])
         assert (folder / "model.onnx").stat().st_size > 1e5
         assert "`model.onnx` is the same network" in (folder / "README.md").read_text()
         recorded = json.loads((folder / "metrics.json").read_text())
@@ -487,12 +487,12 @@ def test_an_export_crops_a_users_images_as_validation_was_cropped(
     training, source = cropped
     shapes = []
     monkeypatch.setattr(
-        "attnsearch.runs.exports.export.export_onnx", lambda *given: shapes.append(given[2])
+        "attnsearch.runs.exports.formats.export_onnx", lambda *given: shapes.append(given[2])
     )
     record = {"metrics": training.result, "costs": {}, "seed": 0}
     said = worker_interface(training.data)
     folder = save_export(
-        tmp_path / "best", training.config, training.result_state(), said, record, onnx=True
+        tmp_path / "best", training.config, training.result_state(), said, record, formats=["onnx"]
     )
     assert shapes == [(3, 12, 10)]
     readme = (folder / "README.md").read_text()

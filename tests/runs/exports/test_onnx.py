@@ -7,27 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks import BLOCKS, build_network
+from attnsearch.blocks import BLOCKS
 from attnsearch.runs.exports.onnx import TOLERANCE, OnnxError, export_onnx
+from tests.runs.exports.inserted import network
 
 onnxruntime = pytest.importorskip("onnxruntime")
-
-
-# Where the defaults do not fit 16 channels.
-PARAMS = {"psa": {"kernels": [3, 5], "groups": [1, 2]}, "gc": {"ratio": 0.25}}
-
-
-def network(block: str, at: str = "layer2", size: int | tuple[int, int] = 16) -> nn.Module:
-    params = {block: PARAMS.get(block, {})}
-    insert = [{"at": at, "name": at, "block": block, "params": params}]
-    host = {"backbone": "resnet20", "stem": "small", "width": 0.5, "weights": None}
-    config = {"task": "classification", "network": host, "insert": insert}
-    net = build_network(config, 1, 4, size)
-    with torch.no_grad():  # statistics and zero-initialised branches as after some training
-        for name, tensor in net.state_dict().items():
-            if name.endswith(("running_mean", "bn2.weight", "bias")):
-                tensor.uniform_(0.1, 0.9, generator=torch.Generator().manual_seed(len(name)))
-    return net.eval()
 
 
 def outputs(path: Path, images: Tensor) -> np.ndarray:
@@ -39,7 +23,9 @@ def outputs(path: Path, images: Tensor) -> np.ndarray:
 def test_outputs_match_for_any_batch(tmp_path: Path) -> None:
     net = network("gc", "layer2.*.residual").train()
     path = tmp_path / "model.onnx"
-    difference = export_onnx(net, path, (1, 16, 16))
+    difference = export_onnx(net, path, (1, 16, 16), {"mean": "[0.25]", "klass": '["é"]'})
+    props = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert props == {"mean": "[0.25]", "klass": '["é"]'}
     assert difference is not None
     assert difference <= TOLERANCE
     assert net.training, "the network itself was not to be changed"

@@ -180,7 +180,7 @@ def test_an_export_scores_and_predicts_what_was_recorded(
 
 @pytest.mark.slow  # ten seconds of a core in torch.export
 def test_a_segmentation_is_written_as_onnx(training: Training, tmp_path: Path) -> None:
-    export = save(training, tmp_path / "best", onnx=True)
+    export = save(training, tmp_path / "best", formats=["onnx"])
     readme = (export / "README.md").read_text()
     assert "classes of pixels" in readme and "attnsearch predict" in readme
     assert f"`logits` (N, 2, {SIDE}, {SIDE})" in readme

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.ledger.checksums import DamagedFile, check_file
     from attnsearch.runs.ledger.claims import LeaseLost
     from attnsearch.runs.ledger.encoding import pack
-    from attnsearch.runs.ledger.files import panel_file, weights_folder
+    from attnsearch.runs.ledger.files import file_name, log_file, panel_file, weights_folder
     from attnsearch.runs.ledger.key import (
         WEIGHTS_INPUT,
         InputsChanged,

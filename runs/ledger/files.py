@@ -7,6 +7,7 @@ ledger object wrote it: a copy of a project may point at the files of the origin
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
@@ -19,6 +20,7 @@ from attnsearch.runs.whole import unfinished
 
 FOLDER = "attnsearch-weights"
 CHECKPOINTS = "checkpoints"
+LOGS = "attnsearch-logs"
 
 
 def weights_folder(ledger: Access) -> Path:
@@ -29,6 +31,16 @@ def weights_folder(ledger: Access) -> Path:
 def _weights_folder(folder: Path) -> Path:
     named = os.environ.get("ATTNSEARCH_WEIGHTS")
     return Path(named).absolute() if named else folder.absolute() / FOLDER
+
+
+def file_name(study: str, number: int) -> str:
+    """Return what files of a study are called."""
+    return re.sub(r"[^\w.-]+", "_", study) + f"-{number}"
+
+
+def log_file(ledger: Access, study: str, number: int) -> Path:
+    """Return where the log of a study lies, beside the ledger."""
+    return ledger.folder.absolute() / LOGS / f"{file_name(study, number)}.log"
 
 
 def checkpoint_folder(ledger: Access, key: str, run_id: int) -> Path:

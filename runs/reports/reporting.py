@@ -4,7 +4,6 @@ Reads the ledger and writes files; the ledger itself and the test data are left 
 study that is still going on has a report too, which compares nothing that is not complete.
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.ledger import Ledger, StudyRow
+from attnsearch.runs.ledger import Ledger, StudyRow, file_name
 from attnsearch.runs.reports.html import html_report
 from attnsearch.runs.reports.latex import latex_report
 from attnsearch.runs.reports.markdown import markdown_report
@@ -132,8 +131,7 @@ def write_result(result: MeasuredStudy, where: Path, formats: Sequence[str] = FO
 
 def report_folder(ledger: Ledger, study: StudyRow) -> Path:
     """Return where the reports of a study lie if no folder is named."""
-    name = re.sub(r"[^\w.-]+", "_", study.name)
-    return ledger.folder.absolute() / FOLDER / f"{name}-{study.number}"
+    return ledger.folder.absolute() / FOLDER / file_name(study.name, study.number)
 
 
 def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) -> list[Path]:

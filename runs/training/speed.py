@@ -120,7 +120,8 @@ def choose_speed(
     allowed = int(SHARE * steps / (len(arms) + 1))  # steps of each arm
     if train.get("speed", "auto") != "auto" or len(arms) < 2 or allowed <= LEAST_ROUNDS:
         return Speed(plain)
-    kept = Kept("speed", configs, arms, data, device, threads, [steps, run_steps])
+    shape = data.channels, data.image_size, data.classes
+    kept = Kept("speed", configs, arms, shape, device, threads, [steps, run_steps])
     if (known := kept.read(Speed)) is not None:
         return known
     races = []
@@ -280,7 +281,7 @@ class Kept:
         kind: Of the choice.
         configs: Of the networks that it was made with.
         arms: What was chosen from.
-        data: What they train on.
+        shape: Of what they train on: channels, size, and classes.
         device: Where.
         threads: Of the CPU, for each training.
         lengths: What else it depends on.
@@ -291,7 +292,7 @@ class Kept:
         kind: str,
         configs: Sequence[Mapping[str, Any]],
         arms: Sequence[Mapping[str, Any]],
-        data: DataSet,
+        shape: Sequence[Any],
         device: str,
         threads: int,
         lengths: Sequence[Any],
@@ -305,7 +306,7 @@ class Kept:
         about = [
             [canonical(config) for config in configs],
             arms,
-            [data.channels, data.image_size, data.classes],
+            [*shape],
             [machine, threads, package_versions().get("torch"), *lengths],
         ]
         text = json.dumps(about, sort_keys=True, default=str)

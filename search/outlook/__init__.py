@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from attnsearch.search.outlook.acts import (
         Outlook,
         Pilot,
+        cost_sentence,
         outlook,
         pilot_of,
         pilot_runs,
         reach_sentence,
     )
-    from attnsearch.search.outlook.estimate import budget_share, seconds_per_epoch
+    from attnsearch.search.outlook.estimate import (
+        budget_share,
+        measured_epoch,
+        seconds_per_epoch,
+    )
 
 face(__name__)

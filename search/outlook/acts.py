@@ -18,6 +18,7 @@ from attnsearch.runs.statistics import (
     power_sentence,
     seeds_needed,
 )
+from attnsearch.runs.words import duration
 from attnsearch.search.plans import (
     PlanError,
     ablation_plan,
@@ -54,6 +55,27 @@ class ActCost:
     arms: int
     runs: int
     seconds: float | None
+
+
+def cost_sentence(
+    space: Space, epoch_seconds: float | None, trials: int, workers: int, *, follows: bool = True
+) -> str:
+    """Say how long exploring takes at most, and with it all that follows; nothing if unknown.
+
+    Args:
+        space: The space.
+        epoch_seconds: Of the default network; None where it is not known.
+        trials: Left to explore.
+        workers: How many run side by side.
+        follows: Whether confirm and ablations are to follow.
+    """
+    if epoch_seconds is None or trials < 1:
+        return ""
+    explore = math.ceil(trials / workers) * space.document["train"]["epochs"] * epoch_seconds
+    ahead = outlook(space, epoch_seconds, workers).acts if follows else ()
+    acts = [act.seconds or 0.0 for act in ahead]
+    together = f", {duration(explore + sum(acts))} with all that follows" if acts else ""
+    return f"at most about {duration(explore)}{together}, by a few steps measured on this machine"
 
 
 def reach_sentence(networks: int, trials: int, sampler: str) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +11,14 @@ from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import Images
+from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.lean_torch import torch_threads
-from attnsearch.runs.training import AUTOCAST, auxiliary_loss
+from attnsearch.runs.data import DataSet
+from attnsearch.runs.training import AUTOCAST, Kept, auxiliary_loss
+from attnsearch.spaces import Space
 from attnsearch.spaces.keys import default_grace
 
+_FRESH_SECONDS = 3600.0
 _PROBE_SECONDS = 1.0  # the longest batch that is timed
 REPLAYED = {"median": 0.66, "patient": 0.83}
 """Shares of the epochs that were spent on the tables of docs/benchmarks.md, random and TPE.
@@ -24,12 +29,22 @@ The means of eight replays each; they went from 0.55 to 0.79, and from 0.71 to 0
 _SETTLE = 1  # step before the clock counts: memory is laid out, kernels are chosen
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What steps took, an image; and when that was measured, in seconds since 1970."""
+
+    train_s: float
+    forward_s: float
+    measured: float
+
+
 def seconds_per_epoch(
     config: Mapping[str, Any], images: Images, training: int, validation: int
 ) -> float:
     """Estimate one epoch of training and validation on this machine, from a few steps.
 
-    Random images stand for the real ones; augmentation is left out.
+    Random images stand for the real ones; augmentation is left out. What was measured stands for
+    an hour, so that `init`, `check` and `run` say the same.
 
     Args:
         config: A resolved config.
@@ -42,7 +57,13 @@ def seconds_per_epoch(
     """
     wants_gpu = config["resources"]["gpus"] > 0 and torch.cuda.is_available()
     device = torch.device("cuda" if wants_gpu else "cpu")
-    with torch_threads(config["resources"]["cpus"]):
+    threads = config["resources"]["cpus"]
+    shape = images.channels, images.size, images.classes
+    kept = Kept("steps", [config], [], shape, device.type, threads, [])
+    known = kept.read(_Steps)
+    if known is not None and time.time() - known.measured < _FRESH_SECONDS:
+        return known.train_s * training + known.forward_s * validation
+    with torch_threads(threads):
         network = build_network(config, images.channels, images.classes, images.size).to(device)
         whole = max(2, min(config["train"]["batch_size"], training))
         # A small batch first: a whole one of a large network could take minutes.
@@ -55,8 +76,24 @@ def seconds_per_epoch(
         network.eval()
         with torch.inference_mode():
             forward = _fastest(lambda: network(inputs), device, repeats=1)
+    kept.write(_Steps(step / batch, forward / batch, time.time()))
     seconds: float = (step * training + forward * validation) / batch
     return seconds
+
+
+def measured_epoch(space: Space, data: DataSet) -> float | None:
+    """Return the seconds of an epoch of a space's default network; None where it is not known.
+
+    A GPU is left to the workers.
+    """
+    config = space.resolve(space.defaults())
+    if config["resources"]["gpus"]:
+        return None
+    images = Images(data.channels, data.image_size, data.classes)
+    try:
+        return seconds_per_epoch(config, images, len(data.train), len(data.val))
+    except (AttnsearchError, RuntimeError, MemoryError):
+        return None  # the trials will say why
 
 
 def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from attnsearch.search.study.events import (
         ActInfo,
         Progress,
+        Several,
         StudyEnd,
         StudyInfo,
         TrialEnd,

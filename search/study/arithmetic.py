@@ -152,7 +152,8 @@ class Settling:
         most = min(int(1 / LEAST_SHARE), trials_a_card(running, self.need), self._jobs())
         seeds = min((most_seeds(section["seeds"]) for section in self._acts()), default=1)
         about = ("cuda", self.need.threads, [most, steps, seeds])
-        kept = Kept("packing", configs, [], self.data, *about)
+        shape = self.data.channels, self.data.image_size, self.data.classes
+        kept = Kept("packing", configs, [], shape, *about)
         if (known := kept.read(Packing)) is not None:
             return known
         arguments = (configs, self.data, "cuda", self.need.threads, running.bundle, most, steps)

@@ -7,8 +7,9 @@ its runs take the same calls as trials, with the act's name in `TrialInfo.act`. 
 any time in between. A call should return at once: it holds up the thread that feeds the workers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from attnsearch.runs.ledger import Role, State
@@ -32,6 +33,9 @@ class StudyInfo:
         ledger: The ledger's URL, without a password.
         tracking_uri: Where MLflow records the study.
         checkpoint_bytes: Gives what the checkpoints of its runs hold on the disk now.
+        device: What its trials train on: `cpu` or `cuda`.
+        log: Where its log is kept; None for none.
+        cost: How long it takes at most, in words; empty where that is not known.
     """
 
     name: str
@@ -46,6 +50,9 @@ class StudyInfo:
     ledger: str
     tracking_uri: str
     checkpoint_bytes: Callable[[], int] = lambda: 0
+    device: str = "cpu"
+    log: Path | None = None
+    cost: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,3 +177,49 @@ class Progress:
 
     def study_ended(self, end: StudyEnd) -> None:
         """Hear that the session is over and everything is recorded."""
+
+
+class Several(Progress):
+    """Tells several watchers of every event, in their order.
+
+    Args:
+        watchers: Who is told.
+    """
+
+    def __init__(self, watchers: Sequence[Progress]) -> None:
+        self._watchers = watchers
+
+    def study_started(self, study: StudyInfo) -> None:
+        """Tell that the study is open."""
+        for watcher in self._watchers:
+            watcher.study_started(study)
+
+    def act_started(self, act: ActInfo) -> None:
+        """Tell that an act begins."""
+        for watcher in self._watchers:
+            watcher.act_started(act)
+
+    def trial_started(self, trial: TrialInfo) -> None:
+        """Tell that a trial begins."""
+        for watcher in self._watchers:
+            watcher.trial_started(trial)
+
+    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell of an epoch."""
+        for watcher in self._watchers:
+            watcher.epoch(trial, epoch, metrics)
+
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Tell that a trial ended."""
+        for watcher in self._watchers:
+            watcher.trial_ended(trial, end)
+
+    def note(self, text: str) -> None:
+        """Tell a sentence."""
+        for watcher in self._watchers:
+            watcher.note(text)
+
+    def study_ended(self, end: StudyEnd) -> None:
+        """Tell that the session is over."""
+        for watcher in self._watchers:
+            watcher.study_ended(end)

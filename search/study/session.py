@@ -13,10 +13,11 @@ from typing import Any
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet, example_contents
-from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, run_key
+from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, log_file, run_key
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
+from attnsearch.search.outlook import cost_sentence, measured_epoch
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.arithmetic import Settling
@@ -116,6 +117,7 @@ class Session:
     datasets: dict[str, DataSet] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
     _said: bool = field(default=False, init=False)
+    _epoch_s: float | None = field(default=None, init=False)
     _inputs: Inputs = field(default_factory=Inputs, init=False)
 
     def __post_init__(self) -> None:
@@ -314,6 +316,8 @@ class Session:
         origin = provenance()
         for module in SLOW_IMPORTS:
             importlib.import_module(module)
+        if type(self.progress) is not Progress and self.explore:
+            self._epoch_s = measured_epoch(self.space, datasets["data"])
         return datasets, origin
 
     def _data_first(self) -> Future[Any] | None:
@@ -372,6 +376,8 @@ class Session:
         )
 
     def _info(self, study: StudyRow, explorer: Explorer | None) -> StudyInfo:
+        left = self.trials - explorer.ended_before if explorer else 0
+        workers, follows = explorer.workers if explorer else 1, self.until != UNTIL[0]
         return StudyInfo(
             name=study.name,
             number=study.number,
@@ -379,10 +385,13 @@ class Session:
             done=explorer.ended_before if explorer else 0,
             epochs=self.space.document["train"]["epochs"],
             objectives=self.objectives.directions,
-            workers=explorer.workers if explorer else 1,
+            workers=workers,
             sampler=self.search["sampler"],
             scheduler=scheduler_name(self.search["scheduler"]),
             ledger=str(self.ledger),
             tracking_uri=without_secrets(tracking_uri()),
             checkpoint_bytes=self.records.checkpoints.size_bytes,
+            device=self.device,
+            cost=cost_sentence(self.space, self._epoch_s, left, workers, follows=follows),
+            log=log_file(self.ledger, study.name, study.number),
         )

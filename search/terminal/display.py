@@ -2,18 +2,42 @@
 
 import contextlib
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import mean
 from typing import Self
 
+from attnsearch.blocks.naming import describe, shown_name
 from attnsearch.runs.ledger import State
 from attnsearch.runs.words import duration
 from attnsearch.search.study import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.text import plural, quantity, score
 
+STATES = (State.FINISHED, State.STOPPED, State.FAILED, State.INFEASIBLE)
+"""In which a trial counts as done."""
+
+_BASELINE = shown_name(describe({}))
+
+
+@dataclass
+class Running:
+    """A trial that trains now.
+
+    Attributes:
+        trial: The trial.
+        epoch: Its last epoch; 0 before the first.
+        curve: What is watched, after each of its epochs in this session.
+    """
+
+    trial: TrialInfo
+    epoch: int = 0
+    curve: list[float] = field(default_factory=list)
+
 
 class Display(Progress, ABC):
-    """What both displays of a study share: the study and act that they show, and messages.
+    """What all displays of a study share: what runs, what ended, and the time left.
 
     The search is worth more than its lines: when nobody reads them any more (a closed pipe, a
     terminal that is gone) they stop and the search goes on.
@@ -27,7 +51,9 @@ class Display(Progress, ABC):
         self._lock = threading.Lock()
         self.study: StudyInfo | None = None
         self._act: ActInfo | None = None
-        self._done = 0
+        self._best: tuple[TrialInfo, TrialEnd] | None = None
+        self._baseline: TrialEnd | None = None
+        self._count_from(0)
 
     def __enter__(self) -> Self:
         return self
@@ -49,20 +75,111 @@ class Display(Progress, ABC):
             self._count_from(act.done)
         self._say(act.text)
 
+    def trial_started(self, trial: TrialInfo) -> None:
+        """Count it among what runs."""
+        with self._lock:
+            if not self._running and self._done == self._before:
+                self._begin = time.monotonic()  # workers take seconds to start
+            self._running[trial.number] = Running(trial)
+
+    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Keep how far it is."""
+        with self._lock:
+            running = self._running.setdefault(trial.number, Running(trial))
+            running.epoch = epoch
+            self._worked += 1
+            if (value := metrics.get(self._watched(metrics))) is not None:
+                running.curve.append(value)
+
+    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Count it among what ended, and say how."""
+        with self._lock:
+            run = self._running.pop(trial.number, None)
+            if end.state in self._counts:
+                self._counts[end.state] += 1
+                if run is not None and not end.reused:
+                    self._spent.append(run.epoch or 1)  # one without epochs is a step by itself
+                    self._worked += not run.epoch
+            if end.scores is not None and not trial.act:
+                if end.best:
+                    self._best = trial, end
+                if shown_name(trial.label) == _BASELINE and self._beats_baseline(end):
+                    self._baseline = end
+        self._say_ended(trial, end)
+
     def note(self, text: str) -> None:
         """Repeat the note."""
         self._say(text, "yellow")
 
     def study_ended(self, end: StudyEnd) -> None:
         """Say why the session is over."""
+        with self._lock:
+            self._running.clear()
         self._say(f"{end.message} ({duration(end.seconds)})", "bold")
-
-    def _count_from(self, done: int) -> None:
-        self._done = done
 
     @abstractmethod
     def _say(self, line: str, style: str = "") -> None:
         """Print a line."""
+
+    @abstractmethod
+    def _say_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Print how a trial ended."""
+
+    def _count_from(self, done: int) -> None:
+        self._before = done
+        self._running: dict[int, Running] = {}
+        self._counts = dict.fromkeys(STATES, 0)
+        self._worked = 0  # epochs of this session
+        self._spent: list[int] = []  # epochs of each trial that ended in this session
+        self._begin = time.monotonic()
+
+    @property
+    def _done(self) -> int:
+        return self._before + sum(self._counts.values())
+
+    @property
+    def _total(self) -> int:
+        """How many there are to be; 0 where that is not known."""
+        if self._act is not None:
+            return self._act.runs
+        return self.study.trials if self.study is not None else 0
+
+    def _watched(self, metrics: Mapping[str, float]) -> str:
+        objectives = [*(self._act.metrics if self._act else ())]
+        objectives += self.study.objectives if self.study else {}
+        return next((name for name in objectives if name in metrics), "val_accuracy")
+
+    def _beats_baseline(self, end: TrialEnd) -> bool:
+        assert end.scores is not None, "asked of scored trials alone"
+        if self._baseline is None or self._baseline.scores is None or self.study is None:
+            return True
+        way = next(iter(self.study.objectives.values()), "max")
+        difference = end.scores[0] - self._baseline.scores[0]
+        return difference > 0 if way == "max" else difference < 0
+
+    def _best_line(self) -> str | None:
+        """Return the best so far, and the best baseline beside it; None before there is one."""
+        if self._best is None:
+            return None
+        trial, end = self._best
+        label = shown_name(trial.label)
+        line = f"{trial.number:03d}  {scores_text(end, self.study)}  {label}"
+        if self._baseline is not None and label != _BASELINE:
+            line += f"  (baseline: {scores_text(self._baseline, self.study)})"
+        return line
+
+    def _seconds_left(self) -> float | None:
+        """Return the seconds left of the act, at the pace of this session so far."""
+        running = [(run.epoch, max(run.trial.epochs, 1)) for run in self._running.values()]
+        if not self._total or self._worked < 2:  # the first epoch may hold all that starts
+            return None
+        whole = max((epochs for _, epochs in running), default=0)
+        usual = mean(self._spent) if self._spent else whole
+        left = max(self._total - self._done - len(running), 0) * usual
+        for epoch, epochs in running:
+            longer = [spent for spent in self._spent if spent > epoch]
+            left += (mean(longer) if longer else epochs) - epoch
+        return (time.monotonic() - self._begin) * left / self._worked
 
 
 def describe_study(study: StudyInfo) -> str:
@@ -75,9 +192,10 @@ def describe_study(study: StudyInfo) -> str:
         begin = f"study {name} continues: {study.done} of {plural(study.trials, 'trial')} done"
     else:
         begin = f"study {name}: {plural(study.trials, 'trial')}"
+    cost = f"\n{study.cost}" if study.cost else ""
     return (
         f"{begin}, up to {plural(study.epochs, 'epoch')} each, {study.workers} at a time; "
-        f"{objectives}; sampler {study.sampler}, scheduler {study.scheduler}"
+        f"{objectives}; sampler {study.sampler}, scheduler {study.scheduler}{cost}"
     )
 
 

@@ -1,26 +1,31 @@
 """What `attnsearch run` shows: a live table on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from statistics import mean
 from typing import Self
 
+import psutil
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from attnsearch.blocks.naming import shown_name
 from attnsearch.runs.ledger import State
-from attnsearch.search.study import StudyEnd, StudyInfo, TrialEnd, TrialInfo
+from attnsearch.runs.words import value_text
+from attnsearch.search.study import Several, StudyEnd, StudyInfo, TrialEnd, TrialInfo
 from attnsearch.search.terminal.display import (
     Display,
     clock,
     describe_end,
-    scores_text,
     terminal_may_go,
 )
-from attnsearch.search.terminal.plain import PlainProgress
+from attnsearch.search.terminal.plain import PlainProgress, StudyLog
 from attnsearch.search.text import score
 
 _STYLES = {
@@ -31,6 +36,9 @@ _STYLES = {
 }
 _NARROW = 72  # below it, bars are short
 _NARROWEST = 48  # below it, there are none: they make room for the names
+_WIDE = 100  # from it on, there are curves
+_CURVE = 10  # characters
+_HEIGHTS = "▁▂▃▄▅▆▇█"
 _DISK_SECONDS = 2.0  # between two looks at what checkpoints hold
 
 
@@ -44,9 +52,7 @@ class LiveProgress(Display):
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         self._console = console or Console(stderr=True, highlight=False)
-        self._best: str | None = None
         self._asked, self._saved_bytes = float("-inf"), 0
-        self._count_from(0)
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
@@ -64,33 +70,6 @@ class LiveProgress(Display):
         with terminal_may_go():
             self._live.stop()
 
-    def trial_started(self, trial: TrialInfo) -> None:
-        """Add a row."""
-        with self._lock:
-            self._running[trial.number] = (trial, 0, None)
-
-    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Move the trial's bar."""
-        with self._lock:
-            self._running[trial.number] = (trial, epoch, metrics.get(self._watched(metrics)))
-
-    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Turn the row into a line above the table."""
-        outcome = describe_end(trial, end, self.study, self._act)
-        with self._lock:
-            self._running.pop(trial.number, None)
-            if end.state in self._counts:
-                self._counts[end.state] += 1
-                self._trained += end.state != State.INFEASIBLE and not end.reused
-            if end.best and not trial.act:
-                self._best = f"{trial.number:03d}  {scores_text(end, self.study)}  {trial.label}"
-        line = Table.grid(padding=(0, 2))
-        line.add_column(min_width=3)
-        line.add_column(min_width=max(map(len, _STYLES)), style=_STYLES.get(end.state, ""))
-        line.add_column(style="bold" if end.best else "", overflow="fold")
-        line.add_row(f"{trial.number:03d}", end.state, outcome)
-        self._print(line)
-
     def study_ended(self, end: StudyEnd) -> None:
         """Take the table away and say why the session is over."""
         with self._lock:
@@ -98,12 +77,15 @@ class LiveProgress(Display):
         self.__exit__()
         super().study_ended(end)
 
-    def _count_from(self, done: int) -> None:
-        super()._count_from(done)
-        self._running: dict[int, tuple[TrialInfo, int, float | None]] = {}
-        self._counts = dict.fromkeys(_STYLES, 0)
-        self._trained = 0
-        self._begin = time.monotonic()
+    def _say_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Turn the row into a line above the table."""
+        outcome = describe_end(trial, end, self.study, self._act)
+        line = Table.grid(padding=(0, 2))
+        line.add_column(min_width=3)
+        line.add_column(min_width=max(map(len, _STYLES)), style=_STYLES.get(end.state, ""))
+        line.add_column(style="bold" if end.best else "", overflow="fold")
+        line.add_row(f"{trial.number:03d}", end.state, outcome)
+        self._print(line)
 
     def _say(self, line: str, style: str = "") -> None:
         self._print(Text(line, style=style))
@@ -111,11 +93,6 @@ class LiveProgress(Display):
     def _print(self, line: RenderableType) -> None:
         with terminal_may_go():
             self._console.print(line)
-
-    def _watched(self, metrics: Mapping[str, float]) -> str:
-        objectives = [*(self._act.metrics if self._act else ())]
-        objectives += self.study.objectives if self.study else {}
-        return next((name for name in objectives if name in metrics), "val_accuracy")
 
     def _draw(self) -> RenderableType:
         with self._lock:
@@ -128,23 +105,24 @@ class LiveProgress(Display):
                 parts.append(self._rows(bar))
             else:
                 parts.append(Text("waiting for the workers ...", style="dim"))
-            if self._best:
-                parts.append(
-                    Text(f"best  {self._best}", style="bold", no_wrap=True, overflow="ellipsis")
-                )
+            if best := self._best_line():
+                text = Text(f"best  {best}", style="bold", no_wrap=True, overflow="ellipsis")
+                parts.append(text)
             return Group(*parts)
 
     def _header(self, study: StudyInfo, bar: int) -> RenderableType:
-        done = self._done + sum(self._counts.values())
-        elapsed = time.monotonic() - self._begin
-        total = self._act.runs if self._act else study.trials
+        done, total = self._done, self._total
         what = f"{self._act.name} runs" if self._act else "trials"
         parts = [f"{done}/{total} {what}" if total else f"{done} {what}"]
         parts += [f"{count} {state}" for state, count in self._counts.items() if count]
-        parts.append(f"{clock(elapsed)} elapsed")
-        left = self._seconds_left(total, done, elapsed)
+        parts.append(f"{clock(time.monotonic() - self._begin)} elapsed")
+        left = self._seconds_left()
         if left is not None:
             parts.append(f"about {clock(left)} left")
+        memory = psutil.virtual_memory()
+        parts.append(
+            f"{study.device}, memory {memory.percent:.0f} % of {memory.total / 1e9:.0f} GB"
+        )
         if (saved := self._saved(study)) > 0:
             parts.append(f"checkpoints {saved / 1e6:,.1f} MB")
         line = Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
@@ -163,34 +141,73 @@ class LiveProgress(Display):
             self._asked, self._saved_bytes = now, study.checkpoint_bytes()
         return self._saved_bytes
 
-    def _seconds_left(self, total: int, done: int, elapsed: float) -> float | None:
-        """Return the seconds left, at the pace of this session so far."""
-        partly = sum(epoch / max(trial.epochs, 1) for trial, epoch, _ in self._running.values())
-        worked = self._trained + partly
-        if worked < 1:
-            return None
-        return elapsed * max(total - done - partly, 0.0) / worked
-
     def _rows(self, bar: int) -> Table:
         grid = Table.grid(padding=(0, 2))
-        for _, width in (("trial", 3), ("bar", bar), ("epoch", 3), ("value", 6)):
+        curve = _CURVE if self._console.width >= _WIDE else 0
+        for width in (3, bar, 3, 6, curve):  # trial, bar, epoch, value, curve
             if width:
                 # A least width: rich would rather cut these than the last column.
                 grid.add_column(no_wrap=True, min_width=width, justify="right")
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for number, (trial, epoch, value) in sorted(self._running.items()):
-            bars = [_bar(epoch, trial.epochs, bar)] if bar else []
-            reached = f"{epoch}/{trial.epochs}"
-            grid.add_row(f"{number:03d}", *bars, reached, score(value), trial.label)
+        for number, run in sorted(self._running.items()):
+            trial, last = run.trial, run.curve[-1] if run.curve else None
+            bars = [_bar(run.epoch, trial.epochs, bar)] if bar else []
+            curves = [sparkline(run.curve, _CURVE)] if curve else []
+            reached = f"{run.epoch}/{trial.epochs}"
+            name = " ".join([shown_name(trial.label), *_settings(trial)])
+            grid.add_row(f"{number:03d}", *bars, reached, score(last), *curves, name)
         return grid
 
 
-def open_progress() -> PlainProgress | LiveProgress:
-    """Return a live table where standard error is a terminal that draws it, else plain lines."""
+def sparkline(values: Sequence[float], most: int) -> str:
+    """Return a curve of at most so many characters, each the mean of some values in a row."""
+    count = min(most, len(values))
+    cuts = [len(values) * index // max(count, 1) for index in range(count + 1)]
+    means = [mean(values[low:high]) for low, high in pairwise(cuts)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    scale = (len(_HEIGHTS) - 1) / ((high - low) or 1.0)
+    return "".join(_HEIGHTS[round(scale * (value - low))] for value in means)
+
+
+def _settings(trial: TrialInfo) -> list[str]:
+    """Return the decisions of a trial that its name does not tell: `lr=0.05`."""
+    if trial.act:
+        return []
+    return [
+        f"{name.rpartition('.')[2]}={value_text(value)}"
+        for name, value in trial.values.items()
+        if not name.endswith(".block")
+    ]
+
+
+class Shown(Several):
+    """What a user looks at, and the study's log.
+
+    Args:
+        display: What the user looks at.
+        log: The log.
+    """
+
+    def __init__(self, display: Display, log: StudyLog) -> None:
+        super().__init__([display, log])
+        self.display = display
+
+    @property
+    def study(self) -> StudyInfo | None:
+        """The study, once it has started."""
+        return self.display.study
+
+
+@contextlib.contextmanager
+def open_progress() -> Iterator[Shown]:
+    """Give a live table where standard error is a terminal that draws it, else plain lines.
+
+    The plain lines go to the study's log in either case.
+    """
     console = Console(stderr=True, highlight=False)
-    if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty():
-        return LiveProgress(console)
-    return PlainProgress()
+    draws = console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty()
+    with LiveProgress(console) if draws else PlainProgress() as display, StudyLog() as log:
+        yield Shown(display, log)
 
 
 def _bar(done: int, total: int, width: int) -> ProgressBar:

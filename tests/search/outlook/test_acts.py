@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.outlook.acts import Pilot, outlook, pilot_runs, reach_sentence
+from attnsearch.search.outlook.acts import (
+    Pilot,
+    cost_sentence,
+    outlook,
+    pilot_runs,
+    reach_sentence,
+)
 from attnsearch.spaces import Space, load_space
 
 
@@ -96,3 +102,22 @@ def test_what_so_many_trials_find_is_told_as_it_is_for_random_draws() -> None:
     assert "among the best 615 (17 %)" in told
     assert "tpe looks on" in told
     assert reach_sentence(12, 16, "tpe") == "16 trials: as many as there are networks"
+
+
+def test_the_cost_of_a_study_is_that_of_all_its_acts(tmp_path: Any) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "name: x\ntask: classification\n"
+        "data: {source: null, channels: 1, classes: 10}\n"
+        "network: {backbone: resnet20, width: 0.25}\n"
+        "train: {epochs: 10}\n"
+        "insert: [{at: layer3, block: {choice: [none, gc]}}]\n"
+        "confirm: {top: 1, seeds: 5, controls: [baseline]}\n"
+    )
+    space = load_space(file)
+    # 7 trials, 2 at a time: 4 x 10 epochs; confirm: 10 runs, 5 x 10 epochs.
+    told = cost_sentence(space, 6.0, 7, 2)
+    assert told.startswith("at most about 4 min 0 s, 9 min 0 s with all that follows, by a few")
+    alone = cost_sentence(space, 6.0, 7, 2, follows=False)
+    assert alone.startswith("at most about 4 min 0 s, by a few")
+    assert cost_sentence(space, None, 7, 2) == cost_sentence(space, 6.0, 0, 2) == ""

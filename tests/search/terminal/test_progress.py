@@ -1,9 +1,13 @@
 import io
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -15,8 +19,9 @@ from attnsearch.search.study.events import (
     TrialEnd,
     TrialInfo,
 )
-from attnsearch.search.terminal.plain import PlainProgress
-from attnsearch.search.terminal.progress import LiveProgress, open_progress
+from attnsearch.search.terminal import display, plain
+from attnsearch.search.terminal.plain import PlainProgress, StudyLog
+from attnsearch.search.terminal.progress import LiveProgress, open_progress, sparkline
 
 STUDY = StudyInfo(
     name="digits",
@@ -77,7 +82,7 @@ def console(width: int = 100) -> Console:
 def test_plain_lines() -> None:
     stream = io.StringIO()
     list(play(PlainProgress(stream)))
-    assert stream.getvalue().splitlines() == [
+    assert [line.replace(", about 0.0 s left", "") for line in stream.getvalue().splitlines()] == [
         "study digits: 4 trials, up to 3 epochs each, 2 at a time; max val_accuracy; "
         "sampler tpe, scheduler asha",
         "trial 000 started: plain",
@@ -103,6 +108,90 @@ def test_a_continued_study_counts_on() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("study digits/2 continues: 3 of 4 trials done")
     assert lines[1].endswith("taken over from an earlier run (4 of 4)")
+
+
+def test_silence_is_broken_by_epochs_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "QUIET_SECONDS", 0.05)
+    stream = io.StringIO()
+    with PlainProgress(stream) as progress:
+        scenes = play(progress)
+        deadline = time.monotonic() + 30
+        while "loading the data" not in stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        next(scenes)
+        while "0 of 4 done" not in stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "loading the data and starting the workers"
+    (told, *_) = [line for line in lines if line.startswith("0 of 4 done")]
+    assert "000 baseline at epoch 1 of 3 (0.5000)" in told
+    assert "001 ecrm@layer4 psa@layer3.conv2 at epoch 2 of 3 (0.2500)" in told
+    assert " left" in told
+
+
+def test_the_log_keeps_the_lines_of_all_sessions(tmp_path: Path) -> None:
+    study = StudyInfo(**{**vars(STUDY), "log": tmp_path / "logs" / "digits-1.log"})
+    for _ in range(2):
+        with StudyLog() as log:
+            log.note("told before the study is open")
+            log.study_started(study)
+            log.trial_ended(FIRST, TrialEnd("finished", scores=(0.5,)))
+    assert study.log is not None
+    lines = study.log.read_text().splitlines()
+    assert len(lines) == 6
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines)
+    assert [line[21:] for line in lines[:2]] == [
+        "told before the study is open",
+        display.describe_study(study),
+    ]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    study = StudyInfo(**{**vars(STUDY), "log": tmp_path / "taken" / "digits-1.log"})
+    with StudyLog() as log:
+        log.study_started(study)
+        log.note("nobody reads this")
+
+
+def test_time_left_is_right_within_a_quarter_after_the_first_quarter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forty trials of unlike length, two side by side, of which a third stop early."""
+    now = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    errors = []
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        now = 0.0
+        progress = PlainProgress(io.StringIO())
+        progress.study_started(StudyInfo(**{**vars(STUDY), "trials": 40, "epochs": 9}))
+        free, ends, told = [0.0, 0.0], 0.0, []
+        events = []
+        for number in range(40):
+            start = min(free)
+            epochs = 3 if generator.random() < 1 / 3 else 9
+            pace = 10 * generator.lognormal(sigma=0.3)
+            events += [(start + pace * e, number, e, epochs) for e in range(1, epochs + 1)]
+            free[free.index(start)] = ends = start + pace * epochs
+        for now, number, epoch, epochs in sorted(events):
+            trial = TrialInfo(number, "plain", {}, epochs=9)
+            progress.epoch(trial, epoch, {"val_accuracy": 0.5})
+            if epoch == epochs:
+                progress.trial_ended(trial, TrialEnd("stopped" if epochs == 3 else "finished"))
+            left = progress._seconds_left()
+            if left is not None and 0.25 < now / ends < 0.9:
+                told.append(left / (max(free) - now))
+        errors.append(np.abs(np.array(told) - 1).mean())
+    assert np.mean(errors) < 0.15
+    assert np.quantile(errors, 0.9) < 0.25
+
+
+def test_curves_are_drawn_in_characters() -> None:
+    assert sparkline([], 10) == ""
+    assert sparkline([0.5], 10) == "▁"
+    assert sparkline([0.0, 0.5, 1.0], 10) == "▁▅█"
+    assert sparkline([0.0] * 50 + [1.0] * 50, 10) == "▁" * 5 + "█" * 5
 
 
 def play_confirm(progress: Progress) -> Iterator[str]:
@@ -140,7 +229,8 @@ def test_the_table_says_what_checkpoints_hold(monkeypatch: pytest.MonkeyPatch) -
 def test_acts_have_lines_of_their_own() -> None:
     stream = io.StringIO()
     list(play_confirm(PlainProgress(stream)))
-    assert stream.getvalue().splitlines()[1:] == [
+    lines = [line.replace(" (about 0.0 s left)", "") for line in stream.getvalue().splitlines()]
+    assert lines[1:] == [
         "confirm continues: 6 of 18 runs done",
         "confirm 7 of 18: arm gc@layer4 seed 2: val_accuracy 0.7500, 9.0 s",
         "confirm 8 of 18 failed: arm gc@layer4 seed 3: out of memory",
@@ -196,7 +286,7 @@ def test_live_table_shows_what_runs_and_keeps_what_ended() -> None:
         progress._live.refresh()
         later = screen(where)
         assert "1/4 trials  1 finished" in later
-        assert "best  000  val_accuracy 0.8750  plain" in later
+        assert "best  000  val_accuracy 0.8750  baseline" in later
         assert "left" in later
         list(scenes)
     told = screen(where)
@@ -238,7 +328,8 @@ def test_several_objectives_have_a_front_and_no_best() -> None:
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
-    assert isinstance(open_progress(), PlainProgress)
+    with open_progress() as shown:
+        assert isinstance(shown.display, PlainProgress)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
@@ -257,7 +348,7 @@ def test_a_terminal_gets_the_table(variables: dict[str, str], kind: str, coloure
         "from attnsearch.search.terminal.progress import open_progress\n"
         "from attnsearch.search.study.events import TrialEnd, TrialInfo\n"
         "with open_progress() as progress:\n"
-        "    print(type(progress).__name__)\n"
+        "    print(type(progress.display).__name__)\n"
         "    end = TrialEnd('failed', reason='why')\n"
         "    progress.trial_ended(TrialInfo(0, 'plain', {}, 1), end)\n"
     )

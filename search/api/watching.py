@@ -2,60 +2,10 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from attnsearch.search.study import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
-from attnsearch.search.terminal import PlainProgress, open_progress
-
-
-class Several(Progress):
-    """Tells several watchers of every event, in their order.
-
-    Args:
-        watchers: Any one of them may ask for the study's end.
-    """
-
-    def __init__(self, watchers: Sequence[Progress]) -> None:
-        self._watchers = watchers
-
-    def stopping(self) -> bool:
-        """Return whether one of them asks for the end."""
-        return any(watcher.stopping() for watcher in self._watchers)
-
-    def study_started(self, study: StudyInfo) -> None:
-        """Tell that the study is open."""
-        for watcher in self._watchers:
-            watcher.study_started(study)
-
-    def act_started(self, act: ActInfo) -> None:
-        """Tell that an act begins."""
-        for watcher in self._watchers:
-            watcher.act_started(act)
-
-    def trial_started(self, trial: TrialInfo) -> None:
-        """Tell that a trial begins."""
-        for watcher in self._watchers:
-            watcher.trial_started(trial)
-
-    def epoch(self, trial: TrialInfo, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Tell of an epoch."""
-        for watcher in self._watchers:
-            watcher.epoch(trial, epoch, metrics)
-
-    def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Tell that a trial ended."""
-        for watcher in self._watchers:
-            watcher.trial_ended(trial, end)
-
-    def note(self, text: str) -> None:
-        """Tell a sentence."""
-        for watcher in self._watchers:
-            watcher.note(text)
-
-    def study_ended(self, end: StudyEnd) -> None:
-        """Tell that the session is over."""
-        for watcher in self._watchers:
-            watcher.study_ended(end)
+from attnsearch.search.study import Progress, Several
+from attnsearch.search.terminal import open_progress
 
 
 @contextlib.contextmanager
@@ -73,9 +23,10 @@ def watched(progress: Progress | bool | None, callbacks: Sequence[Progress]) -> 
         shown = [] if isinstance(progress, bool) else [progress]
         if progress is True:
             # A notebook shows standard error in red, as if all of it were warnings.
-            display = PlainProgress(sys.stdout) if in_notebook() else open_progress()
-            shown.append(stack.enter_context(display))
-        yield Several([*shown, *callbacks])
+            stream = sys.stdout if in_notebook() else None
+            shown.append(stack.enter_context(open_progress(stream)))
+        watchers = [*shown, *callbacks]
+        yield Several(watchers) if watchers else Progress()
 
 
 def in_notebook() -> bool:

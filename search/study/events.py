@@ -183,11 +183,15 @@ class Several(Progress):
     """Tells several watchers of every event, in their order.
 
     Args:
-        watchers: Who is told.
+        watchers: Any one of them may ask for the study's end.
     """
 
     def __init__(self, watchers: Sequence[Progress]) -> None:
         self._watchers = watchers
+
+    def stopping(self) -> bool:
+        """Return whether one of them asks for the end."""
+        return any(watcher.stopping() for watcher in self._watchers)
 
     def study_started(self, study: StudyInfo) -> None:
         """Tell that the study is open."""

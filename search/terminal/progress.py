@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import mean
-from typing import Self
+from typing import Self, TextIO
 
 import psutil
 from rich.console import Console, Group, RenderableType
@@ -199,14 +199,22 @@ class Shown(Several):
 
 
 @contextlib.contextmanager
-def open_progress() -> Iterator[Shown]:
+def open_progress(stream: TextIO | None = None) -> Iterator[Shown]:
     """Give a live table where standard error is a terminal that draws it, else plain lines.
 
     The plain lines go to the study's log in either case.
+
+    Args:
+        stream: Where plain lines go instead, whatever it is.
     """
     console = Console(stderr=True, highlight=False)
-    draws = console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty()
-    with LiveProgress(console) if draws else PlainProgress() as display, StudyLog() as log:
+    draws = (
+        stream is None
+        and console.is_terminal
+        and not console.is_dumb_terminal
+        and sys.stderr.isatty()
+    )
+    with LiveProgress(console) if draws else PlainProgress(stream) as display, StudyLog() as log:
         yield Shown(display, log)
 
 

@@ -6,17 +6,22 @@ from types import ModuleType
 
 import pytest
 
-from attnsearch.search.api.watching import Several, watched
-from attnsearch.search.study import Progress, TrialInfo
+from attnsearch.search.api.watching import watched
+from attnsearch.search.study import Progress, Several, TrialInfo
 from attnsearch.search.terminal import PlainProgress
+from attnsearch.search.terminal.progress import Shown
 
 TRIAL = TrialInfo(0, "plain", {}, 1)
 
 
 def shown(progress: Progress | bool | None) -> list[type[Progress]]:
     with watched(progress, []) as watcher:
-        assert isinstance(watcher, Several)
-        return [type(each) for each in watcher._watchers]
+        if not isinstance(watcher, Several):
+            return []
+        watchers = [
+            each.display if isinstance(each, Shown) else each for each in watcher._watchers
+        ]
+        return [type(each) for each in watchers]
 
 
 class Heard(Progress):

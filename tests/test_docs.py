@@ -1,6 +1,9 @@
 """The documentation names what there is."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,26 @@ def test_paths_of_modules_are_those_of_the_tree(page: Path) -> None:
         page.read_text(encoding="utf-8"),
     )
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+RUN = [page for page in PAGES if page.name == "python.md"]  # from above to below, in one program
+
+
+@pytest.mark.slow  # each trains a study in Ray
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    done = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        env={**os.environ, **store},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_every_room_stands_in_the_architecture() -> None:

@@ -5,9 +5,11 @@ table        Which reader takes a source: one table, a built-in set or a format 
 source       What a reader of images returns: all examples of a source, and the split it came with
 digits       scikit-learn's handwritten digits: 1,797 images of 8x8 in 10 classes; no download
 scenes       Semi-synthetic pictures with exact masks, for segmentation without a download
-npz          Arrays in MedMNIST's layout (Yang et al., Scientific Data 2023,
+arrays       Arrays of images and labels to a source
+npz          Files of arrays in MedMNIST's layout (Yang et al., Scientific Data 2023,
              doi:10.1038/s41597-022-01721-8)
-walking      What is visible in a folder, and which folders are parts of a split
+walking      What is visible in a folder, which folders are parts of a split, and names that are no
+             text
 folders      Folders of class folders, with or without a split
 mask_folder  Folders of images and masks: see `mask_layouts` for the layout, `masks` for the values
 tiling       Where the tiles of an image lie, and how each is cut out
@@ -18,7 +20,6 @@ mask_names   How masks are named after their images
 mask_files   One mask file to its values, before anything is said about what they mean
 masks        Mask files to class indices: one rule for a whole source, and no value is ever blended
 images       Image files to pixels of one kind, and the rules of every conversion
-names        Names of files that are no text: refused before anything is trained
 cache        Decoded sources on disk, so that a folder of images is decoded once and not at every
              start
 """
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.readers.arrays import ALL, arrays_source, factor_of, names_of, opaque
     from attnsearch.runs.readers.folders import (
         class_folders_with_masks,
         classes_in_doubt,
@@ -43,24 +45,26 @@ if TYPE_CHECKING:
         shallow,
         surroundings,
         to_channels,
+        to_uint8,
     )
     from attnsearch.runs.readers.mask_colors import propose_colors
-    from attnsearch.runs.readers.mask_files import decode_mask
-    from attnsearch.runs.readers.mask_folder import tile
+    from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
+    from attnsearch.runs.readers.mask_folder import scored_sentence, tile, whole_masks
     from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
     from attnsearch.runs.readers.mask_pairs import find_pairs, is_mask_folder, masks_beside
     from attnsearch.runs.readers.masks import (
         IgnoreIndexError,
         MaskValuesError,
+        check_found,
         find_coding,
     )
-    from attnsearch.runs.readers.names import check_names
     from attnsearch.runs.readers.npz import is_npz, read_pictures
     from attnsearch.runs.readers.source import (
         IGNORED,
         NO_PART,
         PARTS,
         DataError,
+        Given,
         Masks,
         Source,
         class_key,
@@ -76,6 +80,6 @@ if TYPE_CHECKING:
         read_source,
     )
     from attnsearch.runs.readers.tiling import tile_corners
-    from attnsearch.runs.readers.walking import named_parts, walk
+    from attnsearch.runs.readers.walking import check_names, named_parts, walk
 
 face(__name__)

@@ -100,7 +100,9 @@ def read_mask_folder(
     check_found(files, coding)
     notes += [
         *conclusions,
-        _scored(coding.class_names, named=bool(mask_colors) or isinstance(classes, list | tuple)),
+        scored_sentence(
+            coding.class_names, named=bool(mask_colors) or isinstance(classes, list | tuple)
+        ),
     ]
     rule = common_rule(decoded, channels, notes)
     images: Anywhere
@@ -326,7 +328,7 @@ def _note_masks(both: Sequence[Both], notes: list[str]) -> None:
         notes.append(f"{some(words, turned, len(both))}; see whether these masks fit")
 
 
-def _scored(class_names: Sequence[str], *, named: bool) -> str:
+def scored_sentence(class_names: Sequence[str], *, named: bool) -> str:
     """Return which classes the mean Dice is over, in words.
 
     Args:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.keeping import Anywhere, DataError as DataError, Kept, Lazy, take_rows
+from attnsearch.spaces.keys import GIVEN
 
 PARTS = ("train", "val", "test")
 NO_PART = -1
@@ -126,6 +128,30 @@ class Source:
     notes: list[str] = field(default_factory=list)
     masks: Masks | None = None
     kept: Kept | None = None
+
+
+class Given(str):
+    """What `data.source` is where a program gives its own data: a text, and the data with it.
+
+    A document holds it as it holds a path; what is recorded and sent to workers is the text alone.
+    """
+
+    def __new__(cls, *_: object) -> Self:
+        """Return the text."""
+        return super().__new__(cls, GIVEN)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (GIVEN,)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def read(self, data: Mapping[str, Any], task: str) -> Source:
+        """Return all examples, see `read_source`."""
+        raise NotImplementedError
 
 
 def listing(items: Sequence[str], most: int = 5) -> str:

@@ -12,12 +12,11 @@ from attnsearch.runs.readers.cache import cached
 from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import read_folder
 from attnsearch.runs.readers.mask_folder import mask_folder_bytes, read_mask_folder
-from attnsearch.runs.readers.names import check_names
 from attnsearch.runs.readers.npz import is_npz, npz_bytes, npz_shapes, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
-from attnsearch.runs.readers.source import DataError, Source
-from attnsearch.runs.readers.walking import folder_bytes, folder_shapes
-from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION
+from attnsearch.runs.readers.source import DataError, Given, Source
+from attnsearch.runs.readers.walking import check_names, folder_bytes, folder_shapes
+from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, GIVEN, SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,13 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
         raise DataError(
             "data.source is null: this network can be checked and built, but not trained; give "
             f"{', '.join(built_in)} or a path"
+        )
+    if isinstance(source, Given):
+        return source.read(data, task)
+    if source == GIVEN:
+        raise DataError(
+            "data.source: given: a program gave the data of this study, and it was not recorded; "
+            "give it again, as run_study(space, data=...), or name a path"
         )
     if source in built_in:
         return readers[source].read(**_settings(readers[source], data))

@@ -10,7 +10,7 @@ from attnsearch.runs.reports.tables import act_title, cases_name, scopes
 from attnsearch.runs.results import ActResult, MeasuredStudy, metric_text, percent, size_text
 from attnsearch.runs.statistics import Comparison
 from attnsearch.runs.words import listed, plural, render
-from attnsearch.spaces.keys import BUILT_IN, metric_name
+from attnsearch.spaces.keys import BUILT_IN, GIVEN, metric_name
 
 _VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
 _MOST_SEEDS = 12
@@ -47,6 +47,8 @@ def protocol(result: MeasuredStudy) -> list[str]:
         source=(
             BUILT_IN[source].title
             if source in BUILT_IN
+            else "arrays of our own"
+            if source == GIVEN
             else PurePath(str(source)).name
             if source
             else "an unnamed source"

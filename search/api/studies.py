@@ -5,17 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnsearch.runs.given import GivenData
 from attnsearch.runs.ledger import Ledger
 from attnsearch.search import check as checking, study as acts
 from attnsearch.search.api.watching import watched
 from attnsearch.search.check import Forecast
 from attnsearch.search.study import Progress, SessionResult
-from attnsearch.spaces import SpaceLike, as_space
+from attnsearch.spaces import Space, SpaceLike, as_space
 
 
 def run_study(
     space: SpaceLike,
     *,
+    data: Any = None,
     overrides: Sequence[str] = (),
     ledger: Ledger | str | Path | None = None,
     fresh: bool = False,
@@ -36,6 +38,9 @@ def run_study(
 
     Args:
         space: A space, a space file's path, a mapping of its keys, or a `SpaceFile`.
+        data: Your own data in place of `data.source`: (images, labels), a torch Dataset of such
+            pairs, a mapping of train, val and test to either, or the arrays by name, see
+            `docs/python.md`. Without `data.image_size` they keep their own size.
         overrides: Texts `KEY=VALUE`, as `--set` takes them; only where the space is not loaded.
         ledger: Where to record: a ledger, its file or its URL; by default the one that
             ATTNSEARCH_LEDGER names, or `attnsearch.db` in the current folder.
@@ -54,7 +59,7 @@ def run_study(
         LedgerError: The ledger cannot be used, or another process runs this study otherwise.
         ClusterError: Ray cannot be started, is lost, or lacks what a trial needs.
     """
-    loaded = as_space(space, overrides)
+    loaded = _with_data(space, overrides, data)
     with _opened(ledger) as opened, watched(progress, callbacks) as watcher:
         return acts.run_study(loaded, ledger=opened, fresh=fresh, progress=watcher, until=until)
 
@@ -62,6 +67,7 @@ def run_study(
 def ablate(
     config: str | Path | Mapping[str, Any],
     *,
+    data: Any = None,
     plans: Sequence[str] = (),
     seeds: int | None = None,
     retune: bool | None = None,
@@ -80,6 +86,7 @@ def ablate(
         config: An exported folder, a file without choices (such as an export's `config.yaml`), a
             resolved config, or a study's name or `name/number`, whose winner is taken: the one
             that confirm chose, or else the best trial.
+        data: As in `run_study`; a study of given data needs the same again.
         plans: `loco`, `positions`, `blocks`, `ofat`, `pairwise`, `factorial`; by default the
             config's `ablation.plans`, or `loco`.
         seeds: Runs of each arm; by default the config's `ablation.seeds`, or 5.
@@ -100,6 +107,7 @@ def ablate(
     with _opened(ledger) as opened, watched(progress, callbacks) as watcher:
         return acts.ablate(
             config,
+            data=None if data is None else GivenData(data),
             plans=plans,
             seeds=seeds,
             retune=retune,
@@ -110,11 +118,12 @@ def ablate(
         )
 
 
-def check_study(space: SpaceLike, *, overrides: Sequence[str] = ()) -> Forecast:
+def check_study(space: SpaceLike, *, data: Any = None, overrides: Sequence[str] = ()) -> Forecast:
     """Foresee a study: what `attnsearch check` does. Nothing is trained or recorded.
 
     Args:
         space: As in `run_study`.
+        data: As in `run_study`.
         overrides: As in `run_study`.
 
     Returns:
@@ -125,7 +134,16 @@ def check_study(space: SpaceLike, *, overrides: Sequence[str] = ()) -> Forecast:
         CheckError: No network of the space can be trained.
         DataError: The data cannot be used.
     """
-    return checking.foreseen(as_space(space, overrides))
+    return checking.foreseen(_with_data(space, overrides, data))
+
+
+def _with_data(space: SpaceLike, overrides: Sequence[str], data: Any) -> Space:
+    """Return a space, of the caller's own data where there are any."""
+    if data is None:
+        return as_space(space, overrides)
+    given = GivenData(data)
+    size = {} if given.shape is None else {"image_size": list(given.shape)}
+    return as_space(space, overrides, {"source": given, **size})
 
 
 @contextlib.contextmanager

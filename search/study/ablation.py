@@ -13,12 +13,13 @@ from attnsearch.search.study.events import Progress
 from attnsearch.search.study.interrupt import Interrupt
 from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.session import Session, StudyError
-from attnsearch.spaces import Space, load_space
+from attnsearch.spaces import Space, as_space, load_space
 
 
 def ablate(
     config: str | Path | Mapping[str, Any],
     *,
+    data: str | None = None,
     plans: Sequence[str] = (),
     seeds: int | None = None,
     retune: bool | None = None,
@@ -31,6 +32,7 @@ def ablate(
 
     Args:
         config: What they are around.
+        data: What stands for a program's own data in `data.source`; None for the config's.
         plans: Their names.
         seeds: Runs of each arm.
         retune: Whether to tune every arm.
@@ -68,6 +70,8 @@ def ablate(
             space = _loaded(study.document, changes)
             space.text = study.space_text
             _check_same(study, space)
+        if data is not None:
+            space = as_space(space, data={"source": data})
         if space.document["data"]["source"] is None:
             raise StudyError("data.source: null describes a network without data; give a data set")
         session = Session(

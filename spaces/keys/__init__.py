@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         open_arithmetic,
         settled,
     )
-    from attnsearch.spaces.keys.built_in import BUILT_IN
+    from attnsearch.spaces.keys.built_in import BUILT_IN, GIVEN
     from attnsearch.spaces.keys.data import OF_ANOTHER, Augment, Data, GroupsPattern, GroupsTable
     from attnsearch.spaces.keys.facts import DECIDING, idle, keys_of, keys_under, marks
     from attnsearch.spaces.keys.json_schema import schema

@@ -28,3 +28,6 @@ BUILT_IN = {
     "scenes": BuiltIn(SEGMENTATION, 96, "scenes (semi-synthetic)"),
 }
 """By what `data.source` calls them."""
+
+GIVEN = "given"
+"""What `data.source` is called where a program gives its own arrays."""

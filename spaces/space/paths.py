@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import KeyPath, Problems
-from attnsearch.spaces.keys import BUILT_IN, shown
+from attnsearch.spaces.keys import BUILT_IN, GIVEN, shown
 
 
 def place_file(text: str, base: Path, path: KeyPath, problems: Problems, *, exists: bool) -> str:
@@ -38,6 +38,8 @@ def place_source(text: str, base: Path, path: KeyPath, problems: Problems) -> st
             )
         return text
     absolute = place_file(text, base, path, problems, exists=False)
+    if text == GIVEN and not Path(absolute).exists():
+        return text
     is_word = re.fullmatch(r"[A-Za-z0-9_-]+", text)
     if is_word and not problems.wrong(path) and not Path(absolute).exists():
         problems.add(

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from attnsearch.runs.data import load_data
 from attnsearch.runs.ledger.ledger import Ledger
+from attnsearch.runs.readers import DataError
 from attnsearch.search import Progress, ablate, check_study, run_study, study as acts
 from attnsearch.spaces import Space, SpaceError, load_space
 from tests.spaces.space.test_opening import DOCUMENT
@@ -52,6 +55,50 @@ def test_a_forecast_is_an_object_and_a_text() -> None:
     assert repr(forecast).startswith("<Forecast made: 2 trials, at most ")
     assert str(forecast).startswith("the space is sound: study made, classification.")
     assert str(forecast).rstrip().endswith("run_study(space)")
+
+
+def test_given_data_stand_for_the_source_and_keep_their_own_size(
+    given: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    images, labels = np.zeros((30, 12, 10), np.uint8), np.arange(30) % 3
+    images += labels[:, None, None].astype(np.uint8)
+    nameless = {**DOCUMENT, "data": {"seed": 4}}
+    path = tmp_path / "x.yaml"
+    path.write_text("name: x\ntask: classification\nnetwork: {backbone: resnet20}\n")
+    for space in (nameless, path, load_space(DOCUMENT), DOCUMENT):
+        run_study(space, data=(images, labels), ledger=tmp_path / "a.db")
+    sections = [call["what"].document["data"] for call in given]
+    assert [section["source"] for section in sections] == ["given"] * 4
+    assert [section["image_size"] for section in sections] == [[12, 10], [12, 10], 8, 8]
+    assert sections[0]["seed"] == 4
+    for section in sections:
+        data = load_data(section)
+        assert (data.classes, sum(map(len, (data.train, data.val, data.test)))) == (3, 30)
+    ablate("x", data=(images, labels), ledger=tmp_path / "a.db")
+    assert load_data({"source": given[-1]["data"], "image_size": 8}).classes == 3
+
+
+@pytest.mark.slow  # three studies, in this process
+def test_the_same_arrays_go_on_and_others_begin_a_study_beside_it(
+    in_process: object, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(0)
+    images, labels = draws.integers(0, 256, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    space = {**DOCUMENT, "network": {"backbone": "resnet20", "width": 0.25}, "data": {}}
+    space |= {"train": {"epochs": 1}, "resources": {"workers": 1}}
+    ledger = tmp_path / "attnsearch.db"
+    first = run_study(space, data=(images, labels), ledger=ledger)
+    assert first.state == "finished"
+    assert first.best_trial is not None
+    assert first.best_trial.config["data"]["source"] == "given"
+    again = run_study(space, data={"images": images.copy(), "labels": labels}, ledger=ledger)
+    assert (again.study.id, len(again.trials)) == (first.study.id, len(first.trials))
+    images[0] += 1
+    other = run_study(space, data=(images, labels), ledger=ledger)
+    assert other.study.number == 2
+    assert any("differs in the data of given (changed: 0000" in note for note in other.notes)
+    with pytest.raises(DataError, match="it was not recorded; give it again"):
+        ablate("made/1", seeds=1, ledger=ledger)
 
 
 class Count(Progress):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.runs.readers.names import check_names
 from attnsearch.runs.readers.source import DataError
 from attnsearch.runs.readers.table import read_source
+from attnsearch.runs.readers.walking import check_names
 
 ODD = os.fsdecode(b"caf\xe9")
 

@@ -81,6 +81,7 @@ for command in (  # in the order of use, which `--help` lists them in
     commands.predict,
     commands.explain,
     commands.report,
+    commands.combine,
     commands.list_,
     commands.show,
     commands.optuna,

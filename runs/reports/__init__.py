@@ -1,6 +1,7 @@
 r"""A study written down, as Markdown, LaTeX, HTML and CSV.
 
 reporting     What a study found, written down: `attnsearch report`, and the frames behind it
+combining  Several data sets in one report: `attnsearch combine`
 pages      What stands in a report, in its order: the sections that Markdown, LaTeX and HTML write
 tables     A report's tables as a person reads them; Markdown, LaTeX and HTML write the same cells
 analyses   The analyses of a plan whose arms stop at them: their boundaries, and what each has
@@ -18,6 +19,11 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
+    from attnsearch.runs.reports.combining import (
+        combined_fields,
+        combined_text,
+        write_combined,
+    )
     from attnsearch.runs.reports.reporting import (
         ReportError,
         report,

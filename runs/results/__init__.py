@@ -2,6 +2,7 @@
 
 ranking      Which runs are best, and in which order runs are listed: the one definition
 collect      From the ledger to a report's `MeasuredStudy`: reads, checks and compares
+combined     Several studies as one: the same arms on several data sets, or what keeps them apart
 luck         The winner's curse in words: what the best explored score owes to its one seed
 model        What a report is made of: a study's acts as they were measured
 predictions  What a report takes from the stored predictions of runs
@@ -17,6 +18,13 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.results.collect import collect_plan, collect_study
+    from attnsearch.runs.results.combined import (
+        Combined,
+        CombinedArm,
+        CombineError,
+        Effect,
+        combine_studies,
+    )
     from attnsearch.runs.results.frames import study_frames
     from attnsearch.runs.results.luck import luck_sentence
     from attnsearch.runs.results.model import ActResult, ArmResult, MeasuredStudy

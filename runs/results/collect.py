@@ -41,9 +41,9 @@ _FAILED = (State.FAILED, State.INFEASIBLE, State.STOPPED)
 _NOT_COMPARED = ("source", "fold", "folds", "development")
 # What a comparison has not where an arm is excluded.
 _NUMBERS = (
-    *("difference", "sd", "low", "high", "simultaneous_low", "simultaneous_high", "df", "p"),
-    *("p_adjusted", "equivalence_p", "equivalence_p_adjusted", "permutation_p", "correlation"),
-    *("detectable", "new_patients", "favours"),
+    *("difference", "sd", "error", "low", "high", "simultaneous_low", "simultaneous_high", "df"),
+    *("p", "p_adjusted", "equivalence_p", "equivalence_p_adjusted", "permutation_p"),
+    *("correlation", "detectable", "new_patients", "favours"),
 )
 
 

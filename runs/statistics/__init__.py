@@ -21,6 +21,8 @@ claim          The claim that a paper makes of its winner, and what it needs
 importance     Which decisions of a search matter: shares of the scores' variance, held against
                chance
 luck           The winner's curse: how much of a selected score is the luck of its one seed
+datasets       Several data sets, one claim: which arms rank before others, and one effect out of
+               many
 families       Families of tests: p-values adjusted together so that the family has one error rate
 fold_variance  Folds of one data set share most of their training images, so their scores are
                correlated
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.statistics.claim import judge_claim
     from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
     from attnsearch.runs.statistics.courses import Course, follow, seeds_wanted
+    from attnsearch.runs.statistics.datasets import Pooled, Ranking, judge, pool, rank_arms
     from attnsearch.runs.statistics.importance import LEAST_TRIALS, importances
     from attnsearch.runs.statistics.interim import Interim, expected_seeds, interim_analyses
     from attnsearch.runs.statistics.learning import PERFECT, constant_of, has_learned
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.statistics.verdicts import (
         BETTER,
         IDENTICAL,
+        LEAST_DECIDED,
         NO_VERDICT,
         NOT_DISTINGUISHABLE,
         SUGGESTIVE,

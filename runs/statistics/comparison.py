@@ -69,6 +69,7 @@ class Comparison:
             all arms have all seeds. Its p then counts for all analyses, and its intervals are
             repeated confidence intervals.
         analysis: The analysis that settled it, counted from 1.
+        error: Standard error of the difference; None below three pairs.
     """
 
     family: str
@@ -104,6 +105,7 @@ class Comparison:
     reason: str
     settled: str | None = None
     analysis: int | None = None
+    error: float | None = None
 
 
 def compare(
@@ -253,4 +255,5 @@ def _finished(
         reason=reason,
         settled=course.settled,
         analysis=None if course.analysis is None else course.analysis + 1,
+        error=None if pairs.result is None else float(pairs.result.error),
     )

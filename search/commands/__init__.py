@@ -4,7 +4,7 @@ group     How the command line reads and prints: help as written, names suggeste
           hang up
 training  run, check, ablate
 winner    export, evaluate, predict, explain
-records   report, list, show, optuna, sync, clean, ui
+records   report, combine, list, show, optuna, sync, clean, ui
 lookup    blocks, sites, schema, init
 """
 
@@ -15,7 +15,16 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.search.commands.group import Commands
     from attnsearch.search.commands.lookup import blocks, init, schema, sites
-    from attnsearch.search.commands.records import clean, list_, optuna, report, show, sync, ui
+    from attnsearch.search.commands.records import (
+        clean,
+        combine,
+        list_,
+        optuna,
+        report,
+        show,
+        sync,
+        ui,
+    )
     from attnsearch.search.commands.training import ablate, check, run
     from attnsearch.search.commands.winner import evaluate, explain, export, predict
 

@@ -34,6 +34,58 @@ def report(study: str, formats: str, folder: str | None) -> str:
     return terminal.report_text(study, formats, folder)
 
 
+@click.command(cls=Verbatim)
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY STUDY ...")
+@click.option("--to", "folder", metavar="DIR", help="Write a report with its figures there too.")
+@click.option(
+    "--plan",
+    default="confirm",
+    show_default=True,
+    metavar="NAME",
+    help="Which of their plans: confirm, or an ablation's, as loco.",
+)
+@click.option(
+    "--allow",
+    multiple=True,
+    type=click.Choice(["epochs", "network"]),
+    help="Combine studies although these differ. May be repeated.",
+)
+@click.option(
+    "--ledger",
+    "ledgers",
+    multiple=True,
+    metavar="FILE|URL",
+    help="Look for the studies there. May be repeated.  [default: as `list`]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def combine(
+    studies: tuple[str, ...],
+    folder: str | None,
+    plan: str,
+    allow: tuple[str, ...],
+    ledgers: tuple[str, ...],
+    as_json: bool,
+) -> str:
+    """Compare the same arms over several data sets: one table, one claim.
+
+    Each STUDY is one data set. Their confirmed arms with the same blocks at
+    the same places are ranked (wins, mean ranks, critical difference), and
+    each difference is pooled over the data sets, with its heterogeneity.
+    Studies that measured different things are refused, with what differs. A
+    verdict needs five data sets. To train the same arms on other data, name
+    exported configs in `confirm.configs`.
+
+    Examples:
+      attnsearch combine polyps lesions xrays
+      attnsearch combine polyps lesions xrays --to paper/combined
+
+    Next: open `combined.html` in a browser.
+    """
+    return terminal.combine_text(
+        studies, ledgers=ledgers, plan=plan, allow=allow, folder=folder, as_json=as_json
+    )
+
+
 @click.command("list", cls=Verbatim)
 def list_() -> str:
     """List the studies, with their state.

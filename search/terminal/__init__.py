@@ -6,6 +6,7 @@ plain       Lines of a study, where no terminal draws a table
 display     What the displays of a study share: counts, the time left, and the words of each event
 show        What was found: `attnsearch list` and `show`, read from the ledger
 written     `attnsearch export`, `report` and `optuna`: the files that a study leaves
+combine     `attnsearch combine`: the same arms over several data sets, in one table
 arms        What `run`, `show` and `list` say of confirm and ablations: arms, and how far a study
             is
 blocks      Which blocks there are: `attnsearch blocks`
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from attnsearch.search.terminal.apply import evaluate_text, explain_text, predict_text
     from attnsearch.search.terminal.asked import Asked
     from attnsearch.search.terminal.blocks import block_text, blocks_text
+    from attnsearch.search.terminal.combine import combine_text
     from attnsearch.search.terminal.init import write_space
     from attnsearch.search.terminal.keep import clean_text, sync_text
     from attnsearch.search.terminal.plain import PlainProgress

@@ -3,13 +3,17 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import PlanRow, StudyRow
 from attnsearch.runs.ledger.requests import Ending, Place, Request
+from attnsearch.runs.results.model import ActResult, ArmResult, ArmRun, MeasuredStudy
+from attnsearch.runs.statistics.comparison import compare
+from attnsearch.runs.statistics.measured import Measured, summarise
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
 CLASSES = 4
@@ -294,3 +298,57 @@ def whole_study(ledger: Ledger, name: str = "made") -> StudyRow:
     run_plan(ledger, study, positions_plan(), sites)
     ledger.set_study_state(study.id, "finished")
     return ledger.study(study.id)
+
+
+def candidates_plan(labels: Sequence[str] = ("gc@layer4", "se@layer3"), **changes: Any) -> Plan:
+    """Candidates and their baseline."""
+    arms = [Arm(label, "candidate", config(tuple(label.split("@")))) for label in labels]
+    contrasts = tuple(
+        Contrast(AGAINST_BASELINE, f"{label} - baseline", (label,), ("baseline",))
+        for label in labels
+    )
+    baseline = Arm("baseline", "baseline", config())
+    plan = confirm_plan(arms=(*arms, baseline), contrasts=contrasts)
+    return replace(plan, **changes)
+
+
+def measured_study(name: str, plan: Plan | None = None, **more: Any) -> MeasuredStudy:
+    """Measure a made-up study on data of its own, without a ledger."""
+    plan = plan or candidates_plan()
+    means = {**MEANS, **more.get("means", {})}
+    failed = more.get("failed", ())
+    runs, scores = {}, {}
+    for arm in plan.arms:
+        values = spread(f"{name} {arm.label}", len(plan.seeds), means.get(arm.label, 0.8))
+        own = list(zip(plan.seeds, values, strict=True))
+        lost = arm.label in failed
+        runs[arm.label] = tuple(
+            ArmRun(None, seed, "failed" if lost else "finished", None if lost else value)
+            for seed, value in own
+        )
+        scores[arm.label] = [Measured(None, run.seed, run.score) for run in runs[arm.label]]
+    ended = more.get("ended", True)
+    act = ActResult(
+        plan=plan,
+        hash="",
+        stored="",
+        winner=None,
+        arms=tuple(
+            ArmResult(
+                arm, "", runs[arm.label], summarise(plan, arm.label, scores[arm.label]), {}, None
+            )
+            for arm in plan.arms
+        ),
+        comparisons=tuple(compare(plan, scores, confirmatory=True, look=1)) if ended else (),
+        look=1,
+        confirmatory=True,
+        complete=ended,
+        unlearned=more.get("unlearned"),
+    )
+    row = SimpleNamespace(
+        name=name,
+        label=f"{name}/1",
+        fingerprint=more.get("data", name),
+        document=document(**more.get("document", {})),
+    )
+    return MeasuredStudy(cast(StudyRow, row), (), (act,))

@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": {"export", "images", "--to"},
     "report": {"study", "--format", "--to"},
     "optuna": {"study", "--to"},
+    "combine": {"studies", "--to", "--plan", "--allow", "--ledger", "--json"},
     "list": set(),
     "sync": {"study"},
     "clean": {"study", "--delete"},

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.runs.ledger import ARM_ROLES, Role, State, StudyRow, TrialRow
+from attnsearch.runs.mirror.experiment import DataInput
 from attnsearch.runs.mirror.store import Store
 from attnsearch.runs.mirror.view import (
     STATE_TAG,
@@ -38,10 +39,14 @@ class ArmRuns:
         store: The store.
         study: The study, shown there.
         runs: The study's runs there, by their tags; new ones are added.
+        data: What they are trained on.
     """
 
-    def __init__(self, store: Store, study: StudyRow, runs: dict[str, str]) -> None:
+    def __init__(
+        self, store: Store, study: StudyRow, runs: dict[str, str], data: DataInput
+    ) -> None:
         self._store = store
+        self._data = data
         self._study = study
         self._runs = runs
 
@@ -82,6 +87,8 @@ class ArmRuns:
     ) -> None:
         written = f"{mark}:params"
         new = written not in self._runs
+        if new:
+            self._store.note_data(run_id, self._data)
         params = flat_params(arm.arm.config, {}) if new else {}
         self._store.log(run_id, arm_values(act, arm), params, arm_tags(act, arm))
         if new:
@@ -137,6 +144,30 @@ def arm_values(act: "ActResult", arm: "ArmResult") -> list[MetricValue]:
         MetricValue(key, float(value), at, len(ended))
         for key, value in without_none(values).items()
     ]
+
+
+def headline(result: "MeasuredStudy") -> tuple[list[MetricValue], dict[str, str]]:
+    """Collect what a study's own run shows of its plans: metrics and tags of one arm.
+
+    That is the winner of confirm, or else the reference of an ablation. They are named as in the
+    arm's run, and the mean of what it is compared with stands beside them.
+    """
+    act = result.confirm or next(iter(result.acts), None)
+    label = None if act is None else act.winner or act.reference
+    if act is None or label is None:
+        return [], {}
+    arm = act.find(label)
+    values = [
+        value
+        for value in arm_values(act, arm)
+        if value.key.startswith((act.metric, "difference")) and not value.key.endswith("_sd")
+    ]
+    other = act.find(arm.comparison.minus[0]).summary if arm.comparison else None
+    if other is not None and other.mean is not None:
+        key = f"baseline_{act.metric}_mean"
+        values += [value._replace(key=key, value=other.mean) for value in values[:1]]
+    kept = ("attnsearch.inserted", "attnsearch.reference", "attnsearch.verdict")
+    return values, {key: text for key, text in arm_tags(act, arm).items() if key in kept}
 
 
 def arm_tags(act: "ActResult", arm: "ArmResult") -> dict[str, str]:

@@ -12,20 +12,22 @@ run is found by its tags. Only one process at a time writes a study's runs, by a
 
 import atexit
 import gc
-import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from time import monotonic, sleep
 
 from attnsearch.runs.addresses import sqlite_path, without_secrets
 from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
 from attnsearch.runs.machine import give_back_memory
-from attnsearch.runs.mirror.arms import ArmRuns
+from attnsearch.runs.mirror.arms import ArmRuns, headline
+from attnsearch.runs.mirror.experiment import DataInput, data_input, experiment_tags
 from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
 from attnsearch.runs.mirror.renewal import Renewal
-from attnsearch.runs.mirror.store import Store, own_store, refused, tracking_uri
+from attnsearch.runs.mirror.saved_views import saved_views, view_links
+from attnsearch.runs.mirror.store import Store, own_store, refused, said, tracking_uri
 from attnsearch.runs.mirror.view import (
     NOTE_TAG,
     STATUS,
@@ -33,6 +35,7 @@ from attnsearch.runs.mirror.view import (
     milliseconds,
     run_tags,
     run_view,
+    shown_digest,
     study_tags,
     study_view,
 )
@@ -41,7 +44,6 @@ from attnsearch.runs.whole import temporary_folder
 __all__ = ["Mirror", "MirrorReport"]
 
 PAUSE_SECONDS = 1.0  # what happens within this time is written in one go
-
 TABLES_SECONDS = 30.0
 PLOTS_SECONDS = 300.0
 """How often the parent's tables and plots are renewed, at most, while a study goes on."""
@@ -72,6 +74,7 @@ class Mirror:
         self._store: Store | None = None
         # Study -> its runs by their tags, once its parent run was seen in this store.
         self._runs: dict[int, dict[str, str]] = {}
+        self._data: dict[str, DataInput] = {}  # by fingerprint
         self._lock = threading.Lock()
         self._signal = threading.Event()
         self._closing = threading.Event()
@@ -170,7 +173,7 @@ class Mirror:
                 self._waits = not self._ledger.drivers(study_id)
             return str(error) if self._waits else None
         except Exception as error:
-            return _say(error)
+            return said(error)
         return None
 
     def _is_current(self, study: StudyRow) -> bool:
@@ -181,7 +184,7 @@ class Mirror:
             and (path is None or path.exists())
             and not self._positions.count(study.id)[0]
             and study.mirrored
-            == _digest(self._ledger, study, self._ledger.trials(study.id), plots=True)
+            == shown_digest(self._ledger, study, self._ledger.trials(study.id), plots=True)
         )
 
     def _report(self, study_id: int, problem: str | None) -> MirrorReport:
@@ -319,29 +322,41 @@ class Mirror:
         changed = item.new or restarted or trial.state != State.RUNNING
         store.log(run_id, view.metrics, view.params, view.tags if changed and not created else {})
         store.files(run_id, view.files)
+        if item.new:
+            store.note_data(run_id, self._data_of(study))
         if changed and not (created and trial.state == State.RUNNING):
             ended = None if trial.ended is None else milliseconds(trial.ended)
             store.set_status(run_id, STATUS[trial.state], ended)
 
     def _arms(self, store: Store, study: StudyRow) -> ArmRuns:
-        return ArmRuns(store, study, self._runs[study.id])
+        return ArmRuns(store, study, self._runs[study.id], self._data_of(study))
+
+    def _data_of(self, study: StudyRow) -> DataInput:
+        if study.fingerprint not in self._data:
+            self._data[study.fingerprint] = data_input(self._ledger, study)
+        return self._data[study.fingerprint]
 
     def _show_study(self, store: Store, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
         trials = self._ledger.trials(study.id)
-        digest = _digest(self._ledger, study, trials, plots=plots)
+        digest = shown_digest(self._ledger, study, trials, plots=plots)
         if study.mirrored == digest:
             return
-        assert study.mlflow_run_id is not None, "set with the parent run"
-        run_id, view = study.mlflow_run_id, study_view(study, trials)
+        assert study.mlflow_run_id and study.mlflow_experiment_id, "set with the parent run"
+        experiment_id, plans = study.mlflow_experiment_id, self._ledger.plans(study.id)
+        views = saved_views(study, trials, plans)
+        run_id = study.mlflow_run_id
+        view = study_view(study, trials, view_links(experiment_id, views))
         store.log(run_id, view.metrics, view.params, view.tags)
         ended = None if study.ended is None else milliseconds(study.ended)
         store.set_status(run_id, STATUS[study.state], ended)
+        store.note_data(run_id, self._data_of(study))
+        store.tag_experiment(experiment_id, partial(experiment_tags, study, views))
         store.files(run_id, view.files)
         if plots:
             with self._draws():
                 self._show_plots(store, run_id, study, trials)
-            if self._ledger.plans(study.id):
+            if plans:
                 with self._draws():
                     self._show_report(store, run_id, study, view.tags[NOTE_TAG])
         self._positions.set_parent_shows(study.id, digest)
@@ -379,25 +394,5 @@ class Mirror:
             self._drawing = False
             self._arms(store, study).show(result)
             store.folder(run_id, folder)
-        store.log(run_id, tags=findings_tag(written.verdicts, note))
-
-
-def _digest(ledger: Ledger, study: StudyRow, trials: list[TrialRow], *, plots: bool) -> str:
-    """Hash what a parent run shows."""
-    plans = ledger.plans(study.id)
-    shown = (
-        [(row.hash, row.winner, row.superseded, ledger.look_of(row)) for row in plans],
-        study.state,
-        study.importances,
-        study.space_text,
-        study.provenance,
-        [(t.place_id, t.run_id, t.attempt, t.state, t.metrics, t.costs) for t in trials],
-        plots,
-    )
-    return hashlib.sha256(repr(shown).encode()).hexdigest()
-
-
-def _say(error: Exception) -> str:
-    """Return the first line of an error, short."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return without_secrets(lines[0])[:300]
+        values, tags = headline(result)
+        store.log(run_id, values, tags=findings_tag(written.verdicts, note) | tags)

@@ -7,13 +7,14 @@ import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url
+from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url, without_secrets
+from attnsearch.runs.mirror.experiment import DataInput
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
 from attnsearch.runs.whole import temporary_folder, unfinished
 
@@ -73,6 +74,12 @@ def refused(error: Exception) -> bool:
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
+def said(error: Exception) -> str:
+    """Return the first line of an error, short."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return without_secrets(lines[0])[:300]
+
+
 class Store:
     """An MLflow store.
 
@@ -104,6 +111,25 @@ class Store:
         if experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
+
+    def tag_experiment(
+        self, experiment_id: str, choose: Callable[[Mapping[str, str]], Mapping[str, str | None]]
+    ) -> None:
+        """Set tags of an experiment, or with None remove them; `choose` gets those it has."""
+        present = self._client.get_experiment(experiment_id).tags
+        for key, value in choose(present).items():
+            if value is None:
+                self._client.delete_experiment_tag(experiment_id, key)
+            else:
+                self._client.set_experiment_tag(experiment_id, key, value)
+
+    def note_data(self, run_id: str, data: DataInput) -> None:
+        """Name the data set that a run was trained on; twice is once."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        context = [InputTag("mlflow.data.context", "training")]
+        dataset = Dataset(**data._asdict())
+        self._client.log_inputs(run_id, [DatasetInput(dataset, context)])
 
     def stage(self, run_id: str) -> str:
         """Tell whether a run is ``active``, ``deleted`` (in the bin) or ``missing``."""

@@ -5,6 +5,7 @@ All that a run shows stands in `run_view`, all that a parent run shows but plots
 twice writes the same values, which MLflow's stores keep once.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from attnsearch.runs.ledger import (
+    BASELINE_ROLES,
     Ledger,
     State,
     StudyRow,
@@ -26,6 +28,7 @@ from attnsearch.runs.results import (
     leaderboard,
     leaderboard_files,
     leaderboard_note,
+    ranked,
     value_of,
 )
 from attnsearch.runs.words import no_tags
@@ -51,6 +54,7 @@ STATUS = {
 """The ledger's state -> MLflow's status; the tag ``attnsearch.state`` keeps them apart."""
 
 _NOT_PARAMS = ("insert", *keys_of("name", "search", "plans", "limits", "host"))
+_SHOWN = 2  # counts what a parent run shows of a study; another number writes it anew
 _LONGEST_TAG = 5000  # MLflow stores 8000 characters on every backend
 
 
@@ -143,8 +147,14 @@ def _run_files(ledger: Ledger, item: Pending) -> dict[str, bytes]:
     return files
 
 
-def study_view(study: StudyRow, trials: Sequence[TrialRow]) -> View:
-    """Collect what the parent run shows of a study, but for its plots and its report."""
+def study_view(study: StudyRow, trials: Sequence[TrialRow], links: str) -> View:
+    """Collect what the parent run shows of a study, but for its plots and its report.
+
+    Args:
+        study: The study.
+        trials: All its runs.
+        links: Stands in its description, in Markdown.
+    """
     files = {
         "space.yaml": study.space_text,
         "provenance.json": json.dumps(study.provenance, indent=2),
@@ -153,11 +163,29 @@ def study_view(study: StudyRow, trials: Sequence[TrialRow]) -> View:
     # What makes MLflow show the file as a table.
     table = {"mlflow.loggedArtifacts": json.dumps([{"path": "leaderboard.json", "type": "table"}])}
     return View(
-        study_tags(study, leaderboard_note(study, trials)) | table,
+        study_tags(study, f"{links}\n\n{leaderboard_note(study, trials)}") | table,
         study_values(study, trials),
         study_params(study),
         {name: text.encode() for name, text in files.items()},
     )
+
+
+def shown_digest(
+    ledger: Ledger, study: StudyRow, trials: Sequence[TrialRow], *, plots: bool
+) -> str:
+    """Hash what a parent run shows."""
+    plans = ledger.plans(study.id)
+    shown = (
+        _SHOWN,
+        [(row.hash, row.winner, row.superseded, ledger.look_of(row)) for row in plans],
+        study.state,
+        study.importances,
+        study.space_text,
+        study.provenance,
+        [(t.place_id, t.run_id, t.attempt, t.state, t.metrics, t.costs) for t in trials],
+        plots,
+    )
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
 def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[str, str]:
@@ -267,18 +295,19 @@ def study_params(study: StudyRow) -> dict[str, str]:
 
 
 def study_values(study: StudyRow, trials: Sequence[TrialRow]) -> list[MetricValue]:
-    """Collect the parent's own metrics: runs by state, and the best value of each objective."""
+    """Collect the parent's own metrics: of each objective the best value and the baseline's."""
     ended = [trial.ended for trial in trials if trial.ended is not None]
     at = milliseconds(max(ended, default=study.created))
-    values: dict[str, float] = {}
-    for state in (State.FINISHED, State.STOPPED, State.FAILED, State.INFEASIBLE):
-        values[f"trials_{state}"] = float(sum(trial.state == state for trial in trials))
+    explored: dict[str, TrialRow | None] = {}
+    baselines = [trial for trial in trials if trial.role in BASELINE_ROLES]
     for metric, goal in study.objectives.items():
-        winner = best(trials, metric, goal)
-        value = None if winner is None else value_of(winner, metric)
-        if value is not None:
-            values[f"best_{metric}"] = value
-    return [MetricValue(key, value, at, len(ended)) for key, value in values.items()]
+        explored[f"best_{metric}"] = best(trials, metric, goal)
+        explored[f"baseline_{metric}"] = next(iter(ranked(baselines, {metric: goal})), None)
+    return [
+        MetricValue(key, value, at, len(ended))
+        for key, trial in explored.items()
+        if trial is not None and (value := value_of(trial, key.partition("_")[2])) is not None
+    ]
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

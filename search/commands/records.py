@@ -188,14 +188,17 @@ def clean(study: str | None, delete: tuple[str, ...]) -> str:
 @click.command(cls=Verbatim)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-def ui(port: int, host: str) -> int:
+@click.option("--open", "opened", is_flag=True, help="Open a browser at the newest study.")
+def ui(port: int, host: str, opened: bool) -> int:
     """Browse the studies in MLflow's web pages.
 
-    Starts MLflow's own server on the store that `run` writes to. Ctrl-C stops
-    it. Whoever can reach the address can read and change the records.
+    Starts MLflow's own server on the store that `run` writes to, and prints a
+    link for each study: its arms, or before confirm its trials, side by side.
+    Ctrl-C stops it. Whoever can reach the address can read and change the
+    records.
 
     Examples:
-      attnsearch ui
+      attnsearch ui --open
       attnsearch ui --port 8080
     """
-    return terminal.serve(host, port)
+    return terminal.serve(host, port, opened=opened)

@@ -2,7 +2,9 @@
 
 import os
 import socket
+import subprocess
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -10,21 +12,21 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import HIDDEN, without_secrets
 from attnsearch.runs.ledger import Ledger
 
-# MLflow opens an experiment on its page for language models; this is the one for training runs.
-_VIEW = "workflowType=machine_learning"
 _LINKS = 5
+_PATIENCE_SECONDS = 60.0  # for the server to answer before a browser is opened
 
 
 class ServerError(AttnsearchError):
     """MLflow's server cannot be started at this address."""
 
 
-def serve(host: str, port: int) -> int:
+def serve(host: str, port: int, *, opened: bool = False) -> int:
     """Bring MLflow up to date with the ledger and become its server, until Ctrl-C.
 
     Args:
         host: The address to listen on.
         port: The port to listen on.
+        opened: Whether to open a browser at the newest study, once the server answers.
 
     Returns:
         0 where a server runs already; otherwise this process goes on as the server.
@@ -33,9 +35,12 @@ def serve(host: str, port: int) -> int:
         LedgerError: There is no ledger here.
         ServerError: The address cannot be used.
     """
-    uri, experiments = synchronised()
+    uri, links = synchronised()
     if uri.startswith(("http://", "https://")):
         click.echo(f"The records are on a server that runs already: {without_secrets(uri)}")
+        _print_links(without_secrets(uri), links)
+        if opened:
+            _open(f"{uri.rstrip('/')}/{_first(links)}")
         return 0
     if HIDDEN in uri:
         raise ServerError(
@@ -45,22 +50,61 @@ def serve(host: str, port: int) -> int:
     check_address(host, port)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
     click.echo(f"Records:  {without_secrets(uri)}")
-    click.echo(f"Open      http://{shown}:{port}   (in a few seconds; Ctrl-C stops the server)")
-    for name, experiment in list(experiments.items())[:_LINKS]:
-        click.echo(f"{name}: http://{shown}:{port}/#/experiments/{experiment}/runs?{_VIEW}")
+    address = f"http://{shown}:{port}"
+    click.echo(f"Open      {address}   (in a few seconds; Ctrl-C stops the server)")
+    _print_links(address, links)
     sys.stdout.flush()
+    if opened:
+        _open_later(f"{address}/{_first(links)}", host, port)
     # The server takes this process's place: every signal then reaches it, and nothing outlives it.
     os.execve(sys.executable, server_command(host, port), server_environment(uri))
+
+
+def _print_links(address: str, links: Mapping[str, str]) -> None:
+    for label, link in list(links.items())[:_LINKS]:
+        click.echo(f"{label}: {address.rstrip('/')}/{link}")
+
+
+def _first(links: Mapping[str, str]) -> str:
+    return next(iter(links.values()), "")
+
+
+def _open(url: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(url):
+        click.echo(f"no browser could be opened here; open {without_secrets(url)}", err=True)
+
+
+def _open_later(url: str, host: str, port: int) -> None:
+    """Open a browser once a server answers, from a process that does not outlive the attempt.
+
+    This process becomes the server, so another one has to wait for it.
+    """
+    code = (
+        "import socket, sys, time, webbrowser\n"
+        "url, host, port, end = sys.argv[1], sys.argv[2], int(sys.argv[3]), time.monotonic()\n"
+        f"while time.monotonic() < end + {_PATIENCE_SECONDS}:\n"
+        "    try:\n"
+        "        socket.create_connection((host, port), 1).close()\n"
+        "    except OSError:\n"
+        "        time.sleep(0.2)\n"
+        "    else:\n"
+        "        webbrowser.open(url) or print('no browser could be opened here; open', url)\n"
+        "        break\n"
+    )
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    subprocess.Popen([sys.executable, "-c", code, url, reached, str(port)])
 
 
 def synchronised() -> tuple[str, dict[str, str]]:
     """Write to MLflow whatever it lacks of the ledger.
 
     Returns:
-        The store's address, for MLflow alone (it can hold a password), and the
-        studies' MLflow experiments by study name, newest first.
+        The store's address, for MLflow alone (it can hold a password), and by study, newest
+        first, where it is seen there: the saved view of its arms or trials, after the address.
     """
-    from attnsearch.runs.mirror import Mirror, tracking_uri
+    from attnsearch.runs.mirror import Mirror, study_link, tracking_uri
 
     with Ledger(create=False) as ledger:
         studies = ledger.studies()
@@ -72,12 +116,12 @@ def synchronised() -> tuple[str, dict[str, str]]:
         for report in reports:
             if report.problem is not None or report.missing:
                 click.echo(str(report), err=True)
-        experiments = {
-            study.name: study.mlflow_experiment_id
+        links = {
+            study.label: study_link(ledger, study)
             for study in reversed(ledger.studies())
             if study.mlflow_experiment_id is not None
         }
-        return tracking_uri(recorded=reports[0].uri), experiments
+        return tracking_uri(recorded=reports[0].uri), links
 
 
 def server_command(host: str, port: int) -> list[str]:

@@ -36,7 +36,7 @@ COMMANDS = {
         *("data", "--to", "--task", "--classes", "--groups"),
         *("--mask-name", "--mask-values", "--mask-colors"),
     },
-    "ui": {"--port", "--host"},
+    "ui": {"--port", "--host", "--open"},
 }
 ATTNSEARCH = (sys.executable, "-c", "from attnsearch.search.cli import main; main()")
 

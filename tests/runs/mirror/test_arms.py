@@ -106,6 +106,15 @@ def test_seeds_stand_below_their_arm_with_its_mean_and_verdict(
     assert {"report/report.html", "report/report.tex", "report/report.csv"} <= files
     note = named(runs, "made/1").data.tags["mlflow.note.content"]
     assert note.startswith("- It is not shown that gc@layer4 helps")
+    shown_first = named(runs, "made/1").data
+    ends = {"test_accuracy": ("_mean", "_low", "_high"), "difference": ("", "_low", "_high")}
+    names = [f"{name}{end}" for name, own in ends.items() for end in own]
+    means = {name: metrics[name] for name in names}
+    means["baseline_test_accuracy_mean"] = metrics["test_accuracy_mean"] - metrics["difference"]
+    assert shown_first.metrics == pytest.approx(means)
+    for tag in ("attnsearch.verdict", "attnsearch.inserted", "attnsearch.reference"):
+        assert shown_first.tags[tag] == arm.data.tags[tag]
+    assert arm.inputs.dataset_inputs[0].dataset.name == "set_1"
     ids = set(tables["runs"]["mlflow_run_id"])
     assert ids == {
         run.info.run_id for run in runs if re.search(r" (seed )?\d+$", run.info.run_name)

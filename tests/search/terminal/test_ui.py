@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import webbrowser
 from contextlib import closing
 from pathlib import Path
 
@@ -61,6 +62,50 @@ def test_the_server_gets_the_absolute_store_and_one_worker(
     assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{ledger / 'mlflow.db'}"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert f"http://localhost:{port}" in capsys.readouterr().out
+
+
+def test_open_waits_for_the_server_and_opens_the_newest_study(
+    ledger: Path,
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    links = {
+        "b/1": "#/experiments/2/runs?viewStateShareKey=u-arms&workflowType=machine_learning",
+        "a/1": "#/experiments/1/runs?viewStateShareKey=v-trials&workflowType=machine_learning",
+    }
+    monkeypatch.setattr(ui, "synchronised", lambda: ("sqlite:///mlflow.db", links))
+    monkeypatch.setattr(os, "execve", lambda *_: None)
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser.py"
+    browser.write_text(f"import sys; open({str(opened)!r}, 'w').write(sys.argv[1])")
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {browser} %s")
+    call(["ui", "--port", str(port), "--open"])
+    told = capsys.readouterr().out
+    for label, link in links.items():
+        assert f"{label}: http://localhost:{port}/{link}" in told
+    time.sleep(0.5)
+    assert not opened.exists()  # nothing answers yet
+    with closing(socket.create_server(("127.0.0.1", port))):
+        deadline = time.monotonic() + 60
+        while not (opened.exists() and opened.read_text()):
+            assert time.monotonic() < deadline, "no browser was opened"
+            time.sleep(0.1)
+    assert opened.read_text() == f"http://localhost:{port}/{links['b/1']}"
+
+
+def test_open_at_a_server_that_runs_elsewhere(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    links = {"b/1": "#/experiments/2/runs?viewStateShareKey=u-arms"}
+    monkeypatch.setattr(ui, "synchronised", lambda: ("http://records.example", links))
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) is not None)
+    assert call(["ui", "--open"]) == DONE
+    assert opened == [f"http://records.example/{links['b/1']}"]
+    told = capsys.readouterr()
+    assert opened[0] in told.out and "no browser could be opened here" in told.err
 
 
 def test_a_port_in_use_is_refused_with_a_free_one(

@@ -80,6 +80,7 @@ def export_study(
             f"the weights of trial {chosen.number} of study {row.label} were not kept: only the "
             f"best trials' are; train it again with `attnsearch run` and its config"
         )
+    ledger.fetch(Path(chosen.weights_path))
     if not Path(chosen.weights_path).is_file():
         raise ExportError(
             f"{chosen.weights_path}: the weights of {chosen.name} of study {row.label} are gone; "

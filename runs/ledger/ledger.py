@@ -80,6 +80,7 @@ class Ledger(Access):
     write_file = patient(files.write_file)
     checksum = patient(files.checksum)
     intact = patient(files.intact)
+    fetch = patient(files.fetch)
     drop_file = patient(files.drop_file)
 
     def __enter__(self) -> Self:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
-    from attnsearch.runs.training.checkpoints import Checkpoint, sound
+    from attnsearch.runs.training.checkpoints import Checkpoint, kept_trainings, remove, sound
     from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
     from attnsearch.runs.training.losses import auxiliary_loss
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory

@@ -9,13 +9,14 @@ import hashlib
 import io
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from attnsearch.runs.store import open_store
 from attnsearch.runs.whole import whole
 
 KEPT = 2  # the newest ones of a training
@@ -61,6 +62,11 @@ class Checkpoint:
         Raises:
             OSError: It cannot be written, or the disk would be nearly full; the others stay.
         """
+        if (store := open_store()) is not None:
+            store.put(f"{_in_store(folder)}/{self.name}", self.content)
+            for name in _newest_first(store.names(_in_store(folder)))[KEPT:]:
+                store.drop(f"{_in_store(folder)}/{name}")
+            return
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < len(self.content) + FREE_BYTES:
             raise OSError(
@@ -68,20 +74,55 @@ class Checkpoint:
             )
         with whole(folder / self.name) as new:
             new.write_bytes(self.content)
-        for old in _newest_first(folder)[KEPT:]:
-            old.unlink(missing_ok=True)
+        for name in _newest_first(_files(folder))[KEPT:]:
+            (folder / name).unlink(missing_ok=True)
 
 
 def sound(folder: Path) -> Iterator[Checkpoint]:
     """Yield the checkpoints of a training that hold what was written, the newest first."""
-    for path in _newest_first(folder):
-        with contextlib.suppress(OSError):
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() in path.name:
-                yield Checkpoint(path.name, content)
-
-
-def _newest_first(folder: Path) -> list[Path]:
+    store, names = open_store(), []
     with contextlib.suppress(OSError):
-        return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
-    return []
+        names = _files(folder) if store is None else store.names(_in_store(folder))
+    for name in _newest_first(names):
+        with contextlib.suppress(OSError):
+            if store is None:
+                content = (folder / name).read_bytes()
+            else:
+                content = store.get(f"{_in_store(folder)}/{name}")
+            if hashlib.sha256(content).hexdigest() in name:
+                yield Checkpoint(name, content)
+
+
+def kept_trainings(parent: Path) -> set[str]:
+    """Return the names of the folders of checkpoints that there are.
+
+    Args:
+        parent: In which they lie, where they lie on the disk.
+    """
+    with contextlib.suppress(OSError):
+        store = open_store()
+        return set(_files(parent) if store is None else store.names("checkpoints"))
+    return set()
+
+
+def remove(folder: Path) -> None:
+    """Delete all checkpoints of a training, as far as they can be reached."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are in it, or it was never made
+        folder.parent.rmdir()
+    if (store := open_store()) is not None:
+        with contextlib.suppress(OSError):
+            store.drop(_in_store(folder))
+
+
+def _in_store(folder: Path) -> str:
+    """Return the name of a training's folder in a store."""
+    return f"checkpoints/{folder.name}"
+
+
+def _files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def _newest_first(names: Iterable[str]) -> list[str]:
+    return sorted(filter(_NAME.fullmatch, names), reverse=True)

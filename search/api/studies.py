@@ -32,9 +32,9 @@ def run_study(
 
     Where another process runs the study on the same ledger, the two share its runs.
 
-    Ray is started for the study, or joined where RAY_ADDRESS names a cluster. Called from the
-    main thread, Ctrl-C and SIGTERM stop the study within seconds: what runs is recorded as
-    interrupted, and the same call goes on from there.
+    Ray is started for the study, or joined where `resources.address` or RAY_ADDRESS names a
+    cluster. Called from the main thread, Ctrl-C and SIGTERM stop the study within seconds: what
+    runs is recorded as interrupted, and the same call goes on from there.
 
     Args:
         space: A space, a space file's path, a mapping of its keys, or a `SpaceFile`.

@@ -1,7 +1,6 @@
 """`attnsearch check`: the errors of a space file, or the forecast of its study in words."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -84,6 +83,7 @@ def forecast_json(forecast: Forecast) -> str:
             "duplicates": list(forecast.duplicates),
             "metrics_notes": list(forecast.metrics),
             **({"gpus": forecast.gpus} if forecast.gpus else {}),
+            **({"cluster": forecast.cluster} if forecast.cluster else {}),
         },
         indent=2,
         ensure_ascii=False,
@@ -116,7 +116,6 @@ def forecast_text(
         fits=fit_tables(forecast.fits),
         forbidden=[_rule(rule) for rule in space.document.get("forbid", ())],
         limits=_limits(space),
-        ray=os.environ.get("RAY_ADDRESS"),
         again="run_study(space)" if program else run_command(path, [*overrides, *nameless]),
     )
 

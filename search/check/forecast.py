@@ -1,9 +1,11 @@
 """What a study is going to do: its networks, its data, its runs and their time."""
 
+import contextlib
 import functools
 import importlib
 import itertools
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +28,17 @@ from attnsearch.search.outlook import (
 )
 from attnsearch.search.plans import check_measurable
 from attnsearch.search.text import plural
-from attnsearch.search.workers import AUTO, ClusterError, Need, has_cards, trials_here
+from attnsearch.search.workers import (
+    AUTO,
+    Cluster,
+    ClusterError,
+    Need,
+    has_cards,
+    offered,
+    running_cluster,
+    trials_here,
+    with_need,
+)
 from attnsearch.spaces import DecisionError, Space
 
 _LISTED = 10_000  # combinations that are gone through
@@ -79,6 +91,7 @@ class Forecast:
         metrics: What lacks a class, or is lost where images are resized.
         refusal: Why `run` would refuse on this machine; None where a trial fits.
         gpus: What `resources.gpus: auto` is going to do here; None where the file gives a number.
+        cluster: What the Ray has that is joined; empty where none is.
         kept: Where the images will lie, with the figures; empty for a built-in set.
     """
 
@@ -95,6 +108,7 @@ class Forecast:
     metrics: Sequence[str]
     refusal: str | None = None
     gpus: str | None = None
+    cluster: str = ""
     kept: str = ""
 
     @property
@@ -131,7 +145,7 @@ def foresee(space: Space) -> Forecast:
         DataError: The data cannot be used.
     """
     config = space.resolve(space.defaults())
-    gpus = _auto_gpus(config)
+    hosts = _hosts(config)
     data, note = _data(config)
     images = (
         Images(data.channels, data.image_size, data.classes)
@@ -143,8 +157,7 @@ def foresee(space: Space) -> Forecast:
     metrics = [] if data is None else _measurable(space.document, data)
     if data is not None and (detail := lost_detail(data)[0]):
         metrics.append(f"{detail}; raise data.image_size, or cut tiles (data.tile_overlap: 0.25)")
-    room, refusal = _room(config["resources"])
-    runs = _runs(space, config, images, data, room)
+    runs = _runs(space, config, images, data, hosts.room)
     return Forecast(
         space,
         images,
@@ -154,11 +167,12 @@ def foresee(space: Space) -> Forecast:
         fits(space, images),
         barred(space),
         runs,
-        outlook(space, runs.epoch_seconds, room, pilot_of(space, data)),
+        outlook(space, runs.epoch_seconds, hosts.room, pilot_of(space, data)),
         [] if data is None else duplicates_in(data, config["data"], config["task"]),
         metrics,
-        refusal,
-        gpus,
+        hosts.refusal,
+        hosts.gpus,
+        hosts.cluster,
         "" if data is None else data.where_kept(float(config["resources"]["gpus"])),
     )
 
@@ -191,32 +205,49 @@ def _is_empty(space: Space) -> bool:
     return math.prod(counts) <= _LISTED and next(space.grid(), None) is None
 
 
-def _auto_gpus(config: dict[str, Any]) -> str | None:
-    """Give a config a card for each trial, where they are to be measured and there are some.
+@dataclass
+class _Hosts:
+    """Where trials will train; see `Forecast`."""
 
-    Returns:
-        What `run` is going to do about it; None where the config says how many GPUs a trial gets.
+    room: int = 0
+    refusal: str | None = None
+    gpus: str | None = None
+    cluster: str = ""
+
+
+def _hosts(config: dict[str, Any]) -> _Hosts:
+    """Ask this machine, or the cluster that is joined, for its room.
+
+    A config whose GPUs are to be measured gets a card for each trial, where there are some.
     """
-    if config["resources"]["gpus"] != AUTO:
-        return None
-    here = has_cards(None)
-    config["resources"] = {**config["resources"], "gpus": int(here)}
-    if not here:
-        return "auto: no GPU on this machine, so trials train on CPUs"
-    return "auto: `run` measures how many trials a card takes; times here are of one"
-
-
-def _room(resources: Mapping[str, Any]) -> tuple[int, str | None]:
-    """Return how many trials this machine runs side by side; 0 with the words of `run`'s refusal.
-
-    Args:
-        resources: As in a resolved config.
-    """
-    try:
-        fitting = trials_here(Need(float(resources["cpus"]), float(resources["gpus"])))
-    except ClusterError as error:
-        return 0, str(error)
-    return min(fitting, resources["workers"] or fitting), None
+    hosts, resources = _Hosts(), config["resources"]
+    most, need = resources["workers"] or sys.maxsize, Need.of(resources)
+    with contextlib.ExitStack() as stack:
+        running: Cluster | None = None
+        try:
+            if need.address:
+                running = stack.enter_context(running_cluster(need, most, stop=lambda: True))
+                hosts.cluster = f"{need.address}: {offered()}; times here are of this machine"
+        except ClusterError as error:
+            hosts.refusal = str(error)
+        if resources["gpus"] == AUTO:
+            cards, place = has_cards(running), "in the cluster" if running else "on this machine"
+            config["resources"] = {**resources, "gpus": int(cards)}
+            need = Need.of(config["resources"])
+            hosts.gpus = f"auto: no GPU {place}, so trials train on CPUs"
+            if cards:
+                hosts.gpus = (
+                    "auto: `run` measures how many trials a card takes; times here are of one"
+                )
+        if hosts.refusal is None:
+            try:
+                hosts.room = (
+                    with_need(running, need, most).workers if running else trials_here(need)
+                )
+            except ClusterError as error:
+                hosts.refusal = str(error)
+    hosts.room = min(hosts.room, most)
+    return hosts
 
 
 def _data(config: Mapping[str, Any]) -> tuple[DataSet | None, str | None]:

@@ -5,7 +5,6 @@ That is the arithmetic, which determines results, and how many trials share a ca
 
 import copy
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import StudyRow, study_digest
 from attnsearch.runs.training import Kept, Speed, choose_speed
 from attnsearch.search.plans import most_seeds
-from attnsearch.search.study.stage import device_kind, most_jobs
+from attnsearch.search.study.stage import device_kind, examined_for, most_jobs
 from attnsearch.search.workers import (
     AUTO,
     LEAST_SHARE,
@@ -66,6 +65,7 @@ class Settling:
     Args:
         space: The space, whose document is closed.
         data: What exploring trains on.
+        inputs: What results depend on beside it, see `ledger.inputs`.
         need: What each trial takes, as far as is known.
         running: The Ray that runs; None where none does yet.
         start: Starts one.
@@ -81,6 +81,7 @@ class Settling:
 
     space: Space
     data: DataSet
+    inputs: Mapping[str, str]
     need: Need
     running: Cluster | None
     start: Callable[[], Cluster]
@@ -101,15 +102,20 @@ class Settling:
         fingerprint, records = self.data.fingerprint, {}
         known = settle_as(self.space, studies, fingerprint)
         auto = self.space.document["resources"]["gpus"] == AUTO
-        packing = known_packing(self.space, studies, fingerprint) if auto and known else None
+        if self.running is not None:
+            self.running = self._examined(self.running)
+        elif self.need.address and (auto or self.need.gpus):
+            self._ray()  # its cards' names are in the keys
+        packing = None
+        if auto and known:
+            packing = known_packing(self.space, studies, fingerprint, self.running)
         if packing is not None:
             self._share(packing)
-        elif auto and os.environ.get("RAY_ADDRESS"):
-            self.running = self.running or self.start()
+        elif auto and self.need.address:
             self.need = replace(self.need, gpus=LEAST_SHARE * has_cards(self.running))
         if not known:
             if races_on_workers(self.need):
-                self.running = self.running or self.start()
+                self._ray()
             records["speed"] = self._settle_arithmetic()
         if auto and packing is None:
             packing = self._pack()
@@ -117,6 +123,14 @@ class Settling:
             self.note(f"resources.gpus: {packing}")
             records["packing"] = {**asdict(packing), "text": str(packing)}
         return records
+
+    def _ray(self) -> Cluster:
+        """Return the Ray that runs, started where none does."""
+        self.running = self.running or self._examined(self.start())
+        return self.running
+
+    def _examined(self, running: Cluster) -> Cluster:
+        return examined_for(self.space, self.data, self.inputs, running, self.note)
 
     def _settle_arithmetic(self) -> dict[str, Any]:
         """Close the arithmetic by what the device trains fastest with."""
@@ -143,12 +157,12 @@ class Settling:
         """Find how many trials a card takes."""
         if not has_cards(self.running):
             return Packing(0.0, "cpu", note="auto: no GPU here, so trials train on CPUs")
-        self.running = running = self.running or self.start()
+        running = self._ray()
         configs = [
             _in_largest_batches(self.space, config)
             for config in itertools.islice(stand_ins(self.space), STAND_INS)
         ]
-        device, steps = device_kind(1), float(self._runs() * self._run_steps())
+        device, steps = device_kind(1, running), float(self._runs() * self._run_steps())
         most = min(int(1 / LEAST_SHARE), trials_a_card(running, self.need), self._jobs())
         seeds = min((most_seeds(section["seeds"]) for section in self._acts()), default=1)
         about = ("cuda", self.need.threads, [most, steps, seeds])
@@ -190,15 +204,21 @@ class Settling:
         return int(self.space.document["train"]["epochs"] * batches)
 
 
-def known_packing(space: Space, studies: Sequence[StudyRow], fingerprint: str) -> Packing | None:
+def known_packing(
+    space: Space,
+    studies: Sequence[StudyRow],
+    fingerprint: str,
+    running: Cluster | None = None,
+) -> Packing | None:
     """Return how many trials of a study share a card, as an earlier session measured it here.
 
     Args:
         space: The space, its arithmetic closed.
         studies: Those of its name.
         fingerprint: Of the data.
+        running: The Ray that runs, if one does.
     """
-    digest, device = study_digest(space.document, fingerprint), device_kind(1)
+    digest, device = study_digest(space.document, fingerprint), device_kind(1, running)
     for study in reversed(studies):
         record = dict(study.packing or {})
         same = digest == study_digest(study.document, study.fingerprint)
@@ -209,7 +229,7 @@ def known_packing(space: Space, studies: Sequence[StudyRow], fingerprint: str) -
 
 def races_on_workers(need: Need) -> bool:
     """Return whether trials run on other hardware than this process, so that Ray must race."""
-    return bool(need.gpus or os.environ.get("RAY_ADDRESS"))
+    return bool(need.gpus or need.address)
 
 
 def _in_largest_batches(space: Space, config: Mapping[str, Any]) -> Mapping[str, Any]:

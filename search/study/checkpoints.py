@@ -1,10 +1,9 @@
 """The checkpoints of a study's runs: found before a run begins, dropped once it has ended."""
 
 import contextlib
-import shutil
 from pathlib import Path
 
-from attnsearch.runs.training import Checkpoint, sound
+from attnsearch.runs.training import Checkpoint, kept_trainings, remove, sound
 from attnsearch.search.study.stage import Stage
 from attnsearch.search.workers import Report
 
@@ -51,9 +50,7 @@ class Checkpoints:
         """Delete those of a run."""
         folder = self.folder(key, run_id)
         self._stage.saved.discard(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # others are in it, or it was never made
-            folder.parent.rmdir()
+        remove(folder)
 
     def begun(self, key: str, run_id: int) -> Path:
         """Return the folder of a run that is begun; what is in it counts from now on."""
@@ -71,8 +68,8 @@ class Checkpoints:
 
     def drop_ended(self) -> None:
         """Delete those of runs that ended in a process that was killed before it did."""
-        ledger = self._stage.ledger
+        kept = kept_trainings(self.folder("", 0).parent)
         states = {(row.key, row.id): row.state for row in self._stage.past()}
         for (key, run_id), state in states.items():
-            if state.ended and ledger.checkpoint_folder(key, run_id).exists():
+            if state.ended and self.folder(key, run_id).name in kept:
                 self.drop(key, run_id)

@@ -160,9 +160,11 @@ class QueuedRun(Queued):
         """Record an epoch; return whether the training is to be stopped early."""
         stage = self.records.stage
         self.records.checkpoints.take(self.run_id, self.key, report)
-        self.curve |= stage.objectives.curve([{**report.metrics, "epoch": report.epoch}])
         try:
-            stage.ledger.record_epoch(self.run_id, report.epoch, report.metrics)
+            for epoch in sorted(report.epochs.keys() - self.curve.keys() | {report.epoch}):
+                metrics = report.epochs[epoch]
+                self.curve |= stage.objectives.curve([{**metrics, "epoch": epoch}])
+                stage.ledger.record_epoch(self.run_id, epoch, metrics)
         except LeaseLost:
             return True  # another driver trains it; `ended` says so
         stage.mirror.begin()
@@ -271,8 +273,8 @@ class Records:
         result = self._judge(entry, state, outcome.metrics, report.costs, violations)
         path, new = self._write_weights(entry, report)
         if report.panel is not None:
-            what = "a picture of validation images is not kept"
-            self._write(panel_file(self._weights, entry.key), report.panel, what)
+            panel = panel_file(self._weights, entry.key)
+            self._write(panel, report.panel, "a picture of validation images is not kept")
         try:
             stage.ledger.finish(
                 entry.run_id,
@@ -356,14 +358,13 @@ class Records:
         Returns:
             Where they lie, if they are kept, and whether no earlier run had left them there.
         """
-        good = entry.beside or self._keep == "all"
-        if self._keep == "best" and entry.place.number in self._finished:
-            good = good or entry.place.number in self._kept()
-        if report.weights is None or not good:
+        number = entry.place.number
+        best = self._keep == "best" and number in self._finished and number in self._kept()
+        if report.weights is None or not (best or entry.beside or self._keep == "all"):
             return None, False
         path = self._weights / f"{entry.key}.safetensors"
         new = not path.exists()
-        name = entry.place.name or f"trial {entry.place.number:03d}"
+        name = entry.place.name or f"trial {number:03d}"
         written = self._write(path, report.weights, f"the weights of {name} are not kept")
         return (path, new) if written else (None, False)
 
@@ -395,6 +396,5 @@ def _why(result: ProposalResult) -> str | None:
     """Say why a trial with a full schedule is not ranked, if it is not."""
     if result.state != State.FINISHED or result.feasible:
         return None
-    amounts = result.constraints.items()
-    above = [f"{name} by {amount:.1%}" for name, amount in amounts if amount > 0]
+    above = [f"{name} by {by:.1%}" for name, by in result.constraints.items() if by > 0]
     return f"as measured after training it is above {', '.join(above)}, so it is not ranked"

@@ -17,6 +17,7 @@ from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, log_fi
 from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
+from attnsearch.runs.store import check_store
 from attnsearch.search.outlook import cost_sentence, measured_epoch
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
@@ -136,6 +137,7 @@ class Session:
 
     def run(self) -> SessionResult:
         """Run the session."""
+        check_store()
         with contextlib.ExitStack() as stack:
             running = None
             loading = self._data_first()
@@ -145,16 +147,16 @@ class Session:
                 running = self._start_ray(stack, lambda: begun.append(in_background(self._load)))
                 (loading,) = begun
             self.datasets, origin = self._wait(loading)
-            self._inputs(self.space.document)
+            expected = self._inputs(self.space.document)
             origin["inputs"] = inputs(self.space.document)
             before = [row for row in self.ledger.studies() if row.name == self.space.name]
             data = self.datasets["data"]
             runs = self.trials if self.explore else 0, self.until != UNTIL[0]
             ray = self.need, running, lambda: self._start_ray(stack)
-            settling = Settling(self.space, data, *ray, *runs, self.progress.note)
+            settling = Settling(self.space, data, expected, *ray, *runs, self.progress.note)
             origin |= settling([] if self.fresh else before)
             running, self.need, self.replicas = settling.running, settling.need, settling.replicas
-            self.device = device_kind(self.need.gpus)
+            self.device = device_kind(self.need.gpus, running)
             if data.kept is not None and data.kept.notable:
                 origin["kept"] = data.where_kept(self.need.gpus)
                 self.progress.note(f"images kept: {origin['kept']}")
@@ -230,7 +232,7 @@ class Session:
         with heartbeat(self.ledger), contextlib.closing(queue), contextlib.closing(entries):
             if not self._stop() and queue.anything_to_train() and not self._stop():
                 if running is None:
-                    running = self._start_ray(stack)
+                    running = stage.examined(self._start_ray(stack))
                     self._set_workers(stage, explorer, running, left)
                 from attnsearch.search.workers import execute, known_times
 
@@ -239,7 +241,6 @@ class Session:
                     running,
                     self.datasets,
                     need=self.need,
-                    workers=running.workers,
                     folders=[str(self.space.path.absolute().parent)],
                     times=known_times(self.ledger.trials(study.id), data, self.need.threads),
                     longest=stage.run_seconds(1) or 0.0,
@@ -335,7 +336,9 @@ class Session:
         self, stack: contextlib.ExitStack, meanwhile: Callable[[], None] = lambda: None
     ) -> Cluster:
         jobs = most_jobs(self.space.document, self.trials, self.until != UNTIL[0])
-        running = stack.enter_context(running_cluster(self.need, jobs, meanwhile))
+        running = stack.enter_context(
+            running_cluster(self.need, jobs, meanwhile, self.interrupt.asked)
+        )
         self._check_not_stopped()
         return running
 

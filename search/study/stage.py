@@ -18,6 +18,7 @@ from attnsearch.search.plans import check_measurable, most_seeds, plan_folds
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.company import Company
 from attnsearch.search.study.events import Progress
+from attnsearch.search.workers import Cluster, examined
 from attnsearch.spaces import Space
 
 if TYPE_CHECKING:
@@ -136,6 +137,11 @@ class Stage:
         network = build_network(config, images.channels, images.classes, images.size)
         return str(network.weights_report)
 
+    def examined(self, running: Cluster) -> Cluster:
+        """Return a Ray whose machines can take part."""
+        expected, data = self.inputs(self.space.document), self.datasets["data"]
+        return examined_for(self.space, data, expected, running, self.progress.note)
+
     def run_seconds(self, epochs: int) -> float | None:
         """Return how long a run of so many epochs takes, by the finished ones of this study."""
         paces = [
@@ -146,12 +152,48 @@ class Stage:
         return statistics.median(paces) * epochs if paces else None
 
 
-def device_kind(gpus: float) -> str:
-    """Return what computes, as the run key names it: `cpu`, or the name of the GPU."""
+def device_kind(gpus: float, running: Cluster | None = None) -> str:
+    """Return what computes, as the run key names it: `cpu`, or the name of the GPU.
+
+    Args:
+        gpus: Of a trial.
+        running: Asked for the names where it was joined: this machine may have no GPU.
+    """
     if not gpus:
         return "cpu"
-    names = {name.partition(",")[0] for name in gpu_names()}
+    cards = running.cards if running is not None and running.joined else gpu_names()
+    names = {name.partition(",")[0] for name in cards}
     return " and ".join(sorted(names)) or "cuda"
+
+
+def examined_for(
+    space: Space,
+    data: DataSet,
+    expected: Mapping[str, str],
+    running: Cluster,
+    tell: Callable[[str], None],
+) -> Cluster:
+    """Return a Ray whose machines can take part in a study, with the names of their cards.
+
+    Args:
+        space: The space.
+        data: What exploring trains on.
+        expected: What results depend on beside it, see `ledger.inputs`.
+        running: The Ray.
+        tell: Shows a person a sentence.
+
+    Raises:
+        ClusterError: A machine lacks what the study needs.
+    """
+    there = data.kept is not None and data.kept.how != "memory"
+    return examined(
+        running,
+        space.document,
+        expected,
+        [str(space.path.absolute().parent)],
+        [space.document["data"]["source"]] if there else [],
+        tell,
+    )
 
 
 def most_jobs(document: Mapping[str, Any], trials: int, plans: bool) -> int:

@@ -2,15 +2,15 @@
 
 job          One training as it travels: a job to a worker, its reports back, its outcome to the
              records
-cluster      Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names
+cluster      Ray for one study: started on this machine, or the cluster that is joined
+nodes        The machines of a Ray that was joined: which can take part, and which are there by now
 folder       The folder in which a study's Ray lives, and who removes it in the end
 caretaker    Outlives a driver that is killed: ends what runs in its folder, and removes the folder
 executor     Executes jobs side by side on Ray Tune, whatever decides which jobs those are
 worker       The worker: trains one job after the other in a process that stays warm
 searcher     The two ends of Ray Tune that face us: where its trials come from, and what it says of
              them
-losses       Why a worker process was lost, in words: from what Ray says and what the process left
-             behind
+losses       Why a training failed or its process was lost, in words
 keeper       Saving a training while it goes on, so that whatever ends it costs little of it
 packing      How many trials a card takes: found with real training steps, before a study's first
              run
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         Report,
         has_user_code,
     )
+    from attnsearch.search.workers.nodes import examined, offered
     from attnsearch.search.workers.pace import PAUSE_SECONDS
     from attnsearch.search.workers.packing import Packing, RayCard, pack
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop

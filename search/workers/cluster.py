@@ -1,4 +1,4 @@
-"""Ray for one study: started on this machine, or the cluster that RAY_ADDRESS names.
+"""Ray for one study: started on this machine, or the cluster that an address names.
 
 A local Ray lives in a folder of its own, which is removed with it. Its processes die with this
 one, also when this one is killed: Linux tells them (PR_SET_PDEATHSIG), and `caretaker` ends those
@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
 ROUNDING = 1e-9  # lost in dividing by shares: ten trials of 0.1 fit
+JOIN_SECONDS = 120.0  # in which the first machine with a CPU joins a cluster
 AUTO = "auto"  # of `resources.gpus`, where they are measured
 LEAST_SHARE = 1 / 16  # of a card, that a measurement may give a trial
 
@@ -66,10 +68,12 @@ class Need:
     Attributes:
         cpus: CPUs, also of the machine that has its GPU.
         gpus: GPUs; below 1, a share of one card.
+        address: Of the Ray that is joined; empty where one is started here.
     """
 
     cpus: float = 1
     gpus: float = 0
+    address: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, resources: Mapping[str, Any]) -> "Need":
@@ -78,9 +82,10 @@ class Need:
         So Ray has room for as many as may come. A cluster's cards are seen once it is joined.
         """
         gpus = resources["gpus"]
+        address = resources.get("address") or os.environ.get("RAY_ADDRESS", "")
         if gpus == AUTO:
-            gpus = 0 if os.environ.get("RAY_ADDRESS") or not gpu_count() else LEAST_SHARE
-        return cls(float(resources["cpus"]), float(gpus))
+            gpus = 0 if address or not gpu_count() else LEAST_SHARE
+        return cls(float(resources["cpus"]), float(gpus), address)
 
     @property
     def threads(self) -> int:
@@ -118,16 +123,18 @@ class Cluster:
         folder: A folder for what Tune writes, removed at the end.
         workers: How many trials run side by side.
         bundle: What each of them asks Ray for.
-        nodes: How many machines there are.
         joined: Whether it was not started here.
+        most: How many trials there are at most, however many machines join.
+        cards: Of a joined one, the names of its machines' cards, once these were asked.
         services: The processes of a Ray that was started here, by name.
     """
 
     folder: Path
     workers: int
     bundle: Mapping[str, float]
-    nodes: int = 1
     joined: bool = False
+    most: int = 1
+    cards: tuple[str, ...] = ()
     services: Mapping[str, psutil.Process] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -147,7 +154,10 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(
-    need: Need, most: int, meanwhile: Callable[[], None] = lambda: None
+    need: Need,
+    most: int,
+    meanwhile: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Cluster]:
     """Run Ray for as long as the context is open.
 
@@ -158,13 +168,20 @@ def running_cluster(
         most: How many trials there are at most.
         meanwhile: Called once Ray is imported and before it is started; may begin, in threads,
             what can be done while this one waits for Ray's processes.
+        stop: Whether the user wants an end.
 
     Raises:
         ClusterError: If Ray cannot be started or reached, or not even one trial fits.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment(SETTINGS))
-        joined = os.environ.get("RAY_ADDRESS")
+        if "://" in need.address:
+            raise ClusterError(
+                f"{need.address} (resources.address, or RAY_ADDRESS) is an address for clients of "
+                f"Ray, with which Ray would run the driver elsewhere; run attnsearch on a machine "
+                f"of the cluster, with the address auto. A machine that is to train nothing joins "
+                f"by `ray start --address=HEAD:6379 --num-cpus=0`"
+            )
         folder = stack.enter_context(temporary_folder())
         import ray
 
@@ -172,9 +189,10 @@ def running_cluster(
         meanwhile()
         if ray.is_initialized():
             yield _joined(folder, need, most)
-        elif joined:
+        elif need.address:
             stack.callback(_shut_down)
-            _init(f"reached at RAY_ADDRESS={joined}")
+            _init(f"reached at {need.address}", address=need.address)
+            _wait_for_cpus(stop)
             yield _joined(folder, need, most)
         else:
             # One of this Ray's CPUs for each trial. It starts its processes when trials ask for
@@ -233,7 +251,18 @@ def _joined(folder: Path, need: Need, most: int) -> Cluster:
         offers = [f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes]
         raise _too_little(need, f"the machines of this Ray have {'; '.join(offers)}")
     bundle = {"CPU": need.cpus, "GPU": need.gpus}
-    return Cluster(folder, min(room, most), bundle, len(nodes), joined=True)
+    return Cluster(folder, min(room, most), bundle, joined=True, most=most)
+
+
+def _wait_for_cpus(stop: Callable[[], bool]) -> None:
+    """Wait for the first machine that trains: batch systems start the driver beside them."""
+    import ray
+
+    until = time.monotonic() + JOIN_SECONDS
+    while time.monotonic() < until and not stop():
+        if any(node["Resources"].get("CPU") for node in ray.nodes() if node["Alive"]):
+            return
+        time.sleep(0.5)
 
 
 def has_cards(running: Cluster | None) -> bool:
@@ -259,7 +288,7 @@ def trials_a_card(running: Cluster, need: Need) -> int:
 def with_need(running: Cluster, need: Need, most: int) -> Cluster:
     """Return a running Ray with room for trials that take something else than was thought."""
     if running.joined:
-        return _joined(running.folder, need, most)
+        return replace(_joined(running.folder, need, most), cards=running.cards)
     workers = min(trials_here(need), most)
     return replace(running, workers=workers, bundle={"CPU": 1, "GPU": need.gpus})
 
@@ -287,7 +316,7 @@ def _init(done: str, **options: Any) -> None:
             ray.init(job_config=alike_paths(), **quiet, **options)
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         hint = ""
-        if "RAY_ADDRESS" in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        if options["address"] != "local" and "RAY_AUTH_MODE" not in os.environ:
             hint = (
                 "\nA Ray that `ray start` started asks for a token by default: set "
                 "RAY_AUTH_MODE=token here too, with its token in ~/.ray/auth_token"

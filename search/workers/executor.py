@@ -1,6 +1,6 @@
 """Executes jobs side by side on Ray Tune, whatever decides which jobs those are."""
 
-import sys
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
 from attnsearch.runs.data import DataSet
+from attnsearch.runs.store import VARIABLE
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Job, Jobs
+from attnsearch.search.workers.nodes import Room, all_folders, machine_gone
 from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
 from attnsearch.search.workers.replicas import stop_file
@@ -53,7 +55,8 @@ def execute(
         cluster: The Ray to run on.
         datasets: What the jobs train on; copied once to each machine.
         need: What each job takes, as `cluster` was told; by default one CPU.
-        workers: How many jobs run side by side; by default as many as the cluster has room for.
+        workers: How many jobs run side by side; by default as many as the cluster has room for,
+            machines that join or go away meanwhile counted.
         folders: Where modules of the user's own blocks lie; installed modules win over theirs.
         times: Of the architectures that were measured before, on this machine.
         longest: Seconds that an epoch took in earlier sessions; jobs that take many times as long
@@ -68,7 +71,7 @@ def execute(
     Raises:
         ClusterError: If Ray is lost; the jobs that ran have ended as interrupted.
     """
-    workers = workers or cluster.workers
+    room = Room(cluster, tell)
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
     pause = faults / PAUSE
@@ -83,7 +86,8 @@ def execute(
         lambda job: _read(fault_file(faults, job)),
         pace=Pace(longest, timeout=timeout),
         check=cluster.check,
-        ship=cluster.nodes > 1,
+        ship=cluster.joined,  # a machine may join that does not see this one's disk
+        gone=machine_gone if cluster.joined else lambda said: False,
         pause=pause.touch,
         tell=tell,
         replicas=replicas,
@@ -93,18 +97,20 @@ def execute(
         Worker,
         datasets=dict(datasets),
         need=need or Need(),
-        folders=tuple(dict.fromkeys(str(Path(p).absolute()) for p in (*sys.path, *folders))),
+        folders=all_folders(folders),
         faults=faults,
         hang_seconds=min(HANG_SECONDS, (timeout or HANG_SECONDS) / 2),
         make=make,
+        store=os.environ.get(VARIABLE, ""),
     )
     # The first workers start side by side; Tune's default is one after the other.
-    with environment({"TUNE_MAX_PENDING_TRIALS_PG": str(workers)}), lean_tune(_can_be_reused):
+    pending = str(workers or max(cluster.workers, cluster.most))
+    with environment({"TUNE_MAX_PENDING_TRIALS_PG": pending}), lean_tune(_can_be_reused):
         try:
             tune.run(
                 trainable,
                 name="study",
-                search_alg=Feed(watch, workers),
+                search_alg=Feed(watch, (lambda: workers) if workers else room),
                 stop=watch,
                 num_samples=-1,
                 resources_per_trial=PlacementGroupFactory([dict(cluster.bundle)]),

@@ -1,6 +1,6 @@
 """One training as it travels: a job to a worker, its reports back, its outcome to the records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -104,6 +104,8 @@ class Report:
     Attributes:
         epoch: Epochs done.
         metrics: Of this epoch.
+        earlier: Of the epochs before it, in the first report of a training that goes on: a worker
+            that nobody heard any more may have saved it later than the driver knows.
         costs: As far as they are measured.
         state: None while it goes on, else `State.FINISHED`, `FAILED` or `INFEASIBLE`.
         result: The metrics that count; set when it has finished.
@@ -127,6 +129,7 @@ class Report:
 
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    earlier: Sequence[Mapping[str, float]] = ()
     costs: dict[str, float] = field(default_factory=dict)
     state: State | None = None
     result: dict[str, float] = field(default_factory=dict)
@@ -143,6 +146,11 @@ class Report:
     trouble: str | None = None
     out_of_memory: bool = False
     job: int | None = None
+
+    @property
+    def epochs(self) -> dict[int, Mapping[str, float]]:
+        """The metrics that it brings, by epoch."""
+        return {**dict(enumerate(self.earlier, 1)), self.epoch: self.metrics}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class Keeper:
 
     Args:
         job: Says where its checkpoints lie.
-        here: Whether this machine has the driver's disk; else checkpoints go to it with reports.
+        here: Whether this machine has the driver's disk, or reaches the store that the driver
+            uses; else checkpoints go to the driver with reports.
         pause: A file that appears when the study is being stopped.
         clock: Seconds.
 

@@ -1,9 +1,13 @@
-"""Why a worker process was lost, in words: from what Ray says and what the process left behind."""
+"""Why a training failed or its process was lost, in words: by its error, Ray and what it left."""
 
 import re
+import traceback
 from pathlib import Path
 
+from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.machine import memory_limit
+from attnsearch.runs.training import memory_held, out_of_memory
 from attnsearch.runs.words import quantity
 from attnsearch.search.workers.job import MACHINE_LOST
 
@@ -66,3 +70,15 @@ def hang_place(left: str) -> str:
 def _innermost(calls: str) -> str:
     match = re.search(r'File "(.*)", line (\d+) in (.*)', calls)
     return f" ({Path(match[1]).name}:{match[2]} in {match[3]})" if match else ""
+
+
+def failure_text(error: BaseException) -> str:
+    """Return why a training failed, in one sentence that a person understands."""
+    text = without_secrets(" ".join(str(error).split()))
+    if out_of_memory(error):
+        return f"out of memory: {text or type(error).__name__} ({memory_held()})"
+    if isinstance(error, AttnsearchError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

@@ -157,6 +157,22 @@ def restore_excepthook() -> None:
         sys.excepthook = before
 
 
+def machine_of(worker: str) -> tuple[str, int] | None:
+    """Return where the Ray of the machine takes connections that a worker runs or ran on.
+
+    Args:
+        worker: The hexadecimal number of its actor.
+    """
+    import ray
+
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ray.exceptions.RayError):
+        state = _inner_part("ray._private.state", "actors")(worker)
+        for node in ray.nodes():
+            if node["NodeID"] == state["Address"]["NodeID"]:
+                return node["NodeManagerAddress"], int(node["NodeManagerPort"])
+    return None
+
+
 def kill_worker(trial: Any) -> None:
     """End the worker process of one of Tune's trials at once, not after its epoch."""
     import ray

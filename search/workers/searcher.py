@@ -22,10 +22,11 @@ from ray.tune.stopper import NoopStopper, Stopper
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger import State, check_file
 from attnsearch.runs.machine import memory_kills
+from attnsearch.runs.store import is_store_named
 from attnsearch.runs.training import sound
 from attnsearch.runs.words import duration
 from attnsearch.search.workers.cluster import ClusterError
-from attnsearch.search.workers.job import LOST, Job, Jobs, Outcome, Report
+from attnsearch.search.workers.job import LOST, MACHINE_LOST, Job, Jobs, Outcome, Report
 from attnsearch.search.workers.losses import (
     OUT_OF_MEMORY,
     crash_place,
@@ -61,6 +62,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         replicas: How many jobs of one group a process trains in turns. Where one of them takes it
             down, or memory runs out, each goes on alone.
         leave: Ends one of them at its next epoch.
+        gone: Whether the machine of a lost worker is gone, by what Ray says of the loss.
         memory_kills: Counts the processes that the system has killed since memory ran out.
 
     Attributes:
@@ -81,6 +83,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         tell: Callable[[str], None] = lambda text: None,
         replicas: int = 1,
         leave: Callable[[Job], None] = lambda job: None,
+        gone: Callable[[str], bool] = lambda said: False,
         memory_kills: Callable[[], int] = memory_kills,
     ) -> None:
         self._source = source
@@ -97,7 +100,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._tell = tell
         self._told: set[str] = set()  # of the jobs that a person knows to be slow
         self._kill_at: float | None = None  # those that do not pause
-        self._replicas, self._leave = replicas, leave
+        self._replicas, self._leave, self._gone = replicas, leave, gone
         self._next: Job | None = None  # taken from the source, and of another group
         self._alone: set[tuple[str, int]] = set()  # group and seed of those that go on alone
         self._reports: dict[tuple[str, int], Report] = {}
@@ -135,7 +138,8 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             if job is None or not self._ship:
                 return job and self._with_replicas(job)
             if not job.evaluations:
-                newest = next(sound(Path(job.checkpoints)), None) if job.checkpoints else None
+                ships = job.checkpoints and not is_store_named()
+                newest = next(sound(Path(job.checkpoints)), None) if ships else None
                 return job if newest is None else replace(job, checkpoint=ray.put(newest))
             for task in job.evaluations:
                 check_file(Path(task.weights), task.checksum)
@@ -267,7 +271,10 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         reason = self._late.get(trial.trial_id)
         error = f"{reason}{hang_place(left)}"
         if not reason:
-            error = explain_loss(_said(trial), left, killed=begun and self._killed_for_memory())
+            said = _said(trial)
+            error = explain_loss(said, left, killed=begun and self._killed_for_memory())
+            if not left and not error.startswith(OUT_OF_MEMORY) and self._gone(said):
+                error = MACHINE_LOST
         # Where no worker began, what filled the memory was no batch of this job.
         place, memory = crash_place(left), begun and error.startswith(OUT_OF_MEMORY)
         for job in _job(trial).members:
@@ -304,7 +311,9 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             outcome = Outcome(State.INTERRUPTED, outcome.metrics, outcome.report)
         self._ended.add((trial_id, job.id))  # a job that is begun anew is another trial
         self._reports.pop((trial_id, job.id), None)
-        never_began = outcome.state == LOST and trial_id not in self._begun
+        # A machine that goes away takes as many as began on it along.
+        never_began = outcome.state == LOST and outcome.error != MACHINE_LOST
+        never_began = never_began and trial_id not in self._begun
         self._never_began = self._never_began | {trial_id} if never_began else set()
         with self._kept():
             self._source.ended(job, outcome)
@@ -327,10 +336,10 @@ class Feed(Searcher):  # type: ignore[misc]
 
     Args:
         watch: Knows the next job, and how many are running.
-        workers: How many may run.
+        workers: Says how many may run.
     """
 
-    def __init__(self, watch: Watch, workers: int) -> None:
+    def __init__(self, watch: Watch, workers: Callable[[], int]) -> None:
         super().__init__()
         self._watch = watch
         self._workers = workers
@@ -339,7 +348,7 @@ class Feed(Searcher):  # type: ignore[misc]
         """Return the next job, None where there is none now, FINISHED where none will come."""
         if self._watch.stop():
             return str(Searcher.FINISHED)
-        if self._watch.active() >= self._workers:
+        if self._watch.active() >= self._workers():
             return None
         job = self._watch.next_job()
         if job is not None:

@@ -8,6 +8,7 @@ starts a new one for the next job.
 import contextlib
 import faulthandler
 import gc
+import os
 import sys
 import time
 import traceback
@@ -23,7 +24,7 @@ import ray
 import torch
 from ray.tune import Trainable
 
-from attnsearch.blocks.errors import AttnsearchError, BlockError, SiteError
+from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet
@@ -35,15 +36,16 @@ from attnsearch.runs.ledger import (
     inputs,
     package_inputs,
 )
+from attnsearch.runs.store import VARIABLE
 from attnsearch.runs.training import (
     Training,
     free_memory,
-    memory_held,
     out_of_memory,
 )
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
+from attnsearch.search.workers.losses import failure_text
 from attnsearch.search.workers.replicas import Replica, Replicas, stop_file
 from attnsearch.search.workers.turns import Turns
 from attnsearch.search.workers.watchdog import watched
@@ -72,6 +74,7 @@ class Worker(Trainable):  # type: ignore[misc]
         faults: Path | None = None,
         hang_seconds: float = HANG_SECONDS,
         make: MakeTraining = make_training,
+        store: str = "",
     ) -> None:
         """Prepare the process, once.
 
@@ -86,6 +89,7 @@ class Worker(Trainable):  # type: ignore[misc]
             hang_seconds: After so many of a step it is written there where it stands, again and
                 again.
             make: Builds the training of a job.
+            store: Where all machines write, see `runs.store`.
         """
         self._training: Training | None = None
         self._datasets = datasets or {}
@@ -103,6 +107,8 @@ class Worker(Trainable):  # type: ignore[misc]
         self.give_way: Callable[[], None] = lambda: None  # after each step, to other replicas
         # On another machine than the driver's its folder is missing.
         self._shared = faults if faults is not None and faults.is_dir() else None
+        os.environ.update({VARIABLE: store} if store else {})
+        self._saves = bool(store) or self._shared is not None
         self._turns = Turns(self._shared)
         # In the driver's order; on another machine, what is installed may lie elsewhere.
         sys.path[:] = dict.fromkeys([*folders, *sys.path])
@@ -248,7 +254,9 @@ class Worker(Trainable):  # type: ignore[misc]
             self._training = self._kept(self._training)
             if self._training.history:
                 # Nobody may have heard of its last epoch, or have acted on it.
-                return self._epoch_report(self._training)
+                report = self._epoch_report(self._training)
+                report.earlier = self._training.history[:-1]
+                return report
         training = self._training
         training.run_epoch()
         report = self._epoch_report(training)
@@ -259,7 +267,7 @@ class Worker(Trainable):  # type: ignore[misc]
     def _kept(self, training: Training) -> Training:
         """Return the training as its newest checkpoint left it, to be saved from now on."""
         pause = None if self._shared is None else self._shared / PAUSE
-        self._keeper = keeper = Keeper(self._job, self._shared is not None, pause)
+        self._keeper = keeper = Keeper(self._job, self._saves, pause)
         for checkpoint in keeper.sound():
             try:
                 training.load_state(checkpoint.state())
@@ -383,15 +391,3 @@ def interface(data: DataSet) -> Interface:
         std=tuple(float(value) for value in data.std),
         crop=data.eval_crop,
     )
-
-
-def failure_text(error: BaseException) -> str:
-    """Return why a training failed, in one sentence that a person understands."""
-    text = without_secrets(" ".join(str(error).split()))
-    if out_of_memory(error):
-        return f"out of memory: {text or type(error).__name__} ({memory_held()})"
-    if isinstance(error, AttnsearchError):
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

@@ -10,7 +10,7 @@ OPTIONAL = {
     "data": ("mask_colors", "keep", "eval_crop", "eval_size"),
     "train": ("warmup_steps", "accumulate", "ema", "sampler", "decay"),
     "search": ("settings",),
-    "resources": ("timeout",),
+    "resources": ("address", "timeout"),
 }
 """Keys by section that are left out where they are null, as documents before them did."""
 

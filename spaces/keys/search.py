@@ -7,6 +7,7 @@ from pydantic import Field, Tag
 from attnsearch.spaces.keys.measures import COSTS
 from attnsearch.spaces.keys.values import Count, Of, Positive, Section, Seed, Text, by_type
 
+ADDRESS = r"^(auto|[^\s:/@]+:[0-9]+|\[[0-9a-fA-F:]+\]:[0-9]+)$"  # of a Ray
 Repeats = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -178,6 +179,9 @@ class Resources(Section):
     ] = Field(default=0, validate_default=True)
     """GPUs of a trial; a fraction below 1 shares one. auto: how many trials a card takes is
     measured before the study's first run; none where there is no GPU."""
+    address: Annotated[Text, Field(pattern=ADDRESS)] | None = None
+    """The running Ray that is joined, with all its machines: HOST:PORT, or auto for the one on
+    this machine. null takes RAY_ADDRESS; without that one is started here."""
     workers: Count | None = None
     """At most so many trials side by side; null as many as fit."""
     timeout: Positive | None = None

@@ -13,6 +13,7 @@ from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
 from attnsearch.runs.ledger.requests import Ending, Request
 from attnsearch.runs.ledger.states import State
+from attnsearch.runs.store import Store, StoreError, open_store
 
 
 def project(folder: Path) -> Path:
@@ -119,3 +120,69 @@ def test_damaged_predictions_are_no_numbers(tmp_path: Path) -> None:
             else:
                 assert np.array_equal(labels, np.arange(200) % 7)
     assert noticed > len(sound) / 3
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store that a URL names."""
+    monkeypatch.setenv("ATTNSEARCH_STORE", f"memory://{tmp_path}")
+    opened = open_store()
+    assert opened is not None
+    return opened
+
+
+def test_weights_of_a_store_are_there_on_another_machine(tmp_path: Path, store: Store) -> None:
+    first = project(tmp_path / "first")
+    assert store.get("k.safetensors") == b"weights of k"
+    with sqlite3.connect(first) as database:
+        ((name,),) = database.execute("SELECT weights_path FROM run").fetchall()
+    assert name == "$ATTNSEARCH_STORE/k.safetensors", "wherever the store is, and with no login"
+    here = tmp_path / "second" / "attnsearch-weights" / "k.safetensors"
+    here.parent.mkdir(parents=True)
+    shutil.copy(first, here.parents[1])
+    with Ledger(here.parents[1] / "attnsearch.db") as ledger:
+        assert ledger.run(1).weights_path == str(here)
+        assert ledger.intact(str(here)) and here.read_bytes() == b"weights of k"
+        here.write_bytes(b"weights of K")
+        assert ledger.intact(str(here)), "a damaged copy is fetched anew"
+        here.unlink()
+        store.put("k.safetensors", b"other weights")
+        assert not ledger.intact(str(here)), "and what the store has is compared too"
+        assert not here.exists()
+        assert ledger.drop_file(here)
+        assert store.names("") == []
+        assert ledger.checksum(here) is None
+
+
+def test_weights_that_a_store_does_not_take_are_not_kept(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreError("no answer")
+
+    monkeypatch.setattr(Store, "put", away)
+    with Ledger(tmp_path / "attnsearch.db") as ledger:
+        path = weights_folder(ledger) / "k.safetensors"  # type: ignore[arg-type]
+        with pytest.raises(OSError, match="no answer"):
+            ledger.write_file(path, b"weights")
+        assert not path.exists() and ledger.checksum(path) is None
+
+
+@pytest.mark.parametrize("named", ["memory://{}", "{}/shared"])
+def test_a_store_that_comes_later_or_goes_changes_no_checksum(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTNSEARCH_STORE", named.format(tmp_path))
+    file = project(tmp_path / "first")
+    with Ledger(file) as ledger:
+        path = Path(str(ledger.run(1).weights_path))
+        known = ledger.checksum(path)
+        assert known is not None
+        ledger.write_file(path, b"weights of k")
+        monkeypatch.setenv("ATTNSEARCH_WEIGHTS", str(path.parent))
+        monkeypatch.delenv("ATTNSEARCH_STORE")
+        assert ledger.checksum(path) == known and ledger.run(1).weights_path == str(path)
+        ledger.write_file(path, b"trained anew")
+        assert ledger.checksum(path) != known
+        monkeypatch.setenv("ATTNSEARCH_STORE", named.format(tmp_path))
+        assert ledger.intact(str(path)), "what lies here is what was noted last"

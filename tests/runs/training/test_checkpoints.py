@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from attnsearch.blocks import BLOCKS
+from attnsearch.runs.store import open_store
 from attnsearch.runs.training import checkpoints
-from attnsearch.runs.training.checkpoints import KEPT, Checkpoint, sound
+from attnsearch.runs.training.checkpoints import (
+    KEPT,
+    Checkpoint,
+    kept_trainings,
+    remove,
+    sound,
+)
 from attnsearch.runs.training.train import Training
 from tests.runs.training.test_segment import discs, train
 from tests.runs.training.test_train import digest, dropping, make_config, make_data, trained
@@ -185,3 +192,24 @@ def test_one_that_cannot_be_written_leaves_the_others(
     with pytest.raises(OSError, match="full"):
         second.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+def test_checkpoints_go_to_a_store_and_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTNSEARCH_STORE", f"memory://{tmp_path}")
+    folder = tmp_path / "checkpoints" / "k-1"
+    training = begin(make_config(epochs=KEPT + 2))
+    while not training.done:
+        training.run_epoch()
+        Checkpoint.of(training.state()).write(folder)
+    assert not folder.exists()
+    kept = list(sound(tmp_path / "another" / "machine" / "k-1"))
+    assert [checkpoint.epoch for checkpoint in kept] == [KEPT + 2, KEPT + 1]
+    store = open_store()
+    assert store is not None
+    store.put(f"checkpoints/k-1/{kept[0].name}", kept[0].content[:-1])
+    assert next(sound(folder)).epoch == KEPT + 1, "one that was cut off is passed over"
+    assert kept_trainings(folder.parent) == {"k-1"}
+    remove(folder)
+    assert list(sound(folder)) == [] and kept_trainings(folder.parent) == set()

@@ -126,7 +126,7 @@ def settling(of: Space, notes: list[str], need: Need, running: Cluster | None = 
     def start() -> Cluster:
         raise AssertionError("no Ray is needed")
 
-    return Settling(of, data, need, running, start, 3, False, notes.append)
+    return Settling(of, data, {}, need, running, start, 3, False, notes.append)
 
 
 def test_what_the_race_chose_is_settled_told_and_recorded(
@@ -172,7 +172,9 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     for name, value in {"available_cpus": 16, "gpu_count": 1}.items():
         monkeypatch.setattr(cluster_file, name, lambda value=value: value)
-    monkeypatch.setattr(arithmetic, "device_kind", lambda gpus: "NVIDIA H200" if gpus else "cpu")
+    monkeypatch.setattr(
+        arithmetic, "device_kind", lambda gpus, running: "NVIDIA H200" if gpus else "cpu"
+    )
     monkeypatch.setattr(arithmetic, "RayCard", Tried)
     monkeypatch.setattr(arithmetic, "pack", lambda card, device, most, seeds: MEASURED)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -225,7 +227,7 @@ def test_another_card_another_file_or_another_study_is_measured_anew(
     assert known_packing(one, [study], "other data") is None
     other = space(tmp_path, "resources.gpus=auto", "network.width=0.25", *CLOSED)
     assert known_packing(other, [study], fingerprint) is None
-    monkeypatch.setattr(arithmetic, "device_kind", lambda gpus: "NVIDIA A100")
+    monkeypatch.setattr(arithmetic, "device_kind", lambda gpus, running: "NVIDIA A100")
     assert known_packing(one, [study], fingerprint) is None
 
 

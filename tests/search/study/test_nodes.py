@@ -1,7 +1,9 @@
 """A cluster of several nodes, real ones on the loopback interface, of which one is killed."""
 
+import contextlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -80,10 +82,12 @@ class Nodes:
                 self.kill_far(node)
         self.cluster.shutdown()
 
-    def kill(self, node: Any) -> None:
-        """End a node as a power cut does, as far as a process can."""
+    def kill(self, node: Any, *, whole: bool = False) -> None:
+        """End a node as a power cut does, as far as processes can: its Ray, or all of it."""
         (raylet,) = node.all_processes["raylet"]
-        raylet.process.kill()
+        family = [psutil.Process(raylet.process.pid)]
+        for process in [*family, *(family[0].children(recursive=True) if whole else [])]:
+            process.kill()
 
 
 @pytest.fixture
@@ -99,17 +103,19 @@ def nodes() -> Iterator[Nodes]:
 class Run:
     """`attnsearch run` on the cluster."""
 
-    def __init__(self, path: Path, address: str, store: str, **variables: str) -> None:
-        self._path = path.with_name("attnsearch.db")
+    def __init__(
+        self, path: Path, address: str, store: str, *options: str, **variables: str
+    ) -> None:
         environment = {
             **os.environ,
             "RAY_ADDRESS": address,
-            "ATTNSEARCH_LEDGER": str(self._path),
+            "ATTNSEARCH_LEDGER": str(path.with_name("attnsearch.db")),
             "MLFLOW_TRACKING_URI": store,
             **variables,
         }
+        self._ledger = environment["ATTNSEARCH_LEDGER"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "attnsearch.search.cli", "run", path.name],
+            [sys.executable, "-m", "attnsearch.search.cli", "run", path.name, *options],
             cwd=path.parent,
             env=environment,
             stdout=subprocess.PIPE,
@@ -121,8 +127,8 @@ class Run:
         """Wait until the ledger has an epoch of a trial that goes on."""
         for _ in range(2000):
             time.sleep(0.1)
-            if self._path.exists():
-                with Ledger(self._path) as ledger:
+            if "://" in self._ledger or Path(self._ledger).exists():
+                with Ledger(self._ledger) as ledger:
                     rows = [row for study in ledger.studies() for row in ledger.trials(study.id)]
                 if any(row.number == trial and row.epochs and not row.ended for row in rows):
                     return
@@ -130,7 +136,7 @@ class Run:
         raise AssertionError(f"trial {trial} did not begin:\n{self.process.communicate()[0]}")
 
     def finish(self) -> str:
-        said, _ = self.process.communicate(timeout=200)
+        said, _ = self.process.communicate(timeout=400)
         assert self.process.returncode == 0, said
         return said
 
@@ -197,3 +203,121 @@ def test_checkpoints_travel_from_a_node_that_does_not_see_the_drivers_disk(
     assert rows[1].attempt == 1, "it went on, and was not begun anew"
     assert [epoch["epoch"] for epoch in rows[1].epochs] == [1, 2, 3, 4, 5, 6]
     assert not list(weights.glob("checkpoints/*/*"))
+
+
+HERE = """
+import os
+from pathlib import Path
+
+import ray
+import torch
+from torch import nn
+
+
+class Here(nn.Module):
+    \"\"\"Notes on which node it is made to be trained.
+
+    Args:
+        channels: Of the input.
+        kernel: Of the pooling; two trials differ in it.
+    \"\"\"
+
+    def __init__(self, channels: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(kernel, 1, kernel // 2)
+        if ray.is_initialized():
+            with (Path(__file__).parent / "nodes.txt").open("a") as file:
+                file.write(ray.get_runtime_context().get_node_id() + "\\n")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        import time
+
+        if self.training and not x.is_meta and len(x) > 2:
+            time.sleep(0.5)
+        return self.pool(x)
+"""
+
+MANY = """
+name: many
+task: classification
+data: {source: tiny.npz, image_size: 8}
+network: {backbone: resnet20, width: 0.25}
+insert:
+  - at: layer3
+    block: {choice: [none, "here:Here"]}
+    params: {"here:Here": {kernel: {choice: [1, 3, 5, 7, 9, 11, 13]}}}
+train: {epochs: 4, batch_size: 16, lr: 0.05}
+search: {sampler: grid, scheduler: none, trials: 8}
+"""
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """The address of an MLflow server, a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    command += ["--artifacts-destination", str(tmp_path / "files")]
+    with (tmp_path / "server.txt").open("wb") as said:
+        server = subprocess.Popen(command, stdout=said, stderr=said)
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            break
+        time.sleep(0.2)
+    yield f"http://127.0.0.1:{port}"
+    family = psutil.Process(server.pid)
+    for process in [*family.children(recursive=True), family]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    server.wait()
+
+
+@pytest.mark.slow  # a Ray of four nodes, a database and an MLflow server
+@pytest.mark.timeout(900)
+def test_records_agree_to_the_last_run_though_a_node_dies_and_another_joins(
+    nodes: Nodes,
+    write_space: Callable[..., Path],
+    tmp_path: Path,
+    postgres_url: str,
+    mlflow_server: str,
+) -> None:
+    """All is named by keys of the file and by variables; every part is a process of its own."""
+    (tmp_path / "here.py").write_text(HERE)
+    path = write_space(MANY, "many.yaml")
+    first, _ = nodes.add(), nodes.add()
+    address = f"resources.address={nodes.address}"
+    run = Run(path, "nowhere:1", mlflow_server, "--set", address, ATTNSEARCH_LEDGER=postgres_url)
+    run.wait_for_epoch(1)
+    nodes.kill(first, whole=True)
+    nodes.add()
+    said = run.finish()
+    assert "has joined" in said and "is gone" in said, said
+    assert len(set((tmp_path / "nodes.txt").read_text().split())) == 3, "the new one is used"
+    with Ledger(postgres_url) as ledger:
+        study = ledger.find_study("many")
+        rows = ledger.trials(study.id)
+    assert study.state == "finished"
+    assert [row.state for row in rows] == ["finished"] * 8, said
+    assert [epoch["epoch"] for row in rows for epoch in row.epochs] == [1, 2, 3, 4] * 8
+    lost = [line for line in said.splitlines() if "interrupted" in line]
+    assert 1 <= len(lost) <= 2, "those that ran there, one retry each"
+    assert all("the machine that trained it was lost" in line for line in lost), lost
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_server)
+    for row in rows:
+        shown = client.get_run(str(row.mlflow_run_id))
+        assert shown.info.status == "FINISHED"
+        assert shown.data.metrics["val_accuracy"] == row.metrics["val_accuracy"]
+    command = [sys.executable, "-m", "attnsearch.search.cli", "optuna", "many", "--to", "o.db"]
+    variables = {**os.environ, "ATTNSEARCH_LEDGER": postgres_url}
+    subprocess.run(command, cwd=tmp_path, env=variables, check=True)
+
+    import optuna
+
+    seen = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/o.db")
+    values = sorted(value for trial in seen.trials for value in trial.values)
+    assert values == pytest.approx(sorted(row.metrics["val_accuracy"] for row in rows))

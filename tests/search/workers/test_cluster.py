@@ -93,6 +93,16 @@ def test_auto_is_none_where_no_card_is_or_none_is_seen_yet(
     assert Need.of({"cpus": 2, "gpus": 0.5}) == Need(2, 0.5)
 
 
+def test_the_files_address_comes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "there:1")
+    resources = {"cpus": 1, "gpus": 0}
+    assert Need.of(resources).address == "there:1"
+    assert Need.of(resources | {"address": None}).address == "there:1"
+    assert Need.of(resources | {"address": "here:2"}).address == "here:2"
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert Need.of(resources).address == ""
+
+
 def test_a_joined_rays_cards_are_seen_by_its_nodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

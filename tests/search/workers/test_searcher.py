@@ -12,10 +12,10 @@ from ray.tune.search import Searcher
 
 from attnsearch.runs.ledger.states import State, lost
 from attnsearch.search.workers.cluster import ClusterError
-from attnsearch.search.workers.job import Job, Report
+from attnsearch.search.workers.job import MACHINE_LOST, Job, Report
 from attnsearch.search.workers.losses import crash_place, explain_loss, newest_word
 from attnsearch.search.workers.pace import Pace
-from attnsearch.search.workers.searcher import Feed, RayGone, Watch
+from attnsearch.search.workers.searcher import NEVER_BEGAN, Feed, RayGone, Watch
 
 
 def trial(job: Job, status: str = Trial.RUNNING, error_file: str = "/none") -> Any:
@@ -35,7 +35,7 @@ def result(job: Job, report: Report) -> dict[str, Any]:
 def test_no_more_jobs_are_handed_over_than_fit(job_list: Any) -> None:
     jobs = [Job(n, {}) for n in range(3)]
     watcher = watch(job_list(jobs))
-    feed = Feed(watcher, 2)
+    feed = Feed(watcher, lambda: 2)
     watcher.on_step_begin(0, [trial(jobs[0])])
     assert feed.suggest("b") == {"job": jobs[0]}
     watcher.on_step_begin(1, [trial(jobs[0]), trial(jobs[1], Trial.PENDING)])
@@ -47,13 +47,13 @@ def test_no_more_jobs_are_handed_over_than_fit(job_list: Any) -> None:
 
 
 def test_nothing_is_handed_over_once_the_study_is_being_stopped(job_list: Any) -> None:
-    feed = Feed(watch(job_list([Job(0, {})]), stop=True), 1)
+    feed = Feed(watch(job_list([Job(0, {})]), stop=True), lambda: 1)
     assert feed.suggest("a") == Searcher.FINISHED
 
 
 def test_a_source_that_waits_is_asked_again() -> None:
     waiting: Any = SimpleNamespace(next_job=lambda: None, exhausted=lambda: False)
-    assert Feed(watch(waiting), 1).suggest("a") is None
+    assert Feed(watch(waiting), lambda: 1).suggest("a") is None
 
 
 def test_the_first_failure_of_a_source_ends_everything_and_is_kept() -> None:
@@ -61,7 +61,7 @@ def test_the_first_failure_of_a_source_ends_everything_and_is_kept() -> None:
         raise OSError("the disk is full")
 
     watcher = watch(SimpleNamespace(next_job=fail, exhausted=lambda: False))
-    feed = Feed(watcher, 1)
+    feed = Feed(watcher, lambda: 1)
     assert feed.suggest("a") == feed.suggest("b") == Searcher.FINISHED
     assert watcher.stop_all()
     assert str(watcher.failure) == "the disk is full"
@@ -152,6 +152,39 @@ def test_a_worker_that_never_began_says_nothing_about_its_job(job_list: Any) -> 
     source = job_list([job])
     watch(source).on_trial_error(0, [], trial(job))
     assert source.outcomes[0].state == "lost"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ActorUnavailableError: The actor 6a88b69f5e7ab850ce9275a501000000 is unavailable",
+        "ActorDiedError: the actor's node was terminated unexpectedly: health check failed",
+    ],
+)
+def test_a_machine_that_is_gone_is_told_whatever_ray_says_of_the_worker(
+    said: str, job_list: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "error.txt").write_text(said)
+    jobs = [Job(n, {}) for n in range(2 * NEVER_BEGAN)]
+    source = job_list(jobs)
+    watcher = Watch(
+        source, lambda: False, lambda t: None, lambda job: "", gone=lambda words: words == said
+    )
+    for job in jobs:  # as many as were beginning there
+        watcher.on_trial_error(0, [], trial(job, error_file=str(tmp_path / "error.txt")))
+    assert {outcome.error for outcome in source.outcomes.values()} == {MACHINE_LOST}
+    assert watcher.failure is None, "the machine is not to be given up, nor the study"
+
+
+def test_a_worker_that_crashed_on_a_machine_that_is_there_is_to_blame_itself(
+    job_list: Any, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    source = job_list([Job(0, {})])
+    watcher = Watch(source, lambda: False, lambda t: None, lambda job: CRASH, gone=asked.append)
+    watcher.on_trial_start(0, [], trial(Job(0, {})))
+    watcher.on_trial_error(0, [], trial(Job(0, {})))
+    assert source.outcomes[0].place and not asked
 
 
 def test_a_job_that_is_begun_anew_ends_once_more() -> None:

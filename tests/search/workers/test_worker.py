@@ -15,15 +15,15 @@ import torch
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.runs.data.data import DataSet, load_data
+from attnsearch.runs.training.checkpoints import Checkpoint
 from attnsearch.runs.training.train import architecture
-from attnsearch.search.workers import turns
+from attnsearch.search.workers import keeper, turns
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job, Report
-from attnsearch.search.workers.losses import hang_place
+from attnsearch.search.workers.losses import failure_text, hang_place
 from attnsearch.search.workers.turns import known_times
 from attnsearch.search.workers.worker import (
     Worker,
-    failure_text,
     fault_file,
     make_training,
 )
@@ -291,3 +291,40 @@ def test_times_of_earlier_sessions_are_those_of_this_machine_and_of_our_blocks(
     times = known_times(runs, dots, 1)
     assert list(times.values()) == [measured]
     assert times == {architecture(runs[0].config, dots, 1): measured}
+
+
+def test_a_training_that_goes_on_tells_all_epochs_that_it_has(
+    write_space: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A worker that its driver had given up may have saved it later than the driver knows."""
+    path = write_space()
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 3"))
+    space = load_space(path)
+    data = load_data(space.document["data"], space.task)
+    begun = Job(0, space.resolve(space.defaults()), checkpoints=str(tmp_path / "checkpoints"))
+    saved = make_training(begun, data, "cpu", 1)
+    for _ in range(2):
+        saved.run_epoch()
+    Checkpoint.of(saved.state()).write(Path(begun.checkpoints))
+    made = worker(begun, data, make_training, faults=tmp_path)
+    report: Report = made.step()["report"]
+    assert list(report.epochs) == [1, 2]
+    assert report.epochs[1] == saved.history[0]
+    assert list(made.step()["report"].epochs) == [3]
+
+
+def test_a_worker_of_another_machine_saves_to_the_store(
+    write_space: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTNSEARCH_STORE", "")  # that of the driver is set in its place
+    monkeypatch.setattr(keeper, "SHARE", 1e9)
+    space = load_space(write_space())
+    data = load_data(space.document["data"], space.task)
+    begun = Job(0, space.resolve(space.defaults()), checkpoints="/only/there/k-0")
+    url = f"memory://{tmp_path}"
+    made = worker(begun, data, make_training, faults=tmp_path / "not here", store=url)
+    report: Report = made.step()["report"]
+    assert (report.checkpoint, report.trouble) == (None, None)
+    again = worker(begun, data, make_training, faults=tmp_path / "not here", store=url)
+    assert list(again.step()["report"].epochs) == [1], "what the store has is gone on from"
+    assert list(again.step()["report"].epochs) == [2]

@@ -175,7 +175,9 @@ def test_a_node_that_is_killed_costs_no_trial(
     subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0,
     reason="folders of its own for a node take the right to unshare(2)",
 )
+@pytest.mark.parametrize("named", ["", "fsspec+file"], ids=["reports", "a store"])
 def test_checkpoints_travel_from_a_node_that_does_not_see_the_drivers_disk(
+    named: str,
     nodes: Nodes,
     write_space: Callable[..., Path],
     tmp_path: Path,
@@ -186,10 +188,12 @@ def test_checkpoints_travel_from_a_node_that_does_not_see_the_drivers_disk(
     path, weights = write_space(SPACE, "nodes.yaml"), tmp_path / "attnsearch-weights"
     weights.mkdir()
     first = nodes.add_far(weights, scratch)
-    run = Run(path, nodes.address, mlflow_store, TMPDIR=str(scratch))
+    store = tmp_path / "store"
+    variables = {"ATTNSEARCH_STORE": f"{named}://{store}"} if named else {}
+    run = Run(path, nodes.address, mlflow_store, TMPDIR=str(scratch), **variables)
     run.wait_for_epoch(1)
     for _ in range(300):  # what lies here came with a report
-        if saved := sorted(weights.glob("checkpoints/*/*.checkpoint")):
+        if saved := sorted((store if named else weights).glob("checkpoints/*/*.checkpoint")):
             break
         time.sleep(0.1)
     assert saved
@@ -202,7 +206,13 @@ def test_checkpoints_travel_from_a_node_that_does_not_see_the_drivers_disk(
     assert "trial 001 interrupted" in said, said  # Ray may have missed the worker first
     assert rows[1].attempt == 1, "it went on, and was not begun anew"
     assert [epoch["epoch"] for epoch in rows[1].epochs] == [1, 2, 3, 4, 5, 6]
-    assert not list(weights.glob("checkpoints/*/*"))
+    assert not list(weights.glob("checkpoints/*/*")) and not list(store.glob("checkpoints/*/*"))
+    told = "127.0.0.2 do not see this machine's disk" in said
+    assert told == (not named), said
+    kept = sorted(file.name for file in weights.glob("*.safetensors"))
+    assert kept and [file.name for file in sorted(store.glob("*.safetensors"))] == kept * bool(
+        named
+    )
 
 
 HERE = """

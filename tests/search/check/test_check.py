@@ -1,6 +1,7 @@
+import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from attnsearch.search.check.survey import examples, fits
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
 from attnsearch.search.outlook.estimate import budget_share, seconds_per_epoch
+from attnsearch.search.workers.cluster import Cluster, Need
 from attnsearch.spaces import Space, load_space
 
 ROOT = Path(__file__).parents[3]
@@ -345,6 +347,50 @@ def test_a_containers_quota_decides_how_many_trials_fit(
 ) -> None:
     quota(limit)
     assert foresee(space(tmp_path, f"{SMALL}resources: {resources}\n")).runs.workers == count
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "said", "gpus"),
+    [
+        ("{address: 'head:6379'}", 12, None, None),
+        ("{address: 'head:6379', workers: 5}", 5, None, None),
+        ("{address: 'head:6379', gpus: 1}", 4, None, None),
+        ("{address: 'head:6379', gpus: auto}", 4, None, "auto: `run` measures"),
+        ("{address: 'head:6379', cpus: 9}", 0, "the machines of this Ray have", None),
+    ],
+)
+def test_check_asks_the_cluster_and_not_a_driver_without_cards(
+    resources: str,
+    workers: int,
+    said: str | None,
+    gpus: str | None,
+    quota: Callable[[str], None],
+    quick: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {}},
+        {"Alive": True, "Resources": {"CPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}},
+        {"Alive": False, "Resources": {"CPU": 640.0, "GPU": 8.0}},
+    ]
+
+    @contextlib.contextmanager
+    def joined(need: Need, most: int, **options: Any) -> Iterator[Cluster]:
+        assert need.address == "head:6379"
+        yield Cluster(tmp_path, 1, {}, joined=True)
+
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr(forecast_module, "running_cluster", joined)
+    foreseen = foresee(space(tmp_path, f"{SMALL}resources: {resources}\n"))
+    assert foreseen.runs.workers == workers
+    assert (foreseen.refusal is None) == (said is None) and (said or "") in str(foreseen.refusal)
+    assert (gpus or "") in str(foreseen.gpus) and (foreseen.gpus is None) == (gpus is None)
+    text = forecast_text(foreseen, "space.yaml")
+    assert "the cluster at head:6379: machines 3, CPUs 12, GPUs 4" in text
+    assert ("`run` refuses in this cluster" in text) == (said is not None)
+    assert json.loads(forecast_json(foreseen))["cluster"] == foreseen.cluster
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,17 @@ def test_paths_of_modules_are_those_of_the_tree(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-RUN = [page for page in PAGES if page.name == "python.md"]  # from above to below, in one program
+RUN = [page for page in PAGES if page.name in ("python.md", "own-loss.md")]  # from above to below, in one program
 
 
 @pytest.mark.slow  # each trains a study in Ray
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    (tmp_path / "page.py").write_text("\n".join(blocks))
+    files = {block.split()[1]: block for block in blocks if re.match(r"# \w+\.py\n", block)}
+    files["page.py"] = "\n".join(block for block in blocks if block not in files.values())
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     done = subprocess.run(
         [sys.executable, "page.py"],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         block_names,
         can_replace,
         find_block,
+        find_function,
         hyperparameters,
         parameter_docs,
         summary,

@@ -1,4 +1,4 @@
-"""Finds blocks by name, and reads what a block's class says about itself.
+"""Finds blocks and functions by name, and reads what a block's class says about itself.
 
 A name is one of the table `BLOCKS`, or an entry point of the group `attnsearch.blocks` that an
 installed package declares, or `module.path:Class`. A name of the table cannot be taken over.
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -47,6 +48,18 @@ def find_block(name: str) -> type[nn.Module]:
         f"block {name!r} does not exist{suggestion}; there are {', '.join(names)}, and "
         f"module.path:Class for a class of your own"
     )
+
+
+def find_function(name: str) -> Callable[..., Any]:
+    """Return the function of a name, `module.path:function`.
+
+    Raises:
+        BlockError: It cannot be imported, or it cannot be called.
+    """
+    function = _loaded("function", name, EntryPoint(name, name, ENTRY_POINTS).load)
+    if not callable(function):
+        raise BlockError(f"function {name!r} is {function!r}, which cannot be called")
+    return function
 
 
 def block_names() -> list[str]:
@@ -132,19 +145,23 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _module_class(name: str, load: Callable[[], object]) -> type[nn.Module]:
-    try:
-        block = load()
-    except AttributeError as error:
-        raise BlockError(
-            f"block {name!r}: {error}{_nearest_class(name)}{_hidden(name)}"
-        ) from error
-    except Exception as error:  # whatever the user's module raises when imported
-        raise BlockError(
-            f"block {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+    block = _loaded("block", name, load)
     if not (isinstance(block, type) and issubclass(block, nn.Module)):
         raise BlockError(f"block {name!r} is {block!r}; a block is a class derived from nn.Module")
     return block
+
+
+def _loaded(what: str, name: str, load: Callable[[], object]) -> object:
+    try:
+        return load()
+    except AttributeError as error:
+        raise BlockError(
+            f"{what} {name!r}: {error}{_nearest_class(name)}{_hidden(name)}"
+        ) from error
+    except Exception as error:  # whatever the user's module raises when imported
+        raise BlockError(
+            f"{what} {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _nearest_class(name: str) -> str:

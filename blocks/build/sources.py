@@ -1,4 +1,4 @@
-"""The source of a user's block: its file, and what that imports from beside it.
+"""The source of a user's block or function: its file, and what that imports from beside it.
 
 What a block computes may stand in a helper module. So all that it imports from its own folder or
 package counts, wherever the import stands, and what these import in turn. Installed packages
@@ -9,9 +9,10 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import all_suffixes
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -20,13 +21,13 @@ from attnsearch.blocks.errors import BlockError
 INSTALLED = {"site-packages", "dist-packages"}
 
 
-def source_hash(cls: type[nn.Module]) -> str:
-    """Return the SHA-256 of the source that defines a block, in hexadecimal.
+def source_hash(cls: type[nn.Module] | Callable[..., Any]) -> str:
+    """Return the SHA-256 of the source that defines a block or function, in hexadecimal.
 
-    Of a block in one file it is that of the file.
+    Of one in one file it is that of the file.
 
     Args:
-        cls: The block's class.
+        cls: The block's class, or the function.
 
     Raises:
         BlockError: The class has no source file, as one typed into an interpreter.
@@ -42,7 +43,7 @@ def source_hash(cls: type[nn.Module]) -> str:
     return hashlib.sha256(json.dumps([*zip(names, hashes, strict=True)]).encode()).hexdigest()
 
 
-def source_files(cls: type[nn.Module]) -> tuple[Path, list[Path]]:
+def source_files(cls: type[nn.Module] | Callable[..., Any]) -> tuple[Path, list[Path]]:
     """Return the folder that a block is imported from, and the files in it that it is made of.
 
     Args:
@@ -101,8 +102,10 @@ def _imports(module: str, file: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
 
 
-def _without_source(cls: type[nn.Module]) -> BlockError:
+def _without_source(cls: type[nn.Module] | Callable[..., Any]) -> BlockError:
+    what = "block" if isinstance(cls, type) else "function"
+    name = getattr(cls, "__qualname__", repr(cls))
     return BlockError(
-        f"block {cls.__module__}:{cls.__qualname__} has no source file to be recorded with "
+        f"{what} {cls.__module__}:{name} has no source file to be recorded with "
         f"its results; define it in a module"
     )

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import BLOCKS
-from attnsearch.blocks.build import find_block, source_hash
+from attnsearch.blocks.build import find_block, find_function, source_hash
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import weights_file
 from attnsearch.spaces import canonical, weights_marker
+from attnsearch.spaces.keys import own_functions
 
 NUMERICS_REVISION = 5
 """Raised by one when a change of attnsearch changes the numbers that a config trains to.
@@ -45,7 +46,8 @@ def inputs(document: Mapping[str, Any]) -> dict[str, str]:
         document: A resolved config, or a checked space file: then of all that it may choose.
 
     Returns:
-        Block of the user -> hash of its source; ``network.weights`` -> hash of its content.
+        Block or function of the user -> hash of its source; ``network.weights`` -> hash of its
+        content.
 
     Raises:
         BlockError: A block does not exist, or a user's block has no source file.
@@ -55,7 +57,12 @@ def inputs(document: Mapping[str, Any]) -> dict[str, str]:
     own = sorted(asked - BLOCKS.keys() - {"none"})
     path, _ = weights_file(document["network"].get("weights"))
     weights = {} if path is None else {WEIGHTS_INPUT: weights_marker(path)}
-    return {name: source_hash(find_block(name)) for name in own} | weights
+    sources = {name: source_hash(find_block(name)) for name in own}
+    return sources | _functions(document) | weights
+
+
+def _functions(document: Mapping[str, Any]) -> dict[str, str]:
+    return {name: source_hash(find_function(name)) for name in own_functions(document)}
 
 
 def _names(block: Any) -> Iterator[str]:
@@ -93,7 +100,7 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
         for name in NUMERIC_PACKAGES
         if name in differ
     }
-    return [words.get(name, f"the source of block {name}") for name in differ]
+    return [words.get(name, f"the source of {name}") for name in differ]
 
 
 def run_key(
@@ -134,9 +141,8 @@ def run_key(
         "threads": threads,
         "fold": fold,
         "numerics": NUMERICS_REVISION,
-        "sources": {
-            name: source_hash(find_block(name)) for name in sorted(blocks - BLOCKS.keys())
-        },
+        "sources": {name: source_hash(find_block(name)) for name in sorted(blocks - BLOCKS.keys())}
+        | _functions(config),
     }
     text = json.dumps(_numbers(named), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

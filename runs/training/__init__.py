@@ -34,7 +34,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.training.checkpoints import Checkpoint, kept_trainings, remove, sound
     from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
-    from attnsearch.runs.training.losses import auxiliary_loss
+    from attnsearch.runs.training.losses import auxiliary_loss, check_own_loss
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
     from attnsearch.runs.training.micro_batches import SMALLEST
     from attnsearch.runs.training.panels import whole_maps

@@ -10,29 +10,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
+from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, find_function, side_outputs
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.keeping import Lazy, count_values
+from attnsearch.runs.readers import IGNORED
 from attnsearch.runs.training.optim import TrainError
+from attnsearch.spaces.keys import CLASSIFICATION
+
+FOCUS = 2  # of the focal loss: how much less what is right already weighs
 
 
 def classification_loss(
     train: Mapping[str, Any], data: DataSet, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return cross-entropy of logits (B, K) and labels (B,), a mean over the batch.
+    """Return the loss of logits (B, K) and labels (B,), a mean over the batch: `train.loss`.
 
     Of shares of classes (B, K), it is the mean of the labels' losses by their shares.
 
     Args:
-        train: The config's `train` section: `label_smoothing` and `class_weights`.
+        train: The config's `train` section: `loss`, `label_smoothing` and `class_weights`.
         data: Its training part is counted for balanced weights.
         device: Where the loss will be computed.
 
     Raises:
         TrainError: If the number of weights is not that of the classes.
     """
+    if (own := own_loss(train["loss"])) is not None:
+        return own
     weights = class_weights(train["class_weights"], data, data.train.labels, device)
     of_labels = partial(cross_entropy, weight=weights, label_smoothing=train["label_smoothing"])
+    if train["loss"] == "focal":
+        return partial(focal_loss, of_labels, weights)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         if targets.dim() == 1 or weights is None:
@@ -41,6 +49,85 @@ def classification_loss(
         return of_labels(logits, targets, reduction="sum") / (targets @ weights).sum()
 
     return loss
+
+
+def focal_loss(
+    of_labels: Callable[..., Tensor], weights: Tensor | None, logits: Tensor, targets: Tensor
+) -> Tensor:
+    """Return (1 - p)^2 times the cross-entropy (Lin et al. 2017, https://arxiv.org/abs/1708.02002).
+
+    Args:
+        of_labels: The cross-entropy, which takes `reduction`.
+        weights: (K,) of the classes, which it has.
+        logits: (B, K).
+        targets: Labels (B,), or shares of classes (B, K), of which p is the share that is right.
+    """
+    probabilities = logits.softmax(1)
+    if targets.dim() == 1:
+        right = probabilities.gather(1, targets[:, None])[:, 0]
+    else:
+        right = (probabilities * targets).sum(1)
+    each = of_labels(logits, targets, reduction="none") * (1 - right) ** FOCUS
+    if weights is None:
+        return each.mean()
+    own = weights[targets] if targets.dim() == 1 else targets @ weights
+    return each.sum() / own.sum()
+
+
+def own_loss(name: str | None) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return a user's loss, `module:function`; None where the name is one of ours."""
+    if name is None or ":" not in name:
+        return None
+    function = find_function(name)
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        value = function(logits, targets)
+        if not isinstance(value, Tensor) or value.shape != ():
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise TrainError(f"train.loss: {name} gave {shape}; a loss is one number, a tensor ()")
+        return value
+
+    return loss
+
+
+def check_own_loss(name: str, task: str, classes: int) -> None:
+    """Try a user's loss on made logits and targets, as a training gives them.
+
+    Args:
+        name: `module:function`.
+        task: "classification" or "segmentation".
+        classes: Their number.
+
+    Raises:
+        TrainError: It raises, is no number, is not finite, or has no gradient in the logits.
+    """
+    loss = own_loss(name)
+    assert loss is not None
+    draws = torch.Generator().manual_seed(0)
+    shape = (4, classes) if task == CLASSIFICATION else (2, classes, 8, 8)
+    logits = torch.randn(shape, generator=draws, requires_grad=True)
+    targets = torch.randint(classes, (shape[0], *shape[2:]), generator=draws)
+    if task != CLASSIFICATION:
+        targets[0, 0] = IGNORED
+    try:
+        value = loss(logits, targets)
+        (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
+    except TrainError:
+        raise
+    except Exception as error:  # whatever the user's function raises
+        words = f"{type(error).__name__}: {error}"
+        raise TrainError(
+            f"train.loss: {name} failed on logits {shape} and targets {tuple(targets.shape)}"
+            f"{'' if task == CLASSIFICATION else f', {IGNORED} where a pixel does not count'}: "
+            f"{words}"
+        ) from error
+    if not bool(value.isfinite()):
+        raise TrainError(f"train.loss: {name} gave {float(value)}; a loss is finite")
+    if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.any()):
+        raise TrainError(
+            f"train.loss: {name} has no finite gradient in the logits: it must be computed from "
+            f"them by torch's differentiable operations"
+        )
 
 
 def class_weights(

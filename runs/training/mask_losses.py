@@ -24,10 +24,9 @@ from torch import Tensor
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import IGNORED
-from attnsearch.runs.training.losses import class_weights
+from attnsearch.runs.training.losses import FOCUS, class_weights, own_loss
 
 WINDOW = 31 / 352  # of the side, of a rectangle the shorter, so that it fits
-FOCUS = 2
 
 MaskLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,6 +43,8 @@ def mask_loss(train: Mapping[str, Any], data: DataSet, device: torch.device) -> 
         TrainError: If the number of class weights is not that of the classes.
     """
     name = train["loss"] or "ce_dice"
+    if (own := own_loss(name)) is not None:
+        return own
     assert data.train.masks is not None
     weights = class_weights(train["class_weights"], data, data.train.masks.resized, device)
     smoothing, boundary = train["label_smoothing"], train["boundary_weight"]

@@ -8,7 +8,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.metrics import left_out, why_undefined
 from attnsearch.runs.readers import DataError, listing
 from attnsearch.search.plans.arms import plan_folds
-from attnsearch.spaces.keys import COSTS, MEASURED
+from attnsearch.spaces.keys import COSTS, MEASURED, own_functions
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,12 @@ def check_measurable(
 
     Raises:
         DataError: A metric has no value on a part. The message says which, why, and what to do.
+        TrainError: A loss of the user's own is none.
     """
+    for name in own_functions(document):
+        from attnsearch.runs.training import check_own_loss  # loads torch, for these alone
+
+        check_own_loss(name, document["task"], dataset(None).classes)
     notes: dict[str, None] = {}
     for need in _needs(document, explore=explore, plans=plans):
         data = dataset(need.fold)

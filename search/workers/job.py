@@ -8,6 +8,7 @@ import numpy as np
 
 from attnsearch.blocks import BLOCKS
 from attnsearch.runs.ledger import State
+from attnsearch.spaces.keys import own_functions
 
 OURS = frozenset({"none", *BLOCKS})
 LOST = "lost"
@@ -18,8 +19,10 @@ MACHINE_LOST = "the machine that trained it was lost"
 
 
 def has_user_code(config: Mapping[str, Any]) -> bool:
-    """Return whether a network has a block that is not of the table."""
-    return any(entry["block"] not in OURS for entry in config.get("insert", ()))
+    """Return whether a block of a network is not of the table, or its loss is a user's."""
+    return any(own_functions(config)) or any(
+        entry["block"] not in OURS for entry in config.get("insert", ())
+    )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import AfterValidator, Field, Tag
+from pydantic_core import PydanticCustomError
 
+from attnsearch.blocks.spelling import did_you_mean
+from attnsearch.spaces.keys.own import OWN
 from attnsearch.spaces.keys.values import (
     CLASSIFICATION_ONLY,
     SEGMENTATION_ONLY,
@@ -22,6 +25,21 @@ from attnsearch.spaces.keys.values import (
 
 NotNegative = Annotated[float, Field(ge=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
+MASK_LOSSES = ("dice", "ce_dice")
+"""The losses of masks alone."""
+LOSSES = ("ce", "focal", *MASK_LOSSES)
+
+
+def _loss(name: str) -> str:
+    if name not in LOSSES and not OWN.fullmatch(name):
+        raise PydanticCustomError(
+            "type",
+            "must be one of {names}, or a module:function of your own{hint}",
+            {"names": ", ".join(LOSSES), "hint": did_you_mean(name, LOSSES)},
+        )
+    return name
+
+
 CROSS_ENTROPY = When("loss", None, "ce", "ce_dice", "focal")
 """The losses that hold a cross-entropy; `None` is the default, `ce_dice`."""
 
@@ -102,10 +120,9 @@ class Train(Section):
         CROSS_ENTROPY,
     ] = None
     """Weights of the classes in the loss; balanced: inverse frequency."""
-    loss: Annotated[
-        Searchable[Literal["ce", "dice", "ce_dice", "focal"] | None], SEGMENTATION_ONLY
-    ] = None
-    """Segmentation: cross-entropy, Dice, their sum, or focal; null takes ce_dice."""
+    loss: Searchable[Annotated[str, AfterValidator(_loss)] | None] = None
+    """ce (cross-entropy) or focal; of masks also dice and ce_dice; or a `module:function` of your
+    own. null takes ce, of masks ce_dice."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
         0.0
     )

@@ -22,6 +22,7 @@ from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import (
     COSTS,
     DECIDING,
+    MASK_LOSSES,
     MEASURED,
     OF_ANOTHER,
     Scheduler,
@@ -159,6 +160,10 @@ def _train(file: SpaceFile, problems: Problems) -> None:
     if steps and warmup > 0:
         message = f"{max(steps)} cannot stand with warmup_epochs: {warmup}; remove one"
         problems.add(("train", "warmup_steps"), message)
+    for loss in members(train.loss):
+        if loss in MASK_LOSSES and file.task != "segmentation" and not problems.wrong(("task",)):
+            message = f"{loss} is a loss of masks; a classification takes ce or focal"
+            problems.add(("train", "loss"), message)
     weights, count = train.class_weights, class_count(file)
     if isinstance(weights, list) and count is not None and len(weights) != count:
         message = f"has {len(weights)} weights for {count} classes (data.classes)"

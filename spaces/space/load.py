@@ -8,7 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks.build import Site, backbone_sites
+from attnsearch.blocks.build import Site, backbone_sites, find_function
 from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, rename_fault
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
@@ -22,6 +22,7 @@ from attnsearch.spaces.keys import (
     default_objective,
     keys_under,
     label,
+    own_functions,
     same,
 )
 from attnsearch.spaces.space.checks import check_sections, members
@@ -115,7 +116,10 @@ class Loading:
         problems, file = self.problems, self.file
         check_sections(file, problems)
         document = self._document()
-        self._make_importable()
+        self._make_importable(own := [*own_functions(document)])
+        for name in own:
+            with problems.errors_at(("train", "loss")):
+                find_function(name)
         groups = read_groups(file, self._sites(), Blocks(problems), problems)
         check_pretrained_safe(groups, problems)
         sides = self._side_losses(groups)
@@ -206,8 +210,12 @@ class Loading:
             return {"csv": self._file(getattr(groups, "csv", groups), ("data", "groups"))}
         return None if groups is None else {"pattern": getattr(groups, "pattern", groups)}
 
-    def _make_importable(self) -> None:
-        names = [*self.file.blocks, *(n for entry in self.file.insert for n in entry.params)]
+    def _make_importable(self, functions: Sequence[str]) -> None:
+        names = [
+            *functions,
+            *self.file.blocks,
+            *(n for entry in self.file.insert for n in entry.params),
+        ]
         names += [name for entry in self.file.insert for name in members(entry.block)]
         folder = str(self.path.absolute().parent)
         if any(":" in name for name in names) and folder not in sys.path:

@@ -154,7 +154,7 @@ def test_an_interrupted_run_keeps_its_key_and_the_changed_one_gets_its_own(
     if what == "weights":
         assert old_key not in {row.key for row in changed.trials}
     (note,) = [note for note in changed.notes if "begins anew" in note]
-    named = "network.weights" if what == "weights" else f"the source of block {project.block.stem}"
+    named = "network.weights" if what == "weights" else f"the source of {project.block.stem}"
     assert "beside tiny/1" in note and named in note
 
     # With what was there restored, the first study goes on and has its own results.

@@ -1,5 +1,6 @@
 """The documentation names what there is."""
 
+import json
 import os
 import re
 import subprocess
@@ -27,17 +28,27 @@ def test_paths_of_modules_are_those_of_the_tree(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-RUN = [page for page in PAGES if page.name in ("python.md", "own-loss.md")]  # from above to below, in one program
+RUN = ("python.md", "own-loss.md", "tutorial.ipynb")  # from above to below, in one program
+
+
+def code_of(page: Path) -> list[str]:
+    """The pieces of Python of a page or notebook."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    cells = json.loads(text)["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 @pytest.mark.slow  # each trains a study in Ray
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
-def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", RUN)
+def test_code_of_a_page_runs(name: str, tmp_path: Path) -> None:
+    blocks = code_of(ROOT / "docs" / name)
     files = {block.split()[1]: block for block in blocks if re.match(r"# \w+\.py\n", block)}
     files["page.py"] = "\n".join(block for block in blocks if block not in files.values())
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     done = subprocess.run(
         [sys.executable, "page.py"],
@@ -48,6 +59,14 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_notebook_holds_no_outputs() -> None:
+    """They would change with every run, and say nothing of the code that is there now."""
+    cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    links = re.findall(r"\]\(([\w-]+\.md)\)", "".join("".join(c["source"]) for c in cells))
+    assert links and all((ROOT / "docs" / link).exists() for link in links)
 
 
 def test_every_room_stands_in_the_architecture() -> None:

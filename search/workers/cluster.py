@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,6 +218,16 @@ def running_cluster(
             yield Cluster(folder, workers, bundle, services=ray_services())
 
 
+def answers(address: str, seconds: float = 2.0) -> bool:
+    """Return whether something takes a connection at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def _runs(process: psutil.Process) -> bool:
     """Return whether a process lives; a child that was killed is a zombie for a while."""
     try:
@@ -337,7 +348,8 @@ def _shut_down() -> None:
     import ray
 
     family = ray_processes()
-    if not all(map(_runs, ray_services().values())):
+    head = ray.get_runtime_context().gcs_address if ray.is_initialized() else ""
+    if not all(map(_runs, ray_services().values())) or not (head and answers(head)):
         # With its services gone, Ray waits for them for most of a minute.
         restore_excepthook()
         atexit.unregister(ray.shutdown)

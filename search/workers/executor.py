@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
@@ -14,7 +15,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.store import VARIABLE
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Job, Jobs
-from attnsearch.search.workers.nodes import Room, all_folders, machine_gone
+from attnsearch.search.workers.nodes import Head, Room, all_folders, machine_gone
 from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
 from attnsearch.search.workers.replicas import stop_file
@@ -71,7 +72,8 @@ def execute(
     Raises:
         ClusterError: If Ray is lost; the jobs that ran have ended as interrupted.
     """
-    room = Room(cluster, tell)
+    head = Head(ray.get_runtime_context().gcs_address) if cluster.joined else None
+    room = Room(cluster, tell, head=head)
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
     pause = faults / PAUSE
@@ -85,7 +87,7 @@ def execute(
         kill_worker,
         lambda job: _read(fault_file(faults, job)),
         pace=Pace(longest, timeout=timeout),
-        check=cluster.check,
+        check=head.check if head else cluster.check,
         ship=cluster.joined,  # a machine may join that does not see this one's disk
         gone=machine_gone if cluster.joined else lambda said: False,
         pause=pause.touch,

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,11 @@ from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.ledger import changed_inputs, inputs, package_inputs
 from attnsearch.runs.machine import gpu_names
 from attnsearch.runs.store import VARIABLE, check_store
-from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, fit
+from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, answers, fit
 from attnsearch.search.workers.ray_private import machine_of
 
 COUNTED_SECONDS = 2.0  # between two counts of the machines
-ANSWER_SECONDS = 2.0  # in which a machine that is there takes a connection
+HEAD_SECONDS = 20.0  # without an answer of the head
 LOOKS, LOOK_SECONDS = 3, 0.5  # a machine's worker may end a moment before its Ray does
 EXAMINED_SECONDS = 120.0  # in which a machine has started a process and imported attnsearch
 
@@ -38,12 +37,47 @@ def machine_gone(said: str) -> bool:
     if where is None:
         return False
     for _ in range(LOOKS):
-        try:
-            socket.create_connection(where, ANSWER_SECONDS).close()
-        except OSError:
+        if not answers(where):
             return True
         time.sleep(LOOK_SECONDS)
     return False
+
+
+class Head:
+    """Looks after the head of a joined Ray: without it Ray ends this process, a minute later.
+
+    Args:
+        address: Of its records, HOST:PORT.
+        clock: Seconds.
+    """
+
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._address, self._clock = address, clock
+        self._answered = self._asked = clock()
+
+    def check(self) -> None:
+        """See now and then whether it answers.
+
+        Raises:
+            ClusterError: It has not for a while.
+        """
+        now = self._clock()
+        if now - self._asked < COUNTED_SECONDS:
+            return
+        self._asked = now
+        if answers(self._address):
+            self._answered = now
+        elif now - self._answered > HEAD_SECONDS:
+            raise ClusterError(
+                f"the head of the cluster at {self._address} is gone: it has not answered for "
+                f"{now - self._answered:.0f} s\nWhat has finished is recorded; once a cluster is "
+                f"there again, the same command goes on from there"
+            )
+
+    @property
+    def answering(self) -> bool:
+        """Whether it did when it was last asked."""
+        return self._answered == self._asked
 
 
 class Room:
@@ -53,6 +87,7 @@ class Room:
         running: The Ray.
         tell: Shows a person a sentence.
         clock: Seconds.
+        head: Without which there is nobody to ask for the machines.
     """
 
     def __init__(
@@ -60,14 +95,17 @@ class Room:
         running: Cluster,
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        head: Head | None = None,
     ) -> None:
+        self._head = head
         self._running, self._tell, self._clock = running, tell, clock
         self._trials, self._again = running.workers, clock()
         self._machines: dict[str, str] | None = None  # address by Ray's name, of those with room
 
     def __call__(self) -> int:
         """Return how many; one where no machine has room, since one may come back."""
-        if self._running.joined and self._clock() >= self._again:
+        there = self._head is None or self._head.answering
+        if self._running.joined and there and self._clock() >= self._again:
             self._again = self._clock() + COUNTED_SECONDS
             self._count()
         return max(1, self._trials)

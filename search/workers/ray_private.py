@@ -157,7 +157,7 @@ def restore_excepthook() -> None:
         sys.excepthook = before
 
 
-def machine_of(worker: str) -> tuple[str, int] | None:
+def machine_of(worker: str) -> str | None:
     """Return where the Ray of the machine takes connections that a worker runs or ran on.
 
     Args:
@@ -169,7 +169,7 @@ def machine_of(worker: str) -> tuple[str, int] | None:
         state = _inner_part("ray._private.state", "actors")(worker)
         for node in ray.nodes():
             if node["NodeID"] == state["Address"]["NodeID"]:
-                return node["NodeManagerAddress"], int(node["NodeManagerPort"])
+                return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
     return None
 
 

@@ -10,7 +10,15 @@ import pytest
 from attnsearch.runs.ledger.key import package_inputs
 from attnsearch.search.workers import nodes as module
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, running_cluster
-from attnsearch.search.workers.nodes import Machine, Room, examined, look, machine_gone, offered
+from attnsearch.search.workers.nodes import (
+    Head,
+    Machine,
+    Room,
+    examined,
+    look,
+    machine_gone,
+    offered,
+)
 
 ACTOR = "6a88b69f5e7ab850ce9275a501000000"
 DOCUMENT = {"network": {"weights": None}, "insert": []}
@@ -72,6 +80,30 @@ def test_machines_are_counted_now_and_then_and_not_where_ray_is_our_own(
     assert Room(Cluster(tmp_path, 2, {"CPU": 1, "GPU": 0}), print)() == 2
 
 
+def test_a_head_that_does_not_answer_for_a_while_ends_the_study(
+    machines: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, there = [0.0], [True]
+    monkeypatch.setattr(module, "answers", lambda address: there[0])
+    head = Head("10.0.0.1:6379", lambda: now[0])
+    running = Cluster(tmp_path, 4, {"CPU": 1, "GPU": 0}, joined=True, most=10)
+    count = Room(running, print, lambda: now[0], head)
+    assert count() == 4
+    machines.append(node("3", 1))
+    there[0] = False
+    for now[0] in range(0, int(module.HEAD_SECONDS), 5):
+        head.check()
+    assert not head.answering and count() == 4, "nobody is asked, who would not answer"
+    there[0] = True
+    now[0] = module.HEAD_SECONDS
+    head.check()
+    assert count() == 5
+    there[0] = False
+    now[0] *= 2.5
+    with pytest.raises(ClusterError, match="head of the cluster at 10.0.0.1:6379 is gone"):
+        head.check()
+
+
 def test_what_a_cluster_has_is_added_up(machines: list[Any]) -> None:
     machines += [node("3", 8, 4), node("4", 100, alive=False)]
     assert offered() == "machines 3, CPUs 12, GPUs 4"
@@ -83,7 +115,7 @@ def test_a_machine_is_gone_where_its_ray_takes_no_connection(
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
     said = f"ActorUnavailableError: The actor {ACTOR} is unavailable: Socket closed"
     with socket.create_server(("127.0.0.1", 0)) as server:
-        where = server.getsockname()
+        where = "{}:{}".format(*server.getsockname())
         monkeypatch.setattr(
             module, "machine_of", lambda actor: {ACTOR: where, "0" * 32: None}[actor]
         )

@@ -1,7 +1,8 @@
-"""Addresses of databases and servers: made in one way, and told to nobody with their secrets."""
+"""Addresses of databases and servers: made in one way, told to nobody with their secrets, tried."""
 
 import os
 import re
+import socket
 from pathlib import Path
 
 HIDDEN = "***"
@@ -60,3 +61,13 @@ def sqlite_path(url: str) -> Path | None:
     if not url.startswith(("sqlite:", "sqlite+")):
         return None
     return Path(make_url(url).database or "").absolute()
+
+
+def answers(address: str, seconds: float = 2.0) -> bool:
+    """Return whether something takes a connection at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+    except OSError:
+        return False
+    return True

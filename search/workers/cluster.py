@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.addresses import answers
 from attnsearch.runs.machine import available_cpus, gpu_count
 from attnsearch.search.workers.folder import temporary_folder
 from attnsearch.search.workers.ray_private import (
@@ -36,7 +36,8 @@ from attnsearch.search.workers.ray_private import (
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
-# Ray prints when a worker dies stands in the records, in words for users.
+# Ray prints when a worker dies stands in the records, in words for users. Tune would also ask a head
+# that is gone for its resources, until Ray ends this process.
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -49,6 +50,7 @@ SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
+    "TUNE_STATE_REFRESH_PERIOD": "1e9",
 }
 ROUNDING = 1e-9  # lost in dividing by shares: ten trials of 0.1 fit
 JOIN_SECONDS = 120.0  # in which the first machine with a CPU joins a cluster
@@ -216,16 +218,6 @@ def running_cluster(
             )
             bundle = {"CPU": 1, "GPU": need.gpus}
             yield Cluster(folder, workers, bundle, services=ray_services())
-
-
-def answers(address: str, seconds: float = 2.0) -> bool:
-    """Return whether something takes a connection at HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
-    except OSError:
-        return False
-    return True
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.addresses import without_secrets
+from attnsearch.runs.addresses import answers, without_secrets
 from attnsearch.runs.ledger import changed_inputs, inputs, package_inputs
 from attnsearch.runs.machine import gpu_names
 from attnsearch.runs.store import VARIABLE, check_store
-from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, answers, fit
+from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, fit
 from attnsearch.search.workers.ray_private import machine_of
 
 COUNTED_SECONDS = 2.0  # between two counts of the machines

@@ -1,4 +1,4 @@
-"""Addresses of databases and servers: made in one way, told to nobody with their secrets, tried."""
+"""Addresses of databases and servers: made, tried, and told to nobody with their secrets."""
 
 import os
 import re

@@ -36,8 +36,8 @@ from attnsearch.search.workers.ray_private import (
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
-# Ray prints when a worker dies stands in the records, in words for users. Tune would also ask a head
-# that is gone for its resources, until Ray ends this process.
+# Ray prints when a worker dies stands in the records, in words for users. Tune would also ask a
+# head that is gone for its resources, until Ray ends this process.
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

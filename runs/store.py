@@ -35,6 +35,11 @@ def is_store_named() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
+def store_value() -> str:
+    """Return what the variable is to be on another machine, where a folder's path is whole."""
+    return str(store_folder() or os.environ.get(VARIABLE, ""))
+
+
 def store_folder() -> Path | None:
     """Return the folder that the variable names; None where it is unset or names a URL."""
     named = os.environ.get(VARIABLE, "")

@@ -38,7 +38,7 @@ FIELDS = {
     },
     "service": {
         *("image", "command", "environment", "volumes", "ports", "depends_on", "healthcheck"),
-        *("restart", "shm_size", "deploy", "build"),
+        *("restart", "shm_size", "deploy", "build", "working_dir"),
     },
 }
 
@@ -120,6 +120,8 @@ def test_the_manifest_has_kuberays_fields_and_mounts_what_it_uses() -> None:
         (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
         assert mount["name"] == volume["name"]
         assert volume["configMap"]["name"] == config["metadata"]["name"]
+        # A ConfigMap cannot be written, and copies of weights lie where the driver runs.
+        assert f"WORKDIR {mount['mountPath']}\n" not in (FOLDER / "Dockerfile").read_text()
         assert spec["entrypoint"].endswith(f"{mount['mountPath']}/{next(iter(config['data']))}")
 
 

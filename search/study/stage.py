@@ -20,6 +20,7 @@ from attnsearch.search.study.company import Company
 from attnsearch.search.study.events import Progress
 from attnsearch.search.workers import Cluster, examined
 from attnsearch.spaces import Space
+from attnsearch.spaces.keys import BUILT_IN
 
 if TYPE_CHECKING:
     from attnsearch.runs.mirror import Mirror, MirrorReport
@@ -185,13 +186,14 @@ def examined_for(
     Raises:
         ClusterError: A machine lacks what the study needs.
     """
-    there = data.kept is not None and data.kept.how != "memory"
+    source = space.document["data"]["source"]
+    read = data.kept is not None and data.kept.how != "memory" and source not in BUILT_IN
     return examined(
         running,
         space.document,
         expected,
         [str(space.path.absolute().parent)],
-        [space.document["data"]["source"]] if there else [],
+        [source] if read else [],
         tell,
     )
 

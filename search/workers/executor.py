@@ -1,6 +1,5 @@
 """Executes jobs side by side on Ray Tune, whatever decides which jobs those are."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.store import VARIABLE
+from attnsearch.runs.store import store_value
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Job, Jobs
 from attnsearch.search.workers.nodes import Head, Room, all_folders, machine_gone
@@ -103,7 +102,7 @@ def execute(
         faults=faults,
         hang_seconds=min(HANG_SECONDS, (timeout or HANG_SECONDS) / 2),
         make=make,
-        store=os.environ.get(VARIABLE, ""),
+        store=store_value(),
     )
     # The first workers start side by side; Tune's default is one after the other.
     pending = str(workers or max(cluster.workers, cluster.most))

@@ -13,7 +13,7 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import answers, without_secrets
 from attnsearch.runs.ledger import changed_inputs, inputs, package_inputs
 from attnsearch.runs.machine import gpu_names
-from attnsearch.runs.store import VARIABLE, check_store
+from attnsearch.runs.store import VARIABLE, check_store, store_value
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, fit
 from attnsearch.search.workers.ray_private import machine_of
 
@@ -209,7 +209,7 @@ def examined(
     need = Need(running.bundle["CPU"], running.bundle["GPU"])
     # In a process of its own, which the import of a user's block leaves in any state.
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(look)
-    asked, store = {}, os.environ.get(VARIABLE, "")
+    asked, store = {}, store_value()
     for node in ray.nodes():
         if node["Alive"] and room_of(need, node):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

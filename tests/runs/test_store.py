@@ -11,6 +11,7 @@ from attnsearch.runs.store import (
     is_store_named,
     open_store,
     store_folder,
+    store_value,
 )
 
 
@@ -57,6 +58,11 @@ def test_a_folder_is_no_store_of_files_by_name(
     (tmp_path / "shared" / "file").touch()
     with pytest.raises(StoreError, match="file/below cannot be written"):
         check_store()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATTNSEARCH_STORE", "shared")
+    assert store_value() == str(tmp_path / "shared"), "workers run elsewhere"
+    monkeypatch.setenv("ATTNSEARCH_STORE", "s3://bucket/name")
+    assert store_value() == "s3://bucket/name"
     monkeypatch.setenv("ATTNSEARCH_STORE", "")
     assert (store_folder(), open_store(), is_store_named()) == (None, None, False)
     check_store()

@@ -245,6 +245,18 @@ def test_auto_without_a_gpu_is_none_and_says_so(
     assert notes == [f"resources.gpus: {record['text']}"]
 
 
+def test_a_cluster_is_joined_for_its_cards_though_all_else_is_known(tmp_path: Path) -> None:
+    one, joined = space(tmp_path, "resources.gpus=1", *CLOSED), Cluster(tmp_path, 3, {})
+    need = Need.of({**one.document["resources"], "address": "head:6379"})
+    settle = settling(one, [], need)
+    settle.start = lambda: joined
+    settle([])
+    assert settle.running is joined, "the names of its cards are in the keys"
+    without = settling(space(tmp_path, *CLOSED), [], Need(address="head:6379"))
+    without([])
+    assert without.running is None, "on CPUs nobody is asked before something is to be trained"
+
+
 def test_a_cards_room_is_measured_with_the_largest_batches(
     tmp_path: Path, cards: list[Any]
 ) -> None:

@@ -10,6 +10,7 @@ preprocess  Images as a user has them to the input of a trained network
 inputs      A user's image files on their way to a trained network, one by one or cut into tiles
 predict     What a trained network says of a user's images, as files: `attnsearch predict`
 evaluate    What an export scores on data with labels or masks: `attnsearch evaluate`
+pyfunc      An export as MLflow loads it
 explain     Pictures of where a trained network looks, for any image: `attnsearch explain`
 """
 
@@ -20,9 +21,10 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.exports.evaluate import Evaluated, Score, evaluate_export
     from attnsearch.runs.exports.explain import explain_images
-    from attnsearch.runs.exports.export import CONFIG, export_study, load_export
+    from attnsearch.runs.exports.export import CONFIG, WEIGHTS, export_study, load_export
     from attnsearch.runs.exports.inputs import find_images
     from attnsearch.runs.exports.predict import Predicted, predict_images, segment_files
+    from attnsearch.runs.exports.pyfunc import LOADER
     from attnsearch.runs.exports.weights import (
         Interface,
         pack_weights,

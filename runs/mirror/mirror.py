@@ -24,6 +24,7 @@ from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRo
 from attnsearch.runs.machine import give_back_memory
 from attnsearch.runs.mirror.arms import ArmRuns, headline
 from attnsearch.runs.mirror.experiment import DataInput, data_input, experiment_tags
+from attnsearch.runs.mirror.model import show_winner
 from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
 from attnsearch.runs.mirror.renewal import Renewal
 from attnsearch.runs.mirror.saved_views import saved_views, view_links
@@ -344,8 +345,7 @@ class Mirror:
             return
         assert study.mlflow_run_id and study.mlflow_experiment_id, "set with the parent run"
         experiment_id, plans = study.mlflow_experiment_id, self._ledger.plans(study.id)
-        views = saved_views(study, trials, plans)
-        run_id = study.mlflow_run_id
+        run_id, views = study.mlflow_run_id, saved_views(study, trials, plans)
         view = study_view(study, trials, view_links(experiment_id, views))
         store.log(run_id, view.metrics, view.params, view.tags)
         ended = None if study.ended is None else milliseconds(study.ended)
@@ -359,6 +359,8 @@ class Mirror:
             if plans:
                 with self._draws():
                     self._show_report(store, run_id, study, view.tags[NOTE_TAG])
+                with self._draws():
+                    show_winner(store.client, self._ledger, study, plans)
         self._positions.set_parent_shows(study.id, digest)
 
     @contextmanager

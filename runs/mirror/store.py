@@ -93,7 +93,7 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._client = _connect(uri)
+        self._client = self.client = _connect(uri)
 
     def experiment(self, name: str) -> str:
         """Find or create the experiment of this name, taken out of the bin if it is there."""

@@ -12,7 +12,15 @@ from attnsearch.search.commands.group import Verbatim
 @click.option("--trial", type=int, help="Export this trial instead of the best one.")
 @click.option("--format", "formats", metavar="LIST", help="safetensors,onnx,torch_export")
 @click.option("--onnx", is_flag=True, help="Short for --format onnx.")
-def export(study: str, folder: str, trial: int | None, formats: str | None, onnx: bool) -> str:
+@click.option("--register", metavar="NAME", help="In MLflow's model registry too.")
+def export(
+    study: str,
+    folder: str,
+    trial: int | None,
+    formats: str | None,
+    onnx: bool,
+    register: str | None,
+) -> str:
     """Write the best network of STUDY as a folder of files.
 
     `config.yaml` (a space without choices, which `attnsearch run` trains
@@ -24,13 +32,14 @@ def export(study: str, folder: str, trial: int | None, formats: str | None, onnx
     Examples:
       attnsearch export resnet-digits --to best
       attnsearch export resnet-digits --trial 7 --to trial-7 --format onnx
+      attnsearch export resnet-digits --to best --register digits
 
     Next: in Python, `attnsearch.runs.load_export("best")` gives the network,
     ready for inference.
     """
     names = [name.strip() for name in (formats or "").split(",") if name.strip()]
     names += ["onnx"] if onnx else []
-    return terminal.export_text(study, folder, formats=names, trial=trial)
+    return terminal.export_text(study, folder, formats=names, trial=trial, register=register)
 
 
 @click.command(cls=Verbatim)

@@ -8,11 +8,19 @@ from attnsearch.runs.ledger import Ledger
 from attnsearch.search.text import paragraph, plural
 
 
-def export_text(address: str, folder: str, *, formats: Collection[str], trial: int | None) -> str:
+def export_text(
+    address: str,
+    folder: str,
+    *,
+    formats: Collection[str],
+    trial: int | None,
+    register: str | None = None,
+) -> str:
     """Export a study's best network, or the given trial's, and say what was written.
 
     Raises:
-        AttnsearchError: There is no such study or trial, or its weights were not kept.
+        AttnsearchError: There is no such study or trial, its weights were not kept, or MLflow
+            does not take it under the name `register`.
     """
     from attnsearch.runs.exports import export_study
 
@@ -20,12 +28,19 @@ def export_text(address: str, folder: str, *, formats: Collection[str], trial: i
         study = ledger.find_study(address)
         options = {} if trial is None else {"trial": trial}
         export_study(ledger, study.label, folder, formats=formats, **options)
+        registered = []
+        if register is not None:
+            from attnsearch.runs.mirror import register_model
+
+            uri = register_model(ledger, study.id, register, trial)
+            registered.append(f"In MLflow:      {uri}")
     written = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     return "\n".join(
         [
             f"Wrote {', '.join(written)} to {folder}.",
             f"Train it anew:  attnsearch run {Path(folder) / 'config.yaml'} --fresh",
             f'In Python:      attnsearch.runs.load_export("{folder}")',
+            *registered,
         ]
     )
 

@@ -36,6 +36,7 @@ from attnsearch.runs.ledger import (
     inputs,
     package_inputs,
 )
+from attnsearch.runs.machine import Load
 from attnsearch.runs.store import VARIABLE
 from attnsearch.runs.training import (
     Training,
@@ -96,6 +97,7 @@ class Worker(Trainable):  # type: ignore[misc]
         need = need or Need()
         self._threads = need.threads
         self._device = "cuda" if need.gpus else "cpu"
+        self._load = Load()
         self._make = make
         self._faults = faults
         self._hang_seconds = hang_seconds
@@ -285,7 +287,9 @@ class Worker(Trainable):  # type: ignore[misc]
 
     def _epoch_report(self, training: Training) -> Report:
         said = self._keeper.after_epoch(training)
-        metrics = training.history[-1] | {"checkpoint_s": said.pop("checkpoint_s")}
+        metrics = training.history[-1] | {"checkpoint_s": said.pop("checkpoint_s")} | self._load()
+        if self._device == "cuda":
+            metrics["system/worker_gpu_memory_mb"] = torch.cuda.memory_reserved() / 2**20
         return Report(len(training.history), metrics, costs=self._costs, **said)
 
     def _evaluate(self) -> Report:

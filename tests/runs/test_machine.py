@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy
@@ -207,3 +208,24 @@ def test_missing_and_failing_tools_are_no_error(
     assert machine.git_commit(Path.cwd()) is None
     assert machine.gpu_names() == ()
     machine.gpu_names.cache_clear()
+
+
+def test_the_load_is_of_this_process_since_it_was_asked_before() -> None:
+    load = machine.Load()
+    kept = bytearray(b"x" * 2**27)  # 128 MiB that are really held
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    busy = load()
+    time.sleep(0.1)
+    idle = load()
+    assert set(busy) == {
+        "system/worker_cpus",
+        "system/worker_memory_mb",
+        "system/machine_memory_percent",
+    }
+    assert busy["system/worker_cpus"] > 2 * idle["system/worker_cpus"]
+    rss = psutil.Process().memory_info().rss / 2**20
+    assert busy["system/worker_memory_mb"] == pytest.approx(rss, rel=0.2)
+    assert len(kept) / 2**20 < rss
+    assert 0 < busy["system/machine_memory_percent"] <= 100

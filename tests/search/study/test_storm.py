@@ -50,8 +50,12 @@ def left_behind(folder: Path) -> dict[Any, Any]:
     """All that the ledger says of a study's runs, but for times."""
 
     def without_times(metrics: Any) -> dict[str, float]:
-        times = ("_s", "latency_ms")
-        return {name: value for name, value in metrics.items() if not name.endswith(times)}
+        ends, begin = ("_s", "latency_ms"), "system/"
+        return {
+            name: value
+            for name, value in metrics.items()
+            if not name.endswith(ends) and not name.startswith(begin)
+        }
 
     with Ledger(folder / "attnsearch.db", create=False) as ledger:
         (study,) = ledger.studies()

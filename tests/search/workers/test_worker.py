@@ -59,6 +59,9 @@ def test_each_step_is_an_epoch_and_the_last_brings_the_result(
     assert [result["report"].epoch for result in results] == [1, 2, 3]
     assert [result["done"] for result in results] == [False, False, True]
     assert results[0]["report"].metrics["val_accuracy"] == pytest.approx(0.4)
+    for result in results:
+        assert result["report"].metrics["system/worker_memory_mb"] > 10
+        assert result["report"].metrics["system/worker_cpus"] >= 0
     last: Report = results[-1]["report"]
     assert last.state == "finished"
     assert last.result["val_accuracy"] == pytest.approx(0.7)

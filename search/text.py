@@ -1,12 +1,13 @@
 """Plain text for the terminal: tables, and numbers a person can read."""
 
+import contextlib
 import json
 import re
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from attnsearch.runs import words
 from attnsearch.runs.words import plural as plural, quantity as quantity
@@ -192,6 +193,18 @@ def terminal_width() -> int | None:
     if not sys.stdout.isatty():
         return None
     return max(shutil.get_terminal_size().columns, 40)
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say on a terminal what takes some seconds, while it does."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # a tenth of a second, which a pipe need not wait for
+
+    with Console(stderr=True, highlight=False).status(f"{what} ..."):
+        yield
 
 
 def score(value: float | None) -> str:

@@ -446,15 +446,15 @@ def test_epochs_fit_into_the_hours_that_a_measured_step_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 2.0)
-    told = write_space("digits", str(tmp_path / "day.yaml"))
+    told = init.write_space("digits", str(tmp_path / "day.yaml"))
     whole = load_space(tmp_path / "day.yaml").document["train"]["epochs"]
     assert "measured here: 2.0 s an epoch; exploring takes at most" in told
     assert "--hours" not in told
     monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 60.0)
-    told = write_space("digits", str(tmp_path / "night.yaml"), hours=12)
+    told = init.write_space("digits", str(tmp_path / "night.yaml"), hours=12)
     epochs = load_space(tmp_path / "night.yaml").document["train"]["epochs"]
     assert f"{epochs} epochs and not {whole}, so that all acts end within 12 h" in told
     assert 6 <= epochs < whole
-    told = write_space("digits", str(tmp_path / "hour.yaml"), hours=1)
+    told = init.write_space("digits", str(tmp_path / "hour.yaml"), hours=1)
     assert load_space(tmp_path / "hour.yaml").document["train"]["epochs"] == 6
     assert "even 6 epochs take longer than 1 h here: a GPU" in told

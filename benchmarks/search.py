@@ -1,6 +1,6 @@
 """Replay searches on a table of recorded trainings: samplers, early stopping, learning rates.
 
-    python benchmarks/search.py [--trials 32] [--replays 60] [--only NAME]
+    python benchmarks/search.py [--trials 32] [--replays 60] [--only NAME] [--starts]
     python benchmarks/search.py --space benchmarks/search_space_2.yaml
 
 `search_table.py` has trained every config of a space with several seeds: `search_table.csv` those
@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.runs.ledger import State
+from attnsearch.search.plans import starts_of
 from attnsearch.search.propose import ProposalResult
 from attnsearch.search.study.exploring import make_proposals
 from attnsearch.search.workers import should_stop
@@ -119,15 +120,25 @@ class Replay:
         choices: (epochs so far, what would be confirmed, its score that was seen), at each change.
         begun: Configs by trial.
         stopped: The trials that were stopped early.
+        told: Values and results of all trials.
     """
 
     epochs: int = 0
     choices: list[tuple[int, Config, float]] = field(default_factory=list)
     begun: list[Config] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)
+    told: list[tuple[dict[str, Any], ProposalResult]] = field(default_factory=list)
 
 
-def replay(space: Space, table: Table, seed: int, search_seed: int, *, baseline: bool) -> Replay:
+def replay(
+    space: Space,
+    table: Table,
+    seed: int,
+    search_seed: int,
+    *,
+    baseline: bool,
+    begins: str = "",
+) -> Replay:
     """Search once.
 
     Args:
@@ -136,10 +147,19 @@ def replay(space: Space, table: Table, seed: int, search_seed: int, *, baseline:
         seed: Of the trainings that the search sees.
         search_seed: Of the sampler.
         baseline: Whether the first trial is the baseline, as in a study.
+        begins: What it begins with: ``first``, the published places; ``from``, what a search of
+            half as many trials learnt on another seed of the trainings.
     """
     search = {**space.document["search"], "seed": search_seed}
     space = replace(space, document={**space.document, "search": search})
     proposals = make_proposals(space, [space.baseline() if baseline else None])
+    if begins == "first":
+        proposals.begin_with(starts_of(space, search["trials"]))
+    elif begins == "from":
+        half = {**search, "trials": search["trials"] // 2}
+        smaller = replace(space, document={**space.document, "search": half})
+        earlier = replay(smaller, table, others(table, seed)[0], 5000 + search_seed, baseline=True)
+        proposals.begin_with([], earlier.told)
     done = Replay()
     curves: dict[int, dict[int, float]] = {}
     for number in range(search["trials"]):
@@ -160,7 +180,9 @@ def replay(space: Space, table: Table, seed: int, search_seed: int, *, baseline:
                 done.stopped.append(number)
                 break
         scores = (curve[table.epochs],) if state == State.FINISHED else None
-        proposals.tell(proposal.number, ProposalResult(state, list(curve.items()), scores))
+        result = ProposalResult(state, list(curve.items()), scores)
+        done.told.append((proposal.values, result))
+        proposals.tell(proposal.number, result)
         best = done.choices[-1][2] if done.choices else -math.inf
         if scores and config[:-1] != table.plain and scores[0] > best:
             done.choices.append((done.epochs, config, scores[0]))
@@ -173,7 +195,12 @@ def others(table: Table, seed: int) -> list[int]:
 
 
 def measure(
-    space: Space, table: Table, replays: int, target: Mapping[int, float], quarter: int
+    space: Space,
+    table: Table,
+    replays: int,
+    target: Mapping[int, float],
+    quarter: int,
+    begins: str = "",
 ) -> list[str]:
     """Replay an arm and say what came of it, one text a column."""
     best = table.best()
@@ -183,7 +210,7 @@ def measure(
     for number in range(replays):
         seed = table.seeds[number % len(table.seeds)]
         unseen = others(table, seed)
-        done = replay(space, table, seed, number, baseline=True)
+        done = replay(space, table, seed, number, baseline=True, begins=begins)
         means = [(at, table.mean(config, unseen)) for at, config, _ in done.choices]
         epochs.append(done.epochs)
         for at, mean in means:
@@ -235,6 +262,9 @@ if __name__ == "__main__":
     parser.add_argument("--replays", type=int, default=60)
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--only", default="", help="arms whose name has this text")
+    parser.add_argument(
+        "--starts", action="store_true", help="also with search.first, search.from"
+    )
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     plain = searched(
@@ -258,5 +288,7 @@ if __name__ == "__main__":
     for name, search in ARMS.items():
         if given.only in name:
             space = searched(given.trials, search, given.space)
-            row = measure(space, table, given.replays, target, quarter)
-            print("| " + " | ".join([name, *row]) + " |", flush=True)
+            for begins in ("", "first", "from") if given.starts else ("",):
+                row = measure(space, table, given.replays, target, quarter, begins)
+                words = f"{name}, {begins}" if begins else name
+                print("| " + " | ".join([words, *row]) + " |", flush=True)

@@ -198,6 +198,7 @@ def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[s
         STATE_TAG: trial.state,
         "attnsearch.role": trial.role,
         "attnsearch.number": str(trial.number),
+        "attnsearch.origin": trial.proposal.get("origin"),
         "attnsearch.key": trial.key,
         "attnsearch.seed": str(trial.seed),
         "attnsearch.speed": study.speed,

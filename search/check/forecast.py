@@ -26,7 +26,7 @@ from attnsearch.search.outlook import (
     reach_sentence,
     seconds_per_epoch,
 )
-from attnsearch.search.plans import check_measurable
+from attnsearch.search.plans import check_measurable, starts_of, starts_text
 from attnsearch.search.text import plural
 from attnsearch.search.workers import (
     AUTO,
@@ -126,6 +126,12 @@ class Forecast:
         if not self.space.decisions or networks < 2:
             return None
         return reach_sentence(networks, self.runs.trials, self.space.document["search"]["sampler"])
+
+    @property
+    def first(self) -> str:
+        """What the search tries first; empty where that is nothing but the baseline."""
+        starts = starts_of(self.space, self.runs.trials)
+        return starts_text(starts) if starts else ""
 
     def __repr__(self) -> str:
         time = "" if self.all_seconds is None else f", at most {duration(self.all_seconds)}"

@@ -7,6 +7,7 @@ controls   What candidates are compared with: the baseline, one as large as the 
 confirm    The plan of confirm: which networks are trained again, and what each is compared with
 ablations  Ablation plans: what of a network is taken away, moved, replaced or varied
 changes    What can be changed about a network: its insertions, their places, blocks and settings
+first      What a search tries first, see `search.first`: given configs, and the published places
 measurable Whether the data can give what a study is measured by
 text       A plan in words, before its first run is trained
 """
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     )
     from attnsearch.search.plans.confirm import Ranked, confirm_plan, given_configs, needs_tuning
     from attnsearch.search.plans.controls import baseline_config, tuning_space
+    from attnsearch.search.plans.first import (
+        SHARE,
+        Start,
+        StartError,
+        config_values,
+        starts_of,
+        starts_text,
+    )
     from attnsearch.search.plans.measurable import check_measurable
     from attnsearch.search.plans.seeds import most_seeds
     from attnsearch.search.plans.text import plan_runs, plan_text

@@ -16,7 +16,7 @@ second truth. Three rules keep it honest and repeatable:
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -66,12 +66,14 @@ class Proposal:
         values: Of the active decisions.
         how: "sampler", "random" (drawn uniformly instead, this once), "given" (the baseline, a
             prior, a combination of the grid) or "probe" (training settings tried on the plain
-            network). An earlier session is rebuilt from it.
+            network) or "first" (a config from elsewhere). An earlier session is rebuilt from it.
+        origin: Where a config from elsewhere is from, in words.
     """
 
     number: int
     values: Values
     how: str
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,27 @@ class Proposals:
         self._probes = min(PROBES_MAX, trials // PROBES_SHARE) if settings and first else 0
         self._grid = self._shuffled(grid) if sampler == "grid" and grid else None
         check_sampler(sampler, decisions, len(objectives))
+        self._starts: list[tuple[str, Values]] = []
+        self._learnt: list[tuple[Values, ProposalResult]] = []
+        self.forget()
+
+    def begin_with(
+        self,
+        starts: Sequence[tuple[str, Values]],
+        learnt: Sequence[tuple[Values, ProposalResult]] = (),
+    ) -> None:
+        """Forget all proposals, and begin with what is known from elsewhere.
+
+        Args:
+            starts: Where configs are from, in words, and their values, which are tried before the
+                sampler is asked.
+            learnt: Trials of other studies that the sampler knows from the start.
+        """
+        self._starts, self._learnt = list(starts), list(learnt)
         self.forget()
 
     def forget(self) -> None:
-        """Forget all proposals."""
+        """Forget all proposals of this study."""
         self._seen: set[tuple[tuple[str, Any], ...]] = set()
         self._open: dict[int, optuna.Trial] = {}
         self._hows: list[str] = []  # of all proposals
@@ -156,6 +175,8 @@ class Proposals:
         self._window = Window(self._directions[0]) if narrowed else None
         with quiet():
             self._study = optuna.create_study(storage=self._window, directions=self._directions)
+        for values, result in self._learnt:
+            self.adopt(values, result, "elsewhere")
 
     @property
     def count(self) -> int:
@@ -169,15 +190,22 @@ class Proposals:
             how: "sampler", or "random" to draw uniformly this once.
         """
         number = self.count
-        if number < len(self._first):
-            return self.give(self._first[number])
+        own = self._hows[len(self._learnt) :]
+        if len(own) < len(self._first):
+            return self.give(self._first[len(own)])
+        probed = own.count("probe")
+        begins = set(own) <= {"given", "probe", "first"}
+        if begins and probed < self._probes and "first" not in own and self._grid is None:
+            settings = probe(list(self._settings.values()), probed)
+            return self.give({**self._first[0], **settings}, "probe")
+        if begins and own.count("first") < len(self._starts):
+            origin, values = self._starts[own.count("first")]
+            settings = self._best_settings() if probed else {}
+            proposal = self.give({**values, **settings}, "first")
+            return replace(proposal, origin=origin)
         if self._grid is not None:
             fixed = next((v for v in self._grid if _frozen(v) not in self._seen), None)
             return None if fixed is None else self.give(fixed)
-        probed = self._hows.count("probe")
-        if probed < self._probes and set(self._hows) <= {"given", "probe"}:
-            settings = probe(list(self._settings.values()), probed)
-            return self.give({**self._first[0], **settings}, "probe")
         # A study that began without them goes on so. Where a search has tried all else under the
         # best settings, it draws at random, and others.
         if probed and how == "sampler":
@@ -259,7 +287,7 @@ class Proposals:
 
     def _adopt_by_asking(self, values: Values, result: ProposalResult | None, how: str) -> int:
         """Ask once more, with the answers fixed, for what the sampler keeps with the trial."""
-        if how in ("given", "probe"):
+        if how in ("given", "probe", "first"):
             number = self.give(values, how).number
         else:
             asked = self._make_sampler(self.count, how)

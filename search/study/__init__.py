@@ -7,6 +7,7 @@ queue        The queue of a study's jobs: its acts fill it, and it alone speaks 
              them
 exploring    The exploring act: proposes trials, skips configs that were tried, and takes their
              results
+starting     What a search begins with: configs tried first, and what earlier studies learnt
 alike        Noticing that all runs of an act fail with the same error: so would the rest
 plan_runs    The runs of a plan, and after an analysis of it which arms go on
 test_runs    Trained networks applied to the test part, several in one job

@@ -321,6 +321,7 @@ class Explorer:
                 return None
             number, values = proposal.number, proposal.values
             note: dict[str, Any] = {"how": proposal.how}
+            note |= {"origin": proposal.origin} if proposal.origin else {}
             reason = self.space.forbidden(values)
             if reason is not None:
                 self.proposals.tell(number, FORBIDDEN)

@@ -38,6 +38,7 @@ from attnsearch.search.study.stage import (
     load_datasets,
     most_jobs,
 )
+from attnsearch.search.study.starting import Beginning
 from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN
@@ -132,6 +133,8 @@ class Session:
         self.need = Need.of(document["resources"])
         self.device = device_kind(self.need.gpus)
         self.proposals = make_proposals(self.space, [self.space.baseline()])
+        budget = self.trials if self.explore else 0
+        self.beginning = Beginning(self.space, budget, self.proposals, self.progress.note)
         for note in self.proposals.notes() if self.explore else ():
             self._note(note)
 
@@ -160,6 +163,7 @@ class Session:
             if data.kept is not None and data.kept.notable:
                 origin["kept"] = data.where_kept(self.need.gpus)
                 self.progress.note(f"images kept: {origin['kept']}")
+            origin |= self.beginning.learn(self.ledger, data.fingerprint)
             study = self.ledger.open_study(
                 self.space.name,
                 self.space.text,
@@ -222,6 +226,7 @@ class Session:
             past = [row for row in stage.past() if row.arm is None or row.role == Role.BASELINE]
             explorer = Explorer(stage, self.space, self.proposals, self.records, past)
             explorer.explore_baseline(past)
+            self.beginning.say(past)
         left = max(1, self.trials - explorer.ended_before) if explorer else 1
         if running is not None:
             self._set_workers(stage, explorer, running, left)

@@ -9,7 +9,7 @@ PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 OPTIONAL = {
     "data": ("mask_colors", "keep", "eval_crop", "eval_size"),
     "train": ("warmup_steps", "accumulate", "ema", "sampler", "decay"),
-    "search": ("settings",),
+    "search": ("settings", "first", "from"),
     "resources": ("address", "timeout"),
 }
 """Keys by section that are left out where they are null, as documents before them did."""

@@ -87,6 +87,13 @@ class Search(Section):
     """Training settings that are searched. together: every trial has its own; first: a few values
     are tried on the network with nothing inserted, then all blocks are tried under the best of
     them. null takes together."""
+    first: list[Text] | None = None
+    """What is tried first, in this order: files without choices, such as exported configs, and
+    published, the places of each block in its paper, as far as the space has them and for a
+    quarter of the trials at most. null takes [published], [] nothing."""
+    from_: Annotated[list[Text], Field(min_length=1)] | None = Field(default=None, alias="from")
+    """Earlier studies of this ledger, NAME or NAME/NUMBER, whose trials the search learns from.
+    From other data, or trained for other epochs, their best configs are tried first instead."""
     trials: Annotated[Count, Of("trials")] = 16
     """Number of different configs to try."""
     objectives: dict[str, Literal["max", "min"]] = {}

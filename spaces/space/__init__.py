@@ -11,6 +11,7 @@ fits        Whether blocks can stand where a space file puts them
 hosts       The networks that a file can make, before anything is inserted, and what they must
             allow
 counting    How many different networks a space holds
+placements  Where the papers of blocks put them, as values of a space's decisions
 paths       Paths in a space file, made absolute and looked for
 canonical_form   What of a config determines the result of training it
 checks      Keys of a space file that contradict each other, or that have no effect
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from attnsearch.spaces.space.insertions import Group, Option, inserted_values
     from attnsearch.spaces.space.opening import SpaceLike, as_space, load_space
     from attnsearch.spaces.space.parameters import read_settings, side_loss
+    from attnsearch.spaces.space.placements import PUBLISHED, published_values
     from attnsearch.spaces.space.rules import Rule
     from attnsearch.spaces.space.space import Space, complete_train
 

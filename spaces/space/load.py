@@ -37,6 +37,7 @@ from attnsearch.spaces.space.hosts import (
 from attnsearch.spaces.space.insertions import Group, other_names, read_groups
 from attnsearch.spaces.space.parameters import Blocks, side_loss
 from attnsearch.spaces.space.paths import place_file, place_source
+from attnsearch.spaces.space.placements import PUBLISHED
 from attnsearch.spaces.space.rules import Rule, double_replacements, fixed_names, read_rules
 from attnsearch.spaces.space.space import Setting, Space
 
@@ -185,6 +186,9 @@ class Loading:
             document["ablation"]["seeds"] = confirm.least_seeds
         for index, text in enumerate((document["confirm"] or {}).get("configs") or ()):
             document["confirm"]["configs"][index] = self._file(text, ("confirm", "configs", index))
+        for index, text in enumerate(search.get("first") or ()):
+            if text != PUBLISHED:
+                search["first"][index] = self._file(text, ("search", "first", index))
         document["limits"] = file.limits.model_dump(exclude_none=True)
         gpus = document["resources"]["gpus"]
         if gpus != "auto" and gpus == int(gpus):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # `as` says to type checkers that a name is handed on
         load_data as load_data,
     )
     from attnsearch.runs.exports import (
+        Features,
+        create_model,
         evaluate_export as evaluate_export,
         explain_images as explain_images,
         export_study as export_study,

@@ -161,14 +161,7 @@ class ResNet(Host):
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn images (B, in_channels, H, W) into logits (B, classes), or with H and W too."""
-        stem = self.relu(self.bn1(self.conv1(x)))
-        y = self.inserted.at("stem", self.maxpool(stem))
-        maps = []
-        for stage in self.stages:
-            for block in getattr(self, stage):
-                y = block(y, self.inserted)
-            y = self.inserted.at(stage, y)
-            maps.append(y)
+        stem, maps = self.encode(x)
         if self.training:
             self.head_logits = {
                 stage: self.auxiliary[f"head_{stage}"](level)
@@ -179,8 +172,20 @@ class ResNet(Host):
         if self.decoder is not None:
             logits = self.decoder(stem, maps, x.shape[2:], self.inserted)
         else:
-            logits = self.fc(torch.flatten(self.avgpool(y), 1))
+            logits = self.fc(torch.flatten(self.avgpool(maps[-1]), 1))
         return logits
+
+    def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the stem's map before its pooling, and those after each stage, of images."""
+        stem = self.relu(self.bn1(self.conv1(x)))
+        y = self.inserted.at("stem", self.maxpool(stem))
+        maps = []
+        for stage in self.stages:
+            for block in getattr(self, stage):
+                y = block(y, self.inserted)
+            y = self.inserted.at(stage, y)
+            maps.append(y)
+        return stem, maps
 
     def decode_with(self, decoder: Decoder, heads: Mapping[str, nn.Module]) -> None:
         """Give the network a decoder, in place of the pooling and the layer for classification.

@@ -7,6 +7,8 @@ formats     The forms that a network leaves in beside its weights, by the words 
 program     Export as a program of `torch.export`, compared with the network it came from
 onnx        Export to ONNX, compared with the network it came from
 preprocess  Images as a user has them to the input of a trained network
+models      Networks under names as timm has them, and the maps of their stages for other
+            frameworks
 inputs      A user's image files on their way to a trained network, one by one or cut into tiles
 predict     What a trained network says of a user's images, as files: `attnsearch predict`
 evaluate    What an export scores on data with labels or masks: `attnsearch evaluate`
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from attnsearch.runs.exports.explain import explain_images
     from attnsearch.runs.exports.export import CONFIG, WEIGHTS, export_study, load_export
     from attnsearch.runs.exports.inputs import find_images
+    from attnsearch.runs.exports.models import Features, create_model, model_name
     from attnsearch.runs.exports.predict import Predicted, predict_images, segment_files
     from attnsearch.runs.exports.pyfunc import LOADER
     from attnsearch.runs.exports.weights import (

@@ -96,7 +96,7 @@ def test_a_name_says_backbone_blocks_and_sites(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet2o", "'resnet2o' begins with no backbone; did you mean 'resnet20'"),
+        ("resnet2o", "'resnet2o' begins with no backbone; did you mean 'resnet"),
         ("resnet20_gcc_layer2", "'gcc' is no block; did you mean 'gc'"),
         ("resnet20_gc", "does not say where gc stands"),
     ],

@@ -3,14 +3,23 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
+import click
 import pytest
+
+from attnsearch.search.cli import cli
+from attnsearch.spaces import load_space
+from tests.public import LIST
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+SHELL = {"&&", "|", ">", ";", "&"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -85,3 +94,52 @@ def test_a_decision_has_a_dated_heading_and_a_few_lines() -> None:
         heading, *lines = entry.strip().splitlines()
         assert re.match(r"\d{4}-\d\d-\d\d · \S", heading), heading
         assert 1 <= len([line for line in lines if line]) <= 12, heading
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_a_page_are_those_of_the_command_line(page: Path) -> None:
+    for block in _blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            starts = [at for at, word in enumerate(words) if Path(word).name == "attnsearch"]
+            for start in starts:
+                called = list(takewhile(lambda word: word not in SHELL, words[start + 1 :]))
+                command = cli.commands[called[0]] if called and called[0][0] != "-" else cli
+                parser = command.make_parser(click.Context(command))
+                _, left, _ = parser.parse_args(called[command is not cli :])
+                assert left == [], line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_a_page_are_spaces_and_blocks_that_hold(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", text, flags=re.DOTALL)
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    for name, _ in files:
+        if name.endswith(".yaml"):
+            load_space(tmp_path / name)
+    if files and page not in RUN:  # the other Python of the page, beside its files
+        monkeypatch.syspath_prepend(tmp_path)
+        for block in _blocks(page, "python"):
+            exec(block, {"__name__": page.stem})
+
+
+def test_the_site_leads_to_every_page_and_has_every_public_name() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if not re.search(rf"[:-] {page}$", site, re.M)} == set()
+    shown = re.findall(r"^::: (\S+)", (ROOT / "docs" / "api.md").read_text(), re.M)
+    names = {name.partition("(")[0] for name in LIST.read_text().splitlines() if "." in name[:11]}
+    last = {name.rpartition(".")[2] for name in shown}
+    assert {name for name in names if name.rpartition(".")[2] not in last} == {
+        "attnsearch.__version__"  # a string: `attnsearch --version`
+    }
+    assert set(shown) <= names
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)

@@ -14,6 +14,7 @@ import pytest
 
 from attnsearch.search.cli import cli
 from attnsearch.spaces import load_space
+from benchmarks import block_page
 from tests.public import LIST
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +139,15 @@ def test_the_site_leads_to_every_page_and_has_every_public_name() -> None:
         "attnsearch.__version__"  # a string: `attnsearch --version`
     }
     assert set(shown) <= names
+
+
+def test_the_page_of_blocks_is_that_of_the_blocks() -> None:
+    remedy = "run python -m benchmarks.block_page"
+    page = block_page.PAGE.read_text("utf-8")
+    assert block_page.page(page) == page, remedy
+    for name in block_page.BLOCKS:
+        drawn = (block_page.PICTURES / f"{name}.svg").read_text("utf-8")
+        assert drawn == block_page.picture(name), remedy
 
 
 def _blocks(page: Path, language: str) -> list[str]:

@@ -117,7 +117,7 @@ def ours(config: dict[str, Any], data: DataSet, device: str) -> Callable[[], Non
     def epoch() -> None:
         order = torch.randperm(len(data.train.images), generator=draws).to(device)
         for index in order.split(config["train"]["batch_size"]):
-            training.train_batch(index, draws)
+            training.train_batches([index], draws)
 
     return epoch
 

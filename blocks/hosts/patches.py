@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.mechanisms import AxialAttention
+from attnsearch.blocks.ranks import batch_norm
 
 
 def split(x: Tensor, rows: int) -> Tensor:
@@ -63,9 +64,7 @@ class PatchBatchNorm(nn.BatchNorm2d):
         weight, bias, mean, variance = self.folding.slots[self.slot]
         folded = x.reshape(-1, len(weight), *x.shape[2:])
         # With momentum 1 what is given as running statistics becomes the batch's.
-        y = F.batch_norm(
-            folded, mean, variance, weight, bias, training=True, momentum=1.0, eps=self.eps
-        )
+        y = batch_norm(folded, mean, variance, weight, bias, momentum=1.0, eps=self.eps)
         return y.view(x.shape)
 
 

@@ -42,6 +42,7 @@ from attnsearch.blocks.mechanisms.axial_core import (
     move_running,
     product_moments,
 )
+from attnsearch.blocks.ranks import pooled, whole_count
 
 AXES = ("height", "width")
 GATE_POSITIONS = ("pre_bn", "post_bn")
@@ -252,11 +253,11 @@ class AxialAttention(nn.Module):
         before = gates if self.gate_position == "pre_bn" else None
         if norm.training or norm.running_var is None:
             moments = [product_moments(a, b) for a, b in products]
-            mean, variance = (torch.cat(parts) for parts in zip(*moments, strict=True))
+            mean, variance = pooled(*(torch.cat(parts) for parts in zip(*moments, strict=True)))
             if before is not None:
                 mean, variance = before * mean, before.square() * variance
             N, _, _, L = products[0][0].shape
-            move_running(norm, mean, variance, N * L * L)
+            move_running(norm, mean, variance, whole_count(N * L * L))
         else:
             variance = norm.running_var
         # The shift is dead, but its gradient is 0 rather than none, as of any parameter in use.

@@ -36,8 +36,8 @@ Rules for what neither settles:
 * An empty bank at evaluation: each image attends to its own prototypes.
 * A published checkpoint has no `count`; the slots that are not all zero are counted.
 * A gradient reaches L through `side` alone; `prototype` stays attached to the graph for it.
-* With several processes every process keeps a bank of its own; where buffers are broadcast, as
-  `DistributedDataParallel` does, that of rank 0 replaces the others.
+* Several processes that train one network keep one bank: each enqueues the prototypes of all of
+  them, in the order that one process has. Its projections then have the same statistics in each.
 """
 
 from typing import Any, ClassVar
@@ -48,6 +48,7 @@ from torch.nn import functional as F
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.ranks import gathered
 
 FLAGS = ("train", "test")
 
@@ -212,8 +213,8 @@ class ECRM(nn.Module):
 
         Pointer and count stay on the device: nothing here waits for it.
         """
+        prototype = gathered(prototype.to(self.bank.dtype))
         S, B = self.bank_size, prototype.shape[0]
-        prototype = prototype.to(self.bank.dtype)
         if self.compat:
             # What does not fit before the end is written behind it and cut off: dropped.
             index = self.bank_ptr + torch.arange(B, device=self.bank.device)

@@ -44,6 +44,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from attnsearch.blocks.ranks import Share
 from attnsearch.runs.batches.draws import Draws
 from attnsearch.runs.batches.mixing import KINDS, mixed
 from attnsearch.runs.batches.policies import GREY, blended, grey, with_policy
@@ -84,7 +85,12 @@ class Augmenter:
         return self._change(images, None, Draws(images, generator), 0)[0]
 
     def mixed(
-        self, images: Tensor, labels: Tensor, classes: int, generator: Generator
+        self,
+        images: Tensor,
+        labels: Tensor,
+        classes: int,
+        generator: Generator,
+        share: Share | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Change images, and mix them with one another where that is switched on.
 
@@ -93,18 +99,24 @@ class Augmenter:
             labels: (B,) of int64.
             classes: K.
             generator: As for a call, with the same draws.
+            share: Which part of a batch they are; None for all of it.
 
         Returns:
             The images, and the labels as they are, or the share of each class (B, K).
         """
-        draws = Draws(images, generator)
+        draws = Draws(images, generator, share)
         images, _ = self._change(images, None, draws, 0)
         if any(kind in self.spec for kind in KINDS):
             return mixed(images, labels, classes, self.spec, draws)
         return images, labels
 
     def both(
-        self, images: Tensor, masks: Tensor, generator: Generator, outside: int
+        self,
+        images: Tensor,
+        masks: Tensor,
+        generator: Generator,
+        outside: int,
+        share: Share | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Change images and their masks alike.
 
@@ -113,8 +125,10 @@ class Augmenter:
             masks: (B, H, W) of int64, not modified.
             generator: As for a call, with the same draws.
             outside: What masks hold where the map reaches outside of the image.
+            share: As for `mixed`.
         """
-        images, changed = self._change(images, masks, Draws(images, generator), outside)
+        draws = Draws(images, generator, share)
+        images, changed = self._change(images, masks, draws, outside)
         assert changed is not None
         return images, changed
 

@@ -6,17 +6,22 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from attnsearch.blocks.ranks import Share
+
 
 class Draws:
     """Draws for a batch, from one generator per name.
 
     Args:
-        images: The batch (B, C, H, W).
+        images: The batch (B, C, H, W), or a rank's part of it.
         generator: Advances by one step.
+        share: Which part; None for all of it.
     """
 
-    def __init__(self, images: Tensor, generator: Generator) -> None:
+    def __init__(self, images: Tensor, generator: Generator, share: Share | None = None) -> None:
         self.images = images
+        self.share = None if share is None or share.ranks.count == 1 else share
+        self._count = len(images) if self.share is None else self.share.size
         # The state is read on the host, so that a generator on a GPU does not make the host wait.
         self.state = hashlib.sha256(generator.get_state().numpy().tobytes())
         torch.rand(1, generator=generator, device=generator.device)
@@ -33,7 +38,7 @@ class Draws:
 
     def uniform(self, name: str, columns: int) -> Tensor:
         """Return (B, columns) in [0, 1), on the host."""
-        return torch.rand(len(self.images), columns, generator=self.generator(name))
+        return self._own(torch.rand(self._count, columns, generator=self.generator(name)))
 
     def symmetric(self, name: str, columns: int = 1) -> Tensor:
         """Return (B,) or (B, columns) in [-1, 1), on the host."""
@@ -46,20 +51,26 @@ class Draws:
 
     def whole(self, name: str, most: int) -> Tensor:
         """Return (B, 2) of whole numbers from -most to most, on the host."""
-        shape = (len(self.images), 2)
-        return torch.randint(-most, most + 1, shape, generator=self.generator(name)).float()
+        drawn = torch.randint(-most, most + 1, (self._count, 2), generator=self.generator(name))
+        return self._own(drawn).float()
 
     def points(self, name: str, side: int) -> Tensor:
         """Return (B, 2, side, side) of standard normal numbers, on the host."""
-        shape = (len(self.images), 2, side, side)
-        return torch.randn(shape, generator=self.generator(name))
+        shape = (self._count, 2, side, side)
+        return self._own(torch.randn(shape, generator=self.generator(name)))
 
     def normal(self, name: str) -> Tensor:
         """Return (B, C, H, W) of standard normal numbers, on the images' device."""
         images = self.images
-        draws = self.generator(name, images.device)
-        return torch.randn(images.shape, generator=draws, device=images.device, dtype=images.dtype)
+        draws, shape = self.generator(name, images.device), (self._count, *images.shape[1:])
+        return self._own(
+            torch.randn(shape, generator=draws, device=images.device, dtype=images.dtype)
+        )
 
     def of_batch(self, name: str) -> np.random.Generator:
         """Return a generator for what a batch draws once."""
         return np.random.default_rng(self.seed(name))
+
+    def _own(self, drawn: Tensor) -> Tensor:
+        """Return what was drawn for the images that are here; each rank draws for all."""
+        return drawn if self.share is None else drawn[self.share.rows.to(drawn.device)]

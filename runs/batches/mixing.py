@@ -35,6 +35,8 @@ def mixed(
     Returns:
         The images, and the share of each class in each (B, K) of float32.
     """
+    if draws.share is not None:  # partners are of the whole batch
+        images, labels = draws.share.whole(images), draws.share.whole(labels)
     chance = draws.of_batch("mixing")
     kinds = [kind for kind in KINDS if kind in spec]
     kind = kinds[int(chance.random() * len(kinds))]
@@ -53,7 +55,11 @@ def mixed(
         images = whole.clone()
         images[:, :, top:bottom, left:right] = whole[partners, :, top:bottom, left:right]
     truth = functional.one_hot(labels, classes).float()
-    return images, share * truth + (1 - share) * truth[partners]
+    truth = share * truth + (1 - share) * truth[partners]
+    if draws.share is not None:
+        own = uploaded(draws.share.rows, images.device)
+        return images[own], truth[own]
+    return images, truth
 
 
 def _span(center: float, side: float, size: int) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from attnsearch.runs.results import (
 )
 from attnsearch.runs.words import no_tags
 from attnsearch.spaces import dump
-from attnsearch.spaces.keys import keys_of
+from attnsearch.spaces.keys import cards_of, keys_of
 from attnsearch.spaces.space import inserted_values
 
 Value = TypeVar("Value")
@@ -191,6 +191,7 @@ def shown_digest(
 def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[str, str]:
     """Collect the tags of a run in its place; `above` is the run of its arm, if it has one."""
     trial = item.trial
+    cards = cards_of((trial.config.get("resources") or {}).get("gpus", 0))
     tags = {
         "mlflow.runName": trial.name,
         "mlflow.parentRunId": above or study.mlflow_run_id or "",
@@ -208,6 +209,7 @@ def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[s
         "reused_from": trial.reused_from and (item.origin_run_id or trial.reused_from),
         "attnsearch.reused_from": trial.reused_from,
         "attnsearch.micro_batches": str(trial.micro_batches) if trial.micro_batches > 1 else None,
+        "attnsearch.cards": str(cards) if cards > 1 else None,
         # Not while it is to be taken up again: a tag stays, and the run may well finish.
         "error": trial.error[:_LONGEST_TAG] if trial.error and trial.state.ended else None,
     }

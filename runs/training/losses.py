@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, find_function, side_outputs
+from attnsearch.blocks.ranks import alone, everywhere, gathered, totals
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.keeping import Lazy, count_values
 from attnsearch.runs.readers import IGNORED
@@ -44,9 +45,16 @@ def classification_loss(
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         if targets.dim() == 1 or weights is None:
-            return of_labels(logits, targets)
+            mean = of_labels(logits, targets)
+            if alone():
+                return mean
+            count = mean.new_tensor(len(targets)) if weights is None else weights[targets].sum()
+            total, count = totals(mean * count, count)
+            return total / count
         # As for labels, a mean by the weights of the images.
-        return of_labels(logits, targets, reduction="sum") / (targets @ weights).sum()
+        total = of_labels(logits, targets, reduction="sum")
+        total, count = totals(total, (targets @ weights).sum())
+        return total / count
 
     return loss
 
@@ -68,10 +76,13 @@ def focal_loss(
     else:
         right = (probabilities * targets).sum(1)
     each = of_labels(logits, targets, reduction="none") * (1 - right) ** FOCUS
-    if weights is None:
+    if weights is None and alone():
         return each.mean()
-    own = weights[targets] if targets.dim() == 1 else targets @ weights
-    return each.sum() / own.sum()
+    own = torch.ones_like(each)
+    if weights is not None:
+        own = weights[targets] if targets.dim() == 1 else targets @ weights
+    total, count = totals(each.sum(), own.sum())
+    return total / count
 
 
 def own_loss(name: str | None) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -81,7 +92,7 @@ def own_loss(name: str | None) -> Callable[[Tensor, Tensor], Tensor] | None:
     function = find_function(name)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        value = function(logits, targets)
+        value = function(everywhere(logits), gathered(targets))
         if not isinstance(value, Tensor) or value.shape != ():
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise TrainError(f"train.loss: {name} gave {shape}; a loss is one number, a tensor ()")

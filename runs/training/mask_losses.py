@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnsearch.blocks.ranks import totals
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.readers import IGNORED
 from attnsearch.runs.training.losses import FOCUS, class_weights, own_loss
@@ -99,7 +100,8 @@ def pixel_loss(
         right = logits.softmax(1).gather(1, filled[:, None])[:, 0]
         each = each * (1 - right) ** FOCUS
     # At least one, so that a batch that is ignored altogether has a loss of 0.
-    return (each * scale).sum() / total.sum().clamp(min=1)
+    loss, weight = totals((each * scale).sum(), total.sum())
+    return loss / weight.clamp(min=1)
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -115,6 +117,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     truth = F.one_hot(torch.where(counted[:, 0], target, 0), classes).permute(0, 3, 1, 2) * counted
     both = (probability * truth).sum((0, 2, 3))
     sizes = probability.sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    both, sizes = totals(both, sizes)
     dice = (2 * both + 1) / (sizes + 1)
     return 1 - (dice[1] if classes == 2 else dice.mean())
 

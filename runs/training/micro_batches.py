@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks.ranks import micro_batch, smallest_part
 from attnsearch.runs.training.progress import set_streams, streams
 
 SMALLEST = 2  # images of a micro-batch: one alone has no statistics
@@ -55,7 +56,7 @@ class WholeBatch:
             network: What `forward` changes of its buffers the first time is undone.
             forward: Computes all losses of a micro-batch, always in the same order.
         """
-        count = min(count, len(images) // SMALLEST)
+        count = min(count, smallest_part(len(images)) // SMALLEST)
         if count <= 1:
             yield images, targets
             return
@@ -71,9 +72,10 @@ class WholeBatch:
         try:
             self._stands_in = note
             with torch.no_grad():
-                for piece in pieces:
+                for number, piece in enumerate(pieces):
                     calls.append([])
-                    forward(*piece)
+                    with micro_batch(number, count):
+                        forward(*piece)
                 for name, buffer in network.named_buffers():
                     if name in buffers:
                         buffer.copy_(buffers[name])
@@ -82,7 +84,8 @@ class WholeBatch:
             calls.clear()
             for number, piece in enumerate(pieces):
                 self._stands_in = _share(known, number)
-                yield piece
+                with micro_batch(number, count):
+                    yield piece
         finally:
             self._stands_in = None
 

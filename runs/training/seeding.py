@@ -8,10 +8,12 @@ run again from a saved state without saving any generator.
 
 import hashlib
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from attnsearch.blocks.build import isolated_rng
@@ -51,6 +53,14 @@ def global_draws(
             yield
         finally:
             torch.cuda.set_rng_state(before, device)
+
+
+def draw_apart(seed: int, *key: str | int) -> None:
+    """Key the global generators anew, within `global_draws`, for one of several ranks."""
+    value = derive_seed(seed, *key)
+    torch.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
 
 
 @contextmanager

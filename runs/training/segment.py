@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, side_outputs
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.hosts import HEADS, enlarge
+from attnsearch.blocks.ranks import Share
 from attnsearch.runs.batches import Stored
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.keeping import count_values
@@ -44,9 +45,11 @@ class Segmentation(Task):
         side_loss = mask_loss({**train, "class_weights": None}, data, device)
         self._side_loss = self.whole.of(side_loss)
 
-    def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+    def augment(
+        self, images: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return images and masks changed alike."""
-        return self._augmenter.both(images, targets, draws, outside=IGNORED)
+        return self._augmenter.both(images, targets, draws, IGNORED, share)
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
         """Return losses of side outputs that are masks: of blocks, and of the network's own heads.

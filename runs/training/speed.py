@@ -202,14 +202,14 @@ def _steps(
     batches, draws = trial_batches(training)
     for index in batches:
         start = time.perf_counter()
-        loss = training.train_batch(index, draws)
+        loss = training.train_batches([index], draws)
         if training.device.type == "cuda":
             torch.cuda.synchronize(training.device)
         yield time.perf_counter() - start, float(loss)
 
 
 def trial_batches(training: Training) -> tuple[Iterator[Tensor], torch.Generator]:
-    """Return full batches without an end for `Training.train_batch`, and their draws."""
+    """Return full batches without an end for `Training.train_batches`, and their draws."""
     examples, seed = len(training.data.train.images), training.seed
     train = training.config["train"]
     size = batch_sizes(examples, train["batch_size"] * (train.get("accumulate") or 1))[0]

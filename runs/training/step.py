@@ -7,11 +7,13 @@ step's weights on the first batch that it sees, and silently left where it canno
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks.ranks import Ranks, Share, counted, synchronise
 from attnsearch.runs.training.optim import (
     TrainError,
     batch_sizes,
@@ -86,20 +88,45 @@ class Step:
             options: dict[str, Any] = {"fallback_random": True}
             self._compiled = torch.compile(network, dynamic=False, options=options)
         self.micro_batches = 1
+        self.ranks = Ranks()
+        self._beside: Callable[[Tensor, Tensor], Any] = self._forward
+        self._apart: Callable[[], contextlib.AbstractContextManager[None]] = nullcontext
         self._taken = 0
         self._captured: Captured | None = None
 
-    def __call__(self, images: Tensor, targets: Tensor, rate: float) -> Taken:
+    def join(self, ranks: Ranks) -> None:
+        """Take each step from now on together with other processes, see `blocks.ranks`."""
+        from torch.nn.parallel import DistributedDataParallel
+
+        self.ranks, self._captures, self._compiled = ranks, False, None
+        if ranks.synced:
+            synchronise(self._network)
+        # Parameters that a step leaves out, such as those of a side output of weight 0, stay
+        # without a gradient, as they do in one process.
+        together = DistributedDataParallel(
+            _Forward(self._network, self._forward), find_unused_parameters=True
+        )
+        self._beside, self._apart = together, together.no_sync
+
+    def share(self, size: int) -> Share:
+        """Return this process's share of a batch of so many images."""
+        whole = not self._accumulates or size <= self._piece
+        return self.ranks.share([size] if whole else batch_sizes(size, self._piece))
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, rate: float, share: Share | None = None
+    ) -> Taken:
         """Take a step.
 
         Args:
             images: The network's input (B, C, H, W), on the device.
             targets: What it should say.
             rate: The learning rate.
+            share: Which part of a batch they are; None for all of it.
         """
         set_learning_rate(self.optimizer, rate)
         if not self._captures or len(images) != self._batch or self.micro_batches > 1:
-            return self.eager(images, targets)
+            return self.eager(images, targets, share)
         if self._captured is not None:
             return self._captured(images, targets)
         self._taken += 1
@@ -110,14 +137,16 @@ class Step:
         self._captures = self._captured is not None
         return self(images, targets, rate)
 
-    def eager(self, images: Tensor, targets: Tensor) -> Taken:
+    def eager(self, images: Tensor, targets: Tensor, share: Share | None = None) -> Taken:
         """Take a step, one operation after the other."""
         self.optimizer.zero_grad(set_to_none=True)
-        pieces = [len(images)]
-        if self._accumulates and len(images) > self._piece:
-            pieces = batch_sizes(len(images), self._piece)
-        parts = zip(torch.split(images, pieces), torch.split(targets, pieces), strict=True)
-        taken = [self._piece_taken(*part, len(part[0]) / len(images)) for part in parts]
+        share = share or self.share(len(images))
+        parts = zip(torch.split(images, share.own), torch.split(targets, share.own), strict=True)
+        taken = []
+        for number, (part, size) in enumerate(zip(parts, share.pieces, strict=True), 1):
+            with self.ranks.working(size):
+                last = number == len(share.pieces)
+                taken.append(self._piece_taken(*part, size / share.size, last=last))
         if self._clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._network.parameters(), self._clip)
@@ -130,22 +159,26 @@ class Step:
         loss, total = torch.stack(losses).sum(), torch.stack(totals).sum()
         return Taken(loss, auxiliary, torch.stack(counts).sum(0), total)
 
-    def _piece_taken(self, images: Tensor, targets: Tensor, share: float) -> Taken:
+    def _piece_taken(self, images: Tensor, targets: Tensor, share: float, *, last: bool) -> Taken:
         """Add a piece's share of the batch to the gradients; return its share of the losses."""
-        counts = []
+        counts, left = [], len(images)
         for some, wanted in self._task.whole.micro_batches(
             self.micro_batches, images, targets, self._network, self._forward
         ):
-            logits, loss, auxiliary = self._forward(some, wanted)
-            if share < 1:
-                loss = loss * share
-                auxiliary = None if auxiliary is None else auxiliary * share
-            total = loss if auxiliary is None else loss + auxiliary
-            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            left -= len(some)
+            # Gradients go to the other ranks once, with the last that is added.
+            with nullcontext() if last and not left else self._apart():
+                logits, loss, auxiliary = self._beside(some, wanted)
+                if share < 1:
+                    loss = loss * share
+                    auxiliary = None if auxiliary is None else auxiliary * share
+                total = loss if auxiliary is None else loss + auxiliary
+                self.scaler.scale(total).backward()
             counts.append(self._task.count(logits.detach(), wanted))
         # Losses are of the whole piece, whatever it was split into.
         auxiliary = None if auxiliary is None else auxiliary.detach()
-        return Taken(loss.detach(), auxiliary, torch.stack(counts).sum(0), total.detach())
+        count = counted(torch.stack(counts).sum(0))
+        return Taken(loss.detach(), auxiliary, count, total.detach())
 
     def load(self, optimizer: Mapping[str, Any], scaler: Mapping[str, Any]) -> None:
         """Go on from the states of another step's optimizer and scaler."""
@@ -188,6 +221,23 @@ class Step:
                 self._compiled = None
         logits: Tensor = self._network(images)
         return logits
+
+
+class _Forward(nn.Module):
+    """All that a step computes forwards, as a module whose parameters are the network's.
+
+    Args:
+        network: The network.
+        forward: Computes outputs and losses.
+    """
+
+    def __init__(self, network: nn.Module, forward: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.network = network
+        self._compute = forward
+
+    def forward(self, images: Tensor, targets: Tensor) -> Any:
+        return self._compute(images, targets)
 
 
 class Captured:

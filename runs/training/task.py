@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from attnsearch.blocks.ranks import Share
 from attnsearch.runs.batches import Augmenter, Feed, Stored
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.keeping import Lazy
@@ -63,8 +64,13 @@ class Task(ABC):
         return self.shown[index].long()
 
     @abstractmethod
-    def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        """Return images (B, C, H, W) in 0..1 and their targets after random changes."""
+    def augment(
+        self, images: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, H, W) in 0..1 and their targets after random changes.
+
+        They may be a `share` of a batch, whose changes they have then.
+        """
 
     @abstractmethod
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
@@ -119,9 +125,11 @@ class Classification(Task):
         super().__init__(config, data, device)
         self.loss = self.whole.of(classification_loss(config["train"], data, device))
 
-    def augment(self, images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+    def augment(
+        self, images: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the images changed, and the labels or, mixed, the share of each class (B, K)."""
-        return self._augmenter.mixed(images, targets, len(self._class_names), draws)
+        return self._augmenter.mixed(images, targets, len(self._class_names), draws, share)
 
     def auxiliary(self, network: nn.Module, targets: Tensor) -> Tensor | None:
         """Return the losses of the heads that name the class from a block's prototype."""

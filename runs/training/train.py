@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from attnsearch.blocks.build import build_network
 from attnsearch.blocks.measure import costs, latency
+from attnsearch.blocks.ranks import Ranks, Share, own_rows
 from attnsearch.runs.batches import LossWatch, fits_on, place, stream, uploaded
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.training.averages import Averages, lent
@@ -32,7 +33,7 @@ from attnsearch.runs.training.optim import (
     quicken_statistics,
 )
 from attnsearch.runs.training.progress import Pass, copied, unsaved_buffers
-from attnsearch.runs.training.seeding import deterministic, generator, global_draws
+from attnsearch.runs.training.seeding import deterministic, draw_apart, generator, global_draws
 from attnsearch.runs.training.segment import Segmentation
 from attnsearch.runs.training.step import Step
 from attnsearch.runs.training.task import Classification, Task
@@ -134,8 +135,12 @@ class Training:
         """The metrics of the epoch that counts."""
         return self.history[self.result_epoch - 1]
 
+    def join(self, ranks: Ranks) -> None:
+        """Train together with other processes from now on, each with its part of every batch."""
+        self._step.join(ranks)
+
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch and validate.
+        """Train one epoch and validate; of several processes, the first alone validates.
 
         Returns:
             `train_loss` (with label smoothing and class weights, without auxiliary terms),
@@ -163,6 +168,10 @@ class Training:
             start = self._pass.started
             metrics = self._train_epoch(self._pass)
             train_s = time.perf_counter() - start
+            if self._step.ranks.rank:  # the first of them validates, and tells
+                self._pass = None
+                self.history.append(metrics)
+                return metrics
             images = self._images["val"]
             with self.turn(), lent(self.network, self._average()):
                 validation, _ = self._task.evaluate(self.network, self.data.val, images)
@@ -190,26 +199,14 @@ class Training:
         return self._augmented(self._images["train"][index], self._task.targets(index), draws)
 
     def _augmented(
-        self, stored: Tensor, targets: Tensor, draws: Generator
+        self, stored: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
     ) -> tuple[Tensor, Tensor]:
         scaled = self.normalisation.scale(stored)
-        images, targets = self._task.augment(scaled, targets, draws)
+        images, targets = self._task.augment(scaled, targets, draws, share)
         return self.normalisation.normalise(images), targets
 
-    def train_batch(self, index: Tensor, draws: Generator) -> Tensor:
-        """Take one training step that belongs to no epoch, at the first step's learning rate.
-
-        Args:
-            index: Which examples (B,), on the device.
-            draws: Of the augmentations.
-
-        Returns:
-            Its loss, on the device.
-        """
-        return self.train_batches([index], draws)
-
     def train_batches(self, indices: Iterable[Tensor], draws: Generator) -> Tensor:
-        """Take training steps as `train_batch` does; return the last one's loss."""
+        """Take steps of no epoch, of examples as for `batch`; return the last one's loss."""
         with (
             deterministic(self.device, exact=self._exact),
             global_draws(self.seed, "trial step", 0, self.device),
@@ -346,21 +343,25 @@ class Training:
         draws = generator(self.seed, "order", self.epoch)
         classes = self.data.train.labels if self._train.get("sampler") else None
         order = epoch_order(self._examples, draws, classes)
-        batches = torch.split(uploaded(order, self.device), self._batches)
-        first = self.epoch * len(batches)
+        shares = [self._step.share(size) for size in self._batches]
+        order, sizes = own_rows(order, shares)
+        batches = torch.split(uploaded(order, self.device), sizes)
+        first, ranks = self.epoch * len(batches), self._step.ranks
         watch = LossWatch(self.device)
-        left = batches[done.batches :], torch.split(order, self._batches)[done.batches :]
+        left = batches[done.batches :], torch.split(order, sizes)[done.batches :]
         examples = zip(
             stream(self._images["train"], *left), stream(self._task.shown, *left), strict=True
         )
-        for index in left[0]:
+        for share in shares[done.batches :]:
             with self.turn():
                 stored, shown = next(examples)
-                images, targets = self._augmented(stored, shown.long(), done.draws)
-                taken = self._step(images, targets, self._rate(first + done.batches))
+                if ranks.count > 1:
+                    draw_apart(self.seed, "dropout", self.epoch, done.batches, ranks.rank)
+                images, targets = self._augmented(stored, shown.long(), done.draws, share)
+                taken = self._step(images, targets, self._rate(first + done.batches), share)
                 if self._averages is not None:
                     self._averages.update()
-                done.add(len(index), taken.loss, taken.auxiliary, taken.counts)
+                done.add(share.size, taken.loss, taken.auxiliary, taken.counts)
                 self._check_finite(watch(taken.total), "training loss")
             self.between()
         metrics = {"train_loss": float(done.loss_sum) / self._examples}
@@ -374,7 +375,7 @@ class Training:
         return metrics
 
     def _check_finite(self, value: float, what: str) -> None:
-        if not np.isfinite(value):
+        if not np.isfinite(value) and not self._step.ranks.rank:
             when = f"in epoch {self.epoch + 1} of {self.epochs}"
             raise diverged(f"the {what} is not finite {when}", self._step.optimizer)
 

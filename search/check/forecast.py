@@ -90,7 +90,7 @@ class Forecast:
         duplicates: Images that stand in two parts.
         metrics: What lacks a class, or is lost where images are resized.
         refusal: Why `run` would refuse on this machine; None where a trial fits.
-        gpus: What `resources.gpus: auto` is going to do here; None where the file gives a number.
+        gpus: What `resources.gpus` is going to do here, where it is `auto` or more than one.
         cluster: What the Ray has that is joined; empty where none is.
         kept: Where the images will lie, with the figures; empty for a built-in set.
     """
@@ -236,6 +236,13 @@ def _hosts(config: dict[str, Any]) -> _Hosts:
                 hosts.cluster = f"{need.address}: {offered()}; times here are of this machine"
         except ClusterError as error:
             hosts.refusal = str(error)
+        if need.ranks > 1:
+            batch, each = config["train"]["batch_size"], need.ranks
+            hosts.gpus = (
+                f"{each}: each trial trains one network over {each} cards of a machine, with "
+                f"{-(-batch // each)} of the {batch} images of a batch on each; times here are of "
+                f"one card"
+            )
         if resources["gpus"] == AUTO:
             cards, place = has_cards(running), "in the cluster" if running else "on this machine"
             config["resources"] = {**resources, "gpus": int(cards)}

@@ -142,7 +142,11 @@ class Settling:
             import ray
 
             assert running is not None, "it was started"
-            choose = ray.remote(num_cpus=running.bundle["CPU"], num_gpus=need.gpus)(choose_speed)
+            if need.ranks > 1:  # one of its cards, with its part of a batch
+                configs = [_of_one_card(config, need.ranks) for config in configs]
+                train = {**train, "compile": train.get("compile") or False}
+            share = {"num_cpus": running.bundle["CPU"], "num_gpus": running.bundle["GPU"]}
+            choose = ray.remote(**share)(choose_speed)
             device = "cuda" if need.gpus else "cpu"
             arguments = (configs, train, ray.put(self.data), device, need.threads)
             speed: Speed = ray.get(choose.remote(*arguments, **lengths))
@@ -239,6 +243,12 @@ def _in_largest_batches(space: Space, config: Mapping[str, Any]) -> Mapping[str,
         if decision.name == "train.batch_size":
             sizes += [int(size) for size in (*decision.choices, decision.high or 0)]
     return {**config, "train": {**config["train"], "batch_size": max(sizes)}}
+
+
+def _of_one_card(config: Mapping[str, Any], cards: int) -> Mapping[str, Any]:
+    """Return a config with the batches that one of several cards has of a step."""
+    train = config["train"]
+    return {**config, "train": {**train, "batch_size": -(-train["batch_size"] // cards)}}
 
 
 def stand_ins(space: Space) -> Iterator[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from attnsearch.search.study.company import Company
 from attnsearch.search.study.events import Progress
 from attnsearch.search.workers import Cluster, examined
 from attnsearch.spaces import Space
-from attnsearch.spaces.keys import BUILT_IN
+from attnsearch.spaces.keys import BUILT_IN, cards_of
 
 if TYPE_CHECKING:
     from attnsearch.runs.mirror import Mirror, MirrorReport
@@ -154,7 +154,7 @@ class Stage:
 
 
 def device_kind(gpus: float, running: Cluster | None = None) -> str:
-    """Return what computes, as the run key names it: `cpu`, or the name of the GPU.
+    """Return what computes, as the run key names it: `cpu`, or the GPUs of a trial.
 
     Args:
         gpus: Of a trial.
@@ -164,7 +164,9 @@ def device_kind(gpus: float, running: Cluster | None = None) -> str:
         return "cpu"
     cards = running.cards if running is not None and running.joined else gpu_names()
     names = {name.partition(",")[0] for name in cards}
-    return " and ".join(sorted(names)) or "cuda"
+    kind = " and ".join(sorted(names)) or "cuda"
+    # Each takes its statistics from a part of a batch, and draws what it drops for itself.
+    return kind if cards_of(gpus) == 1 else f"{cards_of(gpus)} x {kind}"
 
 
 def examined_for(

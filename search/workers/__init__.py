@@ -16,6 +16,7 @@ packing      How many trials a card takes: found with real training steps, befor
              run
 replicas     Trainings of one arm in one process: each takes a step in its turn, as if it were
              alone
+siblings     The other processes of a trial that trains on several cards
 pace         How long a step of a job may take, learnt from those that were taken
 watchdog     Where a step stands that takes long, written again and again, so that a hang has a
              place

@@ -33,6 +33,7 @@ from attnsearch.search.workers.ray_private import (
     ray_services,
     restore_excepthook,
 )
+from attnsearch.spaces.keys import cards_of
 
 # Read by Ray when it is imported or started. Loggers, usage reports and uv's hook cost time or
 # send data; a trial without its metric is a failed trial here and not the end of the search; what
@@ -71,11 +72,13 @@ class Need:
     Attributes:
         cpus: CPUs, also of the machine that has its GPU.
         gpus: GPUs; below 1, a share of one card.
+        ranks: Processes that train it together: one for each of several cards.
         address: Of the Ray that is joined; empty where one is started here.
     """
 
     cpus: float = 1
     gpus: float = 0
+    ranks: int = 1
     address: str = field(default="", compare=False)
 
     @classmethod
@@ -88,12 +91,12 @@ class Need:
         address = resources.get("address") or os.environ.get("RAY_ADDRESS", "")
         if gpus == AUTO:
             gpus = 0 if address or not gpu_count() else LEAST_SHARE
-        return cls(float(resources["cpus"]), float(gpus), address)
+        return cls(float(resources["cpus"]), float(gpus), cards_of(gpus), address)
 
     @property
     def threads(self) -> int:
-        """Threads that a trial computes with."""
-        return max(1, int(self.cpus))
+        """Threads that each process of a trial computes with."""
+        return max(1, int(self.cpus / self.ranks))
 
 
 def fit(need: Need, cpus: float, gpus: float) -> int:
@@ -125,9 +128,10 @@ class Cluster:
     Attributes:
         folder: A folder for what Tune writes, removed at the end.
         workers: How many trials run side by side.
-        bundle: What each of them asks Ray for.
+        bundle: What each of their processes asks Ray for.
         joined: Whether it was not started here.
         most: How many trials there are at most, however many machines join.
+        ranks: How many processes a trial has.
         cards: Of a joined one, the names of its machines' cards, once these were asked.
         services: The processes of a Ray that was started here, by name.
     """
@@ -137,8 +141,15 @@ class Cluster:
     bundle: Mapping[str, float]
     joined: bool = False
     most: int = 1
+    ranks: int = 1
     cards: tuple[str, ...] = ()
     services: Mapping[str, psutil.Process] = field(default_factory=dict)
+
+    @property
+    def need(self) -> Need:
+        """What a trial asks Ray for."""
+        cpus, gpus = (self.ranks * self.bundle[name] for name in ("CPU", "GPU"))
+        return Need(cpus, gpus, self.ranks)
 
     def check(self) -> None:
         """Look after Ray's own processes: without them it ends this one, a while later.
@@ -198,7 +209,7 @@ def running_cluster(
             _wait_for_cpus(stop)
             yield _joined(folder, need, most)
         else:
-            # One of this Ray's CPUs for each trial. It starts its processes when trials ask for
+            # One of this Ray's CPUs for each process. It starts its processes when trials ask for
             # them: of those that it holds ready it often makes no use, and starts as many again,
             # whose imports take the cores from the first.
             workers = min(trials_here(need), most)
@@ -211,13 +222,13 @@ def running_cluster(
             _init(
                 "started here",
                 address="local",
-                num_cpus=workers,
+                num_cpus=workers * need.ranks,
                 num_gpus=gpu_count() if need.gpus else 0,
                 include_dashboard=False,
                 _temp_dir=str(folder),
             )
-            bundle = {"CPU": 1, "GPU": need.gpus}
-            yield Cluster(folder, workers, bundle, services=ray_services())
+            bundle = {"CPU": 1, "GPU": need.gpus / need.ranks}
+            yield Cluster(folder, workers, bundle, ranks=need.ranks, services=ray_services())
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -253,8 +264,8 @@ def _joined(folder: Path, need: Need, most: int) -> Cluster:
     if not room:
         offers = [f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes]
         raise _too_little(need, f"the machines of this Ray have {'; '.join(offers)}")
-    bundle = {"CPU": need.cpus, "GPU": need.gpus}
-    return Cluster(folder, min(room, most), bundle, joined=True, most=most)
+    bundle = {"CPU": need.cpus / need.ranks, "GPU": need.gpus / need.ranks}
+    return Cluster(folder, min(room, most), bundle, joined=True, most=most, ranks=need.ranks)
 
 
 def _wait_for_cpus(stop: Callable[[], bool]) -> None:
@@ -293,7 +304,7 @@ def with_need(running: Cluster, need: Need, most: int) -> Cluster:
     if running.joined:
         return replace(_joined(running.folder, need, most), cards=running.cards)
     workers = min(trials_here(need), most)
-    return replace(running, workers=workers, bundle={"CPU": 1, "GPU": need.gpus})
+    return replace(running, workers=workers, bundle={"CPU": 1, "GPU": need.gpus / need.ranks})
 
 
 def _too_little(need: Need, have: str) -> ClusterError:

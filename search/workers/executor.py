@@ -72,7 +72,8 @@ def execute(
         ClusterError: If Ray is lost; the jobs that ran have ended as interrupted.
     """
     head = Head(ray.get_runtime_context().gcs_address) if cluster.joined else None
-    room = Room(cluster, tell, head=head)
+    room, need = Room(cluster, tell, head=head), need or Need()
+    several = need.ranks > 1
     faults = cluster.folder / "faults"
     faults.mkdir(exist_ok=True)
     pause = faults / PAUSE
@@ -96,8 +97,9 @@ def execute(
     )
     trainable = tune.with_parameters(
         Worker,
-        datasets=dict(datasets),
-        need=need or Need(),
+        # What is put once, a trial's other processes get too.
+        datasets={name: ray.put(data) if several else data for name, data in datasets.items()},
+        need=need,
         folders=all_folders(folders),
         faults=faults,
         hang_seconds=min(HANG_SECONDS, (timeout or HANG_SECONDS) / 2),
@@ -114,7 +116,10 @@ def execute(
                 search_alg=Feed(watch, (lambda: workers) if workers else room),
                 stop=watch,
                 num_samples=-1,
-                resources_per_trial=PlacementGroupFactory([dict(cluster.bundle)]),
+                # On one machine, where its processes find each other.
+                resources_per_trial=PlacementGroupFactory(
+                    [dict(cluster.bundle)] * need.ranks, "STRICT_PACK" if several else "PACK"
+                ),
                 storage_path=str(cluster.folder),
                 reuse_actors=True,
                 max_failures=0,

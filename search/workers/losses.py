@@ -4,6 +4,8 @@ import re
 import traceback
 from pathlib import Path
 
+from ray.exceptions import RayTaskError
+
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.machine import memory_limit
@@ -38,6 +40,8 @@ def explain_loss(error: str, left: str, *, killed: bool = False) -> str:
     if machine_lost(error):
         return MACHINE_LOST
     if place := crash_place(left):
+        if place.startswith(OUT_OF_MEMORY):
+            return place
         return f"the worker process crashed: {place}"
     if killed:
         full = f"{quantity(memory_limit())}B of memory were full"
@@ -79,6 +83,8 @@ def failure_text(error: BaseException) -> str:
         return f"out of memory: {text or type(error).__name__} ({memory_held()})"
     if isinstance(error, AttnsearchError):
         return text
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    calls = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error.__cause__, RayTaskError):  # of another process of the trial
+        calls = re.findall(r'File "(.*)", line (\d+)', error.__cause__.traceback_str)
+    place = f" ({Path(calls[-1][0]).name}:{calls[-1][1]})" if calls else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

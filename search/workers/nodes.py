@@ -113,7 +113,7 @@ class Room:
     def _count(self) -> None:
         import ray
 
-        need = Need(self._running.bundle["CPU"], self._running.bundle["GPU"])
+        need = self._running.need
         rooms = {
             node["NodeID"]: (node["NodeManagerAddress"], room_of(need, node))
             for node in ray.nodes()
@@ -206,7 +206,7 @@ def examined(
 
     if not running.joined:
         return running
-    need = Need(running.bundle["CPU"], running.bundle["GPU"])
+    need = running.need
     # In a process of its own, which the import of a user's block leaves in any state.
     task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(look)
     asked, store = {}, store_value()

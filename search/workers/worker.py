@@ -48,6 +48,7 @@ from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
 from attnsearch.search.workers.losses import failure_text
 from attnsearch.search.workers.replicas import Replica, Replicas, stop_file
+from attnsearch.search.workers.siblings import Siblings
 from attnsearch.search.workers.turns import Turns
 from attnsearch.search.workers.watchdog import watched
 from attnsearch.spaces.keys import COUNTED, SEGMENTATION, excess
@@ -69,7 +70,7 @@ class Worker(Trainable):  # type: ignore[misc]
     def setup(
         self,
         config: dict[str, Any],
-        datasets: Mapping[str, DataSet] | None = None,
+        datasets: Mapping[str, Any] | None = None,
         need: Need | None = None,
         folders: Sequence[str] = (),
         faults: Path | None = None,
@@ -81,8 +82,8 @@ class Worker(Trainable):  # type: ignore[misc]
 
         Args:
             config: The first job's.
-            datasets: Data sets by the name that `Job.dataset` gives; their arrays lie in Ray's
-                shared memory, once for all workers of a machine.
+            datasets: Data sets by the name that `Job.dataset` gives, or what `ray.get` takes;
+                their arrays lie in Ray's shared memory, once for all workers of a machine.
             need: What each job takes: so many CPUs, so many threads; a share of a card is one of
                 its memory too.
             folders: The driver's `sys.path`, and where modules of the user's own blocks lie.
@@ -93,19 +94,21 @@ class Worker(Trainable):  # type: ignore[misc]
             store: Where all machines write, see `runs.store`.
         """
         self._training: Training | None = None
-        self._datasets = datasets or {}
+        self._given = datasets or {}
+        self._datasets: dict[str, DataSet] = {
+            name: ray.get(given) if isinstance(given, ray.ObjectRef) else given
+            for name, given in self._given.items()
+        }
         need = need or Need()
-        self._threads = need.threads
-        self._device = "cuda" if need.gpus else "cpu"
+        self._threads, self._device = need.threads, "cuda" if need.gpus else "cpu"
+        self._make, self._faults, self._hang_seconds = make, faults, hang_seconds
         self._load = Load()
-        self._make = make
-        self._faults = faults
-        self._hang_seconds = hang_seconds
         self._sources: dict[str, str] = {}  # of the user's blocks that were imported
         self._fault_stream: TextIO | None = None
         self._used = False
         self._need, self._folders = need, folders
         self._replicas: Replicas | None = None
+        self._siblings: Siblings | None = None  # that train on the other cards of the trial
         self.give_way: Callable[[], None] = lambda: None  # after each step, to other replicas
         # On another machine than the driver's its folder is missing.
         self._shared = faults if faults is not None and faults.is_dir() else None
@@ -138,8 +141,7 @@ class Worker(Trainable):  # type: ignore[misc]
         if self._job.replicas:
             self._replicas = Replicas({job.id: self._replica(job) for job in self._job.replicas})
         self._costs: dict[str, float] = {}
-        self._seconds = 0.0
-        self._evaluated = 0
+        self._seconds, self._evaluated = 0.0, 0
         return True
 
     def step(self) -> dict[str, Any]:
@@ -260,7 +262,11 @@ class Worker(Trainable):  # type: ignore[misc]
                 report.earlier = self._training.history[:-1]
                 return report
         training = self._training
-        training.run_epoch()
+        if self._need.ranks > 1 and self._siblings is None:
+            data, crash = self._given[self._job.dataset], self._fault_stream
+            ours = self._job, data, self._need, self._folders, self._make
+            self._siblings = Siblings(training, *ours, crash)
+        (self._siblings or training).run_epoch()
         report = self._epoch_report(training)
         if training.done:
             self._finish(training, report)
@@ -365,9 +371,10 @@ class Worker(Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Free what the last training held, cycles and the card's cache included."""
         self._training = None
-        if self._replicas is not None:
-            self._replicas.close()
-            self._replicas = None
+        for others in (self._replicas, self._siblings):
+            if others is not None:
+                others.close()
+        self._replicas = self._siblings = None
         free_memory()
 
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Scheduler,
         Search,
         SeedRange,
+        cards_of,
         default_grace,
     )
     from attnsearch.spaces.keys.space_file import NAME_MOST, Entry, SpaceFile

@@ -184,8 +184,9 @@ class Resources(Section):
         Annotated[float, Field(ge=0), Tag("<float>")] | Annotated[Literal["auto"], Tag("<str>")],
         by_type("a number of GPUs, or auto", int="float"),
     ] = Field(default=0, validate_default=True)
-    """GPUs of a trial; a fraction below 1 shares one. auto: how many trials a card takes is
-    measured before the study's first run; none where there is no GPU."""
+    """GPUs of a trial; a fraction below 1 shares one, 2 or more train one network together, each
+    with its part of every batch. auto: how many trials a card takes is measured before the study's
+    first run; none where there is no GPU."""
     address: Annotated[Text, Field(pattern=ADDRESS)] | None = None
     """The running Ray that is joined, with all its machines: HOST:PORT, or auto for the one on
     this machine. null takes RAY_ADDRESS; without that one is started here."""
@@ -194,3 +195,8 @@ class Resources(Section):
     timeout: Positive | None = None
     """Seconds that a trial may go without ending an epoch; one that takes longer hangs, and is
     ended as failed. null learns the limit from the epochs of all trials."""
+
+
+def cards_of(gpus: float | str) -> int:
+    """Return over how many cards a trial trains one network, from `resources.gpus`."""
+    return 1 if isinstance(gpus, str) else max(1, int(gpus))

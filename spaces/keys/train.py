@@ -93,6 +93,9 @@ class Train(Section):
         SearchableInt[Count | None], When("schedule", "cosine", "step", "constant")
     ] = None
     """Steps of linear warm-up, instead of warmup_epochs."""
+    sync_batch_norm: Searchable[bool | None] = None
+    """Over several cards (resources.gpus): true: batch normalisation takes its statistics from the
+    whole batch, as on one card; null: each card from its part of it."""
     label_smoothing: Annotated[SearchableFloat[BelowOne], CROSS_ENTROPY] = 0.0
     """Label smoothing."""
     speed: Annotated[

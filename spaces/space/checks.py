@@ -17,6 +17,7 @@ from attnsearch.blocks.hosts import (
     find_backbone,
     find_stem,
 )
+from attnsearch.blocks.ranks import LEAST
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import (
@@ -29,6 +30,7 @@ from attnsearch.spaces.keys import (
     SeedRange,
     SpaceFile,
     Train,
+    cards_of,
     is_share,
     keys_under,
     objectives,
@@ -324,4 +326,23 @@ def _resources(file: SpaceFile, problems: Problems) -> None:
         problems.add(
             ("resources", "gpus"),
             f"{gpus} is neither a fraction below 1, which shares a GPU, nor a whole number",
+        )
+    elif (cards := cards_of(gpus)) > 1:
+        _several_cards(file, cards, problems)
+
+
+def _several_cards(file: SpaceFile, cards: int, problems: Problems) -> None:
+    batch: Any = min(members(file.train.batch_size))
+    if batch < LEAST * cards and not problems.wrong(("train", "batch_size")):
+        message = f"{cards} GPUs cannot share a batch of {batch} images (train.batch_size)"
+        most = f"at most {batch // LEAST} GPUs" if batch >= 2 * LEAST else "one GPU"
+        problems.add(
+            ("resources", "gpus"),
+            f"{message}, of which each takes {LEAST} or more; ask for {most}, or raise it",
+        )
+    if any(members(file.train.compile)):
+        problems.add(
+            ("train", "compile"),
+            f"true cannot stand with resources.gpus: {cards}: steps that several cards share are "
+            f"not compiled; remove it, or ask for one GPU",
         )

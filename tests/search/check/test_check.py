@@ -413,6 +413,18 @@ def test_what_auto_does_about_gpus_is_said(
     assert foresee(space(tmp_path, SMALL)).gpus is None
 
 
+def test_how_many_cards_train_a_network_is_said(
+    quota: Callable[[str], None], quick: None, tmp_path: Path
+) -> None:
+    foreseen = foresee(space(tmp_path, f"{SMALL}resources: {{gpus: 3}}\n"))
+    words = "over 3 cards of a machine, with 22 of the 64 images of a batch on each"
+    assert words in str(foreseen.gpus)
+    assert words in " ".join(forecast_text(foreseen, "space.yaml").split())
+    assert words in json.loads(forecast_json(foreseen))["gpus"]
+    assert foreseen.runs.workers == 0
+    assert "gpus: 3, but this machine has" in str(foreseen.refusal)
+
+
 def test_where_run_refuses_check_says_so_in_its_words(
     quota: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

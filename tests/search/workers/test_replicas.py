@@ -135,8 +135,8 @@ def test_their_steps_alternate(data: DataSet, tmp_path: Path) -> None:
             order.append(job.id)
             return taken(*arguments)
 
+        step.micro_batches, step.ranks, step.share = 1, taken.ranks, taken.share  # type: ignore[attr-defined]
         training._step = step  # type: ignore[assignment]
-        training._step.micro_batches = 1  # type: ignore[attr-defined]
         training.state = dict  # type: ignore[method-assign,assignment]
         return training
 

@@ -27,9 +27,7 @@ from torch.nn import functional as F
 
 LEAST = 2  # images of a rank's part: one alone has no statistics
 LOOPBACK = "127.0.0.1"
-# In which a rank may be late for the others, as while the first writes a checkpoint: none waits
-# longer for one that is gone, since whoever started them sees its end.
-PATIENCE = timedelta(hours=1)
+PATIENCE = timedelta(hours=1)  # of a rank with the others, as while one writes a checkpoint
 
 
 @dataclass(frozen=True)
@@ -166,15 +164,9 @@ def totals(*values: Tensor) -> tuple[Tensor, ...]:
     if _piece is None:
         return values
     flat = torch.cat([value.reshape(-1) for value in values])
-    summed = _Total.apply(flat, _piece.ranks.count)  # type: ignore[no-untyped-call]
+    summed = _Sum.apply(flat, _piece.ranks.count)  # type: ignore[no-untyped-call]
     pieces = torch.split(summed, [value.numel() for value in values])
     return tuple(piece.view_as(value) for piece, value in zip(pieces, values, strict=True))
-
-
-@torch.no_grad()
-def counted(counts: Tensor) -> Tensor:
-    """Sum counts over the ranks."""
-    return counts if _piece is None else _sum(counts)
 
 
 @torch.no_grad()
@@ -315,21 +307,8 @@ class _Synced:
         return batch_norm(x, *moved, self.weight, self.bias, momentum, self.eps)
 
 
-class _Total(torch.autograd.Function):
-    """The sum over the ranks, which all of them go on with alike: n times its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int) -> Tensor:
-        ctx.count = count
-        return _sum(value)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.count, None
-
-
 class _Everywhere(torch.autograd.Function):
-    """What all ranks have, which they go on with alike; the gradient is as that of `_Total`."""
+    """What all ranks have, which they go on with alike; the gradient is as that of `totals`."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, piece: _Piece) -> Tensor:
@@ -343,15 +322,20 @@ class _Everywhere(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks, which each of them goes on with in its own way."""
+    """The sum over the ranks.
+
+    What all of `count` ranks go on with alike has so many times its gradient; what each goes on
+    with in its own way, with no count, has that of all of them.
+    """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, count: int = 0) -> Tensor:
+        ctx.count = count
         return _sum(value)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _sum(grad)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.count if ctx.count else _sum(grad), None
 
 
 class _BatchNorm(torch.autograd.Function):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.ranks import Ranks, Share, counted, synchronise
+from attnsearch.blocks.ranks import Ranks, Share, synchronise, totals
 from attnsearch.runs.training.optim import (
     TrainError,
     batch_sizes,
@@ -177,7 +177,7 @@ class Step:
             counts.append(self._task.count(logits.detach(), wanted))
         # Losses are of the whole piece, whatever it was split into.
         auxiliary = None if auxiliary is None else auxiliary.detach()
-        count = counted(torch.stack(counts).sum(0))
+        (count,) = totals(torch.stack(counts).sum(0))
         return Taken(loss.detach(), auxiliary, count, total.detach())
 
     def load(self, optimizer: Mapping[str, Any], scaler: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.store import store_value
 from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
 from attnsearch.search.workers.job import Job, Jobs
+from attnsearch.search.workers.losses import fault_file
 from attnsearch.search.workers.nodes import Head, Room, all_folders, machine_gone
 from attnsearch.search.workers.pace import Pace
 from attnsearch.search.workers.ray_private import kill_worker, lean_tune
@@ -25,7 +26,6 @@ from attnsearch.search.workers.worker import (
     PAUSE,
     MakeTraining,
     Worker,
-    fault_file,
     make_training,
 )
 

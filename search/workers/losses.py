@@ -11,11 +11,16 @@ from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.machine import memory_limit
 from attnsearch.runs.training import memory_held, out_of_memory
 from attnsearch.runs.words import quantity
-from attnsearch.search.workers.job import MACHINE_LOST
+from attnsearch.search.workers.job import MACHINE_LOST, Job
 
 OUT_OF_MEMORY = "out of memory"  # how the error of a loss begins that memory was the reason of
 FATAL = "Fatal Python error: "  # how faulthandler begins
 SLOW = "Timeout ("  # and a look of the watchdog
+
+
+def fault_file(folder: Path, job: Job) -> Path:
+    """Return where a worker writes why its process crashed in a job; empty unless it did."""
+    return folder / f"fault-{job.id}.txt"
 
 
 def machine_lost(error: str) -> bool:

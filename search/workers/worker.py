@@ -46,7 +46,7 @@ from attnsearch.runs.training import (
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
-from attnsearch.search.workers.losses import failure_text
+from attnsearch.search.workers.losses import failure_text, fault_file
 from attnsearch.search.workers.replicas import Replica, Replicas, stop_file
 from attnsearch.search.workers.siblings import Siblings
 from attnsearch.search.workers.turns import Turns
@@ -385,11 +385,6 @@ def _panel(training: Training, said: Mapping[str, Any]) -> np.ndarray | None:
     except Exception as error:
         warnings.warn(f"no picture of the validation images: {error}", stacklevel=2)
         return None
-
-
-def fault_file(folder: Path, job: Job) -> Path:
-    """Return where a worker writes why its process crashed in a job; empty unless it did."""
-    return folder / f"fault-{job.id}.txt"
 
 
 def interface(data: DataSet) -> Interface:

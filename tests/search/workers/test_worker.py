@@ -20,11 +20,10 @@ from attnsearch.runs.training.train import architecture
 from attnsearch.search.workers import keeper, turns
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job, Report
-from attnsearch.search.workers.losses import failure_text, hang_place
+from attnsearch.search.workers.losses import failure_text, fault_file, hang_place
 from attnsearch.search.workers.turns import known_times
 from attnsearch.search.workers.worker import (
     Worker,
-    fault_file,
     make_training,
 )
 from attnsearch.spaces import load_space

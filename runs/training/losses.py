@@ -36,11 +36,11 @@ def classification_loss(
     Raises:
         TrainError: If the number of weights is not that of the classes.
     """
-    if (own := own_loss(train["loss"])) is not None:
+    if (own := own_loss(train.get("loss"))) is not None:
         return own
     weights = class_weights(train["class_weights"], data, data.train.labels, device)
     of_labels = partial(cross_entropy, weight=weights, label_smoothing=train["label_smoothing"])
-    if train["loss"] == "focal":
+    if train.get("loss") == "focal":
         return partial(focal_loss, of_labels, weights)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:

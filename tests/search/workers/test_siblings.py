@@ -19,7 +19,8 @@ from attnsearch.search.workers.job import Job, Outcome, Report
 from tests.runs.training.test_train import TIMES, make_config, make_data, trained
 from tests.search.conftest import JobList
 
-pytestmark = pytest.mark.slow  # a Ray of its own, and processes that each trial starts
+# A Ray of its own, and processes that each trial starts: a minute on two idle cores.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEED = Need(2, 0, ranks=2)
 IMAGES = 47

@@ -90,6 +90,6 @@ def failure_text(error: BaseException) -> str:
         return text
     calls = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error.__cause__, RayTaskError):  # of another process of the trial
-        calls = re.findall(r'File "(.*)", line (\d+)', error.__cause__.traceback_str)
+        calls = re.findall(r'File "(.*)", line (\d+)', str(error.__cause__))
     place = f" ({Path(calls[-1][0]).name}:{calls[-1][1]})" if calls else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

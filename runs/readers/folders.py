@@ -93,7 +93,7 @@ def read_folder(
     if unreadable:
         _judge_unreadable(unreadable, len(files), notes)
         files = [file for file in files if file.name in decoded]
-    note_conversions(decoded, notes, image_size)
+    note_conversions(decoded, notes, image_size if crop is None else None)
     rule = common_rule(decoded, channels, notes)
     images: Anywhere
     if items is None:

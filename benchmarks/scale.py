@@ -7,8 +7,14 @@ entries of a list. The database is SQLite in a temporary folder, or the one that
 Each size is a process of its own. One line a size tells, in ms a trial, what proposing and
 recording took (means of the last fifth of the trials, where a study is at its largest); how much
 memory of its own the driver took with each trial over its second half; and the share of the
-workers' time that was lost between trials, where trainings last (`--seconds`). `--read` then times
-`attnsearch show` and `attnsearch report` of each study.
+workers' time that was lost between trials, where trainings last (`--seconds`).
+
+    python -m benchmarks.scale --records 10000 [--ledger postgresql+psycopg://...] [--to FOLDER]
+
+This records trials through the ledger's own functions and nothing else: claim with place, three
+epochs, the end. SQLite, and the database that is named, take turns of 100 trials, so that what
+else the machine does meets both. Then `attnsearch show`, `report`, `list` and `sync` of the study
+in SQLite are timed, in seconds of a CPU and as they took.
 """
 
 import argparse
@@ -17,6 +23,7 @@ import heapq
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,13 +40,15 @@ import torch
 
 import attnsearch.search.workers
 from attnsearch.runs.exports import pack_weights
-from attnsearch.runs.ledger import State
+from attnsearch.runs.ledger import Ending, Ledger, Place, Request, State
 from attnsearch.search.study import run_study, session
 from attnsearch.search.workers import Job, Jobs, Outcome, Report
 from attnsearch.search.workers.worker import interface
 from attnsearch.spaces import load_space
+from attnsearch.spaces.space import Space
 
 EPOCHS = 3
+TURN = 100  # trials
 SPACE = """
 name: scale
 task: classification
@@ -126,14 +135,15 @@ class Sleepers:
             stops = source.reported(job, report)
             if epoch == EPOCHS:
                 report.state, report.weights = State.FINISHED, packed
-            if stops or epoch == EPOCHS:
+            if over := stops or epoch == EPOCHS:
                 source.ended(job, Outcome(report.state or State.STOPPED, metrics, report))
                 free.append(due)
                 self.busy += self.seconds * epoch / EPOCHS
-                self.memory.append(private_kb())
             else:
                 heapq.heappush(running, (due + self.seconds / EPOCHS, number, job, epoch + 1))
             self.recording.append(time.perf_counter() - began)
+            if over:
+                self.memory.append(private_kb())
 
 
 def study(sampler: str, scheduler: str, trials: int, workers: int, seconds: float) -> None:
@@ -171,12 +181,103 @@ def study(sampler: str, scheduler: str, trials: int, workers: int, seconds: floa
     print("FIGURES", json.dumps(figures), flush=True)
 
 
-def timed(*command: str) -> float:
-    """Seconds that a command of the product takes."""
-    start = time.monotonic()
-    line = [sys.executable, "-m", "attnsearch.search", *command]
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
+def timed(folder: Path, *command: str) -> tuple[float, float]:
+    """Seconds of a CPU that a command of the product takes, and seconds."""
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    line = [sys.executable, "-m", "attnsearch.search.cli", *command]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return cpu, time.monotonic() - start
+
+
+class Recorder:
+    """Records trials of a made-up study, as a driver does.
+
+    Args:
+        ledger: Where.
+        space: Of the study.
+    """
+
+    def __init__(self, ledger: Ledger, space: Space) -> None:
+        self._ledger, self._space = ledger, space
+        self._chance = random.Random(0)
+        self.study = ledger.open_study(space.name, space.text, space.document, "made up", {})
+        self.count = 0
+
+    def record(self) -> None:
+        """Record one trial."""
+        ledger, chance, space = self._ledger, self._chance, self._space
+        values: dict[str, Any] = {}
+        for choice in space.decisions:
+            if choice.active(values):
+                values[choice.name] = (
+                    chance.choice(choice.choices)
+                    if choice.kind == "choice"
+                    else choice.low * (choice.high / choice.low) ** chance.random()
+                )
+        config = space.resolve(values)
+        key = f"{chance.getrandbits(256):064x}"
+        claim = ledger.claim(
+            Request(key, config, seed=0, epochs=EPOCHS, study_id=self.study.id),
+            place=Place(self.count, values=values),
+        )
+        metrics: dict[str, float] = {}
+        for epoch in range(1, EPOCHS + 1):
+            score = chance.random() * epoch / EPOCHS
+            metrics = {"train_loss": 1.0, "val_loss": 1 - score, "val_accuracy": score}
+            ledger.record_epoch(claim.run_id, epoch, metrics)
+        costs = {"params": 1e5, "macs": 1e6, "latency_ms": 1.0}
+        ledger.finish(claim.run_id, Ending(State.FINISHED, metrics, costs))
+        self.count += 1
+
+    def close(self) -> None:
+        """End the study."""
+        self._ledger.set_study_state(self.study.id, State.FINISHED)
+
+
+def records(trials: int, other: str | None, folder: Path) -> None:
+    """Records trials in SQLite and another database, and prints what that took."""
+    file = folder / "scale.yaml"
+    file.write_text(SPACE.format(sampler="tpe", scheduler="none", trials=trials), encoding="utf-8")
+    space = load_space(file)
+    names = {"SQLite": str(folder / "attnsearch.db")} | (
+        {other.partition("+")[0]: other} if other else {}
+    )
+    print("| database | trials | ms of a CPU each | ms each |\n| --- | --- | ---: | ---: |")
+    with contextlib.ExitStack() as stack:
+        recorders = {
+            name: Recorder(stack.enter_context(Ledger(url)), space) for name, url in names.items()
+        }
+        spent: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        for turn in range(trials // TURN):
+            for name, recorder in recorders.items():
+                cpu, wall = time.process_time(), time.monotonic()
+                for _ in range(TURN):
+                    recorder.record()
+                spent[name].append((time.process_time() - cpu, time.monotonic() - wall))
+            if (turn + 1) % max(1, trials // TURN // 5) == 0:
+                for name, each in spent.items():
+                    cpu, wall = (
+                        sum(column) / len(each) / TURN for column in zip(*each, strict=True)
+                    )
+                    first = (turn + 1 - len(each)) * TURN
+                    print(
+                        f"| {name} | {first:,} to {(turn + 1) * TURN:,} | {1000 * cpu:.1f} "
+                        f"| {1000 * wall:.1f} |",
+                        flush=True,
+                    )
+                    each.clear()
+        for recorder in recorders.values():
+            recorder.close()
+
+
+def read(folder: Path) -> None:
+    """Prints what commands take that read a study."""
+    print("\n| command | s of a CPU | s |\n| --- | ---: | ---: |", flush=True)
+    for command in ("list", "show scale", "report scale", "sync scale", "sync scale"):
+        cpu, wall = timed(folder, *command.split())
+        print(f"| {command} | {cpu:.1f} | {wall:.1f} |", flush=True)
 
 
 def main() -> None:
@@ -188,11 +289,19 @@ def main() -> None:
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--scheduler", default="none")
     parser.add_argument("--ledger", help="address of a database, such as PostgreSQL's")
-    parser.add_argument("--read", action="store_true", help="time show and report too")
+    parser.add_argument("--records", type=int, help="record so many trials, and read them")
+    parser.add_argument("--to", type=Path, help="keep what is recorded in this folder")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         study(given.sampler, given.scheduler, given.trials[0], given.workers[0], given.seconds)
+        return
+    if given.records:
+        with tempfile.TemporaryDirectory() as folder:
+            to = given.to or Path(folder)
+            to.mkdir(parents=True, exist_ok=True)
+            records(given.records, given.ledger, to)
+            read(to)
         return
     print(
         "| trials | workers | proposing, ms | recording, ms | memory, kB a trial | MB at the end "

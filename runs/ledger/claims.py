@@ -82,8 +82,9 @@ def claim(
             if row.state == State.FINISHED and row.id not in unusable:
                 _put(connection, request.study_id, row.id, place)
                 return Claim("finished", read_run(connection, row.id))
-        drivers, resumable = Drivers(connection), None
+        resumable = None
         for row in candidates:
+            drivers = Drivers(connection, f"run:{row.id}")  # all are as many as there are workers
             if drivers.state_of("run", row) == State.RUNNING:
                 (holder,) = drivers.living(f"run:{row.id}")
                 if there is None:

@@ -184,8 +184,7 @@ class Mirror:
             study.mlflow_uri == without_secrets(self._uri)
             and (path is None or path.exists())
             and not self._positions.count(study.id)[0]
-            and study.mirrored
-            == shown_digest(self._ledger, study, self._ledger.trials(study.id), plots=True)
+            and study.mirrored == self._digest(study, plots=True)
         )
 
     def _report(self, study_id: int, problem: str | None) -> MirrorReport:
@@ -339,10 +338,10 @@ class Mirror:
 
     def _show_study(self, store: Store, study: StudyRow, *, plots: bool) -> None:
         """Renew the parent run: description, tables, plots, best values and state."""
-        trials = self._ledger.trials(study.id)
-        digest = shown_digest(self._ledger, study, trials, plots=plots)
+        digest = self._digest(study, plots=plots)
         if study.mirrored == digest:
             return
+        trials = self._ledger.trials(study.id)
         assert study.mlflow_run_id and study.mlflow_experiment_id, "set with the parent run"
         experiment_id, plans = study.mlflow_experiment_id, self._ledger.plans(study.id)
         run_id, views = study.mlflow_run_id, saved_views(study, trials, plans)
@@ -362,6 +361,10 @@ class Mirror:
                 with self._draws():
                     show_winner(store.client, self._ledger, study, plans)
         self._positions.set_parent_shows(study.id, digest)
+
+    def _digest(self, study: StudyRow, *, plots: bool) -> str:
+        standing = self._positions.standing(study.id)
+        return shown_digest(self._ledger, study, standing, plots=plots)
 
     @contextmanager
     def _draws(self) -> Iterator[None]:

@@ -88,6 +88,13 @@ class Positions:
             rows = connection.execute(query.where(StudyRun.study_id == study_id)).all()
         return sum(shown != revision for shown, revision in rows), len(rows)
 
+    def standing(self, study_id: int) -> list[tuple[int, int, int]]:
+        """Return which run stands at each place of a study, and how often it was changed."""
+        query = select(StudyRun.id, StudyRun.run_id, Run.revision).where(Run.id == StudyRun.run_id)
+        query = query.where(StudyRun.study_id == study_id).order_by(StudyRun.id)
+        with self._database.read() as connection:
+            return [(place, run, revision) for place, run, revision in connection.execute(query)]
+
     def pending(self, study_id: int) -> list[Pending]:
         """Read the places of a study that are not shown as they stand, by number."""
         late = (StudyRun.study_id == study_id, StudyRun.mirrored_revision != Run.revision)

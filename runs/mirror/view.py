@@ -171,9 +171,17 @@ def study_view(study: StudyRow, trials: Sequence[TrialRow], links: str) -> View:
 
 
 def shown_digest(
-    ledger: Ledger, study: StudyRow, trials: Sequence[TrialRow], *, plots: bool
+    ledger: Ledger, study: StudyRow, standing: Sequence[tuple[int, int, int]], *, plots: bool
 ) -> str:
-    """Hash what a parent run shows."""
+    """Hash what a parent run shows.
+
+    Args:
+        ledger: The ledger.
+        study: Its row.
+        standing: Which run stands at each place, and how often it was changed: that says all of
+            it, and takes no reading of trials.
+        plots: Whether plots are shown too.
+    """
     plans = ledger.plans(study.id)
     shown = (
         _SHOWN,
@@ -182,7 +190,7 @@ def shown_digest(
         study.importances,
         study.space_text,
         study.provenance,
-        [(t.place_id, t.run_id, t.attempt, t.state, t.metrics, t.costs) for t in trials],
+        standing,
         plots,
     )
     return hashlib.sha256(repr(shown).encode()).hexdigest()

@@ -1,11 +1,18 @@
 """`attnsearch sync` and `clean`: MLflow made whole from the ledger, and files that may go."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from attnsearch.blocks.errors import AttnsearchError
-from attnsearch.runs.ledger import Ledger, State, StudyRow, panel_file, weights_folder
+from attnsearch.runs.ledger import (
+    Ledger,
+    State,
+    StudyRow,
+    TrialRow,
+    panel_file,
+    weights_folder,
+)
 from attnsearch.search.text import plural, table
 
 CHECKPOINTS, SURPASSED, PICTURES, UNNAMED = "checkpoints", "surpassed", "pictures", "unnamed"
@@ -72,10 +79,10 @@ def clean_text(address: str | None, delete: Collection[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def checkpoints_text(ledger: Ledger, study: StudyRow) -> str | None:
-    """Return what the checkpoints of a study hold; None where there are none."""
-    runs = [run for run in ledger.trials(study.id) if not run.state.ended]
-    folders = {ledger.checkpoint_folder(run.key, run.id) for run in runs}
+def checkpoints_text(ledger: Ledger, runs: Iterable[TrialRow]) -> str | None:
+    """Return what the checkpoints of a study's runs hold; None where there are none."""
+    going = [run for run in runs if not run.state.ended]
+    folders = {ledger.checkpoint_folder(run.key, run.id) for run in going}
     present = [folder for folder in folders if folder.is_dir()]
     if not present:
         return None

@@ -91,7 +91,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
         rows = ledger.trials(study.id)
         plans = ledger.plans(study.id, superseded=False)
         lag = mirror_lag(ledger, study)
-        checkpoints = checkpoints_text(ledger, study)
+        checkpoints = checkpoints_text(ledger, rows)
     trials = [row for row in rows if row.arm is None]
     beside = [row for row in rows if row.role == Role.BASELINE]
     leaders = ranked(trials, study.objectives)

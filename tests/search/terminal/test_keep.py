@@ -48,7 +48,9 @@ def test_checkpoints_of_interrupted_runs_are_listed_shown_and_deleted(
     folder = ledger.checkpoint_folder("key0", interrupted)
     folder.mkdir(parents=True)
     (folder / "x.checkpoint").write_bytes(b"c" * 2_500_000)
-    assert keep.checkpoints_text(ledger, study) == "Checkpoints:  of 1 run, 2.5 MB"
+    assert (
+        keep.checkpoints_text(ledger, ledger.trials(study.id)) == "Checkpoints:  of 1 run, 2.5 MB"
+    )
     assert "of 1 run, 2.5 MB" in show.study_text("one")
 
     assert cli.call(["clean"]) == DONE
@@ -58,7 +60,7 @@ def test_checkpoints_of_interrupted_runs_are_listed_shown_and_deleted(
     assert cli.call(["clean", "one", "--delete", "checkpoints"]) == DONE
     assert not folder.exists()
     assert (keep.weights_folder(ledger) / "key1.safetensors").exists()
-    assert keep.checkpoints_text(ledger, study) is None
+    assert keep.checkpoints_text(ledger, ledger.trials(study.id)) is None
     assert cli.call(["clean", "--delete", "everything"]) == WRONG_INPUT
     (option,) = (p for p in cli.cli.commands["clean"].params if p.name == "delete")
     assert list(option.type.choices) == list(keep.KINDS)  # type: ignore[attr-defined]

@@ -363,8 +363,7 @@ class Mirror:
         self._positions.set_parent_shows(study.id, digest)
 
     def _digest(self, study: StudyRow, *, plots: bool) -> str:
-        standing = self._positions.standing(study.id)
-        return shown_digest(self._ledger, study, standing, plots=plots)
+        return shown_digest(self._ledger, study, self._positions.standing(study.id), plots=plots)
 
     @contextmanager
     def _draws(self) -> Iterator[None]:

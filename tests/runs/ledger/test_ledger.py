@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 from sqlalchemy import text, update
 
-from attnsearch.runs.ledger import lease
+from attnsearch.runs.ledger import claims, lease
 from attnsearch.runs.ledger.claims import LeaseLost
 from attnsearch.runs.ledger.database import ledger_url
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.patience import LedgerError
+from attnsearch.runs.ledger.reading import Drivers
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.ledger.schema import Lease, Schema
@@ -748,3 +749,23 @@ def test_a_folder_that_the_records_cannot_name_is_refused(tmp_path: Path) -> Non
     with pytest.raises(LedgerError, match=r"caf\\udce9.*not UTF-8.*rename the folder"):
         Ledger(folder / "attnsearch.db")
     assert list(folder.iterdir()) == []
+
+
+def test_a_claim_reads_the_leases_of_its_own_key_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are as many leases as workers."""
+    ledger, other = Ledger(tmp_path / "a.db"), Ledger(tmp_path / "a.db")
+    asked: list[tuple[str, ...]] = []
+
+    class Watched(Drivers):
+        def __init__(self, connection: Any, *resources: str) -> None:
+            asked.append(resources)
+            super().__init__(connection, *resources)
+
+    monkeypatch.setattr(claims, "Drivers", Watched)
+    for key in ("a", "b"):
+        ledger.claim(Request(key, config={}, seed=0, epochs=1))
+    assert asked == []
+    assert other.claim(Request("b", config={}, seed=0, epochs=1)).outcome == "busy"
+    assert asked == [("run:2",)]

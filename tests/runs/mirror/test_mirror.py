@@ -290,6 +290,22 @@ def test_syncing_again_writes_nothing(ledger: Ledger, study: StudyRow, folder: P
     assert (folder / "mlflow.db").read_bytes() == before
 
 
+def test_a_study_that_is_shown_is_not_read_again(
+    ledger: Ledger, study: StudyRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand trials take seconds to read."""
+    run_id = complete(ledger, study, 0)
+    assert Mirror(ledger).sync(study.id).problem is None
+    read: list[int] = []
+    trials = Ledger.trials
+    monkeypatch.setattr(Ledger, "trials", lambda *given: read.append(given[1]) or trials(*given))
+    assert Mirror(ledger).sync(study.id).problem is None
+    assert read == []
+    ledger.add_test(run_id, {"test_accuracy": 0.5}, {"names": np.array(["a"])})
+    assert Mirror(ledger).sync(study.id).problem is None
+    assert read == [study.id]
+
+
 def test_writing_everything_again_makes_no_second_point(
     ledger: Ledger, study: StudyRow, folder: Path
 ) -> None:

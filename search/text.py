@@ -1,18 +1,21 @@
 """Plain text for the terminal: tables, and numbers a person can read."""
 
+import contextlib
 import json
 import re
 import shlex
 import shutil
+import string
 import sys
 import textwrap
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from attnsearch.runs import words
 from attnsearch.runs.words import plural as plural, quantity as quantity
 
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 24
+_LONG_IN_TEXT = 24  # characters from which on a letter reads better
 _LONG_NAME = 12  # characters from which on a short one stands for it where there is no room
 
 
@@ -192,6 +195,42 @@ def terminal_width() -> int | None:
     if not sys.stdout.isatty():
         return None
     return max(shutil.get_terminal_size().columns, 40)
+
+
+def with_short_names(
+    texts: Sequence[str], names: Iterable[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Put letters for long names that texts repeat.
+
+    A name that holds another long one is told by that: `capacity of A`, `A (layer4.ratio=0.25)`.
+
+    Args:
+        texts: What is read.
+        names: That may occur in it.
+
+    Returns:
+        The texts, and each letter with the name that it stands for.
+    """
+    long = [name for name in dict.fromkeys(names) if len(name) > _LONG_IN_TEXT]
+    least = [name for name in long if not any(one in name for one in long if one != name)]
+    often = [name for name in least if sum(text.count(name) for text in texts) > 1]
+    legend = list(zip(string.ascii_uppercase, often, strict=False))
+    texts = list(texts)
+    for letter, name in legend:
+        texts = [text.replace(name, letter) for text in texts]
+    return texts, legend
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say on a terminal what takes some seconds, while it does."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # a tenth of a second, which a pipe need not wait for
+
+    with Console(stderr=True, highlight=False).status(f"{what} ..."):
+        yield
 
 
 def score(value: float | None) -> str:

@@ -7,6 +7,8 @@ sites         The backbones, and the sites in them where a block can stand
 chain         The blocks that are added at one site, and how they can start as the identity
 initialise    Initial weights that depend on the seed and the tensor's state-dict name alone
 network       From a resolved config to a network
+definitions   The definitions that some classes rest on, gathered from their modules into one text
+written       The network of a config as Python text that needs no attnsearch
 """
 
 from typing import TYPE_CHECKING
@@ -44,5 +46,6 @@ if TYPE_CHECKING:
     )
     from attnsearch.blocks.build.sites import Site, backbone_sites, match, network_sites
     from attnsearch.blocks.build.sources import source_files, source_hash
+    from attnsearch.blocks.build.written import Written, write_network
 
 face(__name__)

@@ -192,16 +192,29 @@ def _is_identity(cls: type[nn.Module], params: str, site: Site) -> bool:
     return starts_as_identity(block, site.channels, site.size)
 
 
+def block_arguments(
+    block: type[nn.Module], params: Mapping[str, Any], site: Site
+) -> dict[str, Any]:
+    """Return what a block is constructed with at a site beside the input channels.
+
+    Args:
+        block: Its class.
+        params: Its hyperparameters.
+        site: What the class asks to be told of the site is told.
+    """
+    accepted = inspect.signature(block).parameters
+    supplied = {name: getattr(site, name) for name in accepted.keys() & SUPPLIED}
+    return {**supplied, **{name: _tupled(value) for name, value in params.items()}}
+
+
 def _constructor(
     block: type[nn.Module], params: Mapping[str, Any], site: Site
 ) -> Callable[[], nn.Module]:
     """Return what constructs a block for a site: its hyperparameters, and what the site says."""
-    accepted = inspect.signature(block).parameters
-    supplied = {name: getattr(site, name) for name in accepted.keys() & SUPPLIED}
-    hyperparameters = {name: _tupled(value) for name, value in params.items()}
+    arguments = block_arguments(block, params, site)
 
     def construct() -> nn.Module:
-        built = block(site.channels, **supplied, **hyperparameters)
+        built = block(site.channels, **arguments)
         # Some blocks start otherwise in place of a convolution than by themselves.
         if site.replaces and hasattr(built, "start_as_convolution"):
             built.start_as_convolution()  # type: ignore[operator]

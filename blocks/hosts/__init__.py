@@ -38,7 +38,12 @@ if TYPE_CHECKING:
         halved,
         size_name,
     )
-    from attnsearch.blocks.hosts.construct import check_task, host_constructor
+    from attnsearch.blocks.hosts.construct import (
+        check_task,
+        decoder_arguments,
+        host_arguments,
+        host_constructor,
+    )
     from attnsearch.blocks.hosts.decoders import enlarge
     from attnsearch.blocks.hosts.host import Host
     from attnsearch.blocks.hosts.patches import PatchBatchNorm

@@ -3,14 +3,16 @@
 import inspect
 from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone, Size, find_backbone
-from attnsearch.blocks.hosts.decoders import make_decoder, make_heads
+from attnsearch.blocks.hosts.decoders import decoder_class, make_heads
 from attnsearch.blocks.hosts.host import Host
 from attnsearch.blocks.hosts.pyramid import DECODERS, check_heads, decoder_steps, encoder_maps
-from attnsearch.blocks.hosts.resnet import ResNet
+
+Made = tuple[Callable[..., Any], tuple[Any, ...]]
+"""What makes something, and its arguments."""
 
 
 def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:
@@ -62,6 +64,24 @@ def host_constructor(
         SiteError: There is no such backbone or stem, or it cannot take images of this size or be
             that wide.
     """
+    cls, given, arguments = host_arguments(settings, in_channels, classes, size)
+    decoded = decoder_arguments(settings, classes, size)
+    if decoded is None:
+        return lambda: cls(*given, **arguments)
+    decoder, heads = decoded
+
+    def construct() -> Host:
+        network: Any = cls(*given, **arguments)
+        network.decode_with(decoder[0](*decoder[1]), heads[0](*heads[1]))
+        return cast(Host, network)
+
+    return construct
+
+
+def host_arguments(
+    settings: Mapping[str, Any], in_channels: int, classes: int, size: Size
+) -> tuple[type[Host], tuple[Any, ...], dict[str, Any]]:
+    """Return the class of a host and what it is constructed with, as for `host_constructor`."""
     backbone = find_backbone(settings["backbone"])
     stem, width = settings.get("stem"), settings.get("width", 1.0)
     backbone.check_size(size, stem)
@@ -70,16 +90,21 @@ def host_constructor(
     offered |= {key: settings.get(key, False) for key in ("learn_gates", "joint_patches")}
     accepted = inspect.signature(cls).parameters
     arguments = {key: value for key, value in offered.items() if key in accepted}
-    decoder = settings.get("decoder")
+    return cls, (backbone, in_channels, classes), arguments
+
+
+def decoder_arguments(
+    settings: Mapping[str, Any], classes: int, size: Size
+) -> tuple[Made, Made] | None:
+    """Return what makes a host's decoder and its auxiliary heads; None where it has none of ours.
+
+    As for `host_constructor`.
+    """
+    backbone, decoder = find_backbone(settings["backbone"]), settings.get("decoder")
     if decoder is None or backbone.segments:
-        return lambda: cls(backbone, in_channels, classes, **arguments)
+        return None
+    stem, width = settings.get("stem"), settings.get("width", 1.0)
     maps = encoder_maps(backbone, stem, width, size)
     decoder_steps(decoder, maps)
     heads = check_heads(settings.get("aux_heads") or (), maps)
-
-    def construct() -> Host:
-        network: ResNet = cls(backbone, in_channels, classes, **arguments)
-        network.decode_with(make_decoder(decoder, maps, classes), make_heads(heads, maps, classes))
-        return network
-
-    return construct
+    return (decoder_class(decoder), (maps, classes)), (make_heads, (heads, maps, classes))

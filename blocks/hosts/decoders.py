@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.hosts.backbones import Size
 from attnsearch.blocks.hosts.host import Inserted
-from attnsearch.blocks.hosts.pyramid import Pyramid, decoder_steps
+from attnsearch.blocks.hosts.pyramid import Pyramid
 
 DILATION = 6  # of a last stage with a stride of 16
 LOW_LEVEL = 48 / 256  # of the decoder's width: what DeepLabv3+ keeps of stage 1
@@ -169,14 +169,9 @@ _CLASSES: dict[str, Callable[[Pyramid, int], Decoder]] = {
 }
 
 
-def make_decoder(name: str, maps: Pyramid, classes: int) -> Decoder:
-    """Return a decoder by its name.
-
-    Raises:
-        SiteError: There is no such decoder.
-    """
-    decoder_steps(name, maps)
-    return _CLASSES[name](maps, classes)
+def decoder_class(name: str) -> Callable[[Pyramid, int], Decoder]:
+    """Return the class of a decoder of `DECODERS`."""
+    return _CLASSES[name]
 
 
 def make_heads(stages: Sequence[str], maps: Pyramid, classes: int) -> dict[str, nn.Module]:

@@ -4,6 +4,8 @@ export      The winner leaves: a folder with one config, one weights file, its s
 weights     The weights file of a trained network: safetensors with what the network takes and
             tells
 formats     The forms that a network leaves in beside its weights, by the words of `--format`
+source      `attnsearch export --source`: the network as one readable Python file without
+            attnsearch
 program     Export as a program of `torch.export`, compared with the network it came from
 onnx        Export to ONNX, compared with the network it came from
 preprocess  Images as a user has them to the input of a trained network

@@ -8,6 +8,7 @@ from typing import Any
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.runs.exports.onnx import export_onnx
 from attnsearch.runs.exports.program import export_program
+from attnsearch.runs.exports.source import export_source
 from attnsearch.runs.exports.weights import ExportError, facts_of
 
 SAFETENSORS = "safetensors"  # what every export has
@@ -38,9 +39,11 @@ def _shape(network: Any) -> tuple[int, ...]:
     return (network.interface.channels, *network.interface.image_size)
 
 
+SOURCE = "source"
 FORMATS = {
     "onnx": Form("model.onnx", _onnx),
     "torch_export": Form("model.pt2", _program),
+    SOURCE: Form("network.py", export_source),
 }
 
 

@@ -4,6 +4,7 @@ import click
 
 from attnsearch.search import check, terminal
 from attnsearch.search.commands.group import Verbatim
+from attnsearch.search.text import doing
 
 
 @click.command(cls=Verbatim)
@@ -115,14 +116,23 @@ def schema() -> str:
     metavar="NAME=#RRGGBB,...",
     help="The colour of each class in colour-coded masks, in order; `ignore` does not count.",
 )
-def init(data: str, file: str, **asked: str | None) -> str:
+@click.option(
+    "--hours",
+    metavar="H",
+    type=click.FloatRange(min=0, min_open=True),
+    default=12,
+    show_default=True,
+    help="In which all acts are to end at most, by a step measured here.",
+)
+def init(data: str, file: str, hours: float, **asked: str | None) -> str:
     """Write a commented space file for DATA.
 
     DATA is a folder of class folders, or one with images/ and masks/ for
     segmentation (both with or without train/val/test), an .npz file in
     MedMNIST layout, `digits` or `scenes`. Its classes, counts and image
-    sizes decide what is proposed; the comments say why. An existing FILE is
-    left alone. Where DATA cannot be told, an option is asked for.
+    sizes decide what is proposed, and a measured training step how many
+    epochs fit into the hours; the comments say why. An existing FILE is left
+    alone. Where DATA cannot be told, an option is asked for.
 
     Examples:
       attnsearch init ~/xrays --to xrays.yaml
@@ -131,4 +141,5 @@ def init(data: str, file: str, **asked: str | None) -> str:
 
     Next: read the file, then `attnsearch check FILE`.
     """
-    return terminal.write_space(data, file, terminal.Asked(**asked))
+    with doing("looking at the data, then timing a few training steps"):
+        return terminal.write_space(data, file, terminal.Asked(**asked), hours)

@@ -4,6 +4,7 @@ import click
 
 from attnsearch.search import terminal
 from attnsearch.search.commands.group import Verbatim
+from attnsearch.search.text import doing
 
 set_option = click.option(
     "--set",
@@ -68,7 +69,8 @@ def check(space: str, overrides: tuple[str, ...], as_json: bool) -> str:
     """
     from attnsearch.search.check import check_space
 
-    return check_space(space, overrides, as_json=as_json)
+    with doing("reading the file and its data, building networks, timing a few steps"):
+        return check_space(space, overrides, as_json=as_json)
 
 
 @click.command(cls=Verbatim)

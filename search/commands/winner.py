@@ -11,6 +11,7 @@ from attnsearch.search.commands.group import Verbatim
 @click.option("--to", "folder", required=True, metavar="DIR", help="The folder to write.")
 @click.option("--trial", type=int, help="Export this trial instead of the best one.")
 @click.option("--format", "formats", metavar="LIST", help="safetensors,onnx,torch_export")
+@click.option("--source", is_flag=True, help="Write network.py: the network without attnsearch.")
 @click.option("--onnx", is_flag=True, help="Short for --format onnx.")
 @click.option("--register", metavar="NAME", help="In MLflow's model registry too.")
 def export(
@@ -18,6 +19,7 @@ def export(
     folder: str,
     trial: int | None,
     formats: str | None,
+    source: bool,
     onnx: bool,
     register: str | None,
 ) -> str:
@@ -27,7 +29,8 @@ def export(
     anew), `weights.safetensors`, `metrics.json` and a README that shows how
     to load it in Python. `--format onnx,torch_export` writes model.onnx and
     model.pt2 too, whose metadata hold mean, std and classes; both are
-    compared with the network before they are kept.
+    compared with the network before they are kept. `--source` writes
+    network.py, one readable file that needs PyTorch and no attnsearch.
 
     Examples:
       attnsearch export resnet-digits --to best
@@ -38,7 +41,7 @@ def export(
     ready for inference.
     """
     names = [name.strip() for name in (formats or "").split(",") if name.strip()]
-    names += ["onnx"] if onnx else []
+    names += [*(["onnx"] if onnx else []), *(["source"] if source else [])]
     return terminal.export_text(study, folder, formats=names, trial=trial, register=register)
 
 

@@ -16,6 +16,7 @@ ui          `attnsearch ui`: MLflow's own server on the store that the studies a
 keep        `attnsearch sync` and `clean`: MLflow made whole from the ledger, and files that may go
 init        `attnsearch init`: a commented space file for the user's own data
 init_masks  What `attnsearch init` finds out of masks, as keys of `data`
+budget      How long what `init` proposes takes here, and epochs that keep it within some hours
 asked       What the user says of the data to `attnsearch init`, and how an error asks for it
 tiles       Whether `init` cuts images into tiles: where resizing would lose what is to be found
 """

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +28,7 @@ from attnsearch.runs.readers import (
     native_shapes,
 )
 from attnsearch.search.terminal.asked import NOTHING, Asked, InitError, options_for
+from attnsearch.search.terminal.budget import HOURS, budget_of
 from attnsearch.search.terminal.init_masks import colors_of, labels_of
 from attnsearch.search.terminal.tiles import Tiling, tiling_of
 from attnsearch.search.text import render
@@ -37,6 +38,7 @@ from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION, Data
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
 _LEAST_ASPECT = 1.5  # of a rectangle; a square squeezes others little
 _LEAST_STEPS = 300  # of a segmentation: with 40 it is no better than marking everything
+_LEAST_EPOCHS = (6, 10)  # on a CPU and on a GPU
 _SIDES = {"left", "right", "l", "r"}
 # On a CPU and on a GPU, by task.
 _LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
@@ -63,7 +65,8 @@ class SpaceProposal:
         width: Width multiplier.
         batch_size: Images a step.
         epochs: Of a full training.
-        steps: Of such a training.
+        least_epochs: With fewer, a training tells nothing.
+        epoch_steps: Training steps of an epoch.
         imbalance: Training images of the largest class over those of the smallest.
         gpus: Whether this machine has a GPU.
         cpus: CPU cores of a trial.
@@ -86,7 +89,8 @@ class SpaceProposal:
     width: float
     batch_size: int
     epochs: int
-    steps: int
+    least_epochs: int
+    epoch_steps: int
     imbalance: float
     gpus: bool
     cpus: int
@@ -95,6 +99,11 @@ class SpaceProposal:
     keys: dict[str, Any]
     tiling: Tiling
     notes: list[str]
+
+    @property
+    def steps(self) -> int:
+        """Training steps of a full training."""
+        return self.epochs * self.epoch_steps
 
     @property
     def uneven(self) -> bool:
@@ -128,14 +137,17 @@ class SpaceProposal:
         return not self.gpus and shrunk
 
 
-def write_space(data: str, file: str, asked: Asked = NOTHING) -> str:
+def write_space(data: str, file: str, asked: Asked = NOTHING, hours: float = HOURS) -> str:
     """Write a space file for some data, and return what to tell the user.
+
+    A few training steps are measured, so that all acts end in time.
 
     Args:
         data: `digits` or `scenes`, an .npz file, a folder of class folders, or one with images/
             and masks/.
         file: The file to write; it must not exist.
         asked: What the user says of the data.
+        hours: In which all acts are to end at most.
 
     Raises:
         InitError: The file exists or cannot be written, or the data is none to propose for.
@@ -150,14 +162,15 @@ def write_space(data: str, file: str, asked: Asked = NOTHING) -> str:
         proposal = propose(data, target, asked)
     except DataError as error:
         raise DataError(f"{error}{options_for(str(error))}") from None
-    text = space_text(proposal)
     try:
         with target.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.write(space_text(proposal))
     except OSError as error:
         raise InitError(f"{file} cannot be written: {error.strerror}") from None
     try:
-        load_space(target)
+        budget = budget_of(load_space(target), proposal.data, hours, proposal.least_epochs)
+        proposal = replace(proposal, epochs=budget.epochs, notes=[*proposal.notes, *budget.words])
+        target.write_text(space_text(proposal), encoding="utf-8")
     except BaseException:
         target.unlink()
         raise
@@ -226,7 +239,8 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
     counts = np.bincount(images.train.labels, minlength=images.classes)
     batch_size = (16 if gpus else 8) if masks else _batch_size(count, gpus)
     steps = max(1, count // batch_size)  # an epoch
-    epochs = max(_epochs(count, gpus), math.ceil(_LEAST_STEPS / steps) if masks else 0)
+    fewest = math.ceil(_LEAST_STEPS / steps) if masks else 0
+    epochs = max(_epochs(count, gpus), fewest)
     return SpaceProposal(
         name=_name(data),
         source=data if builtin else _source(path, target),
@@ -240,7 +254,8 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
         width=1.0 if gpus else 0.5,
         batch_size=batch_size,
         epochs=epochs,
-        steps=epochs * steps,
+        least_epochs=max(_LEAST_EPOCHS[gpus], fewest),
+        epoch_steps=steps,
         imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
         gpus=gpus,
         cpus=max(1, available_cpus() // torch.cuda.device_count()) if gpus else 1,
@@ -355,8 +370,8 @@ def _batch_size(count: int, gpus: bool) -> int:
 
 def _epochs(count: int, gpus: bool) -> int:
     """Return epochs that show each network enough images to tell weak from strong."""
-    images, least, most = (400_000, 10, 60) if gpus else (20_000, 6, 20)
-    return min(max(round(images / max(count, 1)), least), most)
+    images, most = (400_000, 60) if gpus else (20_000, 20)
+    return min(max(round(images / max(count, 1)), _LEAST_EPOCHS[gpus]), most)
 
 
 def _name(data: str) -> str:

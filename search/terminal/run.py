@@ -19,7 +19,7 @@ from attnsearch.search.terminal.show import (
     leaderboard_text,
     states_text,
 )
-from attnsearch.search.text import render, run_command
+from attnsearch.search.text import render, run_command, with_short_names
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
@@ -120,10 +120,14 @@ def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
     beside = [row for row in result.trials if row.role == Role.BASELINE]
     leaders = ranked(trials, study.objectives)
     best = leaders[0] if leaders else None
+    arms = [arm.label for plan in result.plans for arm in plan.plan.arms]
+    verdicts, legend = with_short_names(result.verdicts, arms)
     return render(
         "terminal",
         "summary.txt",
         result=result,
+        verdicts=verdicts,
+        legend=legend,
         study=study,
         name=name,
         again=again,

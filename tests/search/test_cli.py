@@ -18,7 +18,7 @@ COMMANDS = {
     "run": {"space", "--set", "--fresh", "--until"},
     "check": {"space", "--set", "--json"},
     "ablate": {"config", "--plans", "--seeds", "--retune", "--set", "--fresh"},
-    "export": {"study", "--to", "--trial", "--format", "--onnx", "--register"},
+    "export": {"study", "--to", "--trial", "--format", "--source", "--onnx", "--register"},
     "evaluate": {"export", "data", "--part", "--groups", "--json"},
     "predict": {"export", "images", "--to", "--probabilities", "--overlays"},
     "explain": {"export", "images", "--to"},

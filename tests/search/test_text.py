@@ -1,7 +1,7 @@
 import pytest
 
 from attnsearch.runs.words import duration, value_text
-from attnsearch.search.text import quantity, table
+from attnsearch.search.text import quantity, table, with_short_names
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,16 @@ def test_the_last_column_stands_below_where_there_is_no_room() -> None:
 def test_table_is_never_cut_where_there_is_no_terminal() -> None:
     long = "x " * 200
     assert long.strip() in table(["a", "b"], [("1", long)])
+
+
+def test_long_names_in_sentences_are_letters_with_a_legend() -> None:
+    long = "gc@layer4 scconv@layer2.conv2 scconv@layer3.conv2"
+    names = [f"{long} (layer4.ratio=0.125)", long, "baseline", f"capacity of {long}"]
+    texts = [f"{long} (layer4.ratio=0.125) - baseline: +1", f"{long} - capacity of {long}: +2"]
+    assert with_short_names(texts, names) == (
+        ["A (layer4.ratio=0.125) - baseline: +1", "A - capacity of A: +2"],
+        [("A", long)],
+    )
+    assert with_short_names(["gc@layer4 helps"], ["gc@layer4"]) == (["gc@layer4 helps"], [])
+    once = [f"{long} helps"]
+    assert with_short_names(once, names) == (once, [])

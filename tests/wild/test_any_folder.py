@@ -14,6 +14,7 @@ from PIL import Image
 from attnsearch.search.check import forecast
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
+from attnsearch.search.terminal import budget
 from tests.wild.layouts import LAYOUTS
 
 FOLDERS = settings(
@@ -163,6 +164,7 @@ def test_a_layout_with_something_changed_ends_with_a_word(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(forecast, "seconds_per_epoch", lambda *_: 2.0)
+    monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 2.0)
     place = tmp_path / "here"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

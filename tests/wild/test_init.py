@@ -18,6 +18,7 @@ from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
+from attnsearch.search.terminal import budget
 from attnsearch.spaces import Space, load_space
 from tests.wild.layouts import LAYOUTS
 from tests.wild.making import Made, plain
@@ -30,6 +31,7 @@ WRONG: dict[str, str] = {}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast_module, "seconds_per_epoch", lambda *_: 2.0)
+    monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 2.0)
 
 
 def cases() -> list[object]:

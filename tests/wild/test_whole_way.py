@@ -12,6 +12,7 @@ from PIL import Image
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, FAILED, WRONG_INPUT
+from attnsearch.search.terminal import budget
 from tests.wild.layouts import LAYOUTS
 from tests.wild.making import Made, picture, plain, save
 from tests.wild.test_init import WRONG, differences, proposal
@@ -67,6 +68,7 @@ def test_a_layout_goes_the_whole_way(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ATTNSEARCH_LEDGER", raising=False)
     monkeypatch.setattr(forecast_module, "seconds_per_epoch", lambda *_: 0.1)
+    monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 0.1)
     # What the networks cost is told elsewhere, and takes longer to measure than these to train.
     monkeypatch.setattr("attnsearch.runs.training.train.costs", lambda *_, **__: {"params": 1.0})
     made = LAYOUTS[name].make(tmp_path)

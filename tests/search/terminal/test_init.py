@@ -8,13 +8,14 @@ from PIL import Image
 from attnsearch.search.check import forecast as forecast_module
 from attnsearch.search.cli import call
 from attnsearch.search.exit import DONE, WRONG_INPUT
-from attnsearch.search.terminal import init, tiles
+from attnsearch.search.terminal import budget, init, tiles
 from attnsearch.spaces import load_space
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast_module, "seconds_per_epoch", lambda *_: 2.0)
+    monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 2.0)
 
 
 def folder(path: Path, counts: dict[str, int], side: tuple[int, int] = (40, 30)) -> Path:
@@ -439,3 +440,21 @@ def test_tiles_of_images_that_share_a_rectangle_have_its_form(
     section = load_space(file).document["data"]
     assert (section["image_size"], section["tile_overlap"]) == ([64, 128], 0.25)
     assert "at 64x128 pixels thin or small things are lost" in file.read_text()
+
+
+def test_epochs_fit_into_the_hours_that_a_measured_step_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 2.0)
+    told = init.write_space("digits", str(tmp_path / "day.yaml"))
+    whole = load_space(tmp_path / "day.yaml").document["train"]["epochs"]
+    assert "measured here: 2.0 s an epoch; exploring takes at most" in told
+    assert "--hours" not in told
+    monkeypatch.setattr(budget, "seconds_per_epoch", lambda *_: 60.0)
+    told = init.write_space("digits", str(tmp_path / "night.yaml"), hours=12)
+    epochs = load_space(tmp_path / "night.yaml").document["train"]["epochs"]
+    assert f"{epochs} epochs and not {whole}, so that all acts end within 12 h" in told
+    assert 6 <= epochs < whole
+    told = init.write_space("digits", str(tmp_path / "hour.yaml"), hours=1)
+    assert load_space(tmp_path / "hour.yaml").document["train"]["epochs"] == 6
+    assert "even 6 epochs take longer than 1 h here: a GPU" in told

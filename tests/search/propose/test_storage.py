@@ -10,10 +10,12 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from attnsearch.runs.addresses import sqlite_url
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.runs.results import best
+from attnsearch.search.propose import storage as storage_module
 from attnsearch.search.propose.storage import StorageError, Stored, fill, write_storage
 from attnsearch.spaces import load_space
 
@@ -70,10 +72,6 @@ def trial(
         ledger.finish(claim.run_id, Ending(state, metrics=metrics, costs=costs, **ending))
 
 
-def loaded(file: Path, name: str = "stored/1") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{file}")
-
-
 def filled(ledger: Ledger, study: StudyRow) -> tuple[optuna.storages.InMemoryStorage, Stored]:
     storage = optuna.storages.InMemoryStorage()
     return storage, fill(storage, ledger, study)
@@ -98,11 +96,10 @@ def test_all_trials_with_their_ranges_values_curves_and_states(
     trial(ledger, study, 6, "interrupted", None, gc)
     trial(ledger, study, 7, None, None, gc)
     trial(ledger, study, 0, "finished", 0.6, {"train.lr": 0.5}, role="tuning", arm="tuned")
-    to = tmp_path / "study.db"
-    stored = write_storage(ledger, study, to)
+    storage, stored = filled(ledger, study)
     assert stored.trials == {"stored/1": 8, "stored/1 tuning tuned": 1}
     assert stored.narrowed is None
-    view = loaded(to)
+    view = optuna.load_study(study_name="stored/1", storage=storage)
     states = [each.state.name for each in view.trials]
     assert states == [
         *("COMPLETE", "PRUNED", "COMPLETE", "COMPLETE"),
@@ -130,7 +127,8 @@ def test_all_trials_with_their_ranges_values_curves_and_states(
     chosen = best(ledger.trials(study.id), "val_accuracy", "max")
     assert chosen is not None
     assert view.best_trial.number == chosen.number == 2
-    (tuned,) = loaded(to, "stored/1 tuning tuned").trials
+    tuning = optuna.load_study(study_name="stored/1 tuning tuned", storage=storage)
+    (tuned,) = tuning.trials
     assert (tuned.params, tuned.user_attrs["arm"]) == ({"train.lr": 0.5}, "tuned")
 
 
@@ -193,9 +191,9 @@ def test_only_its_own_file_is_written_anew_and_whole(
     write_storage(ledger, study, to)
     trial(ledger, study, 1, "finished", 0.9, values)
     write_storage(ledger, study, to)
-    with closing(sqlite3.connect(to)) as database:
-        assert database.execute("SELECT count(*) FROM trials").fetchone() == (2,)
-        (name,) = database.execute("SELECT study_name FROM studies").fetchone()
+    view = optuna.load_study(study_name="stored/1", storage=sqlite_url(to))
+    assert [each.value for each in view.trials] == [0.8, 0.9]
+    assert (view.best_trial.number, view.best_params) == (1, values)
     others = {"text": b"hello", "empty": b"", "ledger": ledger.database.path.read_bytes()}
     for kind, content in others.items():
         (tmp_path / kind).write_bytes(content)
@@ -215,9 +213,9 @@ def test_only_its_own_file_is_written_anew_and_whole(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(optuna.Study, "add_trial", full)
+    monkeypatch.setattr(storage_module, "fill", full)
+    monkeypatch.setattr(storage_module, "RDBStorage", lambda *_, **__: None)
     with pytest.raises(StorageError, match="cannot be written"):
         write_storage(ledger, study, to)
     assert to.read_bytes() == before
-    assert name == "stored/1"
     assert not list(tmp_path.glob(".attnsearch-*"))

@@ -38,7 +38,12 @@ def test_paths_of_modules_are_those_of_the_tree(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-RUN = ("python.md", "own-loss.md", "tutorial.ipynb")  # from above to below, in one program
+RUN = (
+    "python.md",
+    "own-loss.md",
+    "own-metrics.md",
+    "tutorial.ipynb",
+)  # from above to below, in one program
 
 
 def code_of(page: Path) -> list[str]:

@@ -9,7 +9,7 @@ task         What a training learns: how classification and segmentation differ 
              them
 segment      Segmentation as a task: masks in the loss, and metrics at the size of the original
              images
-losses       The training loss, as the config's `train` section asks
+losses       The training loss, as the config's `train` section asks, and a user's own metrics
 mask_losses  Losses of masks: logits (B, K, H, W) against class indices (B, H, W), 255 ignored
 optim        Optimizers, parameter groups, schedules per step, batches, and the pace of batch
              statistics
@@ -34,7 +34,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.training.checkpoints import Checkpoint, kept_trainings, remove, sound
     from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
-    from attnsearch.runs.training.losses import auxiliary_loss, check_own_loss
+    from attnsearch.runs.training.losses import auxiliary_loss, check_own_loss, check_own_metric
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
     from attnsearch.runs.training.micro_batches import SMALLEST
     from attnsearch.runs.training.panels import whole_maps

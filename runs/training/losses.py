@@ -1,4 +1,4 @@
-"""The training loss, as the config's `train` section asks."""
+"""The training loss, as the config's `train` section asks, and a user's own metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -138,6 +138,44 @@ def check_own_loss(name: str, task: str, classes: int) -> None:
         raise TrainError(
             f"train.loss: {name} has no finite gradient in the logits: it must be computed from "
             f"them by torch's differentiable operations"
+        )
+
+
+def own_metric(name: str, probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Return what a user's metric, `module:function`, gives.
+
+    Args:
+        name: Its name.
+        probabilities: (N, K) of float32.
+        labels: (N,) of int64.
+
+    Raises:
+        TrainError: It raises, or gives no number.
+    """
+    function = find_function(name)
+    try:
+        return float(function(probabilities.copy(), labels.copy()))
+    except Exception as error:  # whatever the user's function raises
+        raise TrainError(
+            f"train.metrics: {name} failed on probabilities {probabilities.shape} and labels "
+            f"{labels.shape}; it is to return a number: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_own_metric(name: str, classes: int) -> None:
+    """Try a user's metric on made predictions.
+
+    Raises:
+        TrainError: As `own_metric`; or it is not finite where every class is there.
+    """
+    draws = np.random.default_rng(0)
+    labels = np.arange(4 * classes) % classes
+    probabilities = draws.dirichlet(np.ones(classes), len(labels)).astype(np.float32)
+    value = own_metric(name, probabilities, labels)
+    if not np.isfinite(value):
+        raise TrainError(
+            f"train.metrics: {name} gave {value} on predictions with every class; a metric is "
+            f"finite there"
         )
 
 

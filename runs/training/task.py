@@ -14,9 +14,10 @@ from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.keeping import Lazy
 from attnsearch.runs.metrics import classification_metrics
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
-from attnsearch.runs.training.losses import auxiliary_loss, classification_loss
+from attnsearch.runs.training.losses import auxiliary_loss, classification_loss, own_metric
 from attnsearch.runs.training.memory import free_memory, out_of_memory
 from attnsearch.runs.training.micro_batches import WholeBatch
+from attnsearch.spaces.keys import own_metrics
 
 Evaluation = tuple[dict[str, float], dict[str, Any]]
 """Metrics of a part of the data, and what the ledger keeps of each example."""
@@ -124,6 +125,7 @@ class Classification(Task):
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
         super().__init__(config, data, device)
         self.loss = self.whole.of(classification_loss(config["train"], data, device))
+        self._own_metrics = own_metrics(config)
 
     def augment(
         self, images: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
@@ -152,8 +154,11 @@ class Classification(Task):
     def _evaluate(
         self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
-        """Return what `evaluate_classes` does."""
-        return evaluate_classes(network, part, images, self.normalisation, self.smaller)
+        """Return what `evaluate_classes` does, with the metrics of the user's own."""
+        metrics, kept = evaluate_classes(network, part, images, self.normalisation, self.smaller)
+        for called, name in self._own_metrics.items():
+            metrics[called] = own_metric(name, kept["probabilities"], kept["labels"])
+        return metrics, kept
 
 
 def evaluate_classes(

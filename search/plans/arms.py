@@ -12,7 +12,7 @@ from attnsearch.blocks.naming import NONE, describe, entry_name, insertions
 from attnsearch.runs.statistics import Arm
 from attnsearch.runs.words import value_text
 from attnsearch.spaces import Space, canonical_text
-from attnsearch.spaces.keys import keys_of, primary_metrics
+from attnsearch.spaces.keys import MEASURED, keys_of, primary_metrics
 
 Config = dict[str, Any]
 
@@ -84,7 +84,9 @@ def statistics_of(document: Mapping[str, Any]) -> dict[str, Any]:
     metric = document["primary_metric"]
     return {
         "metric": metric,
-        "direction": primary_metrics(document["task"])[metric],
+        # A metric of the user's own is better as its objective says.
+        "direction": primary_metrics(document["task"]).get(metric)
+        or document["search"]["objectives"].get(MEASURED + metric, "max"),
         "folds": folds,
         "nesting": nesting,
         "alpha": document["alpha"],

@@ -8,7 +8,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.metrics import left_out, why_undefined
 from attnsearch.runs.readers import DataError, listing
 from attnsearch.search.plans.arms import plan_folds
-from attnsearch.spaces.keys import COSTS, MEASURED, own_functions
+from attnsearch.spaces.keys import COSTS, MEASURED, own_functions, own_losses, own_metrics
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,10 @@ def check_measurable(
 
     Raises:
         DataError: A metric has no value on a part. The message says which, why, and what to do.
-        TrainError: A loss of the user's own is none.
+        TrainError: A loss or metric of the user's own is none.
     """
-    for name in own_functions(document):
-        from attnsearch.runs.training import check_own_loss  # loads torch, for these alone
-
-        check_own_loss(name, document["task"], dataset(None).classes)
+    if any(own_functions(document)):
+        check_own_functions(document, dataset(None).classes)
     notes: dict[str, None] = {}
     for need in _needs(document, explore=explore, plans=plans):
         data = dataset(need.fold)
@@ -82,3 +80,17 @@ def _needs(document: Mapping[str, Any], *, explore: bool, plans: bool) -> Iterat
     for fold in plan_folds(document)[0]:
         for part in parts:
             yield _Need("primary_metric", fold, part, document["primary_metric"])
+
+
+def check_own_functions(document: Mapping[str, Any], classes: int) -> None:
+    """Try the losses and metrics of the user's own on made outputs.
+
+    Raises:
+        TrainError: One of them breaks a rule.
+    """
+    from attnsearch.runs.training import check_own_loss, check_own_metric  # loads torch
+
+    for name in own_losses(document):
+        check_own_loss(name, document["task"], classes)
+    for name in own_metrics(document).values():
+        check_own_metric(name, classes)

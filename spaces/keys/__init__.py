@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         split_part,
     )
     from attnsearch.spaces.keys.network import Network
-    from attnsearch.spaces.keys.own import own_functions
+    from attnsearch.spaces.keys.own import own_functions, own_losses, own_metrics
     from attnsearch.spaces.keys.search import (
         Ablation,
         Confirm,

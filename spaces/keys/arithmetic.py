@@ -8,7 +8,9 @@ PLAIN = {"precision": "fp32", "channels_last": False, "compile": False}
 
 OPTIONAL = {
     "data": ("mask_colors", "keep", "eval_crop", "eval_size"),
-    "train": ("warmup_steps", "accumulate", "ema", "sampler", "decay", "sync_batch_norm"),
+    "train": (
+        *("warmup_steps", "accumulate", "ema", "sampler", "decay", "sync_batch_norm", "metrics"),
+    ),
     "search": ("settings", "first", "from"),
     "resources": ("address", "timeout"),
 }

@@ -10,10 +10,20 @@ OWN = re.compile(r"\w+(\.\w+)*:\w+")
 """How such a name is written."""
 
 
+def own_losses(document: Mapping[str, Any]) -> list[str]:
+    """Return the losses of the user's own, of a space file or config; those it may choose too."""
+    loss: Any = (document.get("train") or {}).get("loss")
+    names = loss["choice"] if kind_of(loss) == "choice" else [loss]
+    return [name for name in names if isinstance(name, str) and ":" in name]
+
+
+def own_metrics(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metrics of the user's own by their names, which are those of the functions."""
+    metrics = (document.get("train") or {}).get("metrics") or ()
+    return {name.rpartition(":")[2]: name for name in metrics}
+
+
 def own_functions(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the functions that a space file or config names, those it may choose included."""
-    train = document.get("train") or {}
-    for value in (train.get("loss"), *(train.get("metrics") or ())):
-        for name in value["choice"] if kind_of(value) == "choice" else [value]:
-            if isinstance(name, str) and ":" in name:
-                yield name
+    """Yield all functions that a space file or config names."""
+    yield from own_losses(document)
+    yield from own_metrics(document).values()

@@ -40,6 +40,12 @@ def _loss(name: str) -> str:
     return name
 
 
+def _own(name: str) -> str:
+    if not OWN.fullmatch(name):
+        raise PydanticCustomError("type", "must be a module:function of your own")
+    return name
+
+
 CROSS_ENTROPY = When("loss", None, "ce", "ce_dice", "focal")
 """The losses that hold a cross-entropy; `None` is the default, `ce_dice`."""
 
@@ -126,6 +132,13 @@ class Train(Section):
     loss: Searchable[Annotated[str, AfterValidator(_loss)] | None] = None
     """ce (cross-entropy) or focal; of masks also dice and ce_dice; or a `module:function` of your
     own. null takes ce, of masks ce_dice."""
+    metrics: Annotated[
+        Annotated[list[Annotated[str, AfterValidator(_own)]], Field(max_length=20)] | None,
+        Fixed("all runs of a study are measured alike"),
+        CLASSIFICATION_ONLY,
+    ] = None
+    """Classification: what is measured beside our metrics, each a `module:function` of your own;
+    its val_function can be an objective."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
         0.0
     )

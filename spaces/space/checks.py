@@ -25,6 +25,7 @@ from attnsearch.spaces.keys import (
     DECIDING,
     MASK_LOSSES,
     MEASURED,
+    METRICS,
     OF_ANOTHER,
     Scheduler,
     SeedRange,
@@ -34,7 +35,6 @@ from attnsearch.spaces.keys import (
     is_share,
     keys_under,
     objectives,
-    primary_metrics,
     shown,
 )
 from attnsearch.spaces.space.data_checks import check_data, class_count
@@ -166,6 +166,7 @@ def _train(file: SpaceFile, problems: Problems) -> None:
         if loss in MASK_LOSSES and file.task != "segmentation" and not problems.wrong(("task",)):
             message = f"{loss} is a loss of masks; a classification takes ce or focal"
             problems.add(("train", "loss"), message)
+    _own_metrics(file, problems)
     weights, count = train.class_weights, class_count(file)
     if isinstance(weights, list) and count is not None and len(weights) != count:
         message = f"has {len(weights)} weights for {count} classes (data.classes)"
@@ -177,6 +178,23 @@ def _train(file: SpaceFile, problems: Problems) -> None:
     for key, needed in inactive_settings(train):
         if _differs(train, key):
             problems.warn(("train", key), f"has no effect without {needed}")
+
+
+def _own_metrics(file: SpaceFile, problems: Problems) -> None:
+    names = [name.rpartition(":")[2] for name in file.train.metrics or ()]
+    for index, name in enumerate(names):
+        if name in names[:index] or name in {*METRICS, *COSTS}:
+            whose = "two are" if name in names[:index] else "one of ours is"
+            problems.add(
+                ("train", "metrics", index), f"{whose} called {name}; rename the function"
+            )
+
+
+def _measured(file: SpaceFile) -> dict[str, str]:
+    """Return what can be objectives with their directions, of own metrics as asked for."""
+    asked = file.search.objectives
+    names = [MEASURED + name.rpartition(":")[2] for name in file.train.metrics or ()]
+    return objectives(file.task) | {name: asked.get(name, "max") for name in names}
 
 
 def inactive_settings(train: Train) -> Iterator[tuple[str, str]]:
@@ -196,7 +214,7 @@ def _differs(section: BaseModel, key: str) -> bool:
 
 def _search(file: SpaceFile, problems: Problems) -> None:
     search, path = file.search, ("search",)
-    metrics = objectives(file.task)
+    metrics = _measured(file)
     directions = {**metrics, **dict.fromkeys(COSTS, "min")}
     for index, (name, direction) in enumerate(search.objectives.items()):
         where = (*path, "objectives", name)
@@ -301,7 +319,7 @@ def _seed_range(file: SpaceFile, seeds: SeedRange, problems: Problems) -> None:
 
 
 def _statistics(file: SpaceFile, problems: Problems) -> None:
-    directions = primary_metrics(file.task)
+    directions = {name.removeprefix(MEASURED): way for name, way in _measured(file).items()}
     metric, path = file.primary_metric, ("primary_metric",)
     if metric is None:
         metric = next(iter(file.search.objectives or directions)).removeprefix(MEASURED)

@@ -23,6 +23,7 @@ from attnsearch.spaces.keys import (
     keys_under,
     label,
     own_functions,
+    own_losses,
     same,
 )
 from attnsearch.spaces.space.checks import check_sections, members
@@ -119,7 +120,8 @@ class Loading:
         document = self._document()
         self._make_importable(own := [*own_functions(document)])
         for name in own:
-            with problems.errors_at(("train", "loss")):
+            key = "loss" if name in own_losses(document) else "metrics"
+            with problems.errors_at(("train", key)):
                 find_function(name)
         groups = read_groups(file, self._sites(), Blocks(problems), problems)
         check_pretrained_safe(groups, problems)

@@ -1,0 +1,126 @@
+"""`train.metrics`: measured in every epoch and on the test part, and objectives if asked for."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnsearch.runs.data import load_data
+from attnsearch.runs.ledger import inputs, run_key
+from attnsearch.runs.training import Training
+from attnsearch.runs.training.losses import check_own_metric
+from attnsearch.runs.training.optim import TrainError
+from attnsearch.search.plans.arms import statistics_of
+from attnsearch.spaces import SpaceError, load_space
+from tests.spaces.space.test_opening import DOCUMENT
+
+METRICS = """
+import numpy as np
+
+
+def top2(probabilities, labels):
+    best = np.argsort(-probabilities, 1)[:, :2]
+    return (best == labels[:, None]).any(1).mean()
+
+
+def cost(probabilities, labels):
+    return np.abs(probabilities.argmax(1) - labels).mean()
+
+
+def words(probabilities, labels):
+    return "good"
+
+
+def nothing(probabilities, labels):
+    return float("nan")
+
+
+def accuracy(probabilities, labels):
+    return 0.0
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the user's metrics, current and importable."""
+    (tmp_path / "own_metrics.py").write_text(METRICS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_metrics", None)
+
+
+def document(*metrics: str, **more: Any) -> dict[str, Any]:
+    names = [f"own_metrics:{name}" for name in metrics]
+    return {**DOCUMENT, "train": {"epochs": 1, "metrics": names}, **more}
+
+
+def test_they_are_measured_in_every_epoch_and_of_the_test_part(own: Path) -> None:
+    space = load_space(document("top2", "cost", insert=[]))
+    config = space.resolve({})
+    training = Training(config, load_data(config["data"]))
+    metrics = training.run_epoch()
+    assert metrics["val_accuracy"] <= metrics["val_top2"] <= 1
+    scores, kept = training.evaluate("test")
+    miss = np.abs(kept["probabilities"].argmax(1) - kept["labels"]).mean()
+    assert scores["cost"] == pytest.approx(miss)
+
+
+def test_they_can_be_objectives_and_primary_in_the_direction_that_is_asked_for(own: Path) -> None:
+    search = {"objectives": {"val_cost": "min"}, "trials": 2}
+    space = load_space(document("top2", "cost", search=search, confirm={"seeds": 2}))
+    assert space.document["primary_metric"] == "cost"
+    assert statistics_of(space.document)["direction"] == "min"
+    primary = load_space(document("top2", primary_metric="top2"))
+    assert statistics_of(primary.document)["direction"] == "max"
+    with pytest.raises(SpaceError, match="'val_cost' is no metric of classification"):
+        load_space(document("top2", search=search))
+
+
+def test_without_any_a_document_has_no_such_key(own: Path) -> None:
+    assert "metrics" not in load_space(DOCUMENT).document["train"]
+    config = load_space(document("top2", insert=[])).resolve({})
+    assert config["train"]["metrics"] == ["own_metrics:top2"]
+    before = run_key(config, "data", 0, 1, "cpu", 1)
+    assert [*inputs(config)] == ["own_metrics:top2"]
+    (own / "own_metrics.py").write_text(METRICS + "\n\nMORE = 1\n")
+    assert run_key(config, "data", 0, 1, "cpu", 1) != before
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["accuracy"], "train.metrics.0: one of ours is called accuracy; rename the function"),
+        (["top2", "top2"], "train.metrics.1: two are called top2"),
+        (["missing"], "train.metrics: function 'own_metrics:missing': "),
+    ],
+)
+def test_mistakes_stand_at_their_key(own: Path, names: list[str], words: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        load_space(document(*names))
+    assert words in str(caught.value)
+
+
+def test_masks_have_none_yet(own: Path) -> None:
+    data = {"source": "scenes", "image_size": 32}
+    with pytest.raises(SpaceError, match=r"train\.metrics: is for task: classification only"):
+        load_space(document("top2", task="segmentation", data=data, insert=[]))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("words", "failed on probabilities (12, 3) and labels (12,); it is to return a number"),
+        ("nothing", "gave nan on predictions with every class"),
+    ],
+)
+def test_what_is_no_metric_is_told_before_anything_trains(
+    own: Path, name: str, words: str
+) -> None:
+    check_own_metric("own_metrics:top2", 3)
+    with pytest.raises(TrainError) as caught:
+        check_own_metric(f"own_metrics:{name}", 3)
+    assert str(caught.value).startswith(f"train.metrics: own_metrics:{name} {words}")

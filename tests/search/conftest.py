@@ -334,7 +334,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InPr
 
     @contextlib.contextmanager
     def no_cluster(
-        need: Need, most: int, meanwhile: Callable[[], None] = lambda: None
+        need: Need, most: int, meanwhile: Callable[[], None] = lambda: None, *_: Any
     ) -> Iterator[Cluster]:
         meanwhile()
         yield Cluster(tmp_path, 1, {})

@@ -292,7 +292,7 @@ class InProcess:
         datasets: Mapping[str, DataSet],
         *,
         need: Need,
-        workers: int,
+        workers: int | None = None,
         folders: Any,
         times: Any,
         longest: float,

@@ -3,6 +3,7 @@
 export      The winner leaves: a folder with one config, one weights file, its scores and a README
 weights     The weights file of a trained network: safetensors with what the network takes and
             tells
+card        The front matter of an export's README, by which the Hugging Face Hub files a model
 formats     The forms that a network leaves in beside its weights, by the words of `--format`
 source      `attnsearch export --source`: the network as one readable Python file without
             attnsearch

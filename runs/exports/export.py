@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.build import build_network, find_block, source_files
 from attnsearch.blocks.naming import describe, insertions
+from attnsearch.runs.exports.card import front_matter
 from attnsearch.runs.exports.formats import FORMATS, find_formats
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
@@ -361,7 +362,7 @@ def _readme(
     files: Sequence[str],
 ) -> str:
     scores = {**record.get("metrics", {}), **record.get("costs", {})}
-    return render(
+    return front_matter(config, record) + render(
         "attnsearch.runs.exports",
         "README.md.jinja",
         config=config,

@@ -33,7 +33,7 @@ COMMANDS = {
     "sites": {"backbone", "--stem", "--width", "--image-size", "--decoder"},
     "schema": set(),
     "init": {
-        *("data", "--to", "--task", "--classes", "--groups"),
+        *("data", "--to", "--task", "--classes", "--groups", "--hours"),
         *("--mask-name", "--mask-values", "--mask-colors"),
     },
     "ui": {"--port", "--host", "--open"},

@@ -144,18 +144,20 @@ class LiveProgress(Display):
     def _rows(self, bar: int) -> Table:
         grid = Table.grid(padding=(0, 2))
         curve = _CURVE if self._console.width >= _WIDE else 0
-        for width in (3, bar, 3, 6, curve):  # trial, bar, epoch, value, curve
-            if width:
-                # A least width: rich would rather cut these than the last column.
-                grid.add_column(no_wrap=True, min_width=width, justify="right")
-        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        reached = max(len(f"{run.epoch}/{run.trial.epochs}") for run in self._running.values())
+        widths = [width for width in (3, bar, reached, 6, curve) if width]
+        for width in widths:  # trial, bar, epoch, value, curve
+            grid.add_column(no_wrap=True, width=width, justify="right")
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        room = max(self._console.width - sum(widths) - 2 * len(widths), 1)
         for number, run in sorted(self._running.items()):
             trial, last = run.trial, run.curve[-1] if run.curve else None
             bars = [_bar(run.epoch, trial.epochs, bar)] if bar else []
             curves = [sparkline(run.curve, _CURVE)] if curve else []
-            reached = f"{run.epoch}/{trial.epochs}"
-            name = " ".join([shown_name(trial.label), *_settings(trial)])
-            grid.add_row(f"{number:03d}", *bars, reached, score(last), *curves, name)
+            epochs = f"{run.epoch}/{trial.epochs}"
+            name = Text(" ".join([shown_name(trial.label), *_settings(trial)]))
+            name.truncate(room, overflow="ellipsis")  # rich would cut the other columns too
+            grid.add_row(f"{number:03d}", *bars, epochs, score(last), *curves, name)
         return grid
 
 

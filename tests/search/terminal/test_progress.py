@@ -300,6 +300,24 @@ def test_live_table_shows_what_runs_and_keeps_what_ended() -> None:
     assert told.rstrip().endswith("\x1b[?25h") or "All trials are done. (21 s)" in told
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_a_long_name_is_cut_and_not_the_numbers_before_it(width: int) -> None:
+    where = console(width)
+    with LiveProgress(where) as progress:
+        progress.study_started(STUDY)
+        values = {"train.augment": "a long setting " * 8, "train.lr": 0.05}
+        label = "gc@layer4 scconv@layer2.conv2 scconv@layer3.conv2"
+        progress.epoch(TrialInfo(7, label, values, epochs=120), 12, {"val_accuracy": 0.5})
+        lines = where.render_lines(progress._draw(), pad=False)
+    (row,) = [
+        text
+        for line in lines
+        if (text := "".join(segment.text for segment in line)).startswith("007")
+    ]
+    assert "12/120" in row and "0.5000" in row and "gc@layer4" in row and len(row) <= width
+    assert row.rstrip().endswith("…")
+
+
 @pytest.mark.parametrize("width", [40, 60, 200])
 def test_live_table_fits_any_width(width: int) -> None:
     where = console(width)

@@ -3,17 +3,20 @@
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import psutil
 
@@ -76,6 +79,28 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def install_command(extra: str = "") -> str:
+    """Return the command that installs attnsearch as it is here: from an index, a checkout, a URL.
+
+    Args:
+        extra: An extra of it, such as `onnx`.
+    """
+    name = f"attnsearch[{extra}]" if extra else "attnsearch"
+    try:
+        # PEP 610: only what was installed from elsewhere than an index has it.
+        origin = json.loads(distribution("attnsearch").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        origin = {}
+    url, option = without_secrets(origin.get("url", "")), ""
+    if "dir_info" in origin:
+        option = "-e " if origin["dir_info"].get("editable") else ""
+        name = unquote(urlsplit(url).path) + name.removeprefix("attnsearch")
+    elif url:
+        kind = origin.get("vcs_info", {}).get("vcs")
+        name += f" @ {kind}+{url}" if kind else f" @ {url}"
+    return f"pip install {option}{shlex.quote(name)}"
 
 
 def git_commit(folder: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.runs.machine import install_command
 from attnsearch.runs.whole import whole
 
 OPSET = 20  # the oldest with every operation the blocks need as one node (GridSample, Gelu)
@@ -53,7 +54,7 @@ def export_onnx(
     if missing:
         raise OnnxError(
             f"ONNX export needs {' and '.join(missing)}, not installed here; "
-            f"run `pip install attnsearch[onnx]`"
+            f"run `{install_command('onnx')}`"
         )
     path = Path(path)
     network = copy.deepcopy(network).cpu().eval()

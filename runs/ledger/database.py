@@ -49,6 +49,7 @@ from attnsearch.runs.ledger.patience import (
     Patience,
 )
 from attnsearch.runs.ledger.schema import SCHEMA_VERSION, Base, Schema
+from attnsearch.runs.machine import install_command
 from attnsearch.runs.whole import whole
 from attnsearch.runs.words import printable
 
@@ -295,7 +296,7 @@ class Database:
                 raise LedgerError(
                     f"the ledger {self} has version {version} of the tables, this attnsearch "
                     f"works with version {SCHEMA_VERSION}; update attnsearch: "
-                    f"pip install --upgrade attnsearch"
+                    f"{install_command()} --upgrade"
                 )
             if version is not None:
                 self._keep_copy(version)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import psutil
@@ -229,3 +230,32 @@ def test_the_load_is_of_this_process_since_it_was_asked_before() -> None:
     assert busy["system/worker_memory_mb"] == pytest.approx(rss, rel=0.2)
     assert len(kept) / 2**20 < rss
     assert 0 < busy["system/machine_memory_percent"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        (None, "pip install 'attnsearch[onnx]'"),
+        (
+            {"url": "file:///home/me/my%20code", "dir_info": {"editable": True}},
+            "pip install -e '/home/me/my code[onnx]'",
+        ),
+        ({"url": "file:///src/attnsearch", "dir_info": {}}, "pip install '/src/attnsearch[onnx]'"),
+        (
+            {"url": "https://me:secret@host/a.git", "vcs_info": {"vcs": "git"}},
+            "pip install 'attnsearch[onnx] @ git+https://***@host/a.git'",
+        ),
+        (
+            {"url": "https://host/attnsearch-1.whl", "archive_info": {}},
+            "pip install 'attnsearch[onnx] @ https://host/attnsearch-1.whl'",
+        ),
+    ],
+)
+def test_installing_is_advised_as_it_was_done(
+    origin: dict[str, object] | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = None if origin is None else json.dumps(origin)
+    monkeypatch.setattr(
+        machine, "distribution", lambda _: SimpleNamespace(read_text=lambda _: text)
+    )
+    assert machine.install_command("onnx") == told

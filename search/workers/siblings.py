@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 import ray
@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from attnsearch.blocks.ranks import connect, disconnect, meeting_place
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.training import Training, out_of_memory
+from attnsearch.runs.training import Checkpoint, Training, out_of_memory
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job
 from attnsearch.search.workers.losses import FATAL, failure_text
@@ -52,7 +52,7 @@ class Sibling:
         need: Need,
         rank: int,
         port: int,
-        state: Mapping[str, Any] | None,
+        begun: Checkpoint | None,
     ) -> None:
         """Build the training of a job as the first process has it, and join that one."""
         torch.set_num_threads(need.threads)
@@ -60,8 +60,8 @@ class Sibling:
         self._training = make(job, data, device, need.threads)
         if job.micro_batches > 1:
             self._training.split(job.micro_batches)
-        if state is not None:
-            self._training.load_state(state)
+        if begun is not None:
+            self._training.load_state(begun.state())
         _join(self._training, rank, need, meeting_place(need.ranks, port))
 
     def run_epoch(self) -> None:
@@ -97,7 +97,8 @@ class Siblings:
         group = get_current_placement_group()
         store = meeting_place(need.ranks)
         state = training.state()
-        begun = ray.put(state) if state["history"] or state["pass"] else None
+        # As bytes: Ray cannot read all tensors of a state again.
+        begun = ray.put(Checkpoint.of(state)) if state["history"] or state["pass"] else None
         self._actors = []
         for rank in range(1, need.ranks):
             bundle = group.bundle_specs[rank]

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -156,12 +158,30 @@ def memory_kills() -> int:
     return 0
 
 
-def give_back_memory() -> None:
+@contextlib.contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for as long as the context is open."""
+    before = {name: os.environ[name] for name in settings if name in os.environ}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def give_back_memory(*, circles: bool = False) -> None:
     """Give the system back what this process has freed; does nothing but under glibc.
 
     glibc keeps what a thread frees for that thread's next use, tens of megabytes after a table of
     a long study.
+
+    Args:
+        circles: Free objects that refer to each other first: Python's collector comes by seldom.
     """
+    if circles:
+        gc.collect()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

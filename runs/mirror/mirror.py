@@ -11,7 +11,6 @@ run is found by its tags. Only one process at a time writes a study's runs, by a
 """
 
 import atexit
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -273,9 +272,8 @@ class Mirror:
         if plots or self._tables.due():
             began = monotonic()
             self._show_study(store, study, plots=plots)
-            if plots:
-                gc.collect()  # figures are circles of objects; the collector comes by too seldom
-            give_back_memory()  # a table takes some kilobytes a trial while it is made
+            # Tables take kilobytes a trial while they are made; figures are circles of objects.
+            give_back_memory(circles=plots)
             for renewal in (self._tables, self._plots) if plots else (self._tables,):
                 renewal.took(monotonic() - began)
         if problem is not None:

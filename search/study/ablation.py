@@ -11,8 +11,8 @@ from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, study_digest
 from attnsearch.search.study.arithmetic import settle_as
 from attnsearch.search.study.events import Progress
 from attnsearch.search.study.interrupt import Interrupt
-from attnsearch.search.study.outcome import SessionResult
-from attnsearch.search.study.session import Session, StudyError
+from attnsearch.search.study.outcome import SessionResult, StudyError
+from attnsearch.search.study.session import Session
 from attnsearch.spaces import Space, as_space, load_space
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, PlanRow, Role, State, StudyRow, TrialRow
 from attnsearch.runs.results import value_of
 from attnsearch.search.text import plural
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 AGAIN = "run it again to go on from there"
 REPORT_SECONDS = 60.0  # in which another driver ends the report that it writes
+
+
+class StudyError(AttnsearchError):
+    """A study cannot be run as asked."""
 
 
 @dataclass(frozen=True, repr=False)

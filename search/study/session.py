@@ -27,7 +27,7 @@ from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.interrupt import STOPPING, Interrupt, in_background
 from attnsearch.search.study.origin import Inputs, origin_notes
-from attnsearch.search.study.outcome import SessionResult, outcome_text, report_of
+from attnsearch.search.study.outcome import SessionResult, StudyError, outcome_text, report_of
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import (
@@ -43,14 +43,8 @@ from attnsearch.search.workers import Cluster, ClusterError, Need, running_clust
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN
 
-__all__ = ["Session", "SessionResult", "StudyError", "run_study"]
-
 SLOW_IMPORTS = ("attnsearch.search.workers.executor", "attnsearch.runs.mirror.mirror")
 UNTIL = ("explore", "confirm", "ablate")
-
-
-class StudyError(AttnsearchError):
-    """A study cannot be run as asked."""
 
 
 def run_study(

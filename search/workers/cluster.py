@@ -24,7 +24,7 @@ import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.addresses import answers
-from attnsearch.runs.machine import available_cpus, gpu_count
+from attnsearch.runs.machine import available_cpus, environment, gpu_count
 from attnsearch.search.workers.folder import temporary_folder
 from attnsearch.search.workers.ray_private import (
     alike_paths,
@@ -378,19 +378,6 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(processes, timeout=5)
-
-
-@contextlib.contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for as long as the context is open."""
-    before = {name: os.environ[name] for name in settings if name in os.environ}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 @contextlib.contextmanager

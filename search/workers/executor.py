@@ -11,8 +11,9 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
 from attnsearch.runs.data import DataSet
+from attnsearch.runs.machine import environment
 from attnsearch.runs.store import store_value
-from attnsearch.search.workers.cluster import Cluster, ClusterError, Need, environment
+from attnsearch.search.workers.cluster import Cluster, ClusterError, Need
 from attnsearch.search.workers.job import Job, Jobs
 from attnsearch.search.workers.losses import fault_file
 from attnsearch.search.workers.nodes import Head, Room, all_folders, machine_gone

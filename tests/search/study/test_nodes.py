@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
-from attnsearch.search.workers.cluster import SETTINGS, environment
+from attnsearch.runs.machine import environment
+from attnsearch.search.workers.cluster import SETTINGS
 from tests.search.command import SLEEPY
 
 SPACE = """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.search.outlook.estimate import (
         budget_share,
-        measured_epoch,
+        known_epoch,
         seconds_per_epoch,
     )
 

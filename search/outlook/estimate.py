@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build import Images
-from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.lean_torch import torch_threads
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.training import AUTOCAST, Kept, auxiliary_loss
@@ -19,6 +18,7 @@ from attnsearch.spaces import Space
 from attnsearch.spaces.keys import default_grace
 
 _FRESH_SECONDS = 3600.0
+_KNOWN_SECONDS = 86400.0
 _PROBE_SECONDS = 1.0  # the longest batch that is timed
 REPLAYED = {"median": 0.66, "patient": 0.83}
 """Shares of the epochs that were spent on the tables of docs/benchmarks.md, random and TPE.
@@ -58,8 +58,7 @@ def seconds_per_epoch(
     wants_gpu = config["resources"]["gpus"] > 0 and torch.cuda.is_available()
     device = torch.device("cuda" if wants_gpu else "cpu")
     threads = config["resources"]["cpus"]
-    shape = images.channels, images.size, images.classes
-    kept = Kept("steps", [config], [], shape, device.type, threads, [])
+    kept = _kept(config, images)
     known = kept.read(_Steps)
     if known is not None and time.time() - known.measured < _FRESH_SECONDS:
         return known.train_s * training + known.forward_s * validation
@@ -81,19 +80,26 @@ def seconds_per_epoch(
     return seconds
 
 
-def measured_epoch(space: Space, data: DataSet) -> float | None:
-    """Return the seconds of an epoch of a space's default network; None where it is not known.
+def known_epoch(space: Space, data: DataSet) -> float | None:
+    """Return the seconds of an epoch of a space's default network, as they were measured lately.
 
-    A GPU is left to the workers.
+    Nothing is measured: a network that trains could harm the study's own process.
+
+    Returns:
+        None where neither `init` nor `check` measured it within a day.
     """
     config = space.resolve(space.defaults())
-    if config["resources"]["gpus"]:
-        return None
     images = Images(data.channels, data.image_size, data.classes)
-    try:
-        return seconds_per_epoch(config, images, len(data.train), len(data.val))
-    except (AttnsearchError, RuntimeError, MemoryError):
-        return None  # the trials will say why
+    known = _kept(config, images).read(_Steps)
+    if known is None or time.time() - known.measured > _KNOWN_SECONDS:
+        return None
+    return known.train_s * len(data.train) + known.forward_s * len(data.val)
+
+
+def _kept(config: Mapping[str, Any], images: Images) -> Kept:
+    device = "cuda" if config["resources"]["gpus"] else "cpu"
+    shape = images.channels, images.size, images.classes
+    return Kept("steps", [config], [], shape, device, config["resources"]["cpus"], [])
 
 
 def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:

@@ -18,7 +18,7 @@ from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
 from attnsearch.runs.store import check_store
-from attnsearch.search.outlook import cost_sentence, measured_epoch
+from attnsearch.search.outlook import cost_sentence, known_epoch
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
 from attnsearch.search.study.arithmetic import Settling
@@ -317,7 +317,7 @@ class Session:
         for module in SLOW_IMPORTS:
             importlib.import_module(module)
         if type(self.progress) is not Progress and self.explore:
-            self._epoch_s = measured_epoch(self.space, datasets["data"])
+            self._epoch_s = known_epoch(self.space, datasets["data"])
         return datasets, origin
 
     def _data_first(self) -> Future[Any] | None:

@@ -166,8 +166,11 @@ EVALUATE = Cheap.evaluate
 def picture(result: SessionResult) -> list[tuple[Any, ...]]:
     """All that a study says of its runs, without times and numbers of rows."""
     return sorted(
-        (str(row.role), str(row.arm), row.number, row.seed, row.state, repr(row.metrics))
+        (str(row.role), str(row.arm), row.number, row.seed, row.state, repr(scores))
         for row in result.trials
+        # What the machine was like is no result.
+        if (scores := {k: v for k, v in row.metrics.items() if not k.startswith("system/")})
+        is not None
     )
 
 

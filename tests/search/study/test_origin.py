@@ -266,6 +266,6 @@ def test_an_export_holds_the_source_that_was_trained(project: Project, in_proces
         to = export_study(ledger, "tiny", project.folder / "best")  # type: ignore[arg-type]
         assert (to / project.helper.name).read_bytes() == project.helper.read_bytes()
         CHANGES["helper"](project)
-        with pytest.raises(ExportError, match=r"the source of block .* is another one than"):
+        with pytest.raises(ExportError, match=r"the source of .*:Gate is another one than"):
             export_study(ledger, "tiny", project.folder / "other")  # type: ignore[arg-type]
     assert not (project.folder / "other").exists()

@@ -246,7 +246,7 @@ def test_a_study_that_another_process_has_for_itself_is_left_to_it(
     ("override", "error", "words"),
     [
         ("resources.cpus=4000", ClusterError, r"cpus: 4000.*but"),
-        ("resources.gpus=100", ClusterError, r"gpus: 100.*but"),
+        ("resources.gpus=8", ClusterError, r"gpus: 8.*but"),
         ("data.source=null", StudyError, "not run"),
         ("data.source=missing.npz", DataError, "missing.npz"),
     ],

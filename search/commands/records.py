@@ -136,7 +136,7 @@ def optuna(study: str, file: str) -> str:
 
     Examples:
       attnsearch optuna resnet-digits --to study.db
-      attnsearch optuna resnet-digits/2 --to /tmp/second.db
+      attnsearch optuna resnet-digits/2 --to second.db
 
     Next: `pip install optuna-dashboard`, then
     `optuna-dashboard sqlite:///study.db`.

@@ -75,7 +75,10 @@ def cost_sentence(
     ahead = outlook(space, epoch_seconds, workers).acts if follows else ()
     acts = [act.seconds or 0.0 for act in ahead]
     together = f", {duration(explore + sum(acts))} with all that follows" if acts else ""
-    return f"at most about {duration(explore)}{together}, by a few steps measured on this machine"
+    return (
+        f"training takes at most about {duration(explore)}{together}, by a few steps measured on "
+        "this machine"
+    )
 
 
 def reach_sentence(networks: int, trials: int, sampler: str) -> str:

@@ -59,9 +59,9 @@ class PlainProgress(Display):
                 f"{run.trial.epochs}" + (f" ({score(run.curve[-1])})" if run.curve else "")
                 for number, run in sorted(self._running.items())
             ]
-            return f"{what}{self._done}{of} done{self._left()}; " + (
-                "; ".join(running) or "waiting for the workers"
-            )
+            over = 0 < self._total <= self._done
+            nothing = "writing the records" if over else "waiting for the workers"
+            return f"{what}{self._done}{of} done{self._left()}; " + ("; ".join(running) or nothing)
 
     def _left(self) -> str:
         left = self._seconds_left()
@@ -110,11 +110,12 @@ class StudyLog(PlainProgress):
     def _say(self, line: str, style: str = "") -> None:
         self._spoke = time.monotonic()
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._waiting.append("".join(f"{now}  {part}\n" for part in line.splitlines()))
-        if self._file is None:
-            return
-        with terminal_may_go():
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write("".join(self._waiting))
-        self._waiting.clear()
+        with self._lock:  # the thread that breaks the silence writes too
+            self._waiting.append("".join(f"{now}  {part}\n" for part in line.splitlines()))
+            if self._file is None:
+                return
+            with terminal_may_go():
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._file.open("a", encoding="utf-8") as file:
+                    file.write("".join(self._waiting))
+            self._waiting.clear()

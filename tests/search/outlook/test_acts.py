@@ -117,7 +117,9 @@ def test_the_cost_of_a_study_is_that_of_all_its_acts(tmp_path: Any) -> None:
     space = load_space(file)
     # 7 trials, 2 at a time: 4 x 10 epochs; confirm: 10 runs, 5 x 10 epochs.
     told = cost_sentence(space, 6.0, 7, 2)
-    assert told.startswith("at most about 4 min 0 s, 9 min 0 s with all that follows, by a few")
+    assert told.startswith(
+        "training takes at most about 4 min 0 s, 9 min 0 s with all that follows, by a few"
+    )
     alone = cost_sentence(space, 6.0, 7, 2, follows=False)
-    assert alone.startswith("at most about 4 min 0 s, by a few")
+    assert alone.startswith("training takes at most about 4 min 0 s, by a few")
     assert cost_sentence(space, None, 7, 2) == cost_sentence(space, 6.0, 0, 2) == ""

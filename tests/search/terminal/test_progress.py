@@ -113,6 +113,9 @@ def test_a_continued_study_counts_on() -> None:
 def test_silence_is_broken_by_epochs_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "QUIET_SECONDS", 0.05)
     stream = io.StringIO()
+    done = PlainProgress(io.StringIO())
+    done.study_started(StudyInfo(**{**vars(STUDY), "done": 4}))
+    assert done.status() == "4 of 4 done; writing the records"
     with PlainProgress(stream) as progress:
         scenes = play(progress)
         deadline = time.monotonic() + 30

@@ -7,7 +7,6 @@ queue        The queue of a study's jobs: its acts fill it, and it alone speaks 
              them
 exploring    The exploring act: proposes trials, skips configs that were tried, and takes their
              results
-starting     What a search begins with: configs tried first, and what earlier studies learnt
 alike        Noticing that all runs of an act fail with the same error: so would the rest
 plan_runs    The runs of a plan, and after an analysis of it which arms go on
 test_runs    Trained networks applied to the test part, several in one job
@@ -16,8 +15,6 @@ checkpoints  The checkpoints of a study's runs: found before a run begins, dropp
 records      Records what becomes of a study's trainings: ledger, weights, MLflow, and watchers
 events       What a study tells whoever watches it: the command line's live table, a notebook, a
              test
-origin       What a study's results depend on beside its space file and data, and what it goes on
-             from
 outcome      What one session of a study came to
 interrupt    Ctrl-C and SIGTERM end a study cleanly; a second one ends the process at once
 learned      Whether exploring has found anything that learns, before confirm spends hours on it

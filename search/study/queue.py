@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TypeVar
 
 from attnsearch.runs.ledger import State
-from attnsearch.search.study.origin import changed_error
+from attnsearch.search.opening import changed_error
 from attnsearch.search.workers import LOST, MACHINE_LOST, Job, Outcome, Report
 
 LOST_MAX = 2  # times that an entry is begun anew because its worker was lost

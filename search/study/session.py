@@ -18,6 +18,7 @@ from attnsearch.runs.machine import provenance
 from attnsearch.runs.mirror import tracking_uri
 from attnsearch.runs.results import importances_of
 from attnsearch.runs.store import check_store
+from attnsearch.search.opening import Beginning, Inputs, origin_notes
 from attnsearch.search.outlook import cost_sentence, known_epoch
 from attnsearch.search.propose import Objectives
 from attnsearch.search.study.acts import StudyActs
@@ -26,7 +27,6 @@ from attnsearch.search.study.company import heartbeat, waiting_text
 from attnsearch.search.study.events import Progress, StudyEnd, StudyInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.interrupt import STOPPING, Interrupt, in_background
-from attnsearch.search.study.origin import Inputs, origin_notes
 from attnsearch.search.study.outcome import SessionResult, StudyError, outcome_text, report_of
 from attnsearch.search.study.queue import Queue
 from attnsearch.search.study.records import Records
@@ -38,7 +38,6 @@ from attnsearch.search.study.stage import (
     load_datasets,
     most_jobs,
 )
-from attnsearch.search.study.starting import Beginning
 from attnsearch.search.workers import Cluster, ClusterError, Need, running_cluster, scheduler_name
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import BUILT_IN

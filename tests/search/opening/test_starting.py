@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from attnsearch.runs.ledger import Ledger, Role, State
+from attnsearch.search.opening.starting import Beginning
 from attnsearch.search.plans.first import StartError, starts_of
 from attnsearch.search.study.exploring import make_proposals
-from attnsearch.search.study.starting import Beginning
 from attnsearch.spaces import Space, dump
 
 BASE: dict[str, Any] = {

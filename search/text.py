@@ -197,28 +197,37 @@ def terminal_width() -> int | None:
     return max(shutil.get_terminal_size().columns, 40)
 
 
-def with_short_names(
-    texts: Sequence[str], names: Iterable[str]
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """Put letters for long names that texts repeat.
+class Letters:
+    """Letters for long names, by their place in a list: the same ones wherever it is the same.
 
     A name that holds another long one is told by that: `capacity of A`, `A (layer4.ratio=0.25)`.
 
     Args:
-        texts: What is read.
-        names: That may occur in it.
-
-    Returns:
-        The texts, and each letter with the name that it stands for.
+        names: Those of a study's arms, in the order of its plans.
     """
-    long = [name for name in dict.fromkeys(names) if len(name) > _LONG_IN_TEXT]
-    least = [name for name in long if not any(one in name for one in long if one != name)]
-    often = [name for name in least if sum(text.count(name) for text in texts) > 1]
-    legend = list(zip(string.ascii_uppercase, often, strict=False))
-    texts = list(texts)
-    for letter, name in legend:
-        texts = [text.replace(name, letter) for text in texts]
-    return texts, legend
+
+    def __init__(self, names: Iterable[str]) -> None:
+        long = [name for name in dict.fromkeys(names) if len(name) > _LONG_IN_TEXT]
+        least = [name for name in long if not any(one in name for one in long if one != name)]
+        self._names = dict(zip(least, string.ascii_uppercase, strict=False))
+        # Not within a longer word: `psa@layer2.conv1` is no part of `psa@layer2.conv10`.
+        either = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
+        self._pattern = re.compile(rf"(?<![\w@.*-])(?:{either})(?![\w@*\[-]|\.\w)")
+
+    def __call__(self, text: str) -> str:
+        """Return a text with letters for the names in it."""
+        if not self._names:
+            return text
+        return self._pattern.sub(lambda match: self._names[match[0]], text)
+
+    def legend(self, *texts: str, indent: str = "") -> str:
+        """Return a line for each letter that stands in for a name in texts; empty without one."""
+        used = {name for text in texts for name in self._pattern.findall(text)}
+        return "\n".join(
+            paragraph(f"{letter} is {name}", indent=indent, hanging=indent + "  ")
+            for name, letter in self._names.items()
+            if name in used
+        )
 
 
 @contextlib.contextmanager

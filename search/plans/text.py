@@ -1,12 +1,13 @@
 """A plan in words, before its first run is trained."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping
 
 from attnsearch.runs.statistics import Arm, Interim, Plan
 from attnsearch.runs.words import duration, listed
-from attnsearch.search.text import paragraph, plural, table
+from attnsearch.search.text import Letters, paragraph, plural, table
 
 _KINDS = {
     "candidate": "candidate",
@@ -29,6 +30,7 @@ def plan_text(
     reused: Mapping[str, int] | None = None,
     run_seconds: float | None = None,
     workers: int = 1,
+    letters: Letters | None = None,
 ) -> str:
     """Return what a plan is going to do: arms, runs, those that are reused, and the time.
 
@@ -37,20 +39,26 @@ def plan_text(
         reused: How many runs of each arm ready_of finished already, by label.
         run_seconds: Of one run; None where it is not known.
         workers: How many runs there are side by side.
+        letters: For the long names of arms; by default by their order in the plan.
     """
+    letters = letters or Letters(arm.label for arm in plan.arms)
     ready_of = reused or {}
     each = len(plan.repeats())
     shown: object = each
     if plan.interim is not None:
         shown = f"{plan.interim.sizes[0]}-{each}"
-    rows = [_row(arm, shown, ready_of) for arm in plan.arms]
+    rows = [[str(cell) for cell in _row(arm, shown, ready_of)] for arm in plan.arms]
     total = plan_runs(plan)
     ready = min(sum(ready_of.get(arm.label, 0) for arm in plan.arms if arm.equals is None), total)
     out = [
         _head(plan),
         table(
-            ["arm", "kind", "runs", "reused", "note"], rows, right={"runs", "reused"}, indent="  "
+            ["arm", "kind", "runs", "reused", "note"],
+            [[letters(cell) for cell in row] for row in rows],
+            right={"runs", "reused"},
+            indent="  ",
         ),
+        letters.legend(*itertools.chain.from_iterable(rows), indent="  "),
         paragraph(_comparisons(plan), indent="  ", hanging="  "),
     ]
     line = f"{plural(total - ready, 'run')} to train"
@@ -63,7 +71,7 @@ def plan_text(
         about = "about" if plan.interim is None else "at most about"
         line += f"; {about} {duration(rounds * run_seconds)}, {workers} at a time"
     out.append(f"  {line}")
-    return "\n".join(out)
+    return "\n".join(part for part in out if part)
 
 
 def _head(plan: Plan) -> str:
@@ -102,7 +110,7 @@ def _row(arm: Arm, each: object, reused: Mapping[str, int]) -> tuple[object, ...
     if arm.equals is not None:
         notes.insert(0, f"= {arm.equals}, whose runs these are")
     runs = 0 if arm.equals is not None else each
-    ready = None if arm.equals is not None else reused.get(arm.label, 0)
+    ready = "-" if arm.equals is not None else reused.get(arm.label, 0)
     return arm.label, _KINDS[arm.kind], runs, ready, "; ".join(notes)
 
 

@@ -37,12 +37,12 @@ from attnsearch.search.plans import (
 from attnsearch.search.study.events import ActInfo, TrialInfo
 from attnsearch.search.study.exploring import Explorer, make_proposals, trial_budget
 from attnsearch.search.study.learned import unlearned_note
-from attnsearch.search.study.plan_runs import PlanRuns, analyse
+from attnsearch.search.study.plan_runs import PlanRuns, analyse, run_label
 from attnsearch.search.study.queue import ALL_ENDED, Entries
 from attnsearch.search.study.records import Records
 from attnsearch.search.study.stage import Stage, rank_candidates, tested
 from attnsearch.search.study.test_runs import TestRuns, Turn, evaluations
-from attnsearch.search.text import plural
+from attnsearch.search.text import Letters, plural
 from attnsearch.spaces import Space
 
 TUNED_BASELINE = "tuned_baseline"
@@ -285,8 +285,10 @@ class StudyActs:
     def _announced(self, runs: PlanRuns) -> ActInfo:
         """Say what a plan's runs are and what they cost."""
         stage, plan, act = self.stage, runs.plan, runs.act
+        names, letters = self._arm_names(plan)
         if runs.done:
             text = f"{act} continues: {runs.done} of {plural(runs.runs, 'run')} done"
+            text = "\n".join([text, *letters.legend(*names).splitlines()])
         else:
             finished = stage.ledger.finished_keys(
                 [entry.key for entry in runs.left],
@@ -298,8 +300,16 @@ class StudyActs:
                 reused={arm.label: reused[plan.place(arm.label)[1]] for arm in plan.arms},
                 run_seconds=stage.run_seconds(plan.epochs),
                 workers=stage.workers,
+                letters=letters,
             )
-        return ActInfo(act, runs.runs, runs.done, text, (f"val_{plan.metric}",))
+        return ActInfo(act, runs.runs, runs.done, text, (f"val_{plan.metric}",), names)
+
+    def _arm_names(self, plan: Plan) -> tuple[tuple[str, ...], Letters]:
+        """Return the names of all arms so far, and letters for the long ones."""
+        study = self.stage.study
+        plans = [row.plan for row in self.stage.ledger.plans(study.id, superseded=False)]
+        names = tuple(arm.label for known in [*plans, plan] for arm in known.arms)
+        return tuple(map(run_label, names)), Letters(names)
 
     def _freeze(self, row: PlanRow) -> str | None:
         """Choose the winner by validation means and freeze it; None if no candidate is whole."""
@@ -350,7 +360,9 @@ class StudyActs:
                 f"{plural(len(wanted), 'trained network')} to evaluate"
             )
             metrics = (f"test_{plan.metric}",)
-            stage.progress.act_started(ActInfo(act, len(wanted), 0, text, metrics))
+            names, letters = self._arm_names(plan)
+            text = "\n".join([text, *letters.legend(*(name for _, name in wanted)).splitlines()])
+            stage.progress.act_started(ActInfo(act, len(wanted), 0, text, metrics, names))
             yield from jobs
             yield ALL_ENDED
         unscored = sum(len(job.failed) for job in jobs) + without

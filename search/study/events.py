@@ -65,6 +65,8 @@ class ActInfo:
         done: How many of them ended before.
         text: What is going to be done and what it costs, for a person; several lines.
         metrics: Which metrics to show of each of its runs.
+        arms: Names of the study's arms so far, in the order of its plans: those of its runs hold
+            them.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ActInfo:
     done: int
     text: str
     metrics: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ LABEL_MAX = 200  # characters of an arm's name in that of its runs
 Places = Mapping[tuple[str, str | None, int], TrialRow]
 
 
+def run_label(arm: str) -> str:
+    """Return an arm's name as those of its runs have it."""
+    return arm if len(arm) <= LABEL_MAX else f"{arm[: LABEL_MAX - 4]} ..."
+
+
 class PlanRuns:
     """The runs of one plan; those that ended in earlier sessions count as done.
 
@@ -133,8 +138,7 @@ class PlanRuns:
         fold, seed = self.plan.repeats()[number]
         part = "" if fold is None else f" fold {fold}"
         role, arm = self.plan.place(label)
-        short = arm if len(arm) <= LABEL_MAX else f"{arm[: LABEL_MAX - 4]} ..."
-        name = f"arm {short}{part} seed {self.plan.seeds.index(seed) + 1}"
+        name = f"arm {run_label(arm)}{part} seed {self.plan.seeds.index(seed) + 1}"
         return Place(number, Role(role), arm, name, changed)
 
     def _settled(self, entry: QueuedRun) -> None:

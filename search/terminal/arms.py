@@ -6,7 +6,7 @@ from typing import Any
 
 from attnsearch.runs.ledger import PlanRow, PlanState, Role, State, TrialRow
 from attnsearch.runs.results import value_of
-from attnsearch.search.text import paragraph, score, table
+from attnsearch.search.text import Letters, paragraph, score, table
 
 _OF_ANALYSIS = ("number", "size", "settled", "seeds", "made")
 _OF_RUN = ("seed", "fold", "state", "error", "mlflow_run_id", "metrics")  # as JSON shows a run
@@ -45,10 +45,21 @@ def arm_rows(row: PlanRow, rows: Sequence[TrialRow]) -> dict[str, list[TrialRow 
     }
 
 
-def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
+def letters_of(plans: Sequence[PlanRow]) -> tuple[Letters, str]:
+    """Return letters for the long names of all arms of a study's plans, and their legend."""
+    names = [arm.label for row in plans for arm in row.plan.arms]
+    return (letters := Letters(names)), letters.legend(*names)
+
+
+def arms_text(plan: PlanRow, rows: Sequence[TrialRow], letters: Letters) -> str:
     """Return the arms of a plan with mean, standard deviation and number of runs.
 
     On validation data, and on the test part where it was opened for the plan.
+
+    Args:
+        plan: The plan.
+        rows: All runs of its study.
+        letters: See `letters_of`.
     """
     metric = plan.plan.metric
     columns = [f"val_{metric}"]
@@ -69,11 +80,11 @@ def arms_text(plan: PlanRow, rows: Sequence[TrialRow]) -> str:
         notes += [f"= {arm.equals}"] if arm.equals else []
         count = moments[0][2]
         cells += [f"{count}/{len(runs)}" if count < len(runs) else str(count), ", ".join(notes)]
-        out.append(cells)
+        out.append([letters(cell) for cell in cells])
     head = f"{plan.plan.title} ({'seed means' if plan.plan.folds == (None,) else 'all folds'}):"
     right = {"val_" + metric, "test_" + metric, "sd", "n"}
     text = f"{head}\n{table(headers, out, right=right, indent='  ')}"
-    return "\n".join([text, *_analyses(plan)])
+    return "\n".join([text, *_analyses(plan, letters)])
 
 
 def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
@@ -118,13 +129,14 @@ def arm_fields(plan: PlanRow, rows: Sequence[TrialRow]) -> dict[str, Any]:
     }
 
 
-def _analyses(plan: PlanRow) -> list[str]:
+def _analyses(plan: PlanRow, letters: Letters) -> list[str]:
     """Return a line for each analysis that was made: what it has settled."""
     interim, lines = plan.plan.interim, []
     for analysis in plan.analyses if interim is not None else ():
         settled = [f"{name}: {why}" for name, why in analysis.settled.items()]
         words = "; ".join(settled) or "nothing settled yet"
-        lines.append(paragraph(f"at {analysis.size} seeds: {words}", indent="  ", hanging="  "))
+        words = letters(f"at {analysis.size} seeds: {words}")
+        lines.append(paragraph(words, indent="  ", hanging="  "))
     return lines
 
 

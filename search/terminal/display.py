@@ -4,21 +4,24 @@ import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Self
 
 from attnsearch.blocks.naming import describe, shown_name
 from attnsearch.runs.ledger import State
+from attnsearch.runs.machine import gpu_names
 from attnsearch.runs.words import duration
 from attnsearch.search.study import ActInfo, Progress, StudyEnd, StudyInfo, TrialEnd, TrialInfo
-from attnsearch.search.text import plural, quantity, score
+from attnsearch.search.text import Letters, plural, quantity, score
 
 STATES = (State.FINISHED, State.STOPPED, State.FAILED, State.INFEASIBLE)
 """In which a trial counts as done."""
 
 _BASELINE = shown_name(describe({}))
+_MEMORY = ("system/worker_gpu_peak_mb", "system/worker_memory_mb")  # what limits a trial, first
 
 
 @dataclass
@@ -29,11 +32,14 @@ class Running:
         trial: The trial.
         epoch: Its last epoch; 0 before the first.
         curve: What is watched, after each of its epochs in this session.
+        memory_mb: What its last epoch took at most on its GPU, else what its process held after
+            it; None before the first.
     """
 
     trial: TrialInfo
     epoch: int = 0
     curve: list[float] = field(default_factory=list)
+    memory_mb: float | None = None
 
 
 class Display(Progress, ABC):
@@ -51,6 +57,7 @@ class Display(Progress, ABC):
         self._lock = threading.Lock()
         self.study: StudyInfo | None = None
         self._act: ActInfo | None = None
+        self._letters = Letters(())
         self._best: tuple[TrialInfo, TrialEnd] | None = None
         self._baseline: TrialEnd | None = None
         self._count_from(0)
@@ -71,7 +78,7 @@ class Display(Progress, ABC):
     def act_started(self, act: ActInfo) -> None:
         """Say what the act is going to do and what it costs, and count anew."""
         with self._lock:
-            self._act = act
+            self._act, self._letters = act, Letters(act.arms)
             self._count_from(act.done)
         self._say(act.text)
 
@@ -90,6 +97,8 @@ class Display(Progress, ABC):
             self._worked += 1
             if (value := metrics.get(self._watched(metrics))) is not None:
                 running.curve.append(value)
+            told = [metrics[name] for name in _MEMORY if name in metrics]
+            running.memory_mb = told[0] if told else running.memory_mb
 
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Count it among what ended, and say how."""
@@ -105,7 +114,7 @@ class Display(Progress, ABC):
                     self._best = trial, end
                 if shown_name(trial.label) == _BASELINE and self._beats_baseline(end):
                     self._baseline = end
-        self._say_ended(trial, end)
+        self._say_ended(replace(trial, label=self._letters(trial.label)), end)
 
     def note(self, text: str) -> None:
         """Repeat the note."""
@@ -246,6 +255,23 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def device_text(device: str) -> str:
+    """Return the device that trials train on, a GPU by its name where this machine has it."""
+    names = [name.partition(",")[0] for name in gpu_names()] if device != "cpu" else []
+    counted = [
+        f"{count} x {name}" if count > 1 else name for name, count in Counter(names).items()
+    ]
+    return f"{device} ({', '.join(counted)})" if counted else device
+
+
+def memory_text(mebibytes: float | None) -> str:
+    """Return memory in a few characters: `512 MB`, `1.4 GB`."""
+    if mebibytes is None:
+        return "-"
+    megabytes = mebibytes * 2**20 / 1e6
+    return f"{megabytes:.0f} MB" if megabytes < 999.5 else f"{megabytes / 1e3:.1f} GB"
 
 
 @contextlib.contextmanager

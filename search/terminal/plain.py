@@ -61,7 +61,8 @@ class PlainProgress(Display):
             ]
             over = 0 < self._total <= self._done
             nothing = "writing the records" if over else "waiting for the workers"
-            return f"{what}{self._done}{of} done{self._left()}; " + ("; ".join(running) or nothing)
+            said = self._letters("; ".join(running)) or nothing
+            return f"{what}{self._done}{of} done{self._left()}; {said}"
 
     def _left(self) -> str:
         left = self._seconds_left()

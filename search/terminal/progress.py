@@ -23,6 +23,8 @@ from attnsearch.search.terminal.display import (
     Display,
     clock,
     describe_end,
+    device_text,
+    memory_text,
     terminal_may_go,
 )
 from attnsearch.search.terminal.plain import PlainProgress, StudyLog
@@ -34,10 +36,11 @@ _STYLES = {
     State.FAILED: "red",
     State.INFEASIBLE: "magenta",
 }
-_NARROW = 72  # below it, bars are short
+_NARROW = 72  # below it, bars are short, and what a trial holds is left out
 _NARROWEST = 48  # below it, there are none: they make room for the names
 _WIDE = 100  # from it on, there are curves
 _CURVE = 10  # characters
+_MEMORY = 6
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _DISK_SECONDS = 2.0  # between two looks at what checkpoints hold
 
@@ -103,6 +106,9 @@ class LiveProgress(Display):
             parts: list[RenderableType] = [Text(""), self._header(self.study, bar)]
             if self._running:
                 parts.append(self._rows(bar))
+                labels = [run.trial.label for run in self._running.values()]
+                legend = self._letters.legend(*labels)
+                parts += [Text(legend, style="dim")] if legend else []
             else:
                 parts.append(Text("waiting for the workers ...", style="dim"))
             if best := self._best_line():
@@ -114,25 +120,27 @@ class LiveProgress(Display):
         done, total = self._done, self._total
         what = f"{self._act.name} runs" if self._act else "trials"
         parts = [f"{done}/{total} {what}" if total else f"{done} {what}"]
-        parts += [f"{count} {state}" for state, count in self._counts.items() if count]
         parts.append(f"{clock(time.monotonic() - self._begin)} elapsed")
         left = self._seconds_left()
         if left is not None:
             parts.append(f"about {clock(left)} left")
+        width = self._console.width
+        long = 20 if bar > 6 else bar
+        if not bar or long + 2 + len("  ".join(parts)) > width:
+            line: RenderableType = Text(_in_lines(parts, width))
+        else:
+            line = Table.grid(padding=(0, 2))
+            line.add_row(_bar(done, total, long), "  ".join(parts))
+        states = [f"{count} {state}" for state, count in self._counts.items() if count]
         memory = psutil.virtual_memory()
-        parts.append(
-            f"{study.device}, memory {memory.percent:.0f} % of {memory.total / 1e9:.0f} GB"
-        )
+        told = [
+            *states,
+            device_text(study.device),
+            f"memory {memory.percent:.0f} % of {memory.total / 1e9:.0f} GB",
+        ]
         if (saved := self._saved(study)) > 0:
-            parts.append(f"checkpoints {saved / 1e6:,.1f} MB")
-        line = Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
-        if not bar:
-            return line
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(min_width=bar)
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-        grid.add_row(_bar(done, total, 20 if bar > 6 else bar), line)
-        return grid
+            told.append(f"checkpoints {saved / 1e6:,.1f} MB")
+        return Group(line, Text(_in_lines(told, width), style="dim"))
 
     def _saved(self, study: StudyInfo) -> int:
         """Return the bytes of the study's checkpoints, asked for every few seconds."""
@@ -145,20 +153,34 @@ class LiveProgress(Display):
         grid = Table.grid(padding=(0, 2))
         curve = _CURVE if self._console.width >= _WIDE else 0
         reached = max(len(f"{run.epoch}/{run.trial.epochs}") for run in self._running.values())
-        widths = [width for width in (3, bar, reached, 6, curve) if width]
-        for width in widths:  # trial, bar, epoch, value, curve
+        memory = _MEMORY if self._console.width >= _NARROW else 0
+        widths = [width for width in (3, bar, reached, 6, memory, curve) if width]
+        for width in widths:  # trial, bar, epoch, value, memory, curve
             grid.add_column(no_wrap=True, width=width, justify="right")
         grid.add_column(no_wrap=True, overflow="ellipsis")
         room = max(self._console.width - sum(widths) - 2 * len(widths), 1)
         for number, run in sorted(self._running.items()):
             trial, last = run.trial, run.curve[-1] if run.curve else None
             bars = [_bar(run.epoch, trial.epochs, bar)] if bar else []
+            held = [memory_text(run.memory_mb)] if memory else []
             curves = [sparkline(run.curve, _CURVE)] if curve else []
             epochs = f"{run.epoch}/{trial.epochs}"
-            name = Text(" ".join([shown_name(trial.label), *_settings(trial)]))
+            label = self._letters(shown_name(trial.label))
+            name = Text(" ".join([label, *_settings(trial)]))
             name.truncate(room, overflow="ellipsis")  # rich would cut the other columns too
-            grid.add_row(f"{number:03d}", *bars, epochs, score(last), *curves, name)
+            grid.add_row(f"{number:03d}", *bars, epochs, score(last), *held, *curves, name)
         return grid
+
+
+def _in_lines(facts: Sequence[str], width: int) -> str:
+    """Return facts side by side, in as many lines as they need; none is broken."""
+    lines = [facts[0]]
+    for fact in facts[1:]:
+        if len(lines[-1]) + 2 + len(fact) <= width:
+            lines[-1] += f"  {fact}"
+        else:
+            lines.append(fact)
+    return "\n".join(lines)
 
 
 def sparkline(values: Sequence[float], most: int) -> str:

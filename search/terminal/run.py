@@ -11,7 +11,7 @@ from attnsearch.runs.results import ranked
 from attnsearch.runs.words import value_text
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED
 from attnsearch.search.study import StudyInfo
-from attnsearch.search.terminal.arms import arms_text
+from attnsearch.search.terminal.arms import arms_text, letters_of
 from attnsearch.search.terminal.progress import open_progress
 from attnsearch.search.terminal.show import (
     beside_text,
@@ -19,7 +19,7 @@ from attnsearch.search.terminal.show import (
     leaderboard_text,
     states_text,
 )
-from attnsearch.search.text import render, run_command, with_short_names
+from attnsearch.search.text import render, run_command
 from attnsearch.spaces import load_space
 
 if TYPE_CHECKING:
@@ -120,13 +120,12 @@ def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
     beside = [row for row in result.trials if row.role == Role.BASELINE]
     leaders = ranked(trials, study.objectives)
     best = leaders[0] if leaders else None
-    arms = [arm.label for plan in result.plans for arm in plan.plan.arms]
-    verdicts, legend = with_short_names(result.verdicts, arms)
+    letters, legend = letters_of(result.plans)
     return render(
         "terminal",
         "summary.txt",
         result=result,
-        verdicts=verdicts,
+        verdicts=[letters(sentence) for sentence in result.verdicts],
         legend=legend,
         study=study,
         name=name,
@@ -138,5 +137,5 @@ def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
         inserted=best and inserted(best),
         decisions=best and [(name, value_text(value)) for name, value in best.values.items()],
         failed=[trial for trial in trials if trial.error],
-        plans=[arms_text(plan, result.trials) for plan in result.plans],
+        plans=[arms_text(plan, result.trials, letters) for plan in result.plans],
     )

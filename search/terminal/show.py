@@ -27,7 +27,7 @@ from attnsearch.runs.results import (
     value_of,
 )
 from attnsearch.runs.words import duration, value_text
-from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
+from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text, letters_of
 from attnsearch.search.terminal.keep import checkpoints_text
 from attnsearch.search.text import paragraph, plural, quantity, render, score, table
 from attnsearch.spaces.keys import COUNTED
@@ -110,6 +110,7 @@ def study_text(address: str, *, as_json: bool = False) -> str:
             }
         )
     name = study.name if study.number == 1 else study.label
+    letters, legend = letters_of(plans)
     leading = {trial.place_id for trial in leaders}
     rest = [trial for trial in trials if trial.place_id not in leading]
     unlisted = max(0, len(leaders) - LISTED) + max(0, len(rest) - LISTED)
@@ -123,7 +124,8 @@ def study_text(address: str, *, as_json: bool = False) -> str:
             leaders and leaderboard_text(leaders, study.objectives, top=LISTED),
             luck and paragraph(luck),
             beside and beside_text(beside, study.objectives),
-            *(arms_text(plan, rows) for plan in plans),
+            legend,
+            *(arms_text(plan, rows, letters) for plan in plans),
             rest and _rest_text(rest, study.objectives),
             unlisted and f"{plural(unlisted, 'more trial')}: attnsearch show {name} --json",
             study.importances and _importances_text(trials, study.importances),

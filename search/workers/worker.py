@@ -296,6 +296,8 @@ class Worker(Trainable):  # type: ignore[misc]
         metrics = training.history[-1] | {"checkpoint_s": said.pop("checkpoint_s")} | self._load()
         if self._device == "cuda":
             metrics["system/worker_gpu_memory_mb"] = torch.cuda.memory_reserved() / 2**20
+            metrics["system/worker_gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            torch.cuda.reset_peak_memory_stats()  # the next job may be of a smaller network
         return Report(len(training.history), metrics, costs=self._costs, **said)
 
     def _evaluate(self) -> Report:

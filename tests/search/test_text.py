@@ -1,7 +1,7 @@
 import pytest
 
 from attnsearch.runs.words import duration, value_text
-from attnsearch.search.text import quantity, table, with_short_names
+from attnsearch.search.text import Letters, quantity, table
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,26 @@ def test_table_is_never_cut_where_there_is_no_terminal() -> None:
 
 def test_long_names_in_sentences_are_letters_with_a_legend() -> None:
     long = "gc@layer4 scconv@layer2.conv2 scconv@layer3.conv2"
-    names = [f"{long} (layer4.ratio=0.125)", long, "baseline", f"capacity of {long}"]
-    texts = [f"{long} (layer4.ratio=0.125) - baseline: +1", f"{long} - capacity of {long}: +2"]
-    assert with_short_names(texts, names) == (
-        ["A (layer4.ratio=0.125) - baseline: +1", "A - capacity of A: +2"],
-        [("A", long)],
-    )
-    assert with_short_names(["gc@layer4 helps"], ["gc@layer4"]) == (["gc@layer4 helps"], [])
-    once = [f"{long} helps"]
-    assert with_short_names(once, names) == (once, [])
+    other = "axial@layer4 psa@layer2.*.conv2"
+    names = ["baseline", f"{long} (layer4.ratio=0.125)", long, other, f"capacity of {long}"]
+    letters = Letters(names)
+    texts = [f"{long} (layer4.ratio=0.125) - baseline: +1", f"({long}, capacity of {long})"]
+    assert [letters(text) for text in texts] == [
+        "A (layer4.ratio=0.125) - baseline: +1",
+        "(A, capacity of A)",
+    ]
+    assert letters.legend(*texts) == f"A is {long}"
+    assert letters.legend(*names).splitlines() == [f"A is {long}", f"B is {other}"]
+    assert letters(f"arm {other} seed 3: {other}.") == "arm B seed 3: B."
+
+
+def test_a_letter_stands_for_whole_names_alone() -> None:
+    letters = Letters(["gc@layer4 psa@layer2.conv1"])
+    for other in (
+        *("gc@layer4 psa@layer2.conv10", "gc@layer4 psa@layer2.conv1.extra"),
+        *("my-gc@layer4 psa@layer2.conv1", "gc@layer4 psa@layer2.conv1[0]"),
+    ):
+        assert letters(other) == other
+    assert letters("gc@layer4 psa@layer2.conv1, 3 seeds") == "A, 3 seeds"
+    assert Letters(["gc@layer4"])("gc@layer4 helps") == "gc@layer4 helps"
+    assert Letters([])("nothing at all") == "nothing at all" and Letters([]).legend("") == ""

@@ -240,6 +240,93 @@ def test_acts_have_lines_of_their_own() -> None:
     ]
 
 
+LONG = "gc@layer4 scconv@layer2.conv2 scconv@layer3.conv2"
+
+
+def play_long_names(progress: Progress) -> str:
+    """Two runs of arms with long names, of which one ends; return what stands for what."""
+    progress.study_started(STUDY)
+    legend = f"A is {LONG}"
+    arms = ("baseline", LONG, f"capacity of {LONG}")
+    progress.act_started(ActInfo("confirm", 9, 0, legend, ("val_accuracy",), arms))
+    runs = [
+        TrialInfo(n, f"arm {name} seed 1", {}, 2, "confirm", "confirm")
+        for n, name in enumerate(arms[1:])
+    ]
+    for run in runs:
+        progress.trial_started(run)
+    progress.trial_ended(runs[0], TrialEnd("finished", {"val_accuracy": 0.75}, seconds=9))
+    return legend
+
+
+def test_lines_of_acts_have_letters_for_long_names() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    legend = play_long_names(progress)
+    assert stream.getvalue().splitlines()[1:] == [
+        legend,
+        "confirm 1 of 9: arm A seed 1: val_accuracy 0.7500, 9.0 s",
+    ]
+    assert progress.status().endswith("; 001 arm capacity of A seed 1 at epoch 0 of 2")
+
+
+def test_the_table_has_letters_and_what_they_stand_for() -> None:
+    shown = console(80)
+    with LiveProgress(shown) as progress:
+        legend = play_long_names(progress)
+        shown.file.truncate(0)
+        shown.print(progress._draw())
+    drawn = screen(shown)
+    assert "arm capacity of A seed 1" in drawn and "…" not in drawn
+    assert legend in drawn  # the line above may be far away by now
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"system/worker_memory_mb": 500.0}, "524 MB"),
+        ({"system/worker_memory_mb": 5000.0}, "5.2 GB"),
+        ({"system/worker_memory_mb": 5e3, "system/worker_gpu_peak_mb": 1500.0}, "1.6 GB"),
+        ({}, "-"),
+    ],
+)
+def test_the_table_shows_what_a_trial_holds(told: dict[str, float], shown: str) -> None:
+    where = console(80)
+    with LiveProgress(where) as progress:
+        progress.study_started(STUDY)
+        progress.epoch(FIRST, 1, {"val_accuracy": 0.5, **told})
+        where.print(progress._draw())
+        (row,) = [line for line in screen(where).splitlines() if line.startswith("000")]
+    assert re.split(r"  +", row.strip())[-3:] == ["0.5000", shown, "baseline"]
+
+
+def test_the_table_names_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = ("NVIDIA H200, 550.1", "NVIDIA H200, 550.1")
+    monkeypatch.setattr(display, "gpu_names", lambda: cards)
+    assert display.device_text("cuda") == "cuda (2 x NVIDIA H200)"
+    assert display.device_text("cpu") == "cpu"
+    monkeypatch.setattr(display, "gpu_names", lambda: ())  # they are on another machine
+    assert display.device_text("cuda") == "cuda"
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_nothing_of_the_head_is_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "gpu_names", lambda: ("NVIDIA H200, 550.1",) * 8)
+    study = {**vars(STUDY), "device": "cuda", "checkpoint_bytes": lambda: 12_345_678}
+    where = console(width)
+    with LiveProgress(where) as progress:
+        progress.study_started(StudyInfo(**study))
+        progress._counts = {"finished": 110, "stopped": 84, "failed": 3, "infeasible": 12}
+        progress._worked = 9
+        progress.epoch(FIRST, 1, {"val_accuracy": 0.5})
+        where.file.truncate(0)
+        where.print(progress._draw())
+    drawn = screen(where)
+    for fact in ("209/4 trials", "elapsed", "left", "12 infeasible", "cuda (8 x NVIDIA H200)"):
+        assert fact in drawn
+    assert "checkpoints 12.3 MB" in drawn and "…" not in drawn
+
+
 def test_the_table_shows_the_act() -> None:
     shown = console()
     with LiveProgress(shown) as progress:
@@ -288,7 +375,7 @@ def test_live_table_shows_what_runs_and_keeps_what_ended() -> None:
         where.file.truncate(0)
         progress._live.refresh()
         later = screen(where)
-        assert "1/4 trials  1 finished" in later
+        assert "1/4 trials" in later and "1 finished" in later
         assert "best  000  val_accuracy 0.8750  baseline" in later
         assert "left" in later
         list(scenes)

@@ -29,6 +29,7 @@ from attnsearch.search.study.outcome import SessionResult
 from attnsearch.search.study.records import QueuedRun, Records
 from attnsearch.search.study.session import StudyError, run_study
 from attnsearch.search.terminal.arms import act_of, arms_text
+from attnsearch.search.text import Letters
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Evaluation, Job
 from attnsearch.search.workers.worker import Worker
@@ -244,7 +245,7 @@ def test_the_acts_follow_one_another(
     ]
     assert len(keys) == len(set(keys)), "something was trained twice"
 
-    said = arms_text(confirm, result.trials)
+    said = arms_text(confirm, result.trials, Letters(()))
     winning = next(line for line in said.splitlines() if line.endswith("winner"))
     assert winning.split()[:2] == ["gc@layer3", "eca@layer2"] and f"{np.mean(best):.4f}" in winning
     assert act_of(result.trials, result.plans) == "done"

@@ -20,6 +20,7 @@ from attnsearch.runs.reports.reporting import write_report
 from attnsearch.search.study import acts
 from attnsearch.search.study.session import run_study
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
+from attnsearch.search.text import Letters
 from attnsearch.search.workers.job import Job
 from attnsearch.spaces import Space, load_space
 from tests.search.study.test_acts import Cheap, seed
@@ -132,7 +133,7 @@ def test_arms_stop_once_they_are_settled(
     assert "2 arms of 4 go on to 7 seeds" in notes and "all arms stop" in notes
     rows = ledger.trials(row.study_id)
     assert act_of(rows, [row]) == "done"
-    shown = arms_text(row, rows)
+    shown = arms_text(row, rows, Letters(()))
     assert "at 5 seeds: gc@layer3 - baseline: better; se@layer3 - baseline: worse" in shown
     assert "test_accuracy" in shown and "/20" not in shown
     assert arm_fields(row, rows)["analyses"][0]["seeds"]["gc@layer3"] == 5

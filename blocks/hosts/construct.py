@@ -20,13 +20,13 @@ def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:
 
     Args:
         backbone: The host.
-        task: ``classification`` or ``segmentation``.
+        task: ``classification``, ``multilabel`` or ``segmentation``.
         decoder: Of the network; with one, a host for classification segments.
 
     Raises:
         SiteError: It is built for the other one.
     """
-    if decoder is not None and (backbone.task == "segmentation" or task == "classification"):
+    if decoder is not None and (backbone.task == "segmentation" or task != "segmentation"):
         raise SiteError(
             f"network.decoder is {decoder!r}; "
             + (
@@ -35,7 +35,7 @@ def check_task(backbone: Backbone, task: str, decoder: str | None) -> None:
                 else "a decoder needs task: segmentation"
             )
         )
-    if task == backbone.task or decoder is not None:
+    if (task == "segmentation") == (backbone.task == "segmentation") or decoder is not None:
         return
     if backbone.task == "segmentation":
         raise SiteError(

@@ -96,7 +96,7 @@ class Augmenter:
 
         Args:
             images: As for a call.
-            labels: (B,) of int64.
+            labels: (B,) of int64, or of several classes an image (B, K) of 0 and 1.
             classes: K.
             generator: As for a call, with the same draws.
             share: Which part of a batch they are; None for all of it.

@@ -27,7 +27,7 @@ def mixed(
 
     Args:
         images: (B, C, H, W).
-        labels: (B,) of int64.
+        labels: (B,) of int64, or of several classes an image (B, K) of 0 and 1.
         classes: K.
         spec: `data.augment`, with at least one of `KINDS`.
         draws: Of the batch.
@@ -54,7 +54,7 @@ def mixed(
         whole = images
         images = whole.clone()
         images[:, :, top:bottom, left:right] = whole[partners, :, top:bottom, left:right]
-    truth = functional.one_hot(labels, classes).float()
+    truth = (functional.one_hot(labels, classes) if labels.dim() == 1 else labels).float()
     truth = share * truth + (1 - share) * truth[partners]
     if draws.share is not None:
         own = uploaded(draws.share.rows, images.device)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from attnsearch.runs.data.data import DataSet, Split
+from attnsearch.runs.data.data import DataSet, Split, label_bytes
 from attnsearch.runs.keeping import pieces
 from attnsearch.runs.readers import PARTS, listing
 
@@ -44,7 +44,7 @@ def _digests(split: Split) -> Iterator[str]:
     bounds = None if masks is None else np.searchsorted(masks.image[order], range(len(split) + 1))
     rows = (row for piece in pieces(split.images) for row in piece)
     for index in range(len(split)):
-        digest = hashlib.blake2b(b"%d" % split.labels[index], digest_size=_BYTES)
+        digest = hashlib.blake2b(label_bytes(split.labels[index]), digest_size=_BYTES)
         if masks is None or order is None or bounds is None:
             digest.update(next(rows).data)
         else:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.blocks.hosts import size_name
+from attnsearch.runs.data.dealing import class_counts
 from attnsearch.runs.data.groups import read_groups
 from attnsearch.runs.data.splits import Examples, assign_parts
 from attnsearch.runs.keeping import Anywhere, Kept, count_values, pieces, take_rows
@@ -43,7 +44,8 @@ class Split:
     Attributes:
         images: (N, H, W, C) of uint8, C-contiguous; where they are not in memory, made when they
             are asked for.
-        labels: (N,) of int64; for segmentation (M,) zeros.
+        labels: (N,) of int64; of any number of classes an image (N, K) of 0 and 1; for
+            segmentation (M,) zeros.
         names: One per example: the file's path in the source with `/`, or `train/000123`, its
             place in the source's arrays (also where the config moved it to another part).
         groups: One per example, or None if the config has no `data.groups`.
@@ -81,7 +83,7 @@ class DataSet:
         test_fingerprint: SHA-256 of the test examples and their labels as the source has them,
             whatever their order and whatever size or channels the config asks for.
         notes: What was skipped, converted or decided, one line each.
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "multilabel".
         kept: Where the images lie, with the figures; None for a built-in set.
         eval_crop: How validation and test images are cut from the middle, see `data.eval_crop`;
             None where they are whole.
@@ -140,7 +142,7 @@ def load_data(config: Mapping[str, Any], task: str = "classification") -> DataSe
 
     Args:
         config: The `data` section of a resolved config. `source` and `image_size` are required.
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "multilabel".
 
     Raises:
         DataError: If the data cannot be used as asked; the message says where and what to do.
@@ -234,7 +236,9 @@ def _as_evaluated(shown: Source, crop: Crop | None) -> str:
 
 def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[str]:
     """Return one name per class; labels outside of them are an error."""
-    least, most = int(source.labels.min()), int(source.labels.max())
+    several = source.labels.ndim == 2
+    least = int(source.labels.min())
+    most = source.labels.shape[1] - 1 if several else int(source.labels.max())
     if isinstance(classes, int):
         names = source.class_names or [str(label) for label in range(classes)]
         if len(names) != classes:
@@ -246,6 +250,11 @@ def _name_classes(source: Source, classes: int | Sequence[str] | None) -> list[s
         names = list(classes or source.class_names or map(str, range(most + 1)))
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source.name}: two classes are called {listing(doubled)}; rename one")
+    if several and len(names) != most + 1:
+        raise DataError(
+            f"{source.name}: labels of {most + 1} classes, but {len(names)} names of classes: "
+            f"{listing(names, 10)}; data.classes names each column of the labels, in their order"
+        )
     if least < 0 or most >= len(names):
         wrong = least if least < 0 else most
         row = int(np.flatnonzero(source.labels == wrong)[0])
@@ -264,7 +273,7 @@ def _check_classes(
     """Return error for a class that is not trained, a note for one that is not in val or test."""
     notes = []
     for number, part in enumerate(PARTS):
-        counts = np.bincount(source.labels[parts == number], minlength=len(class_names))
+        counts = class_counts(source.labels[parts == number], len(class_names))
         lacking = [class_names[label] for label in np.flatnonzero(counts == 0).tolist()]
         if lacking and part == "train":
             raise DataError(
@@ -378,6 +387,11 @@ def _fingerprint(splits: Sequence[Split]) -> str:
     return digest.hexdigest()
 
 
+def label_bytes(label: Any) -> bytes:
+    """Return the label of an image, or its K labels of 0 and 1, as text."""
+    return b"".join(b"%d" % one for one in np.atleast_1d(label))
+
+
 def _content(source: Source, rows: NDArray[np.int64]) -> str:
-    examples = sorted(source.digests[row] + b"%d" % source.labels[row] for row in rows)
+    examples = sorted(source.digests[row] + label_bytes(source.labels[row]) for row in rows)
     return hashlib.sha256(b"".join(examples)).hexdigest()

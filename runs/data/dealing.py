@@ -1,4 +1,8 @@
-"""Dealing examples out to parts of given sizes: stratified by class, whole groups together."""
+"""Dealing examples out to parts of given sizes: stratified by class, whole groups together.
+
+Images of any number of classes are dealt class by class, the rarest first, each image to the part
+that lacks most of the class (iterative stratification, Sechidis et al., ECML 2011).
+"""
 
 from collections.abc import Sequence
 
@@ -25,15 +29,17 @@ def deal(
     least one example of a class that has enough. With groups they are met as the groups allow.
 
     Args:
-        labels: (N,).
+        labels: (N,), or of any number of classes an image (N, K) of 0 and 1.
         shares: One per part; they need not add to 1.
         key: Whole numbers that fix the draw.
         groups: (N,) the name of each example's group; a group is in one part.
     """
-    _, label = np.unique(labels, return_inverse=True)
     wanted = np.array(shares) / sum(shares)
     if groups is not None:
-        return _deal_groups(label, wanted, key, groups)
+        return _deal_groups(labels, wanted, key, groups)
+    if labels.ndim == 2:
+        return _deal_labels(labels, wanted, key)
+    _, label = np.unique(labels, return_inverse=True)
     parts = np.empty(len(labels), dtype=np.int64)
     for members in _shuffled_classes(label, key):
         parts[members] = np.repeat(np.arange(len(wanted)), _counts(len(members), wanted))
@@ -48,12 +54,12 @@ def deal_folds(
     Without groups folds differ by at most one example, in all and in each class.
 
     Args:
-        labels: (N,).
+        labels: (N,), or of any number of classes an image (N, K) of 0 and 1.
         folds: How many.
         key: Whole numbers that fix the draw.
         groups: (N,) the name of each example's group; a group is in one fold.
     """
-    if groups is not None:
+    if groups is not None or labels.ndim == 2:
         return deal(labels, [1] * folds, key, groups)
     parts = np.empty(len(labels), dtype=np.int64)
     dealt = 0
@@ -88,7 +94,40 @@ def _counts(total: int, shares: Floats) -> Indices:
     return counts
 
 
-def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Names) -> Indices:
+def class_counts(labels: Indices, classes: int) -> Indices:
+    """Return how many images (K,) are of each class, from labels (N,), or (N, K) of 0 and 1."""
+    if labels.ndim == 2:
+        return np.asarray(labels.sum(0))
+    return np.bincount(labels, minlength=classes)
+
+
+def _deal_labels(labels: Indices, wanted: Floats, key: Sequence[int]) -> Indices:
+    """Return parts by iterative stratification; images of no class fill up what is left."""
+    order = np.random.RandomState(list(key)).permutation(len(labels))
+    parts = np.full(len(labels), -1)
+    room = _counts(len(labels), wanted)  # images that a part still takes
+    lacking = np.stack([_counts(count, wanted) for count in labels.sum(0)])  # (K, parts)
+    left = labels.sum(0)
+    while left.any():
+        rarest = np.where(left > 0, left, len(labels) + 1).argmin()
+        for row in order[(labels[order, rarest] == 1) & (parts[order] < 0)].tolist():
+            part = max(range(len(wanted)), key=lambda p: (lacking[rarest, p], room[p]))
+            parts[row] = part
+            room[part] -= 1
+            lacking[:, part] -= labels[row]
+            left -= labels[row]
+    rest = order[parts[order] < 0]
+    parts[rest] = np.repeat(np.arange(len(wanted)), _filled(len(rest), room))
+    return parts
+
+
+def _filled(count: int, room: Indices) -> Indices:
+    """Return how many of some images each part takes: as its room allows, none less than 0."""
+    taken = np.maximum(room, 0)
+    return _counts(count, taken / taken.sum()) if count and taken.any() else taken * 0
+
+
+def _deal_groups(labels: Indices, wanted: Floats, key: Sequence[int], groups: Names) -> Indices:
     """Return local search: a group moves to another part where that lowers the cost most.
 
     scikit-learn's `StratifiedGroupKFold` makes equal folds only. Taking some of them as a part
@@ -96,8 +135,15 @@ def _deal_groups(label: Indices, wanted: Floats, key: Sequence[int], groups: Nam
     30 images).
     """
     names, group = np.unique(groups, return_inverse=True)
-    images = np.zeros((len(names), label.max() + 1))
-    np.add.at(images, (group, label), 1)
+    if labels.ndim == 2:  # what shows no class is dealt evenly too
+        shown = np.column_stack([labels, np.ones_like(labels[:, 0])])
+        images = np.zeros((len(names), shown.shape[1]))
+        np.add.at(images, group, shown)
+        images = images[:, images.any(0)]
+    else:
+        label = np.unique(labels, return_inverse=True)[1]
+        images = np.zeros((len(names), label.max() + 1))
+        np.add.at(images, (group, label), 1)
     shares = images / images.sum(0)
     draws = np.random.RandomState(list(key))
     rows = np.arange(SEARCHES)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from attnsearch.runs.data.dealing import Indices, Names, deal, deal_folds
+from attnsearch.runs.data.dealing import Indices, Names, class_counts, deal, deal_folds
 from attnsearch.runs.readers import NO_PART, PARTS, DataError, listing
 
 TRAIN, VAL, TEST = range(3)
@@ -32,7 +32,7 @@ class Examples:
     """What is dealt out, and by which draws.
 
     Attributes:
-        labels: (N,).
+        labels: (N,), or of any number of classes an image (N, K) of 0 and 1.
         class_names: For messages.
         groups: (N,) the name of each example's group, or None; a group is in one part only.
         seed: `data.seed`, fixes every draw.
@@ -76,7 +76,7 @@ class Examples:
             raise DataError(
                 f"data.groups: {purpose} needs at least {least} groups, found {groups}"
             )
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        counts = class_counts(self.labels, len(self.class_names))
         few = np.flatnonzero(counts < least).tolist()
         if few:
             shown = listing([f"{self.class_names[label]} ({counts[label]})" for label in few])

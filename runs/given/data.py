@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attnsearch.runs.given.masks import masks_source
 from attnsearch.runs.readers import ALL, PARTS, DataError, Given, Source, arrays_source, listing
-from attnsearch.spaces.keys import SEGMENTATION
+from attnsearch.spaces.keys import MULTILABEL, SEGMENTATION
 
 KINDS = ("images", "labels", "masks", "names")
 WHERE = Path("data")  # what messages call it
@@ -62,7 +62,14 @@ class GivenData(Given):
                 f"{WHERE}: {listing(uneven)}: images of different sizes; for classification give "
                 f"one array (N, H, W) or (N, H, W, C)"
             )
-        return arrays_source(WHERE, arrays, data["image_size"], data.get("channels"), crop)
+        return arrays_source(
+            WHERE,
+            arrays,
+            data["image_size"],
+            data.get("channels"),
+            crop,
+            multilabel=task == MULTILABEL,
+        )
 
 
 def _arrays(data: Any) -> dict[str, NDArray[Any]]:

@@ -66,9 +66,9 @@ OF_CLASSES: dict[str, Callable[[Answers], float]] = {
 """What computes a metric, by its name in `METRICS` of `spaces`."""
 
 AT_THRESHOLD: dict[str, Callable[[Answers], float]] = {
-    "sensitivity": lambda a: _share(a.at_threshold[1, 1], a.at_threshold[1].sum()),
-    "specificity": lambda a: _share(a.at_threshold[0, 0], a.at_threshold[0].sum()),
-    "f1_at_threshold": lambda a: _share(
+    "sensitivity": lambda a: share_of(a.at_threshold[1, 1], a.at_threshold[1].sum()),
+    "specificity": lambda a: share_of(a.at_threshold[0, 0], a.at_threshold[0].sum()),
+    "f1_at_threshold": lambda a: share_of(
         2 * a.at_threshold[1, 1], a.at_threshold[1].sum() + a.at_threshold[:, 1].sum()
     ),
 }
@@ -153,7 +153,7 @@ def auroc(probabilities: Floats, labels: Integers) -> float:
     Returns:
         The area in 0..1; NaN where the labels hold fewer than two classes.
     """
-    return _one_against_rest(_area, probabilities, labels)
+    return _one_against_rest(area_under_curve, probabilities, labels)
 
 
 def auprc(probabilities: Floats, labels: Integers) -> float:
@@ -231,7 +231,8 @@ def _one_against_rest(
     return float(np.mean(defined)) if defined else math.nan
 
 
-def _area(scores: Floats, positive: NDArray[np.bool_]) -> float:
+def area_under_curve(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    """Return the area under one ROC curve, from scores (N,); NaN where all are of one kind."""
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if positives == 0 or negatives == 0:
@@ -242,5 +243,6 @@ def _area(scores: Floats, positive: NDArray[np.bool_]) -> float:
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
-def _share(part: np.integer, of: np.integer) -> float:
+def share_of(part: np.integer, of: np.integer) -> float:
+    """Return a ratio; NaN where nothing is counted."""
     return float(part / of) if of else math.nan

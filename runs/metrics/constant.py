@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.metrics.classification import OF_CLASSES, Answers
+from attnsearch.runs.metrics.labels import OF_LABELS, LabelAnswers
 from attnsearch.runs.metrics.masks import Counts, summary
 from attnsearch.spaces.keys import CLASSIFICATION, SEGMENTATION, primary_metrics
 
@@ -25,6 +26,19 @@ def constant_classes(labels: NDArray[np.integer], classes: int) -> dict[str, flo
     answers = Answers(said, labels, said.argmax(1))
     names = primary_metrics(CLASSIFICATION)
     return {name: OF_CLASSES["nll" if name == "loss" else name](answers) for name in names}
+
+
+def constant_labels(labels: NDArray[np.integer]) -> dict[str, float]:
+    """Return the scores of one answer for all images: each class as likely as it is frequent.
+
+    Args:
+        labels: (N, K) of 0 and 1, N > 0.
+
+    Returns:
+        Each primary metric of several classes an image; NaN where undefined.
+    """
+    answers = LabelAnswers(np.broadcast_to(labels.mean(0), labels.shape), labels)
+    return {name: function(answers) for name, function in OF_LABELS.items()}
 
 
 def constant_masks(counts: Counts, class_names: Sequence[str]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from attnsearch.runs.readers import Masks, listing, scored_classes
 
 _OF_OVERLAP = ("dice", "iou", "precision", "recall")
 _OF_CLASS_MEANS = ("balanced_accuracy", "f1", "auroc")
+_OF_LABEL_MEANS = ("map", "f1", "auroc")
 
 
 def why_undefined(
@@ -23,7 +24,7 @@ def why_undefined(
 
     Args:
         metric: Without its part: `auroc`.
-        labels: (M,) of the part.
+        labels: (M,) of the part; with several classes an image (M, K).
         masks: Of the part, for segmentation.
         class_names: One per class.
     """
@@ -31,6 +32,8 @@ def why_undefined(
         return _of_masks(metric, masks, class_names)
     if not len(labels):
         return "it has no images"
+    if labels.ndim == 2:
+        return _of_labels(metric, labels)
     present = np.unique(labels)
     if metric == "auroc" and len(present) < 2:
         return f"its images are of one class, {class_names[present[0]]}, and AUROC ranks two"
@@ -42,13 +45,28 @@ def left_out(metric: str, labels: NDArray[np.int64], class_names: Sequence[str])
 
     Args:
         metric: Without its part.
-        labels: (M,) of the part.
+        labels: (M,) of the part; with several classes an image (M, K).
         class_names: One per class.
     """
+    if labels.ndim == 2:
+        lacking = labels.sum(0) == 0
+        if metric == "auroc":
+            lacking |= labels.all(0)
+        lacking &= metric in _OF_LABEL_MEANS
+        return [class_names[k] for k in np.flatnonzero(lacking).tolist()]
     if metric not in _OF_CLASS_MEANS:
         return []
     counts = np.bincount(labels, minlength=len(class_names))
     return [class_names[label] for label in np.flatnonzero(counts == 0).tolist()]
+
+
+def _of_labels(metric: str, labels: NDArray[np.int64]) -> str | None:
+    shown = labels.sum(0)
+    if metric in (*_OF_LABEL_MEANS, "micro_f1") and not shown.any():
+        return "no image of it shows any class"
+    if metric == "auroc" and not ((shown > 0) & (shown < len(labels))).any():
+        return "every class is shown by none or all of its images, and AUROC ranks two kinds"
+    return None
 
 
 def _of_masks(metric: str, masks: Masks, class_names: Sequence[str]) -> str | None:

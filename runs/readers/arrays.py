@@ -32,6 +32,8 @@ def arrays_source(
     channels: int | None = None,
     crop: Crop | None = None,
     places: Places | None = None,
+    *,
+    multilabel: bool = False,
 ) -> Source:
     """Return arrays as a source.
 
@@ -43,6 +45,7 @@ def arrays_source(
         channels: As of `read_npz`.
         crop: As of `read_npz`.
         places: Where images lie that are not in memory.
+        multilabel: Whether labels are (N, K) of 0 and 1, for any number of classes an image.
 
     Raises:
         DataError: If there are other shapes or types.
@@ -52,9 +55,13 @@ def arrays_source(
     images, labels = {}, {}
     for part in parts:
         images[part] = images_of(path, f"{part}_images", arrays, notes)
-        labels[part] = _labels(path, f"{part}_labels", arrays, len(images[part]))
+        read = label_rows if multilabel else _labels
+        labels[part] = read(path, f"{part}_labels", arrays, len(images[part]))
     class_names = _class_names(path, arrays)
-    labels, class_names = _from_zero(labels, class_names, notes)
+    if multilabel:
+        _check_columns(path, labels)
+    else:
+        labels, class_names = _from_zero(labels, class_names, notes)
     digests = [
         hashlib.sha256(np.ascontiguousarray(image).data).digest()
         for part in parts
@@ -151,8 +158,8 @@ def _labels(
         array = array.argmax(1)  # one-hot: one class an image after all
     if array.ndim == 2 and array.shape[1] > 1:
         raise DataError(
-            f"{path}: {key} is {shape}: several labels an image; one class an image is supported, "
-            f"labels (N,) or (N, 1)"
+            f"{path}: {key} is {shape}: several labels an image; write task: multilabel, or give "
+            f"one class an image, labels (N,) or (N, 1)"
         )
     if array.ndim not in (1, 2):
         raise DataError(f"{path}: {key} is {shape}; expected (N,) or (N, 1)")
@@ -161,6 +168,41 @@ def _labels(
     if len(array) != count:
         raise DataError(f"{path}: {key} has {len(array)} labels for {count} images")
     return array.reshape(-1).astype(np.int64)
+
+
+def label_rows(
+    path: Path, key: str, arrays: Mapping[str, NDArray[Any]], count: int
+) -> NDArray[np.int64]:
+    """Return labels (N, K) of 0 and 1.
+
+    Raises:
+        DataError: If there are none, or of another shape or with other values.
+    """
+    if key not in arrays:
+        raise DataError(f"{path}: has images but no {key}")
+    array = arrays[key]
+    if array.ndim != 2 or array.shape[1] < 2:
+        shape = "x".join(map(str, array.shape))
+        raise DataError(
+            f"{path}: {key} is {shape}; task: multilabel takes 0 or 1 for each image and class, "
+            f"(N, K); one class an image is task: classification"
+        )
+    if len(array) != count:
+        raise DataError(f"{path}: {key} has {len(array)} labels for {count} images")
+    if array.dtype.kind not in "buif" or not ((array == 0) | (array == 1)).all():
+        numbers = array[(array != 0) & (array != 1)] if array.dtype.kind in "uif" else array
+        raise DataError(
+            f"{path}: {key} holds {numbers.flat[0]!s}; task: multilabel takes 0 (not shown) and 1 "
+            f"(shown): say of what is uncertain or unknown which of them it is, or leave it out"
+        )
+    return array.astype(np.int64)
+
+
+def _check_columns(path: Path, labels: Mapping[str, NDArray[np.int64]]) -> None:
+    counts = {part: array.shape[1] for part, array in labels.items()}
+    if len({*counts.values()}) > 1:
+        words = listing([f"{count} in {part}" for part, count in counts.items()])
+        raise DataError(f"{path}: the parts differ in their number of classes: {words}")
 
 
 def _is_one_hot(array: NDArray[Any]) -> bool:

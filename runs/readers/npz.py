@@ -46,6 +46,8 @@ def read_npz(
     keep: str = "memory",
     evaluated: bool = False,
     crop: Crop | None = None,
+    *,
+    multilabel: bool = False,
 ) -> Source:
     """Read all images of a .npz file.
 
@@ -57,12 +59,13 @@ def read_npz(
         keep: Where the images lie afterwards: `memory`, `mapped` or `files`.
         evaluated: Whether a trained network is applied to them: any part is enough.
         crop: As `resize` takes it.
+        multilabel: Whether labels are (N, K) of 0 and 1.
 
     Raises:
         DataError: If the file cannot be read, lacks a key, or holds other shapes or types.
     """
     arrays, places = _load(path, keep, evaluated=evaluated)
-    return arrays_source(path, arrays, image_size, channels, crop, places)
+    return arrays_source(path, arrays, image_size, channels, crop, places, multilabel=multilabel)
 
 
 def read_pictures(path: Path, notes: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:

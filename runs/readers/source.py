@@ -107,7 +107,8 @@ class Source:
     Attributes:
         name: What a person calls the source: a file's name or `digits`, never a whole path.
         images: (N, H, W, C) of uint8, in memory or not.
-        labels: (N,) of int64, as the source gives them; zeros where there are masks.
+        labels: (N,) of int64, as the source gives them, or of any number of classes an image
+            (N, K) of 0 and 1; zeros where there are masks.
         names: One per example, unique, in the order of the examples.
         parts: (N,) the example's index into `PARTS`, or `NO_PART` throughout where the source has
             no split of its own.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from attnsearch.runs.readers.npz import is_npz, npz_bytes, npz_shapes, read_npz
 from attnsearch.runs.readers.scenes import read_scenes
 from attnsearch.runs.readers.source import DataError, Given, Source
 from attnsearch.runs.readers.walking import check_names, folder_bytes, folder_shapes
-from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, GIVEN, SEGMENTATION
+from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, GIVEN, MULTILABEL, SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ READERS = {
         folder_shapes,
         folder_bytes,
     ),
+    "npz_labels": Reader(
+        MULTILABEL,
+        partial(read_npz, multilabel=True),
+        is_npz,
+        "an .npz file in MedMNIST layout with labels (N, K) of 0 and 1",
+        npz_shapes,
+        npz_bytes,
+    ),
     "mask_folder": Reader(
         SEGMENTATION,
         read_mask_folder,
@@ -78,20 +87,21 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
 
     Args:
         data: The `data` section of a resolved config. `source` and `image_size` are required.
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "multilabel".
 
     Raises:
         DataError: If no reader takes the source, or its reader cannot read it.
     """
     readers = {name: reader for name, reader in READERS.items() if reader.task == task}
     if not readers:
-        raise DataError(f"task: {task!r} has no data reader; use classification or segmentation")
+        tasks = " or ".join(dict.fromkeys(reader.task for reader in READERS.values()))
+        raise DataError(f"task: {task!r} has no data reader; use {tasks}")
     source, built_in = data["source"], [name for name in readers if name in BUILT_IN]
     data, evaluated = for_training(data), for_evaluation(data)
     if source is None:
         raise DataError(
             "data.source is null: this network can be checked and built, but not trained; give "
-            f"{', '.join(built_in)} or a path"
+            f"{' or '.join([*built_in, 'a path'])}"
         )
     if isinstance(source, Given):
         return source.read(data, task)
@@ -110,8 +120,8 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
     if not takers:
         words = [reader.words for reader in readers.values() if reader.words]
         raise DataError(
-            f"data.source: {path} is not {' or '.join(words)}, as task: {task} takes; built in: "
-            f"{', '.join(built_in)}"
+            f"data.source: {path} is not {' or '.join(words)}, as task: {task} "
+            f"takes{_or(built_in)}"
         )
     reader, settings = takers[0], _settings(takers[0], data)
     settings.pop("keep", None)
@@ -163,5 +173,9 @@ def _missing(path: Path, built_in: list[str]) -> str:
     hint = did_you_mean(path.name, [*siblings, *built_in], show=str)
     return (
         f"data.source: {path} does not exist{hint} (a path is relative to the space file, from "
-        f"--set to the current folder; built in: {', '.join(built_in)})"
+        f"--set to the current folder{_or(built_in)})"
     )
+
+
+def _or(built_in: list[str]) -> str:
+    return f"; built in: {', '.join(built_in)}" if built_in else ""

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.runs.ledger import Ledger, TrialRow
-from attnsearch.runs.metrics import choose_threshold, constant_classes, secondary_metrics
+from attnsearch.runs.metrics import (
+    choose_threshold,
+    constant_classes,
+    constant_labels,
+    secondary_labels,
+    secondary_metrics,
+)
 from attnsearch.runs.results.model import ArmRun
 from attnsearch.runs.statistics import Plan, case_values, mean_case_values
 
@@ -75,7 +81,9 @@ class Predictions:
         )
         metric = self._plan.metric
         if "probabilities" in arrays:
-            constant = constant_classes(arrays["labels"], arrays["probabilities"].shape[1])
+            labels, classes = arrays["labels"], arrays["probabilities"].shape[1]
+            several = labels.ndim == 2
+            constant = constant_labels(labels) if several else constant_classes(labels, classes)
             return replace(
                 facts,
                 secondary=_secondary(arrays, validation),
@@ -83,7 +91,7 @@ class Predictions:
                 cases=case_values(
                     metric,
                     arrays["probabilities"],
-                    arrays["labels"],
+                    labels,
                     None if groups is None else groups.tolist(),
                 ),
             )
@@ -123,6 +131,8 @@ def _finite(value: Any) -> float | None:
 
 def _secondary(arrays: Arrays, validation: Arrays) -> dict[str, float]:
     """Return metrics of some predictions, those at a threshold that validation data fixes too."""
+    if arrays["labels"].ndim == 2:
+        return secondary_labels(arrays["probabilities"], arrays["labels"])
     threshold = None
     if arrays["probabilities"].shape[1] == 2 and "probabilities" in validation:
         chosen = choose_threshold(validation["probabilities"], validation["labels"])

@@ -59,7 +59,7 @@ def class_intervals(
     Args:
         metrics: Their names.
         probabilities: (N, K), N > 0.
-        labels: (N,).
+        labels: (N,), or of any number of classes an image (N, K) of 0 and 1.
         groups: N patients' names; None takes every image for a patient.
         level: Confidence level.
     """

@@ -7,15 +7,17 @@ Radiology 27, 1992).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from attnsearch.runs.metrics import balanced_accuracy, macro_f1
+from attnsearch.runs.metrics import THRESHOLD, balanced_accuracy, f1_of, image_losses, macro_f1
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
+Numbers = NDArray[Any]
 
 LEAST_PATIENTS = 10  # below, their variance is a guess
 
@@ -63,9 +65,11 @@ def case_values(
     shifted so that their mean is T. For accuracy, one image a patient, these are just 0 and 1.
 
     Args:
-        metric: `accuracy`, `balanced_accuracy`, `f1`, `auroc`, `loss` or `nll`.
+        metric: `accuracy`, `balanced_accuracy`, `f1`, `auroc`, `loss` or `nll`; of any number of
+            classes an image `map`, `f1`, `micro_f1`, `auroc`, `exact_match`, `label_accuracy`,
+            `loss`.
         probabilities: (N, K).
-        labels: (N,).
+        labels: (N,), or (N, K) of 0 and 1.
         groups: N patients' names; None takes every image for a patient.
 
     Returns:
@@ -76,6 +80,9 @@ def case_values(
     owner = _owners(len(labels), groups)
     if owner is None:
         return None
+    if labels.ndim == 2:
+        found = _of_labels(metric, probabilities, labels, owner)
+        return found if found is not None and np.isfinite(found).all() else None
     images = np.arange(len(labels))
     if metric == "accuracy":
         return _of_mean(probabilities.argmax(1) == labels, owner)
@@ -158,6 +165,74 @@ def _of_auroc(probabilities: Floats, labels: Integers, owner: Integers) -> Float
     columns = [1] if classes == 2 else [k for k in range(classes) if (labels == k).any()]
     values = [_of_area(probabilities[:, k], labels == k, owner) for k in columns]
     return np.asarray(np.mean(values, axis=0))
+
+
+def _of_labels(
+    metric: str, probabilities: Floats, labels: Integers, owner: Integers
+) -> Floats | None:
+    """Return pseudo-values of a metric of any number of classes an image; None of another."""
+    shown, said = labels == 1, probabilities >= THRESHOLD
+    if metric in ("exact_match", "label_accuracy"):
+        right = shown == said
+        return _of_mean(right.all(1) if metric == "exact_match" else right.mean(1), owner)
+    if metric == "loss":
+        return _of_mean(image_losses(probabilities, labels), owner)
+    if metric in ("f1", "micro_f1"):
+        counts = np.stack([2 * (shown & said), shown.astype(int) + said])  # (2, N, K)
+        counts = counts.sum(2, keepdims=True) if metric == "micro_f1" else counts
+        own = np.stack([_sums(of.astype(np.float64), owner) for of in counts])
+        whole = counts.sum(1)
+        there = whole[1] > 0
+        return _pseudo_means(f1_of(whole)[there], f1_of(whole[:, None] - own)[:, there])
+    if metric not in ("auroc", "map"):
+        return None
+    columns = shown.any(0) if metric == "map" else shown.any(0) & ~shown.all(0)
+    function = _of_area if metric == "auroc" else _of_precision
+    values = [function(probabilities[:, k], shown[:, k], owner) for k in np.flatnonzero(columns)]
+    return np.asarray(np.mean(values, axis=0)) if values else None
+
+
+def _sums(values: Floats, owner: Integers) -> Floats:
+    """Return each patient's sums (P, K) of values (N, K)."""
+    return np.stack([np.bincount(owner, weights=column) for column in values.T], axis=1)
+
+
+def _pseudo_means(whole: Floats, without: Floats) -> Floats:
+    """Return pseudo-values of a mean over classes, of all (K,) and without each patient (P, K)."""
+    return _pseudo(float(whole.mean()), without.mean(1))
+
+
+def _of_precision(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Floats:
+    """Return pseudo-values of one average precision.
+
+    A threshold's precision, found of all above, is weighed by the positives that it adds; without
+    a patient both lack those of the patient. Patients of one image differ by its threshold and
+    label alone, so that few are computed.
+    """
+    _, place = np.unique(-scores, return_inverse=True)
+    steps, patients = int(place.max()) + 1, int(owner.max()) + 1
+    counts = np.stack([np.ones(len(scores)), positive])
+    all_, added = (np.bincount(place, weights=own, minlength=steps) for own in counts)
+
+    def precision(all_: Numbers, added: Numbers) -> float:
+        found = added.cumsum()
+        if not found[-1]:
+            return math.nan
+        seen = np.maximum(all_.cumsum(), 1)
+        return float((added * found / seen).sum() / found[-1])
+
+    order = np.argsort(owner, kind="stable")
+    without, known = np.empty(patients), dict[bytes, float]()
+    for patient, rows in enumerate(np.split(order, np.cumsum(np.bincount(owner))[:-1])):
+        kinds = np.sort(2 * place[rows] + positive[rows])
+        key = kinds.tobytes()
+        if key not in known:
+            lacking, found = all_.copy(), added.copy()
+            np.subtract.at(lacking, kinds // 2, 1)
+            np.subtract.at(found, kinds // 2, kinds % 2)
+            known[key] = precision(lacking, found)
+        without[patient] = known[key]
+    return _pseudo(precision(all_, added), without)
 
 
 def _of_area(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from attnsearch.blocks.build import DEFAULT_AUX_WEIGHT, find_function, side_outputs
 from attnsearch.blocks.ranks import alone, everywhere, gathered, totals
@@ -16,7 +16,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.keeping import Lazy, count_values
 from attnsearch.runs.readers import IGNORED
 from attnsearch.runs.training.optim import TrainError
-from attnsearch.spaces.keys import CLASSIFICATION
+from attnsearch.spaces.keys import MULTILABEL, SEGMENTATION
 
 FOCUS = 2  # of the focal loss: how much less what is right already weighs
 
@@ -54,6 +54,50 @@ def classification_loss(
         # As for labels, a mean by the weights of the images.
         total = of_labels(logits, targets, reduction="sum")
         total, count = totals(total, (targets @ weights).sum())
+        return total / count
+
+    return loss
+
+
+def label_loss(
+    train: Mapping[str, Any], data: DataSet, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of logits (B, K) and labels (B, K) of 0 and 1, or shares: `train.loss`.
+
+    The mean over images and classes of binary cross-entropy, or of `(1 - p)^2` times it (focal),
+    where p is the probability of what is right. `class_weights` multiply the term of an image that
+    shows the class; smoothed labels are `label_smoothing / 2` nearer to each other.
+
+    Args:
+        train: The config's `train` section, as for `classification_loss`.
+        data: Its training part is counted for balanced weights: images without by images with.
+        device: Where the loss will be computed.
+
+    Raises:
+        TrainError: If the number of weights is not that of the classes.
+    """
+    if (own := own_loss(train.get("loss"))) is not None:
+        return own
+    weights = train["class_weights"]
+    if weights == "balanced":
+        shown = data.train.labels.sum(0)
+        weights = (len(data.train.labels) - shown) / np.maximum(shown, 1)
+    positive = _given_weights(weights, data, device)
+    smoothing = train["label_smoothing"]
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        truth = targets.to(logits.dtype)
+        smooth = truth * (1 - smoothing) + smoothing / 2 if smoothing else truth
+        each = binary_cross_entropy_with_logits(
+            logits, smooth, pos_weight=positive, reduction="none"
+        )
+        if train.get("loss") == "focal":
+            probabilities = logits.sigmoid()
+            right = probabilities * truth + (1 - probabilities) * (1 - truth)
+            each = each * (1 - right) ** FOCUS
+        if alone():
+            return each.mean()
+        total, count = totals(each.sum(), each.new_tensor(each.numel()))
         return total / count
 
     return loss
@@ -106,7 +150,7 @@ def check_own_loss(name: str, task: str, classes: int) -> None:
 
     Args:
         name: `module:function`.
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "multilabel".
         classes: Their number.
 
     Raises:
@@ -115,11 +159,14 @@ def check_own_loss(name: str, task: str, classes: int) -> None:
     loss = own_loss(name)
     assert loss is not None
     draws = torch.Generator().manual_seed(0)
-    shape = (4, classes) if task == CLASSIFICATION else (2, classes, 8, 8)
+    masks = task == SEGMENTATION
+    shape = (2, classes, 8, 8) if masks else (4, classes)
     logits = torch.randn(shape, generator=draws, requires_grad=True)
     targets = torch.randint(classes, (shape[0], *shape[2:]), generator=draws)
-    if task != CLASSIFICATION:
+    if masks:
         targets[0, 0] = IGNORED
+    if task == MULTILABEL:
+        targets = torch.randint(2, shape, generator=draws)
     try:
         value = loss(logits, targets)
         (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
@@ -129,7 +176,7 @@ def check_own_loss(name: str, task: str, classes: int) -> None:
         words = f"{type(error).__name__}: {error}"
         raise TrainError(
             f"train.loss: {name} failed on logits {shape} and targets {tuple(targets.shape)}"
-            f"{'' if task == CLASSIFICATION else f', {IGNORED} where a pixel does not count'}: "
+            f"{f', {IGNORED} where a pixel does not count' if masks else ''}: "
             f"{words}"
         ) from error
     if not bool(value.isfinite()):
@@ -162,8 +209,8 @@ def own_metric(name: str, probabilities: NDArray[Any], labels: NDArray[Any]) -> 
         ) from error
 
 
-def check_own_metric(name: str, classes: int) -> None:
-    """Try a user's metric on made predictions.
+def check_own_metric(name: str, task: str, classes: int) -> None:
+    """Try a user's metric on made predictions, of a task.
 
     Raises:
         TrainError: As `own_metric`; or it is not finite where every class is there.
@@ -171,6 +218,9 @@ def check_own_metric(name: str, classes: int) -> None:
     draws = np.random.default_rng(0)
     labels = np.arange(4 * classes) % classes
     probabilities = draws.dirichlet(np.ones(classes), len(labels)).astype(np.float32)
+    if task == MULTILABEL:
+        labels = (np.arange(2 * len(labels) * classes) % 3 == 0).reshape(-1, classes).astype(int)
+        probabilities = draws.random(labels.shape, dtype=np.float32)
     value = own_metric(name, probabilities, labels)
     if not np.isfinite(value):
         raise TrainError(
@@ -203,7 +253,13 @@ def class_weights(
     if isinstance(weights, str):
         counts = count_values(shown, data.classes)[: data.classes]
         weights = counts.sum() / (data.classes * np.maximum(counts, 1)) * (counts > 0)
-    elif len(weights) != data.classes:
+    return _given_weights(weights, data, device)
+
+
+def _given_weights(weights: Any, data: DataSet, device: str | torch.device) -> Tensor | None:
+    if weights is None:
+        return None
+    if len(weights) != data.classes:
         raise TrainError(
             f"train.class_weights: {len(weights)} weights for {data.classes} classes "
             f"({', '.join(data.class_names)}); give one per class, or balanced"

@@ -27,7 +27,8 @@ from attnsearch.runs.metrics import (
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, in_batches
 from attnsearch.runs.training.mask_losses import mask_loss
-from attnsearch.runs.training.task import Evaluation, Task
+from attnsearch.runs.training.task import Classification, Evaluation, MultiLabel, Task
+from attnsearch.spaces.keys import CLASSIFICATION, MULTILABEL, SEGMENTATION
 
 EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit
 
@@ -117,6 +118,14 @@ class Segmentation(Task):
         """Return what `evaluate_masks` does."""
         setting = self.normalisation, self._class_names
         return evaluate_masks(network, part, images, *setting, every=every, smaller=self.smaller)
+
+
+TASKS: dict[str, type[Task]] = {
+    CLASSIFICATION: Classification,
+    MULTILABEL: MultiLabel,
+    SEGMENTATION: Segmentation,
+}
+"""By the config's `task`."""
 
 
 def evaluate_masks(

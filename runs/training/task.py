@@ -1,7 +1,7 @@
-"""What a training learns: how classification and segmentation differ for the loop around them."""
+"""What a training learns: how the tasks differ for the loop around them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,14 @@ from attnsearch.blocks.ranks import Share
 from attnsearch.runs.batches import Augmenter, Feed, Stored
 from attnsearch.runs.data import DataSet, Split
 from attnsearch.runs.keeping import Lazy
-from attnsearch.runs.metrics import classification_metrics
+from attnsearch.runs.metrics import THRESHOLD, classification_metrics, label_metrics
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
-from attnsearch.runs.training.losses import auxiliary_loss, classification_loss, own_metric
+from attnsearch.runs.training.losses import (
+    auxiliary_loss,
+    classification_loss,
+    label_loss,
+    own_metric,
+)
 from attnsearch.runs.training.memory import free_memory, out_of_memory
 from attnsearch.runs.training.micro_batches import WholeBatch
 from attnsearch.spaces.keys import own_metrics
@@ -124,8 +129,10 @@ class Classification(Task):
 
     def __init__(self, config: Mapping[str, Any], data: DataSet, device: torch.device) -> None:
         super().__init__(config, data, device)
-        self.loss = self.whole.of(classification_loss(config["train"], data, device))
+        self.loss = self.whole.of(self._loss(config["train"], data, device))
         self._own_metrics = own_metrics(config)
+
+    _loss = staticmethod(classification_loss)
 
     def augment(
         self, images: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
@@ -155,10 +162,39 @@ class Classification(Task):
         self, network: nn.Module, part: Split, images: Stored, every: bool
     ) -> Evaluation:
         """Return what `evaluate_classes` does, with the metrics of the user's own."""
-        metrics, kept = evaluate_classes(network, part, images, self.normalisation, self.smaller)
+        metrics, kept = self._measure(network, part, images, every)
         for called, name in self._own_metrics.items():
             metrics[called] = own_metric(name, kept["probabilities"], kept["labels"])
         return metrics, kept
+
+    def _measure(self, network: nn.Module, part: Split, images: Stored, every: bool) -> Evaluation:
+        return evaluate_classes(network, part, images, self.normalisation, self.smaller)
+
+
+class MultiLabel(Classification):
+    """Any number of classes for each image."""
+
+    chosen_by = "val_map"
+    _loss = staticmethod(label_loss)
+
+    def count(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Count the classes that are said rightly of the images; of mixed ones by the larger."""
+        return ((logits > 0) == (targets > THRESHOLD)).sum()
+
+    def rates(self, counts: Tensor) -> dict[str, float]:
+        """Return `label_accuracy`."""
+        return {"label_accuracy": float(counts) / (len(self.shown) * len(self._class_names))}
+
+    def _measure(self, network: nn.Module, part: Split, images: Stored, every: bool) -> Evaluation:
+        return evaluate_labels(
+            network,
+            part,
+            images,
+            self.normalisation,
+            self._class_names,
+            every=every,
+            smaller=self.smaller,
+        )
 
 
 def evaluate_classes(
@@ -182,12 +218,46 @@ def evaluate_classes(
         float32, and `groups` (list of N) where the data has groups.
     """
     logits = predict(network, images, normalisation, smaller)
-    labels = np.array(part.labels)
+    kept = _kept(part, logits.softmax(1))
+    return classification_metrics(logits, torch.from_numpy(kept["labels"])), kept
+
+
+def evaluate_labels(
+    network: nn.Module,
+    part: Split,
+    images: Stored,
+    normalisation: Normalisation,
+    class_names: Sequence[str],
+    *,
+    every: bool = True,
+    smaller: int = 1,
+) -> Evaluation:
+    """Return scores as `label_metrics` names them, and the probability of each class by itself.
+
+    Args:
+        network: Left in the mode it was in.
+        part: With labels (N, K).
+        images: Its images for the network's device, (N, H, W, C) of uint8.
+        normalisation: As in training.
+        class_names: One per class.
+        every: Also what is too much for every epoch.
+        smaller: So many times smaller than usual are its batches.
+
+    Returns:
+        The metrics; and what `evaluate_classes` keeps, with labels (N, K).
+    """
+    logits = predict(network, images, normalisation, smaller)
+    kept = _kept(part, logits.sigmoid())
+    return label_metrics(logits, kept["labels"], class_names, every=every), kept
+
+
+def _kept(part: Split, probabilities: Tensor) -> dict[str, Any]:
+    """Return what the ledger keeps of each example."""
     kept: dict[str, Any] = {
         "names": list(part.names),
-        "labels": labels,
-        "probabilities": logits.softmax(1).numpy(),
+        "labels": np.array(part.labels),
+        "probabilities": probabilities.numpy(),
     }
     if part.groups is not None:
         kept["groups"] = list(part.groups)
-    return classification_metrics(logits, torch.from_numpy(labels)), kept
+    return kept

@@ -34,9 +34,9 @@ from attnsearch.runs.training.optim import (
 )
 from attnsearch.runs.training.progress import Pass, copied, unsaved_buffers
 from attnsearch.runs.training.seeding import deterministic, draw_apart, generator, global_draws
-from attnsearch.runs.training.segment import Segmentation
+from attnsearch.runs.training.segment import TASKS
 from attnsearch.runs.training.step import Step
-from attnsearch.runs.training.task import Classification, Task
+from attnsearch.runs.training.task import Task
 from attnsearch.runs.training.timed import architecture
 
 
@@ -57,8 +57,8 @@ class Training:
         turn: Entered for every step and evaluation, so that others can measure times alone.
         between: Called after every step; `state()` is as good there as between epochs.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
-        best_epoch: The epoch, from 1, with the best `val_accuracy`, for segmentation `val_dice`,
-            the earliest of equals; 0 before the first. The study's objectives have no say in it:
+        best_epoch: The epoch, from 1, with the best `val_accuracy`, `val_dice` or `val_map`, by
+            its task, the earliest of equals; 0 before the first. The objectives have no say in it:
             a training depends on nothing that its exported config leaves out.
         best_state: The network's state dict after `best_epoch`, on the CPU.
 
@@ -108,8 +108,7 @@ class Training:
         self._batches = batch_sizes(self._examples, train["batch_size"] * pieces)
         quicken_statistics(self.network, len(self._batches) * pieces)
         self._rate = make_schedule(train, len(self._batches))
-        learns = Segmentation if config["task"] == "segmentation" else Classification
-        self._task: Task = learns(config, data, self.device)
+        self._task: Task = TASKS[config["task"]](config, data, self.device)
         self.normalisation = self._task.normalisation
         self._step = Step(self.network, self._task, train, self.device, self._batches[0])
         decay = train.get("ema")

@@ -1,9 +1,7 @@
 """What a data set's parts hold of each class, and what resizing loses: for `attnsearch check`."""
 
-import numpy as np
-
 from attnsearch.blocks.hosts import size_name
-from attnsearch.runs.data import DataSet, Split
+from attnsearch.runs.data import DataSet, Split, class_counts
 from attnsearch.runs.keeping import count_values
 from attnsearch.runs.readers import PARTS
 from attnsearch.runs.training import reach
@@ -19,7 +17,7 @@ def class_rows(data: DataSet) -> list[tuple[object, ...]]:
 
 
 def _class_counts(part: Split, classes: int) -> list[int]:
-    return [int(count) for count in np.bincount(part.labels, minlength=classes)]
+    return [int(count) for count in class_counts(part.labels, classes)]
 
 
 def _pixel_shares(part: Split, classes: int) -> list[str]:

@@ -93,4 +93,4 @@ def check_own_functions(document: Mapping[str, Any], classes: int) -> None:
     for name in own_losses(document):
         check_own_loss(name, document["task"], classes)
     for name in own_metrics(document).values():
-        check_own_metric(name, classes)
+        check_own_metric(name, document["task"], classes)

@@ -6,7 +6,7 @@ import numpy as np
 
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.ledger import TrialRow
-from attnsearch.runs.metrics import confusion, constant_classes, constant_masks
+from attnsearch.runs.metrics import confusion, constant_classes, constant_labels, constant_masks
 from attnsearch.runs.results import metric_text, unit, value_of
 from attnsearch.runs.statistics import PERFECT
 from attnsearch.search.study.stage import Stage
@@ -40,7 +40,10 @@ def validation_constants(data: DataSet) -> dict[str, float]:
     """Return what an answer that looks at no image earns on the validation part."""
     part, classes = data.val, len(data.class_names)
     if part.masks is None:
-        return constant_classes(np.asarray(part.labels), classes) if len(part.labels) else {}
+        if not len(part.labels):
+            return {}
+        labels = np.asarray(part.labels)
+        return constant_labels(labels) if labels.ndim == 2 else constant_classes(labels, classes)
     masks = [part.masks.original(image) for image in range(len(part.masks.sizes))]
     if not masks:
         return {}

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         LATENCY_QUARTILES,
         MEASURED,
         METRICS,
+        MULTILABEL,
         SEGMENTATION,
         default_objective,
         excess,
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
         default_grace,
     )
     from attnsearch.spaces.keys.space_file import NAME_MOST, Entry, SpaceFile
-    from attnsearch.spaces.keys.train import MASK_LOSSES, Train
+    from attnsearch.spaces.keys.train import LOSSES, TASK_LOSSES, Train
     from attnsearch.spaces.keys.values import (
         Choice,
         Fixed,

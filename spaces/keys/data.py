@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from attnsearch.spaces.keys.values import (
-    CLASSIFICATION_ONLY,
     SEGMENTATION_ONLY,
+    WHOLE_IMAGES,
     Count,
     Of,
     Positive,
@@ -123,20 +123,20 @@ class Augment(Section):
     erase_ratio: SearchableFloat[Ratio] = 2
     """With erase: the largest ratio of its sides, either way."""
     policy: Annotated[
-        Searchable[Literal["randaugment", "trivial_augment"] | None], CLASSIFICATION_ONLY
+        Searchable[Literal["randaugment", "trivial_augment"] | None], WHOLE_IMAGES
     ] = None
     """Operations drawn from a list for each image: policy_steps of one strength (randaugment), or
     one of any strength (trivial_augment)."""
-    policy_steps: Annotated[SearchableInt[Count], CLASSIFICATION_ONLY] = 2
+    policy_steps: Annotated[SearchableInt[Count], WHOLE_IMAGES] = 2
     """With policy: randaugment, how many operations an image has."""
     policy_magnitude: Annotated[
-        SearchableFloat[Annotated[float, Field(gt=0, le=30)]], CLASSIFICATION_ONLY
+        SearchableFloat[Annotated[float, Field(gt=0, le=30)]], WHOLE_IMAGES
     ] = 9
     """With policy: randaugment, their strength, out of 30."""
-    mixup: Annotated[SearchableFloat[NotNegative], CLASSIFICATION_ONLY] = 0
+    mixup: Annotated[SearchableFloat[NotNegative], WHOLE_IMAGES] = 0
     """Mix images with others of the batch, and their labels alike; their shares are drawn from
     Beta(this, this), as 0.2; 0 is off."""
-    cutmix: Annotated[SearchableFloat[NotNegative], CLASSIFICATION_ONLY] = 0
+    cutmix: Annotated[SearchableFloat[NotNegative], WHOLE_IMAGES] = 0
     """Put a rectangle of another image of the batch in, and mix labels by its area, which is drawn
     from Beta(this, this), as 1; 0 is off. Beside mixup each batch has one of them."""
 
@@ -160,9 +160,10 @@ class Data(Section):
 
     source: Annotated[Text | None, Of("host")]
     """`digits` (built in), or a path relative to this file: an .npz in MedMNIST layout, a folder
-    of class folders with or without train/val/test. For segmentation `scenes` (built in), or a
-    folder with images/ and masks/, with or without train/val/test. null: a network without data,
-    which can be checked and built."""
+    of class folders with or without train/val/test. For multilabel such an .npz with labels 0 and
+    1 (images, classes), or a folder of images with labels.csv. For segmentation `scenes` (built
+    in), or a folder with images/ and masks/, with or without train/val/test. null: a network
+    without data, which can be checked and built."""
     image_size: ImageSize = 32
     """Pixels that images are resized to: the side of a square, or [height, width]."""
     eval_size: Annotated[ImageSize | None, Of("data")] = None
@@ -176,7 +177,7 @@ class Data(Section):
         ]
         | None,
         Of("data"),
-        CLASSIFICATION_ONLY,
+        WHOLE_IMAGES,
     ] = None
     """Cuts those images from the middle of larger ones that keep their ratio, in place of resizing
     them as a whole: the pixels of the shorter side before, as 256 for 224 of 256, or the fraction

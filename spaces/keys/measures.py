@@ -7,7 +7,7 @@ their names: metrics in `runs/metrics`, costs in `blocks/measure`.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
+CLASSIFICATION, SEGMENTATION, MULTILABEL = "classification", "segmentation", "multilabel"
 PARTS = {"val": "validation", "test": "test", "train": "training"}
 MEASURED = "val_"
 """What the names of metrics begin with that every epoch measures on the validation part."""
@@ -22,7 +22,7 @@ class Metric:
         tasks: Those in which every epoch measures it; there it can be an objective, and primary.
         direction: "max" or "min": which values are better.
         share: Whether it lies between 0 and 1, and is written in percent.
-        by_class: Whether masks of several classes have it for each class too, as `dice_polyp`.
+        by_class: Whether several classes may have it each too, as `dice_polyp` or `ap_edema`.
     """
 
     words: str
@@ -39,11 +39,16 @@ METRICS = {
     "iou_pooled": Metric("iou pooled", (SEGMENTATION,)),
     "precision": Metric("precision", (SEGMENTATION,)),
     "recall": Metric("recall", (SEGMENTATION,)),
+    "map": Metric("mAP", (MULTILABEL,)),
     "accuracy": Metric("accuracy", (CLASSIFICATION, SEGMENTATION)),
     "balanced_accuracy": Metric("balanced accuracy", (CLASSIFICATION,)),
-    "f1": Metric("macro F1", (CLASSIFICATION,)),
-    "auroc": Metric("AUROC", (CLASSIFICATION,)),
-    "loss": Metric("loss", (CLASSIFICATION, SEGMENTATION), "min", share=False),
+    "f1": Metric("macro F1", (CLASSIFICATION, MULTILABEL), by_class=True),
+    "micro_f1": Metric("micro F1", (MULTILABEL,)),
+    "auroc": Metric("AUROC", (CLASSIFICATION, MULTILABEL), by_class=True),
+    "exact_match": Metric("exact match", (MULTILABEL,)),
+    "label_accuracy": Metric("accuracy over labels", (MULTILABEL,)),
+    "loss": Metric("loss", (CLASSIFICATION, SEGMENTATION, MULTILABEL), "min", share=False),
+    "ap": Metric("average precision", by_class=True),
     "auprc": Metric("AUPRC"),
     "nll": Metric("NLL", direction="min", share=False),
     "brier": Metric("Brier score", direction="min", share=False),

@@ -98,7 +98,7 @@ class Search(Section):
     """Number of different configs to try."""
     objectives: dict[str, Literal["max", "min"]] = {}
     """Metric to direction, the first one leading; several give a Pareto front. Default:
-    val_accuracy: max, for segmentation val_dice: max."""
+    val_accuracy: max, for segmentation val_dice: max, for multilabel val_map: max."""
     seed: Seed = 0
     """Seed of the sampler."""
 

@@ -43,8 +43,9 @@ class SpaceFile(Section):
 
     name: Annotated[Annotated[str, Field(pattern=NAME, max_length=NAME_MOST)], Of("name")]
     """Names the study and the MLflow experiment."""
-    task: Literal["classification", "segmentation"]
-    """What is learned."""
+    task: Literal["classification", "segmentation", "multilabel"]
+    """What is learned: one class for each image, one for each pixel, or any number of classes for
+    each image."""
     data: Data
     """The images; {source: digits} for the built-in ones."""
     network: Network

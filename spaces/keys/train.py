@@ -10,6 +10,7 @@ from attnsearch.spaces.keys.own import OWN
 from attnsearch.spaces.keys.values import (
     CLASSIFICATION_ONLY,
     SEGMENTATION_ONLY,
+    WHOLE_IMAGES,
     Count,
     Fixed,
     Of,
@@ -25,9 +26,13 @@ from attnsearch.spaces.keys.values import (
 
 NotNegative = Annotated[float, Field(ge=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-MASK_LOSSES = ("dice", "ce_dice")
-"""The losses of masks alone."""
-LOSSES = ("ce", "focal", *MASK_LOSSES)
+TASK_LOSSES = {
+    "classification": ("ce", "focal"),
+    "segmentation": ("ce", "focal", "dice", "ce_dice"),
+    "multilabel": ("bce", "focal"),
+}
+"""Our losses of each task."""
+LOSSES = tuple(dict.fromkeys(loss for own in TASK_LOSSES.values() for loss in own))
 
 
 def _loss(name: str) -> str:
@@ -46,8 +51,8 @@ def _own(name: str) -> str:
     return name
 
 
-CROSS_ENTROPY = When("loss", None, "ce", "ce_dice", "focal")
-"""The losses that hold a cross-entropy; `None` is the default, `ce_dice`."""
+CROSS_ENTROPY = When("loss", None, "ce", "bce", "ce_dice", "focal")
+"""The losses that hold a cross-entropy; `None` is the default of the task."""
 
 
 class Train(Section):
@@ -128,16 +133,18 @@ class Train(Section):
         ],
         CROSS_ENTROPY,
     ] = None
-    """Weights of the classes in the loss; balanced: inverse frequency."""
+    """Weights of the classes in the loss; balanced: inverse frequency. With task: multilabel those
+    of the images that show a class; balanced: images without it by images with it."""
     loss: Searchable[Annotated[str, AfterValidator(_loss)] | None] = None
-    """ce (cross-entropy) or focal; of masks also dice and ce_dice; or a `module:function` of your
-    own. null takes ce, of masks ce_dice."""
+    """ce (cross-entropy) or focal; of masks also dice and ce_dice; with task: multilabel bce
+    (binary cross-entropy) or focal; or a `module:function` of your own. null takes ce, of masks
+    ce_dice, with task: multilabel bce."""
     metrics: Annotated[
         Annotated[list[Annotated[str, AfterValidator(_own)]], Field(max_length=20)] | None,
         Fixed("all runs of a study are measured alike"),
-        CLASSIFICATION_ONLY,
+        WHOLE_IMAGES,
     ] = None
-    """Classification: what is measured beside our metrics, each a `module:function` of your own;
+    """Of whole images: what is measured beside our metrics, each a `module:function` of your own;
     its val_function can be an objective."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
         0.0

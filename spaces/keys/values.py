@@ -63,6 +63,7 @@ class When:
 
 CLASSIFICATION_ONLY = When("task", "classification")
 SEGMENTATION_ONLY = When("task", "segmentation")
+WHOLE_IMAGES = When("task", "classification", "multilabel")
 
 
 @dataclass(frozen=True)

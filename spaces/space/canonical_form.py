@@ -86,7 +86,7 @@ def _train(train: Mapping[str, Any], sides: set[str | None], task: str) -> dict[
     kept = {key: value for key, value in train.items() if key not in dropped}
     if task == "segmentation":
         kept["loss"] = kept.get("loss") or "ce_dice"
-    elif kept.get("loss") in (None, "ce"):
+    elif kept.get("loss") in (None, "ce", "bce"):
         kept.pop("loss", None)
     if "loss" in kept:
         kept |= dict.fromkeys(idle(kept, "loss"))

@@ -23,10 +23,12 @@ from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import (
     COSTS,
     DECIDING,
-    MASK_LOSSES,
+    LOSSES,
     MEASURED,
     METRICS,
+    MULTILABEL,
     OF_ANOTHER,
+    TASK_LOSSES,
     Scheduler,
     SeedRange,
     SpaceFile,
@@ -66,12 +68,18 @@ def _network(file: SpaceFile, problems: Problems) -> None:
 
 
 def _of_task(file: SpaceFile, problems: Problems) -> None:
-    """Refuse what is set for the other task."""
+    """Refuse what is set for another task."""
     for path in (("data",), ("data", "augment"), ("network",), ("train",)):
         section: BaseModel = functools.reduce(getattr, path, file)
-        for key, (task,) in keys_under("task", type(section)).items():
-            if task != file.task and _differs(section, key):
-                problems.add((*path, key), f"is for task: {task} only; remove it", at_key=True)
+        for key, tasks in keys_under("task", type(section)).items():
+            if file.task not in tasks and _differs(section, key):
+                words = f"is for task: {' or '.join(tasks)} only; remove it"
+                if (key, file.task) == ("sampler", MULTILABEL):
+                    words = (
+                        "an image of several classes cannot be drawn for one of them; remove it, "
+                        "and see class_weights: balanced"
+                    )
+                problems.add((*path, key), words, at_key=True)
 
 
 def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
@@ -163,8 +171,9 @@ def _train(file: SpaceFile, problems: Problems) -> None:
         message = f"{max(steps)} cannot stand with warmup_epochs: {warmup}; remove one"
         problems.add(("train", "warmup_steps"), message)
     for loss in members(train.loss):
-        if loss in MASK_LOSSES and file.task != "segmentation" and not problems.wrong(("task",)):
-            message = f"{loss} is a loss of masks; a classification takes ce or focal"
+        fitting = TASK_LOSSES[file.task]
+        if loss in LOSSES and loss not in fitting and not problems.wrong(("task",)):
+            message = f"{loss} is no loss of task: {file.task}; it takes {' or '.join(fitting)}"
             problems.add(("train", "loss"), message)
     _own_metrics(file, problems)
     weights, count = train.class_weights, class_count(file)

@@ -330,3 +330,58 @@ def test_a_development_part_is_a_data_set_without_test_images() -> None:
         one = load_data({**config, "fold": fold})
         assert len(one.test)
         assert developed.isdisjoint([*one.train.names, *one.val.names, *one.test.names])
+
+
+def several(images: int, seed: int = 0) -> Array:
+    """Labels of four classes, of which one is rare; a third of the images has none."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((images, 4)) < [0.4, 0.3, 0.1, 0.0]).astype(np.int64)
+    labels[random.permutation(images)[:7], 3] = 1
+    return labels
+
+
+def assign_several(labels: Array, groups: list[str] | None = None, **options: Any) -> Array:
+    names = [f"class{k}" for k in range(labels.shape[1])]
+    grouped = None if groups is None else np.array(groups)
+    examples = Examples(labels, names, grouped, options.pop("seed", 0), FRACTIONS)
+    return assign_parts(np.full(len(labels), NO_PART), examples, **options)[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_class_of_several_an_image_is_in_every_part_in_its_share(seed: int) -> None:
+    labels = several(200, seed)
+    parts = assign_several(labels, seed=seed)
+    assert np.bincount(parts).tolist() == [140, 30, 30]
+    for k, count in enumerate(labels.sum(0)):
+        got = np.bincount(parts[labels[:, k] == 1], minlength=3)
+        assert got.min() >= 1
+        assert np.abs(got - count * np.array(FRACTIONS)).max() <= 2
+    np.testing.assert_array_equal(parts, assign_several(labels, seed=seed))
+    assert (parts != assign_several(labels, seed=seed + 1)).any()
+
+
+def test_folds_of_several_classes_an_image() -> None:
+    labels = several(90)
+    folds = deal_folds(labels, 5, (0,))
+    assert np.bincount(folds).tolist() == [18] * 5
+    for k in range(4):
+        assert np.ptp(np.bincount(folds[labels[:, k] == 1], minlength=5)) <= 2
+
+
+def test_groups_of_several_classes_an_image_stay_together() -> None:
+    labels = several(300)
+    groups = [f"p{row // 3}" for row in range(300)]
+    parts = assign_several(labels, groups)
+    assert all(len({*parts[row : row + 3]}) == 1 for row in range(0, 300, 3))
+    for k in range(3):
+        got = np.bincount(parts[labels[:, k] == 1], minlength=3) / labels[:, k].sum()
+        assert np.abs(got - FRACTIONS).max() < 0.08
+    assert np.abs(np.bincount(parts) / 300 - FRACTIONS).max() < 0.08
+
+
+def test_too_few_images_of_a_class_are_told() -> None:
+    labels = several(60)
+    labels[:, 3] = 0
+    labels[:2, 3] = 1
+    with pytest.raises(DataError, match=r"at least 3 of each class; .*: class3 \(2\)"):
+        assign_several(labels)

@@ -23,6 +23,7 @@ from attnsearch.runs.metrics.classification import (
     classification_metrics,
     secondary_metrics,
 )
+from attnsearch.runs.metrics.labels import OF_LABEL, OF_LABELS
 from attnsearch.runs.metrics.masks import OF_MASK, OF_MASKS, summary
 from attnsearch.runs.results.numbers import metric_text
 from attnsearch.spaces import load_space
@@ -180,7 +181,7 @@ def test_one_class_alone_has_no_area_and_no_threshold() -> None:
 
 def test_every_metric_has_its_facts_and_its_function() -> None:
     pooled = {name for name in METRICS if name.removesuffix("_pooled") in OF_MASKS}
-    functions = {*OF_CLASSES, *AT_THRESHOLD, *OF_MASKS, *OF_MASK, *pooled}
+    functions = {*OF_CLASSES, *AT_THRESHOLD, *OF_LABEL, *OF_LABELS, *OF_MASKS, *OF_MASK, *pooled}
     assert functions | {"loss"} == {*METRICS}  # the loss is the network's, before any answer
 
 

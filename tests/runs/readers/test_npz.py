@@ -140,6 +140,48 @@ def test_one_hot_labels_are_one_class_an_image_and_others_are_not(tmp_path: Path
         read_npz(write(tmp_path, hot), 8)
 
 
+def several(**parts: Any) -> dict[str, Any]:
+    """Arrays with two labels an image; the second class is in every third one."""
+    content = arrays()
+    for key, value in content.items():
+        if key.endswith("labels"):
+            content[key] = np.column_stack([value[:, 0], np.arange(len(value)) % 3 == 0])
+    return content | parts
+
+
+def test_any_number_of_classes_an_image(tmp_path: Path) -> None:
+    content = several(class_names=np.array(["edema", "mass"]))
+    data = load_data({"source": str(write(tmp_path, content)), "image_size": 8}, "multilabel")
+    assert data.class_names == ["edema", "mass"]
+    np.testing.assert_array_equal(data.train.labels, content["train_labels"])
+    assert data.train.labels.dtype == np.int64
+    other = several()
+    other["train_labels"][0] = 1 - other["train_labels"][0]
+    assert (
+        load_data(
+            {"source": str(write(tmp_path, other)), "image_size": 8}, "multilabel"
+        ).fingerprint
+        != data.fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (arrays(), "train_labels is 12x1; task: multilabel takes 0 or 1 .* task: classification"),
+        (several(val_labels=np.full((4, 2), -1)), "val_labels holds -1; .* uncertain or unknown"),
+        (several(val_labels=np.full((4, 2), np.nan)), "val_labels holds nan"),
+        (several(val_labels=np.ones((4, 3))), "in their number of classes: 2 in train, 3 in val"),
+        (several(val_labels=np.ones((5, 2))), "has 5 labels for 4 images"),
+        (several(class_names=np.array(["a", "b", "c"])), "labels of 2 classes, but 3 names"),
+        (several(train_labels=np.eye(2)[[0] * 12]), "no training images of class 1"),
+    ],
+)
+def test_mistakes_of_several_labels(tmp_path: Path, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data({"source": str(write(tmp_path, content)), "image_size": 8}, "multilabel")
+
+
 @pytest.mark.parametrize(
     ("names", "expected"), [(None, ["1", "2"]), (["a", "b"], ["a", "b"]), (["x", "a", "b"], None)]
 )

@@ -6,6 +6,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from attnsearch.runs.metrics import secondary_labels
 from attnsearch.runs.statistics.patients import (
     case_values,
     mean_case_values,
@@ -106,3 +107,24 @@ def test_seeds_alone_give_the_interval_of_this_test_set() -> None:
     _, low, high, df = new_patients_interval(values, 0.95)
     expected = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
     assert (low, high, df) == pytest.approx((expected.low, expected.high, 3))
+
+
+@pytest.mark.parametrize(
+    "metric", ["map", "f1", "micro_f1", "auroc", "exact_match", "label_accuracy", "loss"]
+)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_pseudo_values_of_several_classes_an_image(metric: str, grouped: bool) -> None:
+    random = np.random.default_rng(0)
+    labels = (random.random((60, 3)) < [0.5, 0.3, 0.2]).astype(int)
+    probabilities = (random.random((60, 3)) / 2 + labels / 3).round(1)  # with ties
+    owner = random.integers(0, 15, 60) if grouped else np.arange(60)
+    names = np.unique(owner)
+    whole = secondary_labels(probabilities, labels)[metric]
+    without = [
+        secondary_labels(probabilities[owner != name], labels[owner != name])[metric]
+        for name in names
+    ]
+    wanted = len(names) * whole - (len(names) - 1) * np.array(without)
+    groups = [f"p{name:03d}" for name in owner] if grouped else None
+    found = case_values(metric, probabilities, labels, groups)
+    assert found == pytest.approx(wanted - wanted.mean() + whole)

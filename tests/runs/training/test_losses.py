@@ -1,12 +1,16 @@
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build.network import build_plain, side_outputs
-from attnsearch.runs.training.losses import auxiliary_loss
+from attnsearch.runs.training.losses import auxiliary_loss, label_loss
+from attnsearch.runs.training.optim import TrainError
 
 
 def config(*insert: tuple[str, str]) -> dict[str, Any]:
@@ -51,3 +55,46 @@ def test_a_side_loss_in_place_of_a_convolution() -> None:
     network(torch.randn(3, 3, 8, 8))
     loss = auxiliary_loss(network, torch.zeros(3, dtype=torch.long), F.cross_entropy, {})
     assert loss is not None
+
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
+TRUTH = torch.tensor([[1, 0, 1], [0, 1, 1]])
+
+
+def several(**train: Any) -> Tensor:
+    labels = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    data: Any = SimpleNamespace(
+        train=SimpleNamespace(labels=labels), classes=3, class_names=["a", "b", "c"]
+    )
+    settings = {"loss": None, "label_smoothing": 0.0, "class_weights": None} | train
+    loss = label_loss(settings, data, torch.device("cpu"))
+    return loss(LOGITS, settings.get("truth", TRUTH))
+
+
+@pytest.mark.parametrize(
+    ("train", "weights", "smoothing", "focus"),
+    [
+        ({}, [1, 1, 1], 0, 0),
+        ({"loss": "bce", "class_weights": [2.0, 1.0, 3.0]}, [2, 1, 3], 0, 0),
+        ({"class_weights": "balanced"}, [1 / 3, 3, 3], 0, 0),
+        ({"label_smoothing": 0.2}, [1, 1, 1], 0.2, 0),
+        ({"loss": "focal", "class_weights": [2.0, 1.0, 3.0]}, [2, 1, 3], 0, 2),
+        ({"truth": torch.tensor([[0.7, 0.0, 1.0], [0.0, 0.3, 1.0]])}, [1, 1, 1], 0, 0),
+    ],
+)
+def test_the_loss_of_several_classes_an_image(
+    train: dict[str, Any], weights: list[float], smoothing: float, focus: int
+) -> None:
+    terms = []
+    for row, truths in zip(LOGITS.tolist(), train.get("truth", TRUTH).tolist(), strict=True):
+        for logit, truth, weight in zip(row, truths, weights, strict=True):
+            p = 1 / (1 + np.exp(-logit))
+            target = truth * (1 - smoothing) + smoothing / 2
+            term = -weight * target * np.log(p) - (1 - target) * np.log(1 - p)
+            terms.append(term * (1 - p * truth - (1 - p) * (1 - truth)) ** focus)
+    assert float(several(**train)) == pytest.approx(np.mean(terms))
+
+
+def test_one_weight_for_each_of_several_classes() -> None:
+    with pytest.raises(TrainError, match="2 weights for 3 classes"):
+        several(class_weights=[1.0, 2.0])

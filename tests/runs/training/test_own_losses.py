@@ -142,8 +142,11 @@ def test_ignored_pixels_reach_a_users_loss_when_it_is_tried(own: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        ("dice", "train.loss: dice is a loss of masks; a classification takes ce or focal"),
-        ("fokal", "must be one of ce, focal, dice, ce_dice, or a module:function of your own"),
+        ("dice", "train.loss: dice is no loss of task: classification; it takes ce or focal"),
+        (
+            "fokal",
+            "must be one of ce, focal, dice, ce_dice, bce, or a module:function of your own",
+        ),
         ("own_losses:nothing", "function 'own_losses:nothing': "),
         ("no_such_module:loss", "function 'no_such_module:loss' cannot be imported: Module"),
         ("own_losses:NUMBER", "function 'own_losses:NUMBER' is 3, which cannot be called"),

@@ -106,7 +106,9 @@ def test_mistakes_stand_at_their_key(own: Path, names: list[str], words: str) ->
 
 def test_masks_have_none_yet(own: Path) -> None:
     data = {"source": "scenes", "image_size": 32}
-    with pytest.raises(SpaceError, match=r"train\.metrics: is for task: classification only"):
+    with pytest.raises(
+        SpaceError, match=r"train\.metrics: is for task: classification or multilabel only"
+    ):
         load_space(document("top2", task="segmentation", data=data, insert=[]))
 
 

@@ -151,6 +151,31 @@ def test_a_tiny_problem_is_learned(optimizer: str) -> None:
     assert all(metrics["images_per_s"] > 0 for metrics in training.history)
 
 
+def test_several_classes_an_image_are_learned() -> None:
+    data = make_data()
+    shown = [np.stack([p.labels == 0, p.labels != 1], 1).astype(np.int64) for p in parts_of(data)]
+    train, val = (replace(p, labels=s) for p, s in zip(parts_of(data), shown, strict=True))
+    data = replace(data, task="multilabel", class_names=["first", "not second"])
+    data = replace(data, train=train, val=val)
+    config = make_config(("layer2", "ecrm"), epochs=6) | {"task": "multilabel"}
+    config["data"] = {"augment": {"mixup": 0.2}}
+    training = trained(config, data, threads=1)
+    while not training.done:
+        training.run_epoch()
+    last = training.history[-1]
+    assert last["val_map"] > 0.98
+    assert last["val_ap_not_second"] > 0.95
+    assert training.history[0]["train_label_accuracy"] < last["train_label_accuracy"] <= 1
+    metrics, kept = training.evaluate("val")
+    assert kept["labels"].shape == kept["probabilities"].shape == (len(val), 2)
+    assert metrics["auroc_first"] > 0.9
+    assert not np.allclose(kept["probabilities"].sum(1), 1)
+
+
+def parts_of(data: DataSet) -> tuple[Any, Any]:
+    return data.train, data.val
+
+
 def test_a_seed_gives_the_same_bits_whatever_ran_before(dropping: str) -> None:
     config = make_config(("layer2", "ecrm"), ("layer1", dropping))
     first = run(config)

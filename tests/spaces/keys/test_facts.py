@@ -33,6 +33,7 @@ def test_settings_without_effect_follow_from_those_that_they_depend_on() -> None
         *("step_epochs", "step_factor", "warmup_epochs", "warmup_steps")
     }
     assert idle(other, "task") == {"boundary_weight"}
+    assert idle({"task": "multilabel"}, "task") == {"boundary_weight", "sampler"}
     assert set(keys_under("task", Data)) == {
         *("eval_crop", "ignore_index", "mask_values", "mask_colors", "mask_name"),
         "tile_overlap",

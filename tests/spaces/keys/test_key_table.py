@@ -23,5 +23,5 @@ def test_every_key_has_a_row_with_its_default_and_its_bounds() -> None:
         for key in model.model_fields:
             assert any(row.startswith(f"| `{prefix}{key}") for row in rows), key
     assert rows["| `data.augment.elastic`"].startswith("`0` | at least 0 and at most 0.2 | Bend")
-    assert rows["| `task`"].startswith("required | `classification`, `segmentation` |")
+    assert rows["| `task`"].startswith("required | `classification`, `segmentation`, `multil")
     assert rows["| `ablation.plans`"].startswith('`["loco"]` | a list of `loco`, `positions`')

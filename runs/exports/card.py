@@ -11,7 +11,7 @@ from typing import Any
 
 from attnsearch.blocks.naming import insertions
 from attnsearch.spaces import dump
-from attnsearch.spaces.keys import METRICS, metric_name, split_part
+from attnsearch.spaces.keys import METRICS, MULTILABEL, metric_name, split_part
 
 
 def front_matter(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -22,7 +22,8 @@ def front_matter(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         record: As for `save_export`; of its `metrics` those of the validation and the test part
             are told.
     """
-    task = f"image-{config['task']}"
+    several = config["task"] == MULTILABEL
+    task = "image-classification" if several else f"image-{config['task']}"
     blocks = [entry["block"] for entry in insertions(config)]
     scores = [
         {"type": split_part(name)[1], "name": metric_name(name), "value": float(value)}
@@ -32,10 +33,11 @@ def front_matter(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         and isinstance(value, int | float)
         and math.isfinite(value)
     ]
+    tags = ["attnsearch", "multi-label"] if several else ["attnsearch"]
     card: dict[str, Any] = {
         "library_name": "attnsearch",
         "pipeline_tag": task,
-        "tags": list(dict.fromkeys(["attnsearch", config["network"]["backbone"], *blocks])),
+        "tags": list(dict.fromkeys([*tags, config["network"]["backbone"], *blocks])),
     }
     if scores:
         data = PurePath(str(config["data"]["source"])).name

@@ -18,7 +18,7 @@ from attnsearch.runs.data import DataSet, Split, read_groups, split_source
 from attnsearch.runs.exports.export import METRICS, load_export
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.keeping import take_rows
-from attnsearch.runs.metrics import secondary_metrics
+from attnsearch.runs.metrics import THRESHOLD, secondary_labels, secondary_metrics
 from attnsearch.runs.readers import (
     NO_PART,
     PARTS,
@@ -31,8 +31,8 @@ from attnsearch.runs.readers import (
     read_source,
 )
 from attnsearch.runs.statistics import class_intervals, mean_interval, share_interval
-from attnsearch.runs.training import evaluate_classes, evaluate_masks
-from attnsearch.spaces.keys import SEGMENTATION, is_share
+from attnsearch.runs.training import evaluate_classes, evaluate_labels, evaluate_masks
+from attnsearch.spaces.keys import MULTILABEL, SEGMENTATION, is_share
 
 LEVEL = 0.95
 ALL = "all"
@@ -64,7 +64,7 @@ class Evaluated:
         groups: Of how many patients, by `data.groups`; None where an image is one.
         metrics: By name.
         classes: Of a classification each class's recall, by its name; of masks of several classes
-            each one's Dice.
+            each one's Dice; of any number of classes an image each one's average precision.
         notes: What a reader should know, one sentence each.
     """
 
@@ -122,7 +122,11 @@ def evaluate_export(
     split = Split(images, source.labels[rows], [source.names[row] for row in rows], taken, masks)
     setting = split, torch.from_numpy(np.array(images)), network.preprocess.normalisation
     if masks is None:
-        scores = _of_classes(evaluate_classes(network, *setting)[1], names)
+        scores = (
+            _of_labels(evaluate_labels(network, *setting, names)[1], names, notes)
+            if network.config["task"] == MULTILABEL
+            else _of_classes(evaluate_classes(network, *setting)[1], names)
+        )
     else:
         scores = _of_masks(*evaluate_masks(network, *setting, names), names)
     patients = None if taken is None else len(set(taken))
@@ -167,6 +171,8 @@ def _labels(
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Return the labels in the network's order, by the names of classes where there are any."""
     labels, given = source.labels, source.class_names
+    if labels.ndim == 2:
+        return _columns(labels, given or [*names], names, data)
     numbers = [str(label) for label in range(1, len(given or ()) + 1)]
     counted = given == numbers and given != names  # counted from 1, or so it seemed
     if given is None or (counted and not {*given} <= {*names}):
@@ -184,6 +190,20 @@ def _labels(
     order = np.array([names.index(name) for name in given])
     missing = [name for k, name in enumerate(names) if k not in order[labels]]
     return order[labels], [f"no images of class {listing(missing)}"] if missing else []
+
+
+def _columns(
+    labels: NDArray[np.int64], given: Sequence[str], names: Sequence[str], data: str
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Return labels (N, K) of 0 and 1 with the network's classes as their columns."""
+    if {*given} != {*names} or labels.shape[1] != len(names):
+        raise DataError(
+            f"{data}: has labels of {labels.shape[1]} classes, {listing(given, 10)}; needed is 0 "
+            f"or 1 for each of the network's {len(names)}, {listing(names, 10)}"
+        )
+    labels = labels[:, [given.index(name) for name in names]]
+    missing = [name for name, count in zip(names, labels.sum(0), strict=True) if not count]
+    return labels, [f"no images of class {listing(missing)}"] if missing else []
 
 
 def _parts(
@@ -257,6 +277,32 @@ def _of_classes(
             interval = share_interval(right[own], owners, LEVEL)
             classes[name] = Score(float(right[own].mean()), interval, int(own.sum()))
     return metrics, classes
+
+
+def _of_labels(
+    kept: Mapping[str, Any], names: Sequence[str], notes: list[str]
+) -> tuple[dict[str, Score], dict[str, Score]]:
+    """Return the metrics of any number of classes an image, and each class's AP."""
+    shares, labels, groups = kept["probabilities"], kept["labels"], kept.get("groups")
+    notes.append(
+        f"a class counts as said from a probability of {THRESHOLD:g} on, in F1 and both accuracies"
+    )
+
+    def scored(values: Mapping[str, float], columns: slice) -> dict[str, Score]:
+        own = shares[:, columns], labels[:, columns]
+        intervals = class_intervals(list(values), *own, groups, LEVEL)
+        return {
+            name: Score(value, _within(name, intervals[name]), len(labels))
+            for name, value in values.items()
+        }
+
+    classes = {}
+    for k, name in enumerate(names):
+        column = slice(k, k + 1)
+        value = secondary_labels(shares[:, column], labels[:, column])["map"]
+        if np.isfinite(value):
+            classes[name] = scored({"map": value}, column)["map"]
+    return scored(secondary_labels(shares, labels), slice(None)), classes
 
 
 def _of_masks(

@@ -16,7 +16,7 @@ from attnsearch.runs.exports.inputs import (
     find_images,
     read_inputs,
 )
-from attnsearch.runs.exports.predict import Predicted, check_free, output_names, ready
+from attnsearch.runs.exports.predict import Predicted, check_free, output_names, ready, said_of
 from attnsearch.runs.exports.weights import ExportError
 from attnsearch.runs.metrics import confusion, per_image
 from attnsearch.runs.readers import (
@@ -28,8 +28,17 @@ from attnsearch.runs.readers import (
     listing,
     masks_beside,
 )
-from attnsearch.runs.training import Case, classes_of, enlarged_logits, panel, predict, whole_maps
+from attnsearch.runs.training import (
+    Case,
+    classes_of,
+    enlarged_logits,
+    panel,
+    predict,
+    shares_of,
+    whole_maps,
+)
 from attnsearch.runs.whole import whole
+from attnsearch.spaces.keys import MULTILABEL, SEGMENTATION
 
 SIDE = 256  # pixels of one picture
 
@@ -39,7 +48,7 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
 
     One PNG an image: the image, its mask and the predicted one with the errors, and the map of
     each block that has one. The mask is found where the image lies in a folder `images/` beside
-    `masks/`, as in a data set; else there is none. Of a classification the label is told.
+    `masks/`, as in a data set; else there is none. Of whole images the label is told.
     Where masks are there but an image's is missing or of no use, a note says so.
 
     Args:
@@ -81,7 +90,7 @@ class Truths:
 
     def __init__(self, network: Any) -> None:
         self._data: dict[str, Any] = network.config["data"]
-        self._segments = network.config["task"] == "segmentation"
+        self._segments = network.config["task"] == SEGMENTATION
         self._class_names: list[str] = list(network.class_names)
         self._masks_of: dict[Path, dict[str, Path]] = {}
         self._unpaired: dict[str, None] = {}
@@ -159,7 +168,8 @@ class Truths:
 def _cases(network: Any, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case, ImageFile]]:
     """Yield what is shown of each image, one at a time: they may be large."""
     class_names, normalisation = network.class_names, network.preprocess.normalisation
-    segments = network.config["task"] == "segmentation"
+    task = network.config["task"]
+    segments = task == SEGMENTATION
     outputs: Iterable[tuple[int, Tensor]]
     if segments:
         outputs = enlarged_logits(network, inputs.masks, inputs.images, normalisation)
@@ -172,8 +182,11 @@ def _cases(network: Any, inputs: Inputs, truths: Truths) -> Iterator[tuple[Case,
             predicted = classes_of(logits)
             truth = truths.of(file.path, (predicted.shape[0], predicted.shape[1]))
         else:
-            shares = logits.softmax(0)
-            caption += f"   {class_names[int(shares.argmax())]} {float(shares.max()):.3f}"
+            shares = shares_of(logits[None], task)[0]
+            said = said_of(shares, class_names) if task == MULTILABEL else []
+            said = said or [class_names[int(shares.argmax())]]  # else the likeliest
+            chances = zip(class_names, shares.tolist(), strict=True)
+            caption += "   " + ", ".join(f"{name} {p:.3f}" for name, p in chances if name in said)
         if truth is not None and predicted is not None:
             counts = confusion(predicted, truth, len(class_names))
             caption += f"   Dice {float(per_image(counts[None], class_names)['dice'][0]):.3f}"

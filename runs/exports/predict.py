@@ -1,7 +1,7 @@
 """What a trained network says of a user's images, as files: `attnsearch predict`.
 
 Segmentation gives one index PNG for each image, at its size: the value of a pixel is the class, in
-the order of the export's class names, and a palette makes it visible. Classification gives one
+the order of the export's class names, and a palette makes it visible. Of whole images there is one
 table.
 """
 
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from attnsearch.runs.exports.export import load_export
 from attnsearch.runs.exports.inputs import ImageFile, find_images, read_inputs
 from attnsearch.runs.exports.weights import ExportError
+from attnsearch.runs.metrics import THRESHOLD
 from attnsearch.runs.readers import SUFFIXES, listing
 from attnsearch.runs.training import (
     classes_of,
@@ -26,9 +28,11 @@ from attnsearch.runs.training import (
     mask_palette,
     overlay,
     predict,
+    shares_of,
 )
 from attnsearch.runs.whole import whole
 from attnsearch.runs.words import no_formula
+from attnsearch.spaces.keys import MULTILABEL
 
 TABLE, CLASSES = "predictions.csv", "classes.csv"
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"
@@ -206,18 +210,27 @@ def _write_masks(
 
 
 def _write_table(network: Any, files: Sequence[ImageFile], done: Predicted) -> None:
-    """Write the class of each image and the probabilities of all."""
+    """Write the class of each image, or all that it shows, and the probabilities of each."""
     check_free(done.folder, [TABLE])
-    rows = [["name", "label", *network.class_names]]
+    task, names = network.config["task"], network.class_names
+    several = task == MULTILABEL
+    rows = [["name", "labels" if several else "label", *names]]
+    if several:
+        done.notes.append(f"labels are the classes with a probability of at least {THRESHOLD:g}")
     for inputs in read_inputs(network, files, done.faults):
         logits = predict(network, inputs.images, network.preprocess.normalisation)
-        for file, share in zip(inputs.files, logits.softmax(1), strict=True):
-            label = network.class_names[int(share.argmax())]
+        for file, share in zip(inputs.files, shares_of(logits, task), strict=True):
+            label = ";".join(said_of(share, names)) if several else names[int(share.argmax())]
             rows.append([file.name, label, *(f"{value:.6f}" for value in share)])
     done.images = len(rows) - 1
     if done.images:
         done.files.append(TABLE)
         _write_rows(ready(done.folder / TABLE), rows)
+
+
+def said_of(share: Tensor, names: Sequence[str]) -> list[str]:
+    """Return the classes that an image is said to show, by the probabilities (K,) of each."""
+    return [name for name, value in zip(names, share.tolist(), strict=True) if value >= THRESHOLD]
 
 
 def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:

@@ -15,6 +15,7 @@ from attnsearch.runs.exports.export import load_export
 from attnsearch.runs.exports.inputs import find_images
 from attnsearch.runs.exports.predict import segment_files
 from attnsearch.runs.exports.weights import ExportError
+from attnsearch.runs.training import shares_of
 from attnsearch.runs.whole import temporary_folder
 from attnsearch.spaces.keys import SEGMENTATION
 
@@ -44,7 +45,7 @@ class Predictor:
             params: MLflow's; there are none.
 
         Returns:
-            Of a classification the probabilities (N, K) of float32; of a segmentation the class
+            Of whole images the probabilities (N, K) of float32; of a segmentation the class
             (N, H, W) of uint8 of each pixel, at the images' size.
 
         Raises:
@@ -54,7 +55,8 @@ class Predictor:
             return self._masks(np.asarray(images))
         with torch.inference_mode():
             logits = self.network(self.network.preprocess(images))
-        probabilities: NDArray[Any] = logits.float().softmax(1).numpy()
+        task = self.network.config["task"]
+        probabilities: NDArray[Any] = shares_of(logits.float(), task).numpy()
         return probabilities
 
     def _masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from attnsearch.runs.metrics import THRESHOLD
 from attnsearch.runs.statistics.patients import case_values, mean_case_values
 
 Floats = NDArray[np.float64]
@@ -63,9 +64,13 @@ def class_intervals(
         groups: N patients' names; None takes every image for a patient.
         level: Confidence level.
     """
+    several = labels.ndim == 2
+    right = {} if several else {"accuracy": probabilities.argmax(1) == labels}
+    if several:
+        right = {"exact_match": ((probabilities >= THRESHOLD) == (labels == 1)).all(1)}
     return {
-        metric: share_interval(probabilities.argmax(1) == labels, groups, level)
-        if metric == "accuracy"
+        metric: share_interval(right[metric], groups, level)
+        if metric in right
         else _of_cases(case_values(metric, probabilities, labels, groups), level)
         for metric in metrics
     }

@@ -5,8 +5,7 @@ step         One training step: forward, loss, backward and update; eager, compi
              graph
 speed        Which arithmetic a device trains fastest with: a short race of training steps
 timed        What the times of a network are kept under, beside the machine
-task         What a training learns: how classification and segmentation differ for the loop around
-             them
+task         What a training learns: how the tasks differ for the loop around them
 segment      Segmentation as a task: masks in the loss, and metrics at the size of the original
              images
 losses       The training loss, as the config's `train` section asks, and a user's own metrics
@@ -33,7 +32,12 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.training.checkpoints import Checkpoint, kept_trainings, remove, sound
-    from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, predict
+    from attnsearch.runs.training.evaluate import (
+        EVALUATION_BATCH,
+        Normalisation,
+        predict,
+        shares_of,
+    )
     from attnsearch.runs.training.losses import auxiliary_loss, check_own_loss, check_own_metric
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
     from attnsearch.runs.training.micro_batches import SMALLEST
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.training.speed import Kept, Speed, choose_speed, named, trial_batches
     from attnsearch.runs.training.step import AUTOCAST
-    from attnsearch.runs.training.task import evaluate_classes
+    from attnsearch.runs.training.task import evaluate_classes, evaluate_labels
     from attnsearch.runs.training.timed import architecture
     from attnsearch.runs.training.train import Training
 

@@ -11,6 +11,7 @@ from attnsearch.blocks.hosts import size_name
 from attnsearch.runs.batches import Stored, stream
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.training.optim import TrainError
+from attnsearch.spaces.keys import MULTILABEL
 
 EVALUATION_BATCH = 256  # fixed: convolution kernels, and so the last bits, depend on it
 
@@ -71,6 +72,11 @@ def predict(
     size = max(1, EVALUATION_BATCH // smaller)
     batches = in_batches(network, images, normalisation, size)
     return torch.cat([logits for _, logits in batches]).cpu()
+
+
+def shares_of(logits: Tensor, task: str) -> Tensor:
+    """Return the probabilities (N, K) of classes, which exclude one another but for multilabel."""
+    return logits.sigmoid() if task == MULTILABEL else logits.softmax(1)
 
 
 def in_batches(

@@ -35,7 +35,8 @@ def evaluate_text(
     named = {metric_name(name): score for name, score in done.metrics.items()}
     lines.append(table(headers, _rows(named), right={"score", "images"}))
     if done.classes:
-        what = "Dice" if "dice" in done.metrics else "recall"
+        kinds = {"dice": "Dice", "map": "average precision"}
+        what = next((kinds[name] for name in kinds if name in done.metrics), "recall")
         lines += ["", table(("class", what, *headers[2:]), _rows(done.classes), right={what})]
     lines += ["", *(f"Note: {one_line(note)}" for note in done.notes)] if done.notes else []
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """An export is scored on data that it has not seen, and on its study's own."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from attnsearch.blocks import build_network
 from attnsearch.runs.data.data import DataSet, load_data
 from attnsearch.runs.exports.evaluate import evaluate_export
+from attnsearch.runs.exports.explain import explain_images
 from attnsearch.runs.exports.export import load_export, save_export
 from attnsearch.runs.exports.predict import predict_images
+from attnsearch.runs.exports.pyfunc import Predictor
 from attnsearch.runs.exports.weights import ExportError
+from attnsearch.runs.metrics import secondary_labels
 from attnsearch.runs.readers.source import DataError
 from attnsearch.runs.training.train import Training
 from attnsearch.search.terminal.apply import evaluate_text
@@ -30,9 +35,11 @@ train: {{seed: 1}}
 """
 
 
-def untrained(folder: Path, source: object = "digits", data: str = "") -> tuple[Path, DataSet]:
+def untrained(
+    folder: Path, source: object = "digits", data: str = "", task: str = "classification"
+) -> tuple[Path, DataSet]:
     """Export a network as it was initialised, made for some data."""
-    task = "classification" if "masks" not in data else "segmentation"
+    task = task if "masks" not in data else "segmentation"
     data = data.replace("masks", "")
     file = folder / "space.yaml"
     file.write_text(SPACE.format(task=task, source=source, data=data))
@@ -226,3 +233,71 @@ def test_what_is_evaluated_on_a_crop_is_scored_on_a_crop(tmp_path: Path) -> None
     told = network(shown).argmax(1).numpy()
     assert done.metrics["accuracy"].value == (told == data.test.labels).mean()
     assert done.notes == ["this is the data of its study; the test part is split off as there"]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """An export of three classes of which an image shows any number, and its arrays."""
+    folder = tmp_path_factory.mktemp("several")
+    draws = np.random.default_rng(0)
+    arrays: dict[str, Any] = {"class_names": np.array(["edema", "mass", "hernia"])}
+    for part, count in (("train", 12), ("val", 9), ("test", 20)):
+        arrays[f"{part}_images"] = draws.integers(0, 255, (count, 8, 8), dtype=np.uint8)
+        arrays[f"{part}_labels"] = draws.integers(0, 2, (count, 3), dtype=np.uint8)
+    np.savez(folder / "scans.npz", **arrays)
+    export, _ = untrained(folder, folder / "scans.npz", task="multilabel")
+    return export, folder / "scans.npz", arrays
+
+
+def test_any_number_of_classes_an_image_are_scored(
+    several: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    export, source, arrays = several
+    network: Any = load_export(export)
+    shares = network(network.preprocess(arrays["test_images"])).sigmoid().detach().numpy()
+    labels = arrays["test_labels"].astype(int)
+    done = evaluate_export(export, source)
+    assert (done.part, done.images) == ("test", 20)
+    wanted = secondary_labels(shares, labels)
+    assert {name: score.value for name, score in done.metrics.items()} == pytest.approx(wanted)
+    assert done.metrics["exact_match"].interval is not None
+    for k, name in enumerate(("edema", "mass", "hernia")):
+        precision = average_precision_score(labels[:, k], shares[:, k])
+        assert done.classes[name].value == pytest.approx(precision)
+    assert "a class counts as said from a probability of 0.5" in done.notes[-1]
+    text = evaluate_text(str(export), str(source), part=None, groups=None)
+    assert "average precision" in text and "exact match" in text
+    # The same, with its columns in another order and a class that no image shows.
+    turned = {"images": arrays["test_images"], "labels": labels[:, ::-1] * [0, 1, 1]}
+    names = arrays["class_names"][::-1]
+    np.savez(tmp_path / "turned.npz", class_names=names, **turned)
+    other = evaluate_export(export, tmp_path / "turned.npz")
+    assert other.classes["mass"].value == done.classes["mass"].value
+    assert {*other.classes} == {"edema", "mass"}
+    assert "no images of class hernia" in other.notes
+    assert np.isfinite(other.metrics["map"].value)
+    np.savez(
+        tmp_path / "few.npz", class_names=names[:2], images=turned["images"], labels=labels[:, :2]
+    )
+    with pytest.raises(DataError, match=r"of 2 classes, hernia, mass; needed is .* network's 3"):
+        evaluate_export(export, tmp_path / "few.npz")
+
+
+def test_any_number_of_classes_an_image_are_predicted_and_explained(
+    several: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    export, source, arrays = several
+    done = predict_images(export, [source], tmp_path / "said")
+    with (tmp_path / "said/predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 41 and "at least 0.5" in done.notes[-1]
+    shares = Predictor(export).predict(arrays["test_images"][..., None])
+    names = ["edema", "mass", "hernia"]
+    for row, share in zip([r for r in rows if "/test/" in r["name"]], shares, strict=True):
+        assert [float(row[name]) for name in names] == pytest.approx(share.tolist(), abs=1e-5)
+        said = [name for name, value in zip(names, share, strict=True) if value >= 0.5]
+        assert row["labels"] == ";".join(said)
+    Image.fromarray(arrays["test_images"][0]).save(tmp_path / "one.png")
+    explain_images(export, [tmp_path / "one.png"], tmp_path / "where")
+    assert (tmp_path / "where/one.png").is_file()
+    assert "logits.sigmoid() >= 0.5" in (export / "README.md").read_text()

@@ -40,6 +40,12 @@ def nothing(probabilities, labels):
 
 def accuracy(probabilities, labels):
     return 0.0
+
+
+def ranked(probabilities, labels):
+    # Share of the images of which the likeliest class is shown: needs labels (N, K).
+    rows = np.arange(len(labels))
+    return labels[rows, probabilities.argmax(1)].mean()
 """
 
 
@@ -122,7 +128,8 @@ def test_masks_have_none_yet(own: Path) -> None:
 def test_what_is_no_metric_is_told_before_anything_trains(
     own: Path, name: str, words: str
 ) -> None:
-    check_own_metric("own_metrics:top2", 3)
+    check_own_metric("own_metrics:top2", "classification", 3)
+    check_own_metric("own_metrics:ranked", "multilabel", 3)
     with pytest.raises(TrainError) as caught:
-        check_own_metric(f"own_metrics:{name}", 3)
+        check_own_metric(f"own_metrics:{name}", "classification", 3)
     assert str(caught.value).startswith(f"train.metrics: own_metrics:{name} {words}")

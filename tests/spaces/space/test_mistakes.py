@@ -42,6 +42,12 @@ def of_masks(data):
     return whole(head.replace("{source: digits, image_size: 16}", f"{{source: scenes, {data}}}"))
 
 
+def several(text):
+    """A whole file for any number of classes an image, with this below."""
+    head = HEAD.replace("task: classification", "task: multilabel")
+    return whole(head.replace("digits", "scans.npz") + text)
+
+
 IN_YAML = [
     Mistake("tab", whole("train:\n▸\tepochs: 3"), "\\t", "indent with spaces"),
     Mistake("unclosed", whole("name: [a▸"), "end", "not closed"),
@@ -375,8 +381,22 @@ SECTIONS = [
     Mistake(
         "mixed masks",
         of_masks("image_size: 16, augment: {▸mixup: 0.2}"),
-        "classification only",
+        "classification or multilabel only",
         "remove it",
+    ),
+    Mistake("loss of one class", several("train: {loss: ▸ce}"), "multilabel", "bce or focal"),
+    Mistake("loss of several classes", "train: {loss: ▸bce}", "classification", "ce or focal"),
+    Mistake(
+        "balanced draws of several classes",
+        several("train: {▸sampler: balanced}"),
+        "several classes",
+        "class_weights: balanced",
+    ),
+    Mistake(
+        "metric of several classes",
+        several("search: {objectives: {▸val_accuracy: max}}"),
+        "multilabel",
+        "val_label_accuracy",
     ),
     Mistake("class weights", "train: {class_weights: ▸none}", "'none'", "balanced"),
     Mistake("side output", "train: {aux_weight: {▸ecm: 1}}", "'ecm'", "did you mean 'ecrm'?"),

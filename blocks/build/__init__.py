@@ -44,7 +44,13 @@ if TYPE_CHECKING:
         shape_or_type,
         side_outputs,
     )
-    from attnsearch.blocks.build.sites import Site, backbone_sites, match, network_sites
+    from attnsearch.blocks.build.sites import (
+        Site,
+        backbone_sites,
+        config_sites,
+        match,
+        network_sites,
+    )
     from attnsearch.blocks.build.sources import source_files, source_hash
     from attnsearch.blocks.build.written import Written, write_network
 

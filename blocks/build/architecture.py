@@ -1,12 +1,12 @@
 """What is inserted where, as one plain dict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
 from attnsearch.blocks.build.catalog import find_block, hyperparameters
-from attnsearch.blocks.build.sites import match, network_sites
+from attnsearch.blocks.build.sites import config_sites, match, network_sites
 from attnsearch.blocks.errors import BlockError, SiteError
 from attnsearch.blocks.hosts import find_backbone, find_stem
 from attnsearch.blocks.naming import insertions
@@ -33,17 +33,24 @@ class Insertion:
     pretrained_safe: bool = False
 
 
-def expand(config: Mapping[str, Any]) -> list[Insertion]:
+def expand(
+    config: Mapping[str, Any], image_size: int | Sequence[int] | None = None
+) -> list[Insertion]:
     """Return the insertions of a resolved config: its patterns made concrete, ``none`` dropped.
 
     They stand in network order; those at one site in the order of their entries.
+
+    Args:
+        config: Needs ``network`` and ``insert``.
+        image_size: Of the images, where a network of the user's own takes no others than those
+            that the config names.
 
     Raises:
         SiteError: A pattern fits no site, or two blocks replace one convolution.
         BlockError: A block does not exist, or has no such hyperparameter.
     """
     network = config["network"]
-    places = network_sites(network)
+    places = network_sites(network, image_size) if image_size else config_sites(config)
     at: dict[str, list[Insertion]] = {site.name: [] for site in places}
     for entry in insertions(config):
         block = entry["block"]

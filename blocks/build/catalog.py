@@ -4,18 +4,16 @@ A name is one of the table `BLOCKS`, or an entry point of the group `attnsearch.
 installed package declares, or `module.path:Class`. A name of the table cannot be taken over.
 """
 
-import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from attnsearch.blocks.errors import BlockError
+from attnsearch.blocks.imported import imported
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
 
@@ -41,7 +39,7 @@ def find_block(name: str) -> type[nn.Module]:
     if name in points:
         return _module_class(name, points[name].load)
     if ":" in name:
-        return _module_class(name, EntryPoint(name, name, ENTRY_POINTS).load)
+        return _module_class(name)
     names = block_names()
     suggestion = did_you_mean(name, names, 3, 0.5, show=str)
     raise BlockError(
@@ -56,7 +54,7 @@ def find_function(name: str) -> Callable[..., Any]:
     Raises:
         BlockError: It cannot be imported, or it cannot be called.
     """
-    function = _loaded("function", name, EntryPoint(name, name, ENTRY_POINTS).load)
+    function = imported("function", name)
     if not callable(function):
         raise BlockError(f"function {name!r} is {function!r}, which cannot be called")
     return function
@@ -144,43 +142,11 @@ def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _module_class(name: str, load: Callable[[], object]) -> type[nn.Module]:
-    block = _loaded("block", name, load)
+def _module_class(name: str, load: Callable[[], object] | None = None) -> type[nn.Module]:
+    block = imported("block", name, load)
     if not (isinstance(block, type) and issubclass(block, nn.Module)):
         raise BlockError(f"block {name!r} is {block!r}; a block is a class derived from nn.Module")
     return block
-
-
-def _loaded(what: str, name: str, load: Callable[[], object]) -> object:
-    try:
-        return load()
-    except AttributeError as error:
-        raise BlockError(
-            f"{what} {name!r}: {error}{_nearest_class(name)}{_hidden(name)}"
-        ) from error
-    except Exception as error:  # whatever the user's module raises when imported
-        raise BlockError(
-            f"{what} {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _nearest_class(name: str) -> str:
-    module, _, attribute = name.partition(":")
-    try:
-        defined = vars(importlib.import_module(module))
-    except Exception:  # the module itself may be what failed
-        return ""
-    return did_you_mean(attribute, defined, show=f"{module}:{{}}".format)
-
-
-def _hidden(name: str) -> str:
-    """Say where an installed module stands for a file of the user, which it does by its name."""
-    module = name.partition(":")[0]
-    lies = str(getattr(sys.modules.get(module), "__file__", None))
-    for file in (Path(folder) / f"{module}.py" for folder in sys.path):
-        if file.is_file() and Path(lies) != file:
-            return f"; {lies} has the name of {file}, and installed modules win: rename yours"
-    return ""
 
 
 def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:

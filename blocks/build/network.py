@@ -80,9 +80,9 @@ def build_network(
     network.config = copy.deepcopy(dict(config))
     network.input_shape = (in_channels, *size)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    places = {site.name: site for site in network_sites(settings, size)}
+    places = {site.name: site for site in network_sites(settings, size, in_channels)}
     inserted: list[str] = []
-    for insertion in expand(config):
+    for insertion in expand(config, size):
         inserted += _insert(network, places[insertion.site], insertion, classes, seed)
     weights, rename = weights_file(settings.get("weights"))
     if weights is not None:
@@ -152,11 +152,12 @@ def _insert(network: Host, site: Site, insertion: Insertion, classes: int, seed:
     construct = _constructor(find_block(insertion.block), insertion.params, site)
     block = seeded(construct, seed, f"{path}.")
     if site.replaces:
-        parent, _, attribute = site.name.rpartition(".")
-        setattr(network.get_submodule(parent), attribute, block)
+        network.replace(site.name, block)
     else:
         chain.add(block, site.channels if has_gate(insertion, site) else None)
         network.inserted[key] = chain
+        if not index:
+            network.follow(site.name)
     if prototype is not None:
         network.side_paths.append((site.name, index, path))
     if prototype is not None and not network.segments:
@@ -247,7 +248,7 @@ def _try(block: str, params: Mapping[str, Any], site: Site, batch: int = 2) -> _
         raise SiteError(
             f"block {block} cannot stand at {site}: it takes no out_channels and stride, so it "
             "replaces only a convolution that keeps its map's shape. Add it at "
-            f"{site.name.replace('.conv', '.after_conv')}, or replace another convolution"
+            f"{site.beside}, or replace another convolution"
         )
     try:
         return _dry_run(cls, *_fit_key(params, site), batch)

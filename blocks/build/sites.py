@@ -18,7 +18,9 @@ axial block 1 and 3 are its 1x1 convolutions and 2 its two attentions; nothing c
 MedT and LoGo have sites in their global branch, not in the one that sees patches.
 
 This module needs no torch: shapes follow from the arithmetic of convolutions, so that a space
-file can be checked without a network.
+file can be checked without a network. A network of the user's own is built and tried instead: its
+sites are the paths of its modules, ``PATH`` in place of a convolution and ``PATH.after`` behind
+it, and ``PATH`` after any other module.
 """
 
 import re
@@ -41,7 +43,7 @@ from attnsearch.blocks.hosts import (
 )
 from attnsearch.blocks.spelling import nearest
 
-Kind = Literal["stem", "stage", "block", "residual", "after_conv", "conv", "decoder"]
+Kind = Literal["stem", "stage", "block", "residual", "after_conv", "conv", "decoder", "module"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Site:
         kernel: Of the replaced convolution; None for additions.
         stage: N of ``layerN``, from 1; None for the stem.
         block: K, from 0; None for the stem and for stages.
-        depth: Blocks in the site's stage.
+        ends: Which parts of the name can be ``first`` or ``last`` in a pattern.
+        beside: Where a block is added that cannot stand in place of a convolution.
+        own: Whether it is of a network of the user's own.
     """
 
     name: str
@@ -72,7 +76,9 @@ class Site:
     kernel: int | None = None
     stage: int | None = None
     block: int | None = None
-    depth: int = field(default=0, compare=False, repr=False)
+    ends: frozenset[tuple[int, str]] = field(default=frozenset(), compare=False, repr=False)
+    beside: str = field(default="", compare=False, repr=False)
+    own: bool = field(default=False, compare=False, repr=False)
 
     @property
     def replaces(self) -> bool:
@@ -92,6 +98,16 @@ class Site:
             text += f" -> {self.out_channels} channels, {self.out_size[0]}x{self.out_size[1]}"
         return text + ")"
 
+    def stage_of(self, pattern: str) -> int:
+        """Return which part of its name tells its stage, for a pattern that names it.
+
+        In a network of the user's own it is the first part that a pattern leaves open.
+        """
+        if not self.own:
+            return 0
+        parts = pattern.split(".")
+        return next((n for n, part in enumerate(parts) if part != self.name.split(".")[n]), 0)
+
 
 def backbone_sites(
     backbone: str,
@@ -99,6 +115,7 @@ def backbone_sites(
     width: Width = 1.0,
     image_size: int | Sequence[int] = 224,
     decoder: str | None = None,
+    in_channels: int = 3,
 ) -> list[Site]:
     """Return every site of a network, in the order in which data passes them.
 
@@ -110,19 +127,32 @@ def backbone_sites(
             ``l``.
         image_size: Height and width of the input in pixels, or one number for both.
         decoder: Of a network for segmentation, one of `DECODERS`.
+        in_channels: Of an image, for a network of the user's own.
 
     Raises:
-        SiteError: The backbone, stem or decoder does not exist, or a number is out of range.
+        SiteError: The backbone, stem or decoder does not exist, or a number is out of range; a
+            network of the user's own fails.
     """
+    if ":" in backbone:
+        return _own_sites(backbone, as_width(width), as_size(image_size), in_channels)
     return list(_sites(backbone, stem, as_width(width), as_size(image_size), decoder))
 
 
-def network_sites(network: Mapping[str, Any], image_size: int | Sequence[int] = 224) -> list[Site]:
+def config_sites(config: Mapping[str, Any]) -> list[Site]:
+    """Return every site of the network of a resolved config, for images as it says."""
+    data = config.get("data") or {}
+    return network_sites(config["network"], data.get("image_size") or 224)
+
+
+def network_sites(
+    network: Mapping[str, Any], image_size: int | Sequence[int] = 224, in_channels: int = 3
+) -> list[Site]:
     """Return every site of the network that the ``network`` section of a config describes.
 
     Args:
         network: Needs ``backbone``.
-        image_size: As for `backbone_sites`.
+        image_size: As for `backbone_sites`, like the next one.
+        in_channels: Of an image.
 
     Raises:
         SiteError: As `backbone_sites`.
@@ -133,7 +163,34 @@ def network_sites(network: Mapping[str, Any], image_size: int | Sequence[int] = 
         network.get("width", 1.0),
         image_size,
         network.get("decoder"),
+        in_channels,
     )
+
+
+def _own_sites(
+    name: str, width: float | str | tuple[float, ...], size: Size, in_channels: int
+) -> list[Site]:
+    from attnsearch.blocks.build.initialise import isolated_rng  # loads torch, for these alone
+    from attnsearch.blocks.hosts import AFTER, own_backbone, places
+
+    with isolated_rng():
+        found = places(own_backbone(name), in_channels, width, size)
+    sites: dict[str, Site] = {}
+    for place in found:
+        channels, *out_size = place.after
+        shape: Any = (channels, tuple(out_size))
+        at = place.path if place.plain else f"{place.path}.{AFTER}"
+        more: dict[str, Any] = {"ends": place.ends, "own": True}
+        new = [Site(at, "module", *shape, *shape, **more)]
+        if place.before and place.convolution:
+            kernel, stride = place.convolution
+            given: Any = (place.before[0], place.before[1:])
+            more["beside"] = at
+            shapes = (*given, *shape, stride, kernel)
+            new.insert(0, Site(place.path, "conv", *shapes, **more))
+        for site in new:  # `a.b_c` and `a_b.c` cannot both have blocks: these share a name
+            sites.setdefault(site.name.replace(".", "_"), site)
+    return list(sites.values())
 
 
 @lru_cache(maxsize=256)
@@ -150,20 +207,23 @@ def _sites(
     channels = backbone.stem_width(width)
     sites: list[Site] = []
 
-    def add(name: str, kind: Kind, **place: int) -> None:
+    def add(name: str, kind: Kind, **place: Any) -> None:
         sites.append(Site(name, kind, channels, size, channels, size, **place))
 
     add("stem", "stem")
     for stage, (planes, depth) in enumerate(zip(widths, backbone.depths, strict=True), start=1):
         for block in range(depth):
             name = f"layer{stage}.{block}"
-            place: dict[str, Any] = {"stage": stage, "block": block, "depth": depth}
+            ends = {(1, "first")} if block == 0 else set()
+            ends |= {(1, "last")} if block == depth - 1 else set()
+            place: dict[str, Any] = {"stage": stage, "block": block, "ends": frozenset(ends)}
             stride = 2 if stage > 1 and block == 0 else 1
             for part, out, step in backbone.convolutions(planes, stride):
                 out_size = halved(size) if step == 2 else size
                 if part.kernel:
                     shapes = (channels, size, out, out_size, step, part.kernel)
-                    sites.append(Site(f"{name}.conv{part.number}", "conv", *shapes, **place))
+                    site, beside = (f"{name}.{at}conv{part.number}" for at in ("", "after_"))
+                    sites.append(Site(site, "conv", *shapes, beside=beside, **place))
                 channels, size = out, out_size
                 add(f"{name}.after_conv{part.number}", "after_conv", **place)
             add(f"{name}.residual", "residual", **place)
@@ -196,6 +256,11 @@ def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
     names = dict.fromkeys(
         form for site in sites for form in (site.name, re.sub(r"\.\d+(\.|$)", r".*\1", site.name))
     )
+    if sites and sites[0].own:
+        raise SiteError(
+            f"no site fits {pattern!r}{nearest(pattern, names)}; sites are the paths of the "
+            "network's modules, as `attnsearch sites module:Class` lists them"
+        )
     raise SiteError(
         f"no site fits {pattern!r}{nearest(pattern, names)}; sites are stem, layerN, "
         "layerN.K, layerN.K.residual, layerN.K.after_convM and layerN.K.convM, with N from 1 to "
@@ -208,10 +273,9 @@ def _fits(site: Site, parts: Sequence[re.Pattern[str]]) -> bool:
     words = site.name.split(".")
     if len(words) != len(parts):
         return False
-    forms: list[tuple[str, ...]] = [(word,) for word in words]
-    if site.block is not None:
-        ends = {"first": 0, "last": site.depth - 1}
-        forms[1] = (words[1], *(word for word, index in ends.items() if index == site.block))
+    forms = [[word] for word in words]
+    for index, end in site.ends:
+        forms[index].append(end)
     return all(
         any(part.fullmatch(form) for form in options)
         for part, options in zip(parts, forms, strict=True)

@@ -53,6 +53,11 @@ def write_network(
         BlockError: Something cannot be written out; the message says what.
     """
     size, settings = as_size(image_size), config["network"]
+    if ":" in settings["backbone"]:
+        raise BlockError(
+            f"{settings['backbone']} is a network of your own, whose source the export has beside "
+            "its config"
+        )
     blocks = [find_block(insertion.block) for insertion in expand(config)]
     definitions = Definitions(frozenset(top for block in blocks for top in _own(block)))
     writer = _Writer(definitions)

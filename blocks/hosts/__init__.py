@@ -13,6 +13,7 @@ axial_resnet  The axial ResNet for classification: a ResNet whose 3x3 convolutio
               attention
 medt          MedT, LoGo and the axial U-Nets for segmentation
 patches       Training on the patches of an image at once, as if they came one after another
+own           A network of the user's own as a host: `module:Class`
 pyramid       The maps that pass between a ResNet and a decoder: their shapes, and which decoders
               there are
 decoders      Decoders: from the maps of a ResNet's stem and stages to a mask of the image's size
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.blocks.hosts.decoders import enlarge
     from attnsearch.blocks.hosts.host import Host
+    from attnsearch.blocks.hosts.own import AFTER, own_backbone, places
     from attnsearch.blocks.hosts.patches import PatchBatchNorm
     from attnsearch.blocks.hosts.pyramid import HEADS, decoder_steps, encoder_maps
     from attnsearch.blocks.hosts.scnet import SCBottleneck

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from pkgutil import resolve_name
+from typing import Any, Literal, cast
 
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.spelling import nearest
@@ -121,6 +122,16 @@ class Backbone:
     def patches(self) -> bool:
         """Whether a second branch sees the patches of an image."""
         return self.rows > 1
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a network of the user's, whose name is `module:Class`."""
+        return ":" in self.name
+
+    @property
+    def scalable(self) -> bool:
+        """Whether it can be had in other widths."""
+        return True
 
     @property
     def usual_size(self) -> int:
@@ -335,16 +346,20 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """Return the backbone of this name.
+    """Return the backbone of this name, or the user's network `module:Class`.
 
     Raises:
         SiteError: No backbone has this name.
+        BlockError: The user's network cannot be imported.
     """
     if name in BACKBONES:
         return BACKBONES[name]
+    if ":" in name:
+        # Named and not imported: it knows this module, and loads torch.
+        return cast(Backbone, resolve_name("attnsearch.blocks.hosts.own:own_backbone")(name))
     raise SiteError(
         f"no backbone is called {name!r}{nearest(name, BACKBONES)}; "
-        f"there are {', '.join(BACKBONES)}"
+        f"there are {', '.join(BACKBONES)}, and module:Class for a network of your own"
     )
 
 

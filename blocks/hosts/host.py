@@ -82,6 +82,14 @@ class Host(nn.Module):
         self.weights_report = None
         self.head_logits: dict[str, Tensor] = {}
 
+    def follow(self, site: str) -> None:
+        """Run what is inserted at a site where it stands; our hosts do that as they are."""
+
+    def replace(self, path: str, block: nn.Module) -> None:
+        """Put a block in place of a module."""
+        parent, _, attribute = path.rpartition(".")
+        setattr(self.get_submodule(parent), attribute, block)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the heads' logits out of copies: they belong to one step's graph."""
         return {**self.__dict__, "head_logits": {}}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.build import build_network, find_block, source_files
+from attnsearch.blocks.build import build_network, find_function, source_files
+from attnsearch.blocks.imported import importable
 from attnsearch.blocks.naming import describe, insertions
 from attnsearch.runs.exports.card import front_matter
 from attnsearch.runs.exports.formats import FORMATS, find_formats
@@ -28,7 +29,7 @@ from attnsearch.runs.whole import unfinished
 from attnsearch.runs.words import render
 from attnsearch.spaces import dump, load_space
 from attnsearch.spaces.file import parse, read_text
-from attnsearch.spaces.keys import NAME_MOST, keys_of
+from attnsearch.spaces.keys import NAME_MOST, keys_of, own_names
 
 if TYPE_CHECKING:  # to load an export needs no database
     from attnsearch.runs.ledger import Ledger, PlanRow, StudyRow, TrialRow
@@ -87,6 +88,7 @@ def export_study(
             f"{chosen.weights_path}: the weights of {chosen.name} of study {row.label} are gone; "
             f"put the file back, or train anew: attnsearch run SPACE --fresh"
         )
+    _make_importable(row)
     own = chosen.config | {"network": chosen.config["network"] | {"weights": None}}
     if changed := changed_inputs(row.inputs, inputs(own)):
         raise ExportError(
@@ -116,6 +118,15 @@ def export_study(
         "provenance": row.provenance[-1] if row.provenance else {},
     }
     return save_export(to, config, state, interface, record, formats=formats)
+
+
+def _make_importable(study: "StudyRow") -> None:
+    """Let the modules of the user's own be imported from where the study last found them."""
+    for start in study.provenance[-1:] if any(":" in name for name in study.inputs) else ():
+        folder = Path(start["folder"])
+        files = [folder / word for word in start["command"] if word.endswith((".yaml", ".yml"))]
+        for place in (Path.cwd(), *(file.parent for file in files), folder):
+            importable(place)
 
 
 def exported_name(study: str, suffix: str) -> str:
@@ -333,17 +344,18 @@ def _choose(study: "StudyRow", rows: "Sequence[TrialRow]", number: int | None) -
 
 
 def _copy_blocks(config: Mapping[str, Any], folder: Path) -> list[str]:
-    """Put the modules of a user's own blocks beside the config, so that the export loads alone.
+    """Put the modules of a user's own classes beside the config, so that the export loads alone.
 
     With them goes what they import from beside them.
 
     Returns:
-        The packages that a block is part of: they cannot be copied and must be installed.
+        The packages that one is part of: they cannot be copied and must be installed.
     """
     packages = []
-    for name in sorted({entry["block"] for entry in config["insert"] if ":" in entry["block"]}):
+    names = {name for _, name in own_names(config)} | {e["block"] for e in config["insert"]}
+    for name in sorted(name for name in names if ":" in name):
         module, _, rest = name.partition(":")[0].partition(".")
-        root, files = source_files(find_block(name))
+        root, files = source_files(find_function(name))
         if rest or root / f"{module}.py" not in files:
             packages.append(module)
             continue

@@ -120,7 +120,9 @@ def _read_name(name: str) -> tuple[str, list[dict[str, Any]]]:
     heads = [known for known in BACKBONES if name == known or name.startswith(f"{known}_")]
     if not heads:
         hint = did_you_mean(name, BACKBONES)
-        raise ExportError(f"{name!r} begins with no backbone{hint or '; see `attnsearch sites`'}")
+        own = "; a network of your own has no such name: use build_network, or load_export"
+        hint = hint or (own if ":" in name else "; see `attnsearch sites`")
+        raise ExportError(f"{name!r} begins with no backbone{hint}")
     backbone = max(heads, key=len)
     blocks, entries = block_names(), []
     for word in name[len(backbone) + 1 :].split("_") if name != backbone else ():

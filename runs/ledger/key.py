@@ -19,7 +19,7 @@ from attnsearch.blocks.build import find_block, find_function, source_hash
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import weights_file
 from attnsearch.spaces import canonical, weights_marker
-from attnsearch.spaces.keys import own_functions
+from attnsearch.spaces.keys import own_names
 
 NUMERICS_REVISION = 5
 """Raised by one when a change of attnsearch changes the numbers that a config trains to.
@@ -46,7 +46,7 @@ def inputs(document: Mapping[str, Any]) -> dict[str, str]:
         document: A resolved config, or a checked space file: then of all that it may choose.
 
     Returns:
-        Block or function of the user -> hash of its source; ``network.weights`` -> hash of its
+        Class or function of the user -> hash of its source; ``network.weights`` -> hash of its
         content.
 
     Raises:
@@ -62,7 +62,7 @@ def inputs(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _functions(document: Mapping[str, Any]) -> dict[str, str]:
-    return {name: source_hash(find_function(name)) for name in own_functions(document)}
+    return {name: source_hash(find_function(name)) for _, name in own_names(document)}
 
 
 def _names(block: Any) -> Iterator[str]:

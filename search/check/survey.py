@@ -164,7 +164,7 @@ def _extremes(space: Space, images: Images) -> tuple[dict[str, Any], dict[str, A
         base = {**space.defaults(), **host}
         network = space.resolve(base)["network"]
         size = _host_params(space.document["task"], network, images)
-        places = {site.name: site for site in network_sites(network, images.size)}
+        places = {site.name: site for site in network_sites(network, images.size, images.channels)}
         groups = [added for group in space.groups if (added := list(_added(group, places)))]
         for sign, side in zip((1, -1), ends, strict=True):
             side.append(_least(space, base, groups, sign, size))

@@ -64,6 +64,7 @@ def sites(
     BACKBONE is one of resnet18 34 50 101 152 (ImageNet's),
     resnet20 32 44 56 110 (CIFAR's) and the published networks, such as
     scnet50, axial_resnet26 or medt; the end of a listing names them all.
+    Or it is a network of your own, `module:Class`, which is tried.
 
     Examples:
       attnsearch sites resnet18

@@ -21,11 +21,11 @@ from attnsearch.blocks.build import (
     can_replace,
     check_fit,
     complete,
+    config_sites,
     expand,
     find_block,
     hyperparameters,
     match,
-    network_sites,
 )
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import find_backbone
@@ -262,8 +262,11 @@ def _types(cls: Any) -> dict[str, Any]:
 def _other_stages(config: Config, entry: Mapping[str, Any]) -> dict[str, str]:
     """Return the same place in every stage, by the name that its decision would have."""
     at = str(entry["at"])
-    stages = len(find_backbone(config["network"]["backbone"]).depths)
+    backbone = find_backbone(config["network"]["backbone"])
     places = {entry_name(entry): at}
+    if backbone.own:
+        return places | _other_paths(config, at)
+    stages = len(backbone.depths)
     head, dot, rest = at.partition(".")
     if not re.fullmatch(r"layer(\d+|\[[^\]]*\]|\*)", head):
         return places
@@ -275,12 +278,26 @@ def _other_stages(config: Config, entry: Mapping[str, Any]) -> dict[str, str]:
     return places
 
 
+def _other_paths(config: Config, at: str) -> dict[str, str]:
+    """Return a place of a user's network with other numbers in the first part that has one."""
+    parts = at.split(".")
+    for index, part in enumerate(parts):
+        stem = re.sub(r"\d+$|\[[^\]]*\]$|\*$", "", part)
+        if stem != part:
+            before, after = parts[:index], parts[index + 1 :]
+            open_at = ".".join([*before, f"{stem}*", *after])
+            words = [site.name.split(".")[index] for site in match(open_at, config_sites(config))]
+            patterns = [".".join([*before, word, *after]) for word in dict.fromkeys(words)]
+            return {re.sub(r"\.\*|[\[\]]", "", p): p for p in patterns if p != at}
+    return {}
+
+
 def _decided(space: Space) -> list[Group]:
     return [group for group in space.groups if group.decision is not None]
 
 
 def _overlap(config: Config, one: str, other: str) -> bool:
-    places = network_sites(config["network"])
+    places = config_sites(config)
     try:
         first, second = ({site.name for site in match(at, places)} for at in (one, other))
     except AttnsearchError:
@@ -305,7 +322,7 @@ def _candidates(
                 candidates[block] = complete(block, option.params(values))
         if candidates.keys() - {entry["block"]}:
             return candidates
-    sites = match(entry["at"], network_sites(config["network"]))
+    sites = match(entry["at"], config_sites(config))
     replaces = any(site.replaces for site in sites)
     for block, cls in BLOCKS.items():
         needed = [p for p in hyperparameters(cls).values() if p.default is Parameter.empty]

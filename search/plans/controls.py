@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attnsearch.blocks import build_network
-from attnsearch.blocks.build import Images, expand, match, network_sites
+from attnsearch.blocks.build import Images, config_sites, expand, match, network_sites
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import (
     as_size,
@@ -64,8 +64,8 @@ def capacity_control(config: Mapping[str, Any], images: Images, match: str = "pa
     """Widen the baseline to a candidate's size, within `TOLERANCE` where that is possible.
 
     The widths of the host's stages are changed, up or down: all alike first, then one after the
-    other until the rest is small. Where no widths come near, and where pretrained weights hold
-    them fast, 1x1 bottlenecks are added at the candidate's sites instead.
+    other until the rest is small. Where no widths come near, and where pretrained weights or a
+    user's network hold them fast, 1x1 bottlenecks are added at the candidate's sites instead.
 
     Args:
         config: Of the candidate.
@@ -82,7 +82,8 @@ def capacity_control(config: Mapping[str, Any], images: Images, match: str = "pa
     if abs(base - target) <= TOLERANCE * target:
         return Capacity(baseline, _residuals(baseline, config, measures))
     options: list[tuple[Config, str]] = []
-    if weights_file(baseline["network"].get("weights"))[0] is None:
+    scalable = find_backbone(baseline["network"]["backbone"]).scalable
+    if scalable and weights_file(baseline["network"].get("weights"))[0] is None:
         options.append(_by_width(baseline, target, base, measure))
     if not options or abs(measure(options[0][0]) - target) > TOLERANCE * target:
         filled = _by_bottlenecks(config, baseline, target - base, images, match)
@@ -152,7 +153,7 @@ def tuning_space(space: Space, config: Mapping[str, Any]) -> Space | None:
 
 def _fixed_group(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
     at, block = entry["at"], entry["block"]
-    sites = tuple(match(at, network_sites(config["network"])))
+    sites = tuple(match(at, config_sites(config)))
     options = {block: Option(block, dict(entry["params"].get(block, {})))}
     safe = bool(entry.get("pretrained_safe"))
     return Group(entry_name(entry), at, sites, None, options, ("insert",), safe)
@@ -234,6 +235,9 @@ def _by_width(baseline: Config, target: int, base: int, measure: Measure) -> tup
         if abs(off(nearer)) >= abs(off(best)):
             break
         best = nearer
+    if backbone.own:
+        was, now = (f"{planes[0] / backbone.planes[0]:g}" for planes in (start, best))
+        return widened(best), f"of width {now} instead of {was}"
     shown = "-".join(map(str, best))
     return widened(best), f"stages {shown} wide instead of {'-'.join(map(str, start))}"
 
@@ -264,10 +268,10 @@ def _by_bottlenecks(
     config: Mapping[str, Any], baseline: Config, missing: int, images: Images, match: str
 ) -> tuple[Config, str] | None:
     """Return the baseline with 1x1 bottlenecks where the candidate has its blocks."""
-    names = {insertion.site.replace(".conv", ".after_conv") for insertion in expand(config)}
-    sites = [
-        site for site in network_sites(baseline["network"], images.size) if site.name in names
-    ]
+    places = network_sites(baseline["network"], images.size, images.channels)
+    beside = {site.name: site.beside or site.name for site in places}
+    names = {beside[insertion.site] for insertion in expand(config, images.size)}
+    sites = [site for site in places if site.name in names]
     if missing <= 0 or not sites:
         return None
     units = {  # what one hidden channel costs

@@ -8,7 +8,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.metrics import left_out, why_undefined
 from attnsearch.runs.readers import DataError, listing
 from attnsearch.search.plans.arms import plan_folds
-from attnsearch.spaces.keys import COSTS, MEASURED, own_functions, own_losses, own_metrics
+from attnsearch.spaces.keys import COSTS, MEASURED, own_losses, own_metrics
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def check_measurable(
         DataError: A metric has no value on a part. The message says which, why, and what to do.
         TrainError: A loss or metric of the user's own is none.
     """
-    if any(own_functions(document)):
+    if own_losses(document) or own_metrics(document):
         check_own_functions(document, dataset(None).classes)
     notes: dict[str, None] = {}
     for need in _needs(document, explore=explore, plans=plans):

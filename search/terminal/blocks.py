@@ -15,6 +15,7 @@ from attnsearch.blocks.build import (
     parameter_docs,
     summary,
 )
+from attnsearch.blocks.imported import importable
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.search.check import broken_rules
 from attnsearch.search.text import render, scalar
@@ -39,9 +40,8 @@ def block_text(name: str) -> tuple[str, bool]:
     Raises:
         BlockError: No block has this name.
     """
-    folder = str(Path.cwd())
-    if ":" in name and folder not in sys.path:
-        sys.path.append(folder)  # last, so that no file here stands for an installed module
+    if ":" in name:
+        importable(Path.cwd())
     block = find_block(name)
     docs = parameter_docs(block)
     parameters = hyperparameters(block)

@@ -1,8 +1,11 @@
 """Where blocks can stand: `attnsearch sites`. Needs no Torch, and so answers at once."""
 
+from pathlib import Path
+
 from attnsearch.blocks.build import Site, backbone_sites, match
 from attnsearch.blocks.errors import SiteError
 from attnsearch.blocks.hosts import BACKBONES, as_size, find_backbone, size_name
+from attnsearch.blocks.imported import importable
 from attnsearch.search.text import render
 
 
@@ -17,7 +20,7 @@ def sites_text(
     """Return the sites of a network with their shapes, and how patterns name them.
 
     Args:
-        backbone: A name in `BACKBONES`.
+        backbone: A name in `BACKBONES`, or `module:Class`.
         stem: `imagenet` or `small`; the backbone's default if None.
         width: Width multiplier.
         image_size: Pixels, one number or (height, width); the published ones if None: 224 for the
@@ -27,6 +30,8 @@ def sites_text(
     Raises:
         SiteError: There is no such network, or it cannot take images of this size.
     """
+    if ":" in backbone:
+        importable(Path.cwd())
     host = find_backbone(backbone)
     if image_size is None:
         image_size = host.usual_size

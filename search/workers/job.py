@@ -8,7 +8,7 @@ import numpy as np
 
 from attnsearch.blocks import BLOCKS
 from attnsearch.runs.ledger import State
-from attnsearch.spaces.keys import own_functions
+from attnsearch.spaces.keys import own_names
 
 OURS = frozenset({"none", *BLOCKS})
 LOST = "lost"
@@ -19,8 +19,8 @@ MACHINE_LOST = "the machine that trained it was lost"
 
 
 def has_user_code(config: Mapping[str, Any]) -> bool:
-    """Return whether a block of a network is not of the table, or its loss is a user's."""
-    return any(own_functions(config)) or any(
+    """Return whether a network or a block of it is not ours, or what trains it is a user's."""
+    return any(own_names(config)) or any(
         entry["block"] not in OURS for entry in config.get("insert", ())
     )
 

@@ -10,7 +10,7 @@ arithmetic   How a training computes, as far as a file leaves it open: precision
 search       The sections that say what is done with the space: search, confirm, ablation
 published    The `published` section: what the authors of a network state
 facts        What the keys say about themselves: whose each is, when it matters
-own          Functions of the user's own that a document names as `module:function`
+own          Functions and classes of the user's own that a document names as `module:name`
 measures     What a run is measured by: metrics of its predictions, costs of its network
 built_in     The data sets that come with attnsearch: what a space file must know of them
 json_schema  The JSON Schema of space files, for editors and for reading
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         split_part,
     )
     from attnsearch.spaces.keys.network import Network
-    from attnsearch.spaces.keys.own import own_functions, own_losses, own_metrics
+    from attnsearch.spaces.keys.own import own_losses, own_metrics, own_names
     from attnsearch.spaces.keys.search import (
         Ablation,
         Confirm,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, Tag
 
 from attnsearch.blocks.hosts import BACKBONES
+from attnsearch.spaces.keys.own import OWN
 from attnsearch.spaces.keys.values import (
     SEGMENTATION_ONLY,
     Fixed,
@@ -38,9 +39,10 @@ class Network(Section):
     """The host network."""
 
     backbone: Annotated[str, Fixed("the sites depend on it; write one file per backbone")] = Field(
-        json_schema_extra={"enum": list(BACKBONES)}
+        json_schema_extra={"anyOf": [{"enum": list(BACKBONES)}, {"pattern": OWN.pattern}]}
     )
-    """The host; `attnsearch sites BACKBONE` prints where blocks can stand."""
+    """The host, or a `module:Class` of your own; `attnsearch sites BACKBONE` prints where blocks
+    can stand."""
     stem: Searchable[Literal["imagenet", "small", "deep", "medt"]] | None = None
     """imagenet: 7x7, stride 2, pooling; small: 3x3, no pooling. null takes the backbone's own:
     imagenet for resnet18 to resnet152, small for resnet20 to resnet110. deep (three 3x3, stride 2,

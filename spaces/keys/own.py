@@ -1,4 +1,4 @@
-"""Functions of the user's own that a document names as `module:function`."""
+"""Functions and classes of the user's own that a document names as `module:name`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,11 @@ def own_metrics(document: Mapping[str, Any]) -> dict[str, str]:
     return {name.rpartition(":")[2]: name for name in metrics}
 
 
-def own_functions(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all functions that a space file or config names."""
-    yield from own_losses(document)
-    yield from own_metrics(document).values()
+def own_names(document: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the names of the user's own of a document, except blocks, each with its key."""
+    if ":" in (backbone := str((document.get("network") or {}).get("backbone"))):
+        yield ("network", "backbone"), backbone
+    for name in own_losses(document):
+        yield ("train", "loss"), name
+    for name in own_metrics(document).values():
+        yield ("train", "metrics"), name

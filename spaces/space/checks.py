@@ -63,7 +63,8 @@ def _network(file: SpaceFile, problems: Problems) -> None:
             _host(file, find_backbone(network.backbone), problems)
     if not problems.wrong(("task",)):
         _of_task(file, problems)
-    if file.task == "segmentation" and network.aux_heads and network.backbone in BACKBONES:
+    known = network.backbone in BACKBONES or ":" in network.backbone
+    if file.task == "segmentation" and network.aux_heads and known:
         _heads(file, find_backbone(network.backbone), problems)
 
 
@@ -84,7 +85,7 @@ def _of_task(file: SpaceFile, problems: Problems) -> None:
 
 def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
     path = ("network", "aux_heads")
-    if backbone.task == "segmentation":
+    if backbone.task == "segmentation" or backbone.own:
         problems.add(path, f"{backbone.name} takes no auxiliary heads; remove it", at_key=True)
         return
     stages = [f"layer{number}" for number in range(1, len(backbone.depths) + 1)]
@@ -100,7 +101,7 @@ def _heads(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
 def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
     """Check what one network can be: its width, its images' size, its task."""
     network, size = file.network, file.data.image_size
-    for stem in members(network.stem):
+    for stem in [] if backbone.own else members(network.stem):
         with problems.errors_at(("network", "stem")):
             find_stem(backbone, stem)
     if backbone.heads and is_spec(network.width) and not hasattr(network.width, "choice"):
@@ -120,9 +121,11 @@ def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
     if file.data.eval_size is not None and not problems.wrong(("network", "stem")):
         _evaluated_size(file, backbone, as_size(file.data.eval_size), problems)
     for key, needless, why in (
+        ("stem", backbone.own, "is your own, and so is its stem"),
+        ("decoder", backbone.own, "is your own, which takes no decoder of ours"),
         ("learn_gates", not backbone.gated, "has no gates"),
         ("joint_patches", not backbone.patches, "has no patches"),
-        ("decoder", backbone.segments, "has a decoder of its own"),
+        ("decoder", backbone.segments and not backbone.own, "has a decoder of its own"),
     ):
         if needless and getattr(network, key):
             problems.add(("network", key), f"{backbone.name} {why}; remove it", at_key=True)
@@ -131,6 +134,12 @@ def _host(file: SpaceFile, backbone: Backbone, problems: Problems) -> None:
             ("task",),
             f"{backbone.name} gives a mask for each image; write task: segmentation, or "
             "choose another backbone",
+        )
+    if backbone.own and file.task == "segmentation" and not backbone.segments:
+        problems.add(
+            ("task",),
+            f"{backbone.name} gives a class for each image; a network of your own for masks has a "
+            "class attribute `segments = True` and gives logits (B, classes, H, W)",
         )
 
 

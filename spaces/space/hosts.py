@@ -19,6 +19,8 @@ Hosts = Sequence[tuple[Mapping[str, Any], HostChoice]]
 def decoder_of(file: SpaceFile) -> str | None:
     """Return the decoder of a file's network: `unet` where it needs one and names none."""
     backbone = BACKBONES.get(file.network.backbone)
+    if ":" in file.network.backbone:
+        return None
     if file.task != "segmentation" or (backbone is not None and backbone.task == file.task):
         return None
     return file.network.decoder or "unet"

@@ -219,12 +219,12 @@ def _partition(entry: Entry, sites: list[Site]) -> Iterator[tuple[str, str, tupl
         for site in sites:
             yield (f"{entry.name}.{site.name}" if entry.name else site.name), site.name, (site,)
         return
-    rest = pattern.split(".")[1:]
-    for stage in dict.fromkeys(site.stage for site in sites):
-        members = tuple(site for site in sites if site.stage == stage)
-        head = "stem" if stage is None else f"layer{stage}"
-        name = f"{entry.name}.{head}" if entry.name else _pattern_name(".".join([head, *rest]))
-        yield name, ".".join([head, *rest]), members
+    parts, place = pattern.split("."), sites[0].stage_of(pattern)
+    for stage in dict.fromkeys(site.name.split(".")[place] for site in sites):
+        members = tuple(site for site in sites if site.name.split(".")[place] == stage)
+        at = ".".join([*parts[:place], stage, *parts[place + 1 :]])
+        name = f"{entry.name}.{stage}" if entry.name else _pattern_name(at)
+        yield name, at, members
 
 
 def _pattern_name(pattern: str) -> str:

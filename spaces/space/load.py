@@ -1,6 +1,5 @@
 """From a checked document to a `Space`: check the rest, name the decisions."""
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from attnsearch.blocks.build import Site, backbone_sites, find_function
 from attnsearch.blocks.hosts import BACKBONES, HEADS, find_backbone, find_stem, rename_fault
+from attnsearch.blocks.imported import importable
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.spaces.file import KeyPath, Problems, dotted
@@ -22,8 +22,7 @@ from attnsearch.spaces.keys import (
     default_objective,
     keys_under,
     label,
-    own_functions,
-    own_losses,
+    own_names,
     same,
 )
 from attnsearch.spaces.space.checks import check_sections, members
@@ -116,13 +115,13 @@ class Loading:
     def space(self) -> Space | None:
         """Return the space, or None where problems were found."""
         problems, file = self.problems, self.file
+        self._make_importable()
         check_sections(file, problems)
         document = self._document()
-        self._make_importable(own := [*own_functions(document)])
-        for name in own:
-            key = "loss" if name in own_losses(document) else "metrics"
-            with problems.errors_at(("train", key)):
-                find_function(name)
+        for path, name in own_names(document):
+            if path != ("network", "backbone"):  # which is looked up with its sites
+                with problems.errors_at(path):
+                    find_function(name)
         groups = read_groups(file, self._sites(), Blocks(problems), problems)
         check_pretrained_safe(groups, problems)
         sides = self._side_losses(groups)
@@ -216,17 +215,15 @@ class Loading:
             return {"csv": self._file(getattr(groups, "csv", groups), ("data", "groups"))}
         return None if groups is None else {"pattern": getattr(groups, "pattern", groups)}
 
-    def _make_importable(self, functions: Sequence[str]) -> None:
+    def _make_importable(self) -> None:
         names = [
-            *functions,
+            *(name for _, name in own_names(self.file.model_dump())),
             *self.file.blocks,
             *(n for entry in self.file.insert for n in entry.params),
         ]
         names += [name for entry in self.file.insert for name in members(entry.block)]
-        folder = str(self.path.absolute().parent)
-        if any(":" in name for name in names) and folder not in sys.path:
-            # Last, so that a file beside the space file never stands for an installed module.
-            sys.path.append(folder)
+        if any(":" in name for name in names):
+            importable(self.path.absolute().parent)
 
     def _host_is_wrong(self) -> bool:
         keys = ("network", "backbone"), ("network", "stem"), ("network", "width")
@@ -236,7 +233,9 @@ class Loading:
         network = self.file.network
         if not self.problems.wrong(("network", "backbone")):
             with self.problems.errors_at(("network", "backbone")):
-                return backbone_sites(network.backbone, decoder=decoder_of(self.file))
+                size = 224 if self._host_is_wrong() else self.file.data.image_size
+                decoder = decoder_of(self.file)
+                return backbone_sites(network.backbone, decoder=decoder, image_size=size)
         return None
 
     def _side_losses(self, groups: Sequence[Group]) -> dict[str, Parents]:

@@ -1,9 +1,11 @@
 """Shared fixtures."""
 
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # One thread for tests and the processes they start: more only get in each other's way on tensors
 # this small. Set before torch is imported, which reads it once.
@@ -12,8 +14,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ATTNSEARCH_CACHE"] = ""
 
 import pytest
+from sqlalchemy import Engine, event
 
 from tests.postgres import Missing, Postgres
+
+
+@event.listens_for(Engine, "connect")
+def _leave_syncing_to_the_system(connection: Any, _record: Any) -> None:
+    """Databases of tests need not outlive a loss of power; those of killed processes do."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from markupsafe import Markup
 from torch import Tensor, nn
 
 from attnsearch.runs.data.data import DataSet, Split
@@ -328,7 +329,8 @@ class InProcess:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InProcess]:
-    """Studies train in this process and show nothing in MLflow."""
+    """Studies train in this process, show nothing in MLflow, and leave figures out of reports."""
+    from attnsearch.runs.figures.drawing import Figure
     from attnsearch.search.study import company, session as engine
     from attnsearch.search.workers import executor
 
@@ -360,6 +362,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InPr
     monkeypatch.setattr(engine, "LateMirror", NoMirror)
     monkeypatch.setattr(executor, "execute", trainer)
     monkeypatch.setattr(company, "HEARTBEAT_SECONDS", 1000)
+    monkeypatch.setattr(Figure, "svg", lambda self: Markup("<svg></svg>"))
     threads = torch.get_num_threads()
     yield trainer
     torch.set_num_threads(threads)

@@ -221,6 +221,7 @@ def test_the_password_of_a_tracking_server_is_shown_to_nobody(
 # Copies
 
 
+@pytest.mark.slow  # three whole studies
 def test_running_in_a_copy_leaves_the_original_whole(
     tmp_path: Path,
     trainer: Any,

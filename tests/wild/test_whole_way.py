@@ -17,8 +17,8 @@ from tests.wild.layouts import LAYOUTS
 from tests.wild.making import Made, picture, plain, save
 from tests.wild.test_init import WRONG, differences, proposal
 
-# One of each kind: class folders, masks, arrays.
-QUICK = ("class_folders", "images_and_masks", "medmnist")
+# One of each task.
+QUICK = ("class_folders", "images_and_masks")
 # By decision: what brought 16 bits to 8 belongs to the training data.
 REFUSED_BY_PREDICT = {"deep_grey": "8 bits"}
 

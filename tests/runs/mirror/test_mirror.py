@@ -593,6 +593,7 @@ print(mirror.close(timeout=0.1), flush=True)
 """
 
 
+@pytest.mark.slow  # a process that draws
 def test_leaving_in_the_middle_of_a_plot_ends_the_process_cleanly(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", END_WHILE_DRAWING], capture_output=True, text=True, timeout=120

@@ -465,6 +465,7 @@ def test_without_a_whole_candidate_the_test_part_stays_closed(
     assert not ledger.looks() and result.winner is None
 
 
+@pytest.mark.slow  # two studies with all acts
 def test_an_edited_plan_is_kept_beside_the_new_one(
     space: Callable[..., Space], ledger: Ledger, trainer: Any
 ) -> None:
@@ -514,6 +515,7 @@ def test_acts_that_are_added_later_go_on_from_exploring(
     assert trained(trainer, "ablation") and other.state == "finished"
 
 
+@pytest.mark.slow  # three studies with all acts
 def test_looks_at_one_test_part_count_in_all_studies(
     space: Callable[..., Space], ledger: Ledger, trainer: Any
 ) -> None:
@@ -527,6 +529,7 @@ def test_looks_at_one_test_part_count_in_all_studies(
     assert not ledger.confirmatory(other.plans[0])
 
 
+@pytest.mark.slow  # a study that trains twice
 def test_runs_whose_weights_are_gone_are_trained_again_for_the_test_part(
     space: Callable[..., Space], ledger: Ledger, trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ class Paused:
         return training
 
 
+@pytest.mark.slow  # two drivers that wait for each other
 def test_a_driver_that_joins_sees_what_others_train(
     write_space: Callable[..., Path],
     in_process: Any,
@@ -177,6 +178,7 @@ def test_a_driver_that_joins_sees_what_others_train(
     assert end.elsewhere
 
 
+@pytest.mark.slow  # two drivers that wait for each other
 def test_who_is_stopped_hands_its_runs_over_at_once(
     write_space: Callable[..., Path],
     in_process: Any,

@@ -219,6 +219,7 @@ class Faulty:
         return training
 
 
+@pytest.mark.slow  # minutes: real workers are killed, hang, run out of memory
 @pytest.mark.timeout(600)
 def test_each_fault_is_one_failed_trial_and_the_others_finish(
     write_space: Callable[..., Path],

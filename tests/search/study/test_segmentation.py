@@ -52,6 +52,7 @@ def space_file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow  # a whole study of masks
 def test_the_scores_of_a_run_are_computed_once_and_in_one_place(
     space_file: Path, tmp_path: Path, in_process: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

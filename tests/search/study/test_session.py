@@ -190,6 +190,7 @@ forbid:
     assert any("forbidden" in note for note in noted)
 
 
+@pytest.mark.slow  # a whole study
 def test_several_objectives_give_a_front(
     write_space: Callable[..., Path], ledger: Ledger, in_process: Any
 ) -> None:

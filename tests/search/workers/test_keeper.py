@@ -52,6 +52,7 @@ def to_its_end(step: Callable[[], Report]) -> Report:
     return report
 
 
+@pytest.mark.slow  # processes that train and are killed
 @pytest.mark.usefixtures("eager")
 def test_a_worker_that_was_killed_is_followed_by_one_that_goes_on(
     data: DataSet, tmp_path: Path

@@ -198,18 +198,20 @@ def terminal_width() -> int | None:
 
 
 class Letters:
-    """Letters for long names, by their place in a list: the same ones wherever it is the same.
+    """Letters for long names, by their place in a list: more names at its end change none.
 
-    A name that holds another long one is told by that: `capacity of A`, `A (layer4.ratio=0.25)`.
+    A name that holds one before it is told by that: `capacity of A`, `A (layer4.ratio=0.25)`.
 
     Args:
         names: Those of a study's arms, in the order of its plans.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        long = [name for name in dict.fromkeys(names) if len(name) > _LONG_IN_TEXT]
-        least = [name for name in long if not any(one in name for one in long if one != name)]
-        self._names = dict(zip(least, string.ascii_uppercase, strict=False))
+        own: list[str] = []
+        for name in names:
+            if len(name) > _LONG_IN_TEXT and not any(one in name for one in own):
+                own.append(name)
+        self._names = dict(zip(own, string.ascii_uppercase, strict=False))
         # Not within a longer word: `psa@layer2.conv1` is no part of `psa@layer2.conv10`.
         either = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
         self._pattern = re.compile(rf"(?<![\w@.*-])(?:{either})(?![\w@*\[-]|\.\w)")

@@ -17,7 +17,7 @@ from attnsearch.runs.reports.latex import latex_report
 from attnsearch.runs.reports.markdown import markdown_report
 from attnsearch.runs.reports.pages import ReportText, make_report
 from attnsearch.runs.reports.sentences import verdict_sentences
-from attnsearch.runs.results import MeasuredStudy, collect_study, study_frames
+from attnsearch.runs.results import ActResult, MeasuredStudy, collect_study, study_frames
 from attnsearch.runs.whole import whole
 from attnsearch.runs.words import no_formula
 
@@ -50,11 +50,13 @@ class Written:
         folder: Where it lies.
         files: What was written.
         verdicts: What the study found, a finding a text.
+        acts: What was compared.
     """
 
     folder: Path
     files: tuple[Path, ...]
     verdicts: tuple[str, ...]
+    acts: tuple[ActResult, ...]
 
     @property
     def verdict(self) -> str:
@@ -126,7 +128,7 @@ def write_result(result: MeasuredStudy, where: Path, formats: Sequence[str] = FO
         files = [path for name in formats for path in _write(name, result, pages, where)]
     except OSError as error:
         raise ReportError(f"the report cannot be written to {where}: {error}") from error
-    return Written(where, tuple(files), pages.verdicts)
+    return Written(where, tuple(files), pages.verdicts, result.acts)
 
 
 def report_folder(ledger: Ledger, study: StudyRow) -> Path:

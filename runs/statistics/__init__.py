@@ -34,7 +34,13 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.runs.statistics.cases import class_intervals, mean_interval, share_interval
-    from attnsearch.runs.statistics.claim import judge_claim
+    from attnsearch.runs.statistics.claim import (
+        HELPS,
+        HELPS_NEGLIGIBLY,
+        NEEDED,
+        Conclusion,
+        judge_claim,
+    )
     from attnsearch.runs.statistics.comparison import INTERACTION, Comparison, compare
     from attnsearch.runs.statistics.courses import Course, follow, seeds_wanted
     from attnsearch.runs.statistics.datasets import Pooled, Ranking, judge, pool, rank_arms
@@ -60,6 +66,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.statistics.verdicts import (
         BETTER,
+        EQUIVALENT,
         IDENTICAL,
         LEAST_DECIDED,
         NO_VERDICT,

@@ -3,6 +3,7 @@
 acts       What follows exploring: runs, time, and what their number can find
 estimate   How long a study may take: a few measured training steps, multiplied out. Records
            nothing
+steps      What to do after a study, by what it found: each step a reason and a command that works
 """
 
 from typing import TYPE_CHECKING
@@ -24,5 +25,6 @@ if TYPE_CHECKING:
         known_epoch,
         seconds_per_epoch,
     )
+    from attnsearch.search.outlook.steps import Step, next_steps
 
 face(__name__)

@@ -166,16 +166,16 @@ class Display(Progress, ABC):
         difference = end.scores[0] - self._baseline.scores[0]
         return difference > 0 if way == "max" else difference < 0
 
-    def _best_line(self) -> str | None:
-        """Return the best so far, and the best baseline beside it; None before there is one."""
+    def _best_so_far(self) -> list[str]:
+        """Return the best so far, and the best baseline beside it; nothing before there is one."""
         if self._best is None:
-            return None
+            return []
         trial, end = self._best
         label = shown_name(trial.label)
-        line = f"{trial.number:03d}  {scores_text(end, self.study)}  {label}"
+        facts = [f"best  {trial.number:03d}  {scores_text(end, self.study)}  {label}"]
         if self._baseline is not None and label != _BASELINE:
-            line += f"  (baseline: {scores_text(self._baseline, self.study)})"
-        return line
+            facts.append(f"(baseline: {scores_text(self._baseline, self.study)})")
+        return facts
 
     def _seconds_left(self) -> float | None:
         """Return the seconds left of the act, at the pace of this session so far."""

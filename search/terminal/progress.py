@@ -111,9 +111,8 @@ class LiveProgress(Display):
                 parts += [Text(legend, style="dim")] if legend else []
             else:
                 parts.append(Text("waiting for the workers ...", style="dim"))
-            if best := self._best_line():
-                text = Text(f"best  {best}", style="bold", no_wrap=True, overflow="ellipsis")
-                parts.append(text)
+            if best := self._best_so_far():
+                parts.append(Text(_in_lines(best, width), style="bold"))
             return Group(*parts)
 
     def _header(self, study: StudyInfo, bar: int) -> RenderableType:
@@ -165,7 +164,8 @@ class LiveProgress(Display):
             held = [memory_text(run.memory_mb)] if memory else []
             curves = [sparkline(run.curve, _CURVE)] if curve else []
             epochs = f"{run.epoch}/{trial.epochs}"
-            label = self._letters(shown_name(trial.label))
+            # The head says which act it is, and its runs' names all begin alike.
+            label = self._letters(shown_name(trial.label)).removeprefix("arm ")
             name = Text(" ".join([label, *_settings(trial)]))
             name.truncate(room, overflow="ellipsis")  # rich would cut the other columns too
             grid.add_row(f"{number:03d}", *bars, epochs, score(last), *held, *curves, name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attnsearch.runs.ledger import Role, State
-from attnsearch.runs.results import ranked
+from attnsearch.runs.results import ActResult, collect_study, ranked
 from attnsearch.runs.words import value_text
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED
 from attnsearch.search.study import StudyInfo
@@ -19,6 +19,7 @@ from attnsearch.search.terminal.show import (
     leaderboard_text,
     states_text,
 )
+from attnsearch.search.terminal.written import steps_text
 from attnsearch.search.text import render, run_command
 from attnsearch.spaces import load_space
 
@@ -138,4 +139,15 @@ def summary(result: "SessionResult", study: StudyInfo, again: str) -> str:
         decisions=best and [(name, value_text(value)) for name, value in best.values.items()],
         failed=[trial for trial in trials if trial.error],
         plans=[arms_text(plan, result.trials, letters) for plan in result.plans],
+        steps=_steps(result, again) if best else [],
     )
+
+
+def _steps(result: "SessionResult", again: str) -> list[str]:
+    if result.state == State.INTERRUPTED:
+        return []
+    acts: Sequence[ActResult] = ()
+    if result.plans:
+        with result.ledger() as ledger:
+            acts = collect_study(ledger, result.study.id).acts
+    return steps_text(result.study, acts, shlex.split(again))

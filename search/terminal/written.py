@@ -1,10 +1,13 @@
 """`attnsearch export`, `report` and `optuna`: the files of a study, and what is said of them."""
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from attnsearch.runs.ledger import Ledger
+from attnsearch.runs.ledger import Ledger, StudyRow
+from attnsearch.runs.results import ActResult
+from attnsearch.search.outlook import next_steps
+from attnsearch.search.terminal.arms import letters_of
 from attnsearch.search.text import paragraph, plural
 
 
@@ -62,9 +65,33 @@ def report_text(address: str, formats: str, folder: str | None) -> str:
         study = ledger.find_study(address)
         names = [name.strip() for name in formats.split(",") if name.strip()]
         written = write_report(ledger, study.id, folder, names)
+        letters, legend = letters_of(ledger.plans(study.id, superseded=False))
+        steps = steps_text(study, written.acts, command_of(study))
     files = ", ".join(path.name for path in written.files)
-    verdicts = [paragraph(text, indent="- ", hanging="  ") for text in written.verdicts]
-    return "\n".join([*verdicts, "", f"Wrote {files} to {written.folder}."])
+    verdicts = [paragraph(letters(text), indent="- ", hanging="  ") for text in written.verdicts]
+    wrote = f"Wrote {files} to {written.folder}."
+    return "\n".join([*legend.splitlines(), *verdicts, "", wrote, *(f"\n{s}" for s in steps)])
+
+
+def command_of(study: StudyRow) -> list[str] | None:
+    """Return the words of the command that ran a study last; None where its file is not here."""
+    for start in reversed(study.provenance):
+        match start.get("command"):
+            case ["attnsearch", "run", path, *options] if Path(path).is_file():
+                words = iter(options)
+                kept = [[word, next(words, "")] for word in words if word == "--set"]
+                return ["attnsearch", "run", path, *(part for pair in kept for part in pair)]
+    return None
+
+
+def steps_text(
+    study: StudyRow, acts: Sequence[ActResult], again: Sequence[str] | None
+) -> list[str]:
+    """Return what to do next after a study, a text a step: why, and the commands below it."""
+    return [
+        "\n".join([paragraph(f"Next: {step.why}"), *(f"  {command}" for command in step.commands)])
+        for step in next_steps(study, acts, again)
+    ]
 
 
 def optuna_text(address: str, file: str) -> str:

@@ -96,7 +96,7 @@ def test_table_is_never_cut_where_there_is_no_terminal() -> None:
 def test_long_names_in_sentences_are_letters_with_a_legend() -> None:
     long = "gc@layer4 scconv@layer2.conv2 scconv@layer3.conv2"
     other = "axial@layer4 psa@layer2.*.conv2"
-    names = ["baseline", f"{long} (layer4.ratio=0.125)", long, other, f"capacity of {long}"]
+    names = ["baseline", long, f"{long} (layer4.ratio=0.125)", other, f"capacity of {long}"]
     letters = Letters(names)
     texts = [f"{long} (layer4.ratio=0.125) - baseline: +1", f"({long}, capacity of {long})"]
     assert [letters(text) for text in texts] == [
@@ -106,6 +106,18 @@ def test_long_names_in_sentences_are_letters_with_a_legend() -> None:
     assert letters.legend(*texts) == f"A is {long}"
     assert letters.legend(*names).splitlines() == [f"A is {long}", f"B is {other}"]
     assert letters(f"arm {other} seed 3: {other}.") == "arm B seed 3: B."
+
+
+def test_a_name_that_comes_later_changes_no_letter() -> None:
+    """An ablation's reference is called by what its confirmed candidates have in common."""
+    common = "psa@layer2.conv2 psa@layer3.conv2"
+    candidates = [f"{common} (groups={number})" for number in (1, 2)]
+    texts = [f"arm {name} seed 1" for name in (*candidates, f"capacity of {candidates[1]}")]
+    for names in (candidates, [*candidates, common]):
+        assert [Letters(names)(text) for text in texts] == [
+            *("arm A seed 1", "arm B seed 1", "arm capacity of B seed 1"),
+        ]
+    assert Letters([*candidates, common])(f"loco: {common}, {candidates[0]}") == "loco: C, A"
 
 
 def test_a_letter_stands_for_whole_names_alone() -> None:

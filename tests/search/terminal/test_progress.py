@@ -277,7 +277,7 @@ def test_the_table_has_letters_and_what_they_stand_for() -> None:
         shown.file.truncate(0)
         shown.print(progress._draw())
     drawn = screen(shown)
-    assert "arm capacity of A seed 1" in drawn and "…" not in drawn
+    assert "  capacity of A seed 1" in drawn and "…" not in drawn
     assert legend in drawn  # the line above may be far away by now
 
 
@@ -334,7 +334,7 @@ def test_the_table_shows_the_act() -> None:
         next(steps)
         shown.print(progress._draw())
         drawn = screen(shown)
-        assert "6/18 confirm runs" in drawn and "arm gc@layer4 seed 2" in drawn
+        assert "6/18 confirm runs" in drawn and "  gc@layer4 seed 2" in drawn
         assert "1/2" in drawn and "0.5000" in drawn
         list(steps)
         shown.print(progress._draw())

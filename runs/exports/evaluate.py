@@ -31,8 +31,13 @@ from attnsearch.runs.readers import (
     read_source,
 )
 from attnsearch.runs.statistics import class_intervals, mean_interval, share_interval
-from attnsearch.runs.training import evaluate_classes, evaluate_labels, evaluate_masks
-from attnsearch.spaces.keys import MULTILABEL, SEGMENTATION, is_share
+from attnsearch.runs.training import (
+    evaluate_classes,
+    evaluate_labels,
+    evaluate_masks,
+    own_metric,
+)
+from attnsearch.spaces.keys import MULTILABEL, SEGMENTATION, is_share, own_metrics
 
 LEVEL = 0.95
 ALL = "all"
@@ -121,14 +126,18 @@ def evaluate_export(
     images = take_rows(source.images, shown)
     split = Split(images, source.labels[rows], [source.names[row] for row in rows], taken, masks)
     setting = split, torch.from_numpy(np.array(images)), network.preprocess.normalisation
-    if masks is None:
-        scores = (
-            _of_labels(evaluate_labels(network, *setting, names)[1], names, notes)
-            if network.config["task"] == MULTILABEL
-            else _of_classes(evaluate_classes(network, *setting)[1], names)
-        )
+    theirs = own_metrics(network.config)
+    if masks is not None:
+        scores = _of_masks(*evaluate_masks(network, *setting, names, own=theirs), names)
+    elif network.config["task"] == MULTILABEL:
+        kept = evaluate_labels(network, *setting, names)[1]
+        scores = _of_labels(kept, names, notes)
     else:
-        scores = _of_masks(*evaluate_masks(network, *setting, names), names)
+        kept = evaluate_classes(network, *setting)[1]
+        scores = _of_classes(kept, names)
+    for called, name in theirs.items() if masks is None else ():
+        value = own_metric(name, kept["probabilities"], kept["labels"])
+        scores[0][called] = Score(value, None, len(rows))
     patients = None if taken is None else len(set(taken))
     return Evaluated(source.name, chosen, len(rows), patients, *scores, notes)
 
@@ -320,8 +329,11 @@ def _of_masks(
         each = kept["dice_classes"][:, k]
         if np.isfinite(each).any():
             by_class[name] = score("dice", float(np.nanmean(each)), each)
-    own = {name: value for name, value in values.items() if not name.startswith(("dice_", "iou_"))}
-    own |= {name: value for name, value in values.items() if name.endswith("_pooled")}
+    own = {
+        name: value
+        for name, value in values.items()
+        if name in kept or name.endswith("_pooled") or not name.startswith(("dice_", "iou_"))
+    }
     return {name: score(name, value, kept.get(name)) for name, value in own.items()}, by_class
 
 

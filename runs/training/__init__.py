@@ -38,7 +38,12 @@ if TYPE_CHECKING:
         predict,
         shares_of,
     )
-    from attnsearch.runs.training.losses import auxiliary_loss, check_own_loss, check_own_metric
+    from attnsearch.runs.training.losses import (
+        auxiliary_loss,
+        check_own_loss,
+        check_own_metric,
+        own_metric,
+    )
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
     from attnsearch.runs.training.micro_batches import SMALLEST
     from attnsearch.runs.training.panels import whole_maps

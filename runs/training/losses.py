@@ -193,8 +193,8 @@ def own_metric(name: str, probabilities: NDArray[Any], labels: NDArray[Any]) -> 
 
     Args:
         name: Its name.
-        probabilities: (N, K) of float32.
-        labels: (N,) of int64.
+        probabilities: (N, K) of float32; of an image with a mask (K, h, w).
+        labels: (N,) of int64, of any number of classes an image (N, K); a mask (h, w) of uint8.
 
     Raises:
         TrainError: It raises, or gives no number.
@@ -203,8 +203,9 @@ def own_metric(name: str, probabilities: NDArray[Any], labels: NDArray[Any]) -> 
     try:
         return float(function(probabilities.copy(), labels.copy()))
     except Exception as error:  # whatever the user's function raises
+        what = "a mask" if probabilities.ndim == 3 else "labels"
         raise TrainError(
-            f"train.metrics: {name} failed on probabilities {probabilities.shape} and labels "
+            f"train.metrics: {name} failed on probabilities {probabilities.shape} and {what} "
             f"{labels.shape}; it is to return a number: {type(error).__name__}: {error}"
         ) from error
 
@@ -216,11 +217,16 @@ def check_own_metric(name: str, task: str, classes: int) -> None:
         TrainError: As `own_metric`; or it is not finite where every class is there.
     """
     draws = np.random.default_rng(0)
-    labels = np.arange(4 * classes) % classes
+    labels: NDArray[Any] = np.arange(4 * classes) % classes
     probabilities = draws.dirichlet(np.ones(classes), len(labels)).astype(np.float32)
     if task == MULTILABEL:
         labels = (np.arange(2 * len(labels) * classes) % 3 == 0).reshape(-1, classes).astype(int)
         probabilities = draws.random(labels.shape, dtype=np.float32)
+    if task == SEGMENTATION:
+        labels = (np.arange(64 * classes) % classes).astype(np.uint8).reshape(-1, 8)
+        labels[0, 0] = IGNORED
+        shares = draws.dirichlet(np.ones(classes), labels.shape).astype(np.float32)
+        probabilities = np.ascontiguousarray(np.moveaxis(shares, -1, 0))
     value = own_metric(name, probabilities, labels)
     if not np.isfinite(value):
         raise TrainError(

@@ -1,6 +1,7 @@
 """Segmentation as a task: masks in the loss, and metrics at the size of the original images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from attnsearch.runs.metrics import (
 )
 from attnsearch.runs.readers import IGNORED, Masks, scored_classes
 from attnsearch.runs.training.evaluate import EVALUATION_BATCH, Normalisation, in_batches
+from attnsearch.runs.training.losses import own_metric
 from attnsearch.runs.training.mask_losses import mask_loss
 from attnsearch.runs.training.task import Classification, Evaluation, MultiLabel, Task
-from attnsearch.spaces.keys import CLASSIFICATION, MULTILABEL, SEGMENTATION
+from attnsearch.spaces.keys import CLASSIFICATION, MULTILABEL, SEGMENTATION, own_metrics
 
 EVALUATION_PIXELS = 2**21  # of a batch, so that large maps fit
 
@@ -45,6 +47,7 @@ class Segmentation(Task):
         # Class weights are the network's classes', which a side output need not have.
         side_loss = mask_loss({**train, "class_weights": None}, data, device)
         self._side_loss = self.whole.of(side_loss)
+        self._own_metrics = own_metrics(config)
 
     def augment(
         self, images: Tensor, targets: Tensor, draws: Generator, share: Share | None = None
@@ -117,7 +120,10 @@ class Segmentation(Task):
     ) -> Evaluation:
         """Return what `evaluate_masks` does."""
         setting = self.normalisation, self._class_names
-        return evaluate_masks(network, part, images, *setting, every=every, smaller=self.smaller)
+        smaller, own = self.smaller, self._own_metrics
+        return evaluate_masks(
+            network, part, images, *setting, every=every, smaller=smaller, own=own
+        )
 
 
 TASKS: dict[str, type[Task]] = {
@@ -137,6 +143,7 @@ def evaluate_masks(
     *,
     every: bool = True,
     smaller: int = 1,
+    own: Mapping[str, str] = MappingProxyType({}),
 ) -> Evaluation:
     """Return metrics as `metrics.masks.summary` names them, with `loss`, and each image's.
 
@@ -148,10 +155,11 @@ def evaluate_masks(
         class_names: One per class.
         every: Also what is too slow for every epoch.
         smaller: So many times smaller than usual are its batches.
+        own: The user's metrics of an image, `module:function` by name.
 
     Returns:
-        The metrics, with those of `OF_MASK` if `every`; and `names` (list of M images), each
-        of `OF_MASKS` and, if `every`, of `OF_MASK` (M,) and `constant_<metric>` (), see
+        The metrics, with those of `OF_MASK` if `every`; and `names` (list of M images), each of
+        `own` and `OF_MASKS` and, if `every`, of `OF_MASK` (M,) and `constant_<metric>` (), see
         `constant_masks`, with several classes `dice_classes` (M, K), and `groups` where the
         data has groups.
     """
@@ -160,6 +168,7 @@ def evaluate_masks(
     total = 0.0  # of the loss, over the pixels at the network's size
     counts = []
     slow: dict[str, list[float]] = {name: [] for name in OF_MASK if every}
+    theirs: dict[str, list[float]] = {name: [] for name in own}
 
     def add(rows: slice, logits: Tensor) -> None:
         nonlocal total
@@ -172,6 +181,10 @@ def evaluate_masks(
         counts.append(confusion(predicted, truth, len(class_names)))
         for name, values in slow.items():
             values.append(OF_MASK[name](predicted, truth, class_names))
+        if own:
+            probabilities = logits.softmax(0).cpu().numpy()
+        for name, values in theirs.items():
+            values.append(own_metric(own[name], probabilities, truth))
     confusions = np.stack(counts)
     loss = total / max(1, int(count_values(masks.resized)[:IGNORED].sum()))
     metrics = {"loss": loss, **summary(confusions, class_names)}
@@ -182,7 +195,7 @@ def evaluate_masks(
         kept |= {f"constant_{name}": np.array(value) for name, value in constant.items()}
     if len(class_names) > 2:
         kept["dice_classes"] = shares(confusions)["dice"]
-    for name, values in slow.items():
+    for name, values in (slow | theirs).items():
         kept[name] = np.array(values)
         defined = kept[name][~np.isnan(kept[name])]
         metrics[name] = float(defined.mean()) if len(defined) else float("nan")

@@ -10,7 +10,6 @@ from attnsearch.spaces.keys.own import OWN
 from attnsearch.spaces.keys.values import (
     CLASSIFICATION_ONLY,
     SEGMENTATION_ONLY,
-    WHOLE_IMAGES,
     Count,
     Fixed,
     Of,
@@ -142,9 +141,8 @@ class Train(Section):
     metrics: Annotated[
         Annotated[list[Annotated[str, AfterValidator(_own)]], Field(max_length=20)] | None,
         Fixed("all runs of a study are measured alike"),
-        WHOLE_IMAGES,
     ] = None
-    """Of whole images: what is measured beside our metrics, each a `module:function` of your own;
+    """What is measured beside our metrics, each a `module:function` of your own;
     its val_function can be an objective."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
         0.0

@@ -42,6 +42,9 @@ from attnsearch.spaces.keys import (
 from attnsearch.spaces.space.data_checks import check_data, class_count
 from attnsearch.spaces.space.decisions import is_spec
 
+_STORED = ("names", "groups", "labels", "probabilities", "dice_classes")
+"""What predictions are stored by, as each image's values of a metric are by its name."""
+
 
 def check_sections(file: SpaceFile, problems: Problems) -> None:
     """Record every contradiction between the keys of a file, except those of `insert`."""
@@ -201,7 +204,7 @@ def _train(file: SpaceFile, problems: Problems) -> None:
 def _own_metrics(file: SpaceFile, problems: Problems) -> None:
     names = [name.rpartition(":")[2] for name in file.train.metrics or ()]
     for index, name in enumerate(names):
-        if name in names[:index] or name in {*METRICS, *COSTS}:
+        if name in names[:index] or name in {*METRICS, *COSTS, *_STORED}:
             whose = "two are" if name in names[:index] else "one of ours is"
             problems.add(
                 ("train", "metrics", index), f"{whose} called {name}; rename the function"

@@ -31,18 +31,24 @@ name: tiny
 task: {task}
 data: {{source: {source}, image_size: 8{data}}}
 network: {{backbone: resnet20, width: 0.5}}
-train: {{seed: 1}}
+train: {{seed: 1{own}}}
 """
 
 
 def untrained(
-    folder: Path, source: object = "digits", data: str = "", task: str = "classification"
+    folder: Path,
+    source: object = "digits",
+    data: str = "",
+    task: str = "classification",
+    own: str = "",
 ) -> tuple[Path, DataSet]:
     """Export a network as it was initialised, made for some data."""
     task = task if "masks" not in data else "segmentation"
     data = data.replace("masks", "")
     file = folder / "space.yaml"
-    file.write_text(SPACE.format(task=task, source=source, data=data))
+    file.write_text(
+        SPACE.format(task=task, source=source, data=data, own=own and f", metrics: [{own}]")
+    )
     config = load_space(file).resolve({})
     held = load_data(config["data"], task)
     network: Any = build_network(config, held.channels, held.classes, held.image_size, seed=1)
@@ -301,3 +307,19 @@ def test_any_number_of_classes_an_image_are_predicted_and_explained(
     explain_images(export, [tmp_path / "one.png"], tmp_path / "where")
     assert (tmp_path / "where/one.png").is_file()
     assert "logits.sigmoid() >= 0.5" in (export / "README.md").read_text()
+
+
+def test_metrics_of_ones_own_go_with_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def likeliest(probabilities, labels):\n    return probabilities.max(1).mean()\n"
+    (tmp_path / "own_chances.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    export, data = untrained(tmp_path, own="own_chances:likeliest")
+    assert (export / "own_chances.py").read_text() == code
+    done = evaluate_export(export, "digits")
+    network: Any = load_export(export)
+    chances = network(network.preprocess(data.test.images)).detach().softmax(1)
+    assert done.metrics["likeliest"].value == pytest.approx(float(chances.max(1).values.mean()))
+    assert done.metrics["likeliest"].interval is None
+    assert "likeliest" in evaluate_text(str(export), "digits", part=None, groups=None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from attnsearch.runs.data import load_data
 from attnsearch.runs.ledger import inputs, run_key
@@ -17,6 +18,7 @@ from attnsearch.search.plans.arms import statistics_of
 from attnsearch.spaces import SpaceError, load_space
 from tests.spaces.space.test_opening import DOCUMENT
 
+UNET = {"backbone": "resnet20", "width": 0.25, "decoder": "fcn"}
 METRICS = """
 import numpy as np
 
@@ -40,6 +42,16 @@ def nothing(probabilities, labels):
 
 def accuracy(probabilities, labels):
     return 0.0
+
+
+def groups(probabilities, labels):
+    return 0.0
+
+
+def covered(probabilities, mask):
+    # The area that is found by the area that is there.
+    assert probabilities.shape[1:] == mask.shape
+    return (probabilities.argmax(0) == 1).sum() / (mask == 1).sum()
 
 
 def ranked(probabilities, labels):
@@ -100,6 +112,7 @@ def test_without_any_a_document_has_no_such_key(own: Path) -> None:
     ("names", "words"),
     [
         (["accuracy"], "train.metrics.0: one of ours is called accuracy; rename the function"),
+        (["groups"], "train.metrics.0: one of ours is called groups"),
         (["top2", "top2"], "train.metrics.1: two are called top2"),
         (["missing"], "train.metrics: function 'own_metrics:missing': "),
     ],
@@ -110,12 +123,34 @@ def test_mistakes_stand_at_their_key(own: Path, names: list[str], words: str) ->
     assert words in str(caught.value)
 
 
-def test_masks_have_none_yet(own: Path) -> None:
-    data = {"source": "scenes", "image_size": 32}
-    with pytest.raises(
-        SpaceError, match=r"train\.metrics: is for task: classification or multilabel only"
-    ):
-        load_space(document("top2", task="segmentation", data=data, insert=[]))
+def test_masks_have_them_of_each_image(own: Path, tmp_path: Path) -> None:
+    draws = np.random.RandomState(0)
+    for side in ("images", "masks"):
+        (tmp_path / "set" / side).mkdir(parents=True)
+    for number in range(8):
+        disc = np.hypot(*np.mgrid[-12:12, -14:14]) < 4 + number
+        picture = draws.randint(0, 90, (*disc.shape, 3)) + 150 * disc[..., None]
+        for side, pixels in (("images", picture), ("masks", 255 * disc)):
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(tmp_path / f"set/{side}/{number}.png")
+    data = {"source": str(tmp_path / "set"), "image_size": 16, "splits": [0.5, 0.25, 0.25]}
+    asked = {"objectives": {"val_covered": "min"}}
+    settings = {"task": "segmentation", "data": data, "insert": [], "search": asked}
+    space = load_space(document("covered", network=UNET, **settings))
+    assert statistics_of(space.document)["direction"] == "min"
+    config = space.resolve({})
+    held = load_data(config["data"], "segmentation")
+    training = Training(config, held, threads=1)
+    epoch = training.run_epoch()
+    metrics, kept = training.evaluate("val")
+    assert epoch["val_covered"] == metrics["covered"] == kept["covered"].mean()
+    assert kept["covered"].shape == (2,) == kept["dice"].shape
+    # What it is given: probabilities of every class at the image's own size, and its mask.
+    both = kept["dice"] * (kept["covered"] + 1) / 2  # Dice = 2 TP / (P + T)
+    assert (both <= np.minimum(kept["covered"], 1) + 1e-9).all()
+    check_own_metric("own_metrics:covered", "segmentation", 3)
+    with pytest.raises(TrainError, match=r"probabilities \(3, 24, 8\) and a mask \(24, 8\)"):
+        check_own_metric("own_metrics:words", "segmentation", 3)
 
 
 @pytest.mark.parametrize(

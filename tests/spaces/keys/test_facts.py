@@ -25,7 +25,7 @@ def test_keys_inside_sections_have_scopes_of_their_own() -> None:
 
 def test_settings_without_effect_follow_from_those_that_they_depend_on() -> None:
     sgd = {"optimizer": "sgd", "schedule": "step", "loss": "dice", "task": "segmentation"}
-    assert idle(sgd, "optimizer", "schedule", "task") == {"sampler", "metrics"}  # for classes
+    assert idle(sgd, "optimizer", "schedule", "task") == {"sampler"}  # for classes
     assert idle(sgd, "loss") == {"label_smoothing", "class_weights", "boundary_weight"}
     other = {"optimizer": "adamw", "schedule": "onecycle", "task": "classification"}
     assert idle(other, "optimizer") == {"momentum", "nesterov"}

@@ -8,7 +8,6 @@ the functions that `attnsearch report` uses. A share near 5 % has a standard err
 """
 
 import argparse
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -481,7 +480,6 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=20_000)
     parser.add_argument("--only", default="", help="tables with this in their title")
     asked = parser.parse_args()
-    gc.freeze()  # statsmodels collects garbage in every adjustment
     missed = 0
     for number, (title, table) in enumerate(TABLES.items()):
         if asked.only.lower() not in title.lower():

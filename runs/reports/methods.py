@@ -12,7 +12,7 @@ from attnsearch.runs.statistics import Comparison
 from attnsearch.runs.words import listed, plural, render
 from attnsearch.spaces.keys import BUILT_IN, GIVEN, metric_name
 
-_VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy", "statsmodels")
+_VERSIONED = ("attnsearch", "torch", "optuna", "ray", "scipy")
 _MOST_SEEDS = 12
 _MOST_NAMED = 4
 HALF = {"bf16": "mixed precision with bfloat16", "fp16": "mixed precision with float16"}

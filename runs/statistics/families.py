@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from statsmodels.stats.multitest import multipletests
+import numpy as np
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -19,8 +19,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """
     if all(p is None for p in p_values):
         return [None] * len(p_values)
-    filled = [1.0 if p is None else p for p in p_values]
-    adjusted = multipletests(filled, method="holm")[1]
+    filled = np.array([1.0 if p is None else p for p in p_values])
+    order = np.argsort(filled)
+    factors = np.arange(len(filled), 0, -1)
+    adjusted = np.empty_like(filled)
+    adjusted[order] = np.minimum(np.maximum.accumulate(filled[order] * factors), 1.0)
     return [None if p is None else float(a) for p, a in zip(p_values, adjusted, strict=True)]
 
 

@@ -10,9 +10,7 @@ and its diff read before it is committed.
 """
 
 import difflib
-import gc
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,15 +56,7 @@ def check(folder: str, texts: Texts) -> None:
 
 
 @pytest.fixture(scope="module")
-def frozen() -> Iterator[None]:
-    """Hide what exists from the garbage collection that statsmodels makes in every adjustment."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(scope="module")
-def recorded(frozen: None, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     """What today's code records and shows of the made studies."""
     folder = tmp_path_factory.mktemp("net")
     studies.record(folder / "attnsearch.db")
@@ -74,7 +64,7 @@ def recorded(frozen: None, tmp_path_factory: pytest.TempPathFactory) -> Shown:
 
 
 @pytest.fixture(scope="module")
-def kept(frozen: None, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     """What today's code shows of the same studies in the ledger that 0.1.0 wrote."""
     folder = tmp_path_factory.mktemp("kept")
     (folder / "attnsearch.db").write_bytes(gzip.decompress(KEPT.read_bytes()))

@@ -1,7 +1,5 @@
 """A ledger with a small study, made up, for what reads studies."""
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +7,6 @@ import pytest
 
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.requests import Ending, Place, Request
-
-
-@pytest.fixture
-def frozen() -> Iterator[None]:
-    """Hide what exists from the garbage collection that statsmodels makes in every adjustment."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

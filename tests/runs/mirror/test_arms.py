@@ -21,8 +21,6 @@ from tests.runs import made_studies as made
 
 SEEDS = made.CONFIRM_SEEDS[:3]
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,7 +16,6 @@ from attnsearch.runs.statistics.courses import seeds_wanted
 from attnsearch.runs.statistics.interim import interim_analyses
 from tests.runs import made_studies as made
 
-pytestmark = pytest.mark.usefixtures("frozen")
 SEEDS = tuple(range(1_100_000_001, 1_100_000_021))
 MEANS = {**made.MEANS, "se@layer3": 0.80}
 

@@ -21,8 +21,6 @@ from attnsearch.runs.results.combined import Combined, combine_studies
 from attnsearch.runs.statistics.plan import Plan
 from tests.runs import made_studies as made
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 HOSTILE = '=cmd|"<script>alert(1)</script>" {50%} $x_1$ &'
 
 

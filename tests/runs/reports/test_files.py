@@ -19,8 +19,6 @@ from tests.runs import made_studies as made
 
 HOSTILE = r"""a_b%&#$ <script>alert("1")</script> \x{y} ^~ |c| 'q' `z` [k] é 中"""
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -32,8 +32,6 @@ from attnsearch.search.cli import call
 from tests.killed import killed_in
 from tests.runs import made_studies as made
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

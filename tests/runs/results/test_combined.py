@@ -10,8 +10,6 @@ from attnsearch.runs.results.combined import Combined, CombineError, combine_stu
 from attnsearch.runs.results.model import MeasuredStudy
 from tests.runs import made_studies as made
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 def refused(studies: Sequence[MeasuredStudy], **more: Any) -> str:
     with pytest.raises(CombineError) as error:

@@ -9,8 +9,6 @@ from attnsearch.runs.statistics.comparison import compare
 from attnsearch.runs.statistics.measured import Measured
 from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 CONTROLS = {"baseline": "baseline", "tuned": "tuned_baseline", "wide": "capacity"}
 
 

@@ -12,8 +12,6 @@ from attnsearch.runs.statistics.plan import Arm, Contrast, Plan
 from attnsearch.runs.statistics.power import detectable
 from attnsearch.runs.statistics.verdicts import verdict_text
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 NOISE = np.array([0.004, -0.006, 0.001, 0.005, -0.004, 0.003, -0.002, -0.001])
 
 

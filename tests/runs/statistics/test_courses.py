@@ -15,7 +15,6 @@ from attnsearch.runs.statistics.plan import Plan
 from benchmarks import sequential
 from benchmarks.simulated_studies import study_plan
 
-pytestmark = pytest.mark.usefixtures("frozen")
 GAINS = {"baseline": 0.0, "good": 0.2, "bad": -0.2, "same": 0.0}
 SEEDS = 20
 

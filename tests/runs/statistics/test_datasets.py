@@ -8,8 +8,6 @@ from scipy import stats
 
 from attnsearch.runs.statistics.datasets import Pooled, judge, nemenyi_difference, pool, rank_arms
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 # Demšar (JMLR 7, 2006), table 6: AUC of C4.5, with m, with cf, with both, on 14 data sets. Two
 # values of `voting` are given a digit more, which the paper's ranks have and its table has not.
 DEMSAR = np.array(

@@ -12,8 +12,6 @@ from attnsearch.runs.statistics.measured import Measured
 from attnsearch.runs.statistics.paired import paired_t
 from benchmarks import simulated_studies as simulated
 
-pytestmark = pytest.mark.usefixtures("frozen")
-
 
 @pytest.fixture
 def rng() -> np.random.Generator:

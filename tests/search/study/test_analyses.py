@@ -3,7 +3,6 @@
 The trainings cost nothing: a network is its score, which depends on what is inserted and the seed.
 """
 
-import gc
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
@@ -48,14 +47,6 @@ class Planted(Cheap):
         said = describe(self.job.config)
         noise = np.random.default_rng([seed(self.job), zlib.crc32(said.encode())]).normal(0, 0.02)
         return float(0.6 + GAINS.get(said, 0.0) + noise)
-
-
-@pytest.fixture(autouse=True)
-def frozen() -> Iterator[None]:
-    """Hide what exists from the garbage collection that statsmodels makes in every adjustment."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

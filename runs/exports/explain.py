@@ -1,7 +1,7 @@
 """Pictures of where a trained network looks, for any image: `attnsearch explain`."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from attnsearch.runs.readers import (
     find_coding,
     is_image_side,
     listing,
+    masks_among,
     masks_beside,
 )
 from attnsearch.runs.training import (
@@ -48,7 +49,8 @@ def explain_images(export: str | Path, images: Sequence[str | Path], to: str | P
 
     One PNG an image: the image, its mask and the predicted one with the errors, and the map of
     each block that has one. The mask is found where the image lies in a folder `images/` beside
-    `masks/`, as in a data set; else there is none. Of whole images the label is told.
+    `masks/`, as in a data set, or where it lies beside the image (`x_mask.png`); else there is
+    none. Of whole images the label is told.
     Where masks are there but an image's is missing or of no use, a note says so.
 
     Args:
@@ -126,23 +128,23 @@ class Truths:
         """Return mask beside an image: where its path says that it lies, else where links lead."""
         searched = False
         for place in dict.fromkeys([image.absolute(), Path(os.path.realpath(image))]):
-            sides = [parent for parent in place.parents if is_image_side(parent.name)]
-            if not sides:
-                continue
-            masks = self._masks(sides[0])
+            side = next((parent for parent in place.parents if is_image_side(parent.name)), None)
+            masks = self._masks(side or place.parent, masks_beside if side else masks_among)
             searched = searched or bool(masks)
-            mask = masks.get(place.relative_to(sides[0]).with_suffix("").as_posix())
+            mask = masks.get(place.relative_to(side or place.parent).with_suffix("").as_posix())
             if mask is not None:
                 return mask
         if searched:
             self._missing.append(str(image))
         return None
 
-    def _masks(self, side: Path) -> dict[str, Path]:
+    def _masks(
+        self, side: Path, find: Callable[[Path, str | None], dict[str, Path]]
+    ) -> dict[str, Path]:
         if side not in self._masks_of:
             self._masks_of[side] = {}
             try:
-                self._masks_of[side] = masks_beside(side, self._data.get("mask_name"))
+                self._masks_of[side] = find(side, self._data.get("mask_name"))
             except (DataError, OSError) as error:
                 self._unpaired[f"no masks of {side}: {error}"] = None
         return self._masks_of[side]

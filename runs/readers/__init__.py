@@ -51,7 +51,12 @@ if TYPE_CHECKING:
     from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
     from attnsearch.runs.readers.mask_folder import scored_sentence, tile, whole_masks
     from attnsearch.runs.readers.mask_layouts import is_image_side, is_mask_side, without_masks
-    from attnsearch.runs.readers.mask_pairs import find_pairs, is_mask_folder, masks_beside
+    from attnsearch.runs.readers.mask_pairs import (
+        find_pairs,
+        is_mask_folder,
+        masks_among,
+        masks_beside,
+    )
     from attnsearch.runs.readers.masks import (
         IgnoreIndexError,
         MaskValuesError,

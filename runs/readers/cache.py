@@ -27,7 +27,7 @@ from attnsearch.runs.readers.source import Masks, Source
 from attnsearch.runs.readers.walking import walk
 from attnsearch.runs.whole import unfinished
 
-FORMAT = 4
+FORMAT = 5
 """Raised when what is stored, or how files are decoded, changes."""
 
 SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept

@@ -4,7 +4,7 @@ A colour is exact: one that no class has is an error, never the nearest class.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,13 +90,37 @@ def check_colors(
     )
 
 
+def palette_of(image: Image.Image, values: Iterable[int]) -> dict[int, Color]:
+    """Return the colours that an image of mode P has for some of its values."""
+    entries = image.getpalette("RGB") or []
+    return {
+        value: (red, green, blue)
+        for value in values
+        if len(color := entries[3 * value : 3 * value + 3]) == 3
+        for red, green, blue in [color]
+    }
+
+
+def unlike_palettes(palettes: Mapping[str, Mapping[int, Color]]) -> str | None:
+    """Return where two masks have other colours for one value, in words; None where none have."""
+    first: dict[int, tuple[Color, str]] = {}
+    for name, palette in palettes.items():
+        for value, color in palette.items():
+            other, holder = first.setdefault(value, (color, name))
+            if other != color:
+                return f"{value} is {[*other]} in {holder} and {[*color]} in {name}"
+    return None
+
+
 def propose_colors(masks: Sequence[Path]) -> dict[str, list[int]] | None:
     """Return a palette with made-up names for masks that are colour-coded, None for others.
 
-    Masks are looked at one by one, and few tell whether all are worth a look.
+    Masks are looked at one by one, and few tell whether all are worth a look. Those with palettes
+    are colour-coded where their values are no classes: not counted from 0, or of other colours in
+    other files.
     """
     few = masks[:: max(1, len(masks) // 16)]
-    if not any(red != green or green != blue for red, green, blue in _colors_of(few)):
+    if not _colors_of(few):
         return None
     colors = sorted(_colors_of(masks))
     if not 2 <= len(colors) <= FEW:
@@ -108,19 +132,29 @@ def propose_colors(masks: Sequence[Path]) -> dict[str, list[int]] | None:
 
 
 def _colors_of(masks: Sequence[Path]) -> set[Color]:
-    """Return the colours of masks; none where they are more than few, or no mask has colours."""
+    """Return the colours of masks; none where they are more than few, or are no classes."""
     colors: set[int] = set()
+    palettes: dict[str, dict[int, Color]] = {}
     for path in masks:
         try:
             with open_image(path.read_bytes()) as image:
-                if image.mode in ("1", "L", "P") or image.format in ("JPEG", "MPO"):
+                if image.mode in ("1", "L") or image.format in ("JPEG", "MPO"):
                     return set()  # values, or nothing that is kept
+                if image.mode == "P":
+                    values = np.unique(np.asarray(image)).tolist()
+                    palettes[str(path)] = palette_of(image, values)
                 colors.update(np.unique(_packed(image)).tolist())
         except Exception:  # a damaged file: the reader judges it
             return set()
         if len(colors) > FEW:
             return set()
-    return {_unpacked(color) for color in colors}
+    unpacked = {_unpacked(color) for color in colors}
+    if len(palettes) == len(masks):
+        values = {value for palette in palettes.values() for value in palette} - {IGNORED}
+        counted = values == {*range(len(values))}
+        return set() if counted and unlike_palettes(palettes) is None else unpacked
+    coloured = any(red != green or green != blue for red, green, blue in unpacked)
+    return unpacked if coloured else set()
 
 
 def _packed(image: Image.Image) -> NDArray[np.uint32]:

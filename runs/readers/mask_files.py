@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from attnsearch.runs.readers.images import open_image, orientation
-from attnsearch.runs.readers.mask_colors import Color, by_color
+from attnsearch.runs.readers.mask_colors import Color, by_color, palette_of
 from attnsearch.runs.readers.source import DataError
 
 # In black and white pictures saved as JPEG (quality 20 to 95, sharp, antialiased or enlarged up to
@@ -35,6 +35,7 @@ class MaskFile:
         frames: How many the file has.
         digest: SHA-256 of the file.
         unknown: Colours that `data.mask_colors` lacks, and of how many pixels.
+        palette: The colour of each value that occurs, where the file has a palette.
     """
 
     levels: NDArray[np.unsignedinteger]
@@ -45,6 +46,7 @@ class MaskFile:
     frames: int
     digest: bytes
     unknown: Mapping[Color, int] = field(default_factory=dict)
+    palette: Mapping[int, Color] = field(default_factory=dict)
 
 
 def decode_mask(path: Path, mask_colors: Mapping[str, Sequence[int]] | None = None) -> MaskFile:
@@ -76,16 +78,18 @@ def decode_mask(path: Path, mask_colors: Mapping[str, Sequence[int]] | None = No
     else:
         levels, unknown = by_color(image, mask_colors)
     bins = 2**16 if levels.dtype == np.uint16 else 2**8
-    values = np.flatnonzero(np.bincount(levels.ravel(), minlength=bins))
+    values = tuple(np.flatnonzero(np.bincount(levels.ravel(), minlength=bins)).tolist())
+    indexed = mask_colors is None and image.mode == "P"
     return MaskFile(
         levels,
-        tuple(values.tolist()),
+        values,
         lossy,
         lossy and _is_black_and_white(levels),
         turned,
         frames,
         hashlib.sha256(content).digest(),
         unknown,
+        palette_of(image, values) if indexed else {},
     )
 
 

@@ -181,7 +181,7 @@ def _pools(root: Path, mask_name: str | None) -> list[Pool]:
     kinds: tuple[Callable[[], list[Pool]], ...] = (
         lambda: [_pool(root, sides) for sides in (_named(root), _by_pixels(root)) if sides][:1],
         lambda: _by_patient(root),
-        lambda: _beside(root, mask_name),
+        lambda: beside(root, mask_name),
     )
     return next((pools for kind in kinds if (pools := kind())), [])
 
@@ -248,7 +248,7 @@ def _by_patient(root: Path) -> list[Pool]:
     return [Pool(root, (root, root), images, masks)] if images and masks else []
 
 
-def _beside(root: Path, mask_name: str | None) -> list[Pool]:
+def beside(root: Path, mask_name: str | None) -> list[Pool]:
     """Return one pool of a folder whose images have their masks beside them."""
     files = files_below(root)
     rule = mask_name if mask_name is not None else _rule_beside(files)

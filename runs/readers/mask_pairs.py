@@ -13,7 +13,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnsearch.runs.readers.mask_layouts import files_below, find_pools, mask_side_of
+from attnsearch.runs.readers.mask_layouts import (
+    Files,
+    beside,
+    files_below,
+    find_pools,
+    mask_side_of,
+)
 from attnsearch.runs.readers.mask_names import choose, match_masks
 from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, listing
 
@@ -93,13 +99,37 @@ def masks_beside(side: Path, mask_name: str | None = None) -> dict[str, Path]:
     mask_side = mask_side_of(side)
     if mask_side is None:
         return {}
+    return _pairs_of(files_below(side), files_below(mask_side), side.parent, mask_name)
+
+
+def masks_among(folder: Path, mask_name: str | None = None) -> dict[str, Path]:
+    """Return the masks of those images of a folder that have one in the same folder.
+
+    Args:
+        folder: Holds `x.png` and `x_mask.png`.
+        mask_name: As in `find_pairs`.
+
+    Returns:
+        As `masks_beside` does.
+
+    Raises:
+        DataError: If it cannot be told how masks are named.
+        OSError: If the folder cannot be listed.
+    """
+    pool = next(iter(beside(folder, mask_name)), None)
+    if pool is None:
+        return {}
+    return _pairs_of(pool.images, pool.masks, folder, pool.rule)
+
+
+def _pairs_of(images_of: Files, masks_of: Files, root: Path, rule: str | None) -> dict[str, Path]:
     images, masks = (
-        {key: paths[0] for key, paths in files_below(folder).items() if len(paths) == 1}
-        for folder in (side, mask_side)
+        {key: paths[0] for key, paths in files.items() if len(paths) == 1}
+        for files in (images_of, masks_of)
     )
     if not images or not masks:
         return {}
-    _, chosen = choose(images, masks, side.parent, mask_name)
+    _, chosen = choose(images, masks, root, rule)
     owners = Counter(chosen)
     return {
         key: mask

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attnsearch.runs.readers.images import ImageSize, resize
-from attnsearch.runs.readers.mask_colors import check_colors, class_colors
+from attnsearch.runs.readers.mask_colors import check_colors, class_colors, unlike_palettes
 from attnsearch.runs.readers.mask_files import MaskFile
 from attnsearch.runs.readers.source import IGNORED, DataError, listing
 
 CLASSES_MAX = 255
+_CLASSES_USUAL = 8  # up to so many, values are not taken for instances
 LISTED = 12  # values that a message shows; more than these are seldom classes
 BLENDED = (
     "so many values mean that the masks were blended (resized with smooth edges, or once saved as "
@@ -145,6 +146,8 @@ def find_coding(
         said = ", ".join(f"{value} {name}" for name, value in mask_colors.items())
         coding = Coding(tuple(range(len(named))), void, named)
         return coding, [f"mask colours: {said}"]
+    if mask_values is None:
+        _check_palettes(masks)
     names = [str(name) for name in classes] if isinstance(classes, list | tuple) else None
     count = len(names) if names is not None else classes if isinstance(classes, int) else None
     if count is not None and count > CLASSES_MAX:
@@ -238,6 +241,7 @@ def _occurring_values(
         _check_mixed(masks, above)
     if count:
         return (0, 255) if {0, 255} <= {*values} and 1 not in values else (0, 1)
+    _check_instances(masks, values)
     if [*values] == [*range(len(values))] and len(values) <= CLASSES_MAX:
         return tuple(values)
     example = next(name for name, mask in masks.items() if max(mask.values) >= max(values))
@@ -270,6 +274,37 @@ def _occurring_values(
         + ("" if ignored is not None else ", and data.ignore_index for one that does not count"),
         values,
     )
+
+
+def _check_palettes(masks: Mapping[str, MaskFile]) -> None:
+    """See that a value of masks with palettes is one class: has one colour in all of them."""
+    unlike = unlike_palettes({name: mask.palette for name, mask in masks.items()})
+    if unlike is not None:
+        raise DataError(
+            f"the palettes of the masks differ: {unlike}. So their values are no classes; give "
+            f"the colour of each class, data.mask_colors, or, if the values count and not the "
+            f"colours, data.mask_values"
+        )
+
+
+def _check_instances(masks: Mapping[str, MaskFile], values: Sequence[int]) -> None:
+    """See that many values are no ids of instances, which are counted through in each mask.
+
+    Of classes some mask lacks one that is not the last; and few masks end at another one than the
+    others.
+    """
+    several = [{*mask.values} - {0} for mask in masks.values() if len(mask.values) > 2]
+    if len(values) <= _CLASSES_USUAL or len(several) < 3:
+        return
+    counted = sum(ids == {*range(1, len(ids) + 1)} for ids in several)
+    ends = {len(ids) for ids in several}
+    if counted > 0.9 * len(several) and len(ends) > min(len(several), len(values)) // 2:
+        raise DataError(
+            f"the masks look like instances counted through (instance ids): each holds all values "
+            f"from 1 to its own last one, {min(ends)} to {max(ends)}; save masks of classes, for "
+            f"one class 0 and 255. If the values are classes, say so: data.classes: "
+            f"{max(values) + 1}"
+        )
 
 
 def _check_mixed(masks: Mapping[str, MaskFile], above: Sequence[int]) -> None:

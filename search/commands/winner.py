@@ -111,7 +111,7 @@ def explain(export: str, images: tuple[str, ...], folder: str) -> tuple[str, boo
 
     One PNG an image: the image, the predicted mask, and the attention map of
     each inserted gc, ecrm and axial block. Where the image lies in `images/`
-    beside `masks/`, its mask and the errors too.
+    beside `masks/`, or beside its mask, that and the errors too.
 
     Example:
       attnsearch explain best scans/images/0017.jpg --to pictures

@@ -41,11 +41,15 @@ class Asked:
         Raises:
             InitError: A value is none that the key can have.
         """
+        try:
+            colors = self.mask_colors and parse_colors(self.mask_colors)
+        except ValueError as error:
+            raise InitError(f"--mask-colors {self.mask_colors!r}: {error}") from None
         said = {
             "classes": self.classes and [name.strip() for name in self.classes.split(",")],
             "mask_name": self.mask_name,
             "mask_values": self.mask_values and re.split(r"[\s,]+", self.mask_values.strip("[] ")),
-            "mask_colors": self.mask_colors and parse_colors(self.mask_colors),
+            "mask_colors": colors,
         }
         keys = {key: value for key, value in said.items() if value is not None}
         try:

@@ -13,9 +13,18 @@ def parse_colors(text: str) -> dict[str, str | list[int]]:
 
     Args:
         text: As `background=#000000,vessel=#ff0000`, or with `0 0 0` for the colour.
+
+    Raises:
+        ValueError: A class has two colours, or none.
     """
-    parts = [part.rpartition("=") for part in text.split(",")]
-    return {name.strip(): _color(color.strip()) for name, _, color in parts}
+    colors: dict[str, str | list[int]] = {}
+    for part in text.split(","):
+        name, _, color = (word.strip() for word in part.rpartition("="))
+        if not name or name in colors:
+            why = f"{name} has two colours" if name else f"{part.strip()!r} has no name"
+            raise ValueError(f"{why}; write NAME=#RRGGBB for each class, divided by commas")
+        colors[name] = _color(color)
+    return colors
 
 
 def _color(text: str) -> str | list[int]:

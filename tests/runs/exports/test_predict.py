@@ -438,3 +438,32 @@ def test_the_truth_of_colour_coded_masks_follows_the_palette(tmp_path: Path) -> 
     truths = Truths(SimpleNamespace(config=config, class_names=["rest", "vessel"]))
     assert truths.of(tmp_path / "images/0.png", (8, 8)) is None
     assert "[0, 255, 0] (8 pixels" in " ".join(truths.notes())
+
+
+@pytest.mark.parametrize(("rule", "name"), [(None, "{}_mask"), (None, "gt_{}"), ("{}_b", "{}_b")])
+def test_a_mask_beside_its_image_is_found(rule: str | None, name: str, tmp_path: Path) -> None:
+    """However the folder is called; and one image of it may have none."""
+    for number in range(4):
+        pixels = np.random.RandomState(number).randint(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"s{number}.jpg")
+        mask = np.zeros((8, 8), np.uint8)
+        mask[number:] = 255
+        if number < 3:
+            Image.fromarray(mask).save(tmp_path / f"{name.format(f's{number}')}.png")
+    config = {"task": "segmentation", "data": {"classes": 2, "mask_name": rule}}
+    truths = Truths(SimpleNamespace(config=config, class_names=["rest", "vessel"]))
+    for number in range(3):
+        truth = truths.of(tmp_path / f"s{number}.jpg", (8, 8))
+        assert truth is not None and (truth == 1).sum() == 8 * (8 - number)
+    assert truths.notes() == []
+    assert truths.of(tmp_path / "s3.jpg", (8, 8)) is None
+    assert truths.notes() == [f"no mask, 1: {tmp_path / 's3.jpg'}"]
+
+
+def test_images_without_masks_beside_them_are_told_nothing_of_masks(tmp_path: Path) -> None:
+    for number in range(4):
+        pixels = np.random.RandomState(number).randint(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"s{number}.png")
+    config = {"task": "segmentation", "data": {"classes": 2}}
+    truths = Truths(SimpleNamespace(config=config, class_names=["rest", "vessel"]))
+    assert truths.of(tmp_path / "s0.png", (8, 8)) is None and truths.notes() == []

@@ -1,5 +1,6 @@
 """Colour-coded masks: each colour is the class that the palette says, or an error tells it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,52 @@ def test_a_palette_is_proposed_for_few_colours_alone(tmp_path: Path) -> None:
     }
     assert propose_colors([grey]) is None
     assert propose_colors([few, many]) is None
+
+
+def indexed(
+    folder: Path, palettes: Sequence[Sequence[int]], values: Sequence[int] = (0, 1)
+) -> None:
+    """Images and masks of mode P, each with its own palette; every mask holds all values."""
+    for number, palette in enumerate(palettes):
+        for side in ("images", "masks"):
+            (folder / side).mkdir(exist_ok=True)
+        mask = np.resize(np.array(values, np.uint8), (SIDE, SIDE))
+        Image.fromarray(mask).save(folder / "images" / f"{number}.png")
+        image = Image.fromarray(mask, "L").convert("P")
+        image.putdata(mask.ravel().tolist())
+        image.putpalette(palette)
+        image.save(folder / "masks" / f"{number}.png")
+
+
+AHEAD, AROUND = [0, 0, 0, 255, 255, 255], [255, 255, 255, 0, 0, 0]
+
+
+def test_a_value_with_two_colours_is_no_class(tmp_path: Path) -> None:
+    """Programs number colours as they come, so that black is 0 in one file and 1 in another."""
+    indexed(tmp_path, [AHEAD, AROUND] * 4)
+    with pytest.raises(DataError, match=r"0 is \[0, 0, 0\] in masks/0.png and \[255, 255, 255\]"):
+        load(tmp_path, mask_colors=None)
+    files = sorted((tmp_path / "masks").iterdir())
+    proposed = propose_colors(files)
+    assert proposed == {"background": [0, 0, 0], "color_1": [255, 255, 255]}
+    data = load(tmp_path, mask_colors=proposed)
+    masks = data.train.masks
+    assert masks is not None
+    assert {tuple(np.unique(mask)) for mask in masks.resized} == {(0, 1)}
+    assert len(np.unique(masks.resized[:, 0, 0])) == 2  # by colour, and not by value
+    counting = load(tmp_path, mask_colors=None, mask_values=[0, 1])  # who insists is believed
+    assert counting.train.masks is not None
+    assert len(np.unique(counting.train.masks.resized[:, 0, 0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "proposed"),
+    [((0, 1), None), ((0, 1, 255), None), ((0, 38, 75), 3), ((1, 2), 2)],
+)
+def test_values_with_one_palette_are_classes_where_they_are_counted_from_0(
+    values: tuple[int, ...], proposed: int | None, tmp_path: Path
+) -> None:
+    palette = [channel for value in range(256) for channel in (value, 255 - value, 7)]
+    indexed(tmp_path, [palette] * 4, values)
+    found = propose_colors(sorted((tmp_path / "masks").iterdir()))
+    assert (found and len(found)) == proposed

@@ -263,3 +263,42 @@ def test_unusual_kinds_of_files(tmp_path: Path) -> None:
     Image.fromarray(hidden).save(tmp_path / "hidden.png")
     with pytest.raises(DataError, match="in the transparency"):
         decode_mask(tmp_path / "hidden.png")
+
+
+def meaning(folder: Path, values: Sequence[Sequence[int]], classes: int | None = None) -> int:
+    """How many classes masks of these values are found to have."""
+    decoded = {}
+    for number, own in enumerate(values):
+        path = folder / f"{number:02d}.png"
+        Image.fromarray(np.resize(np.array(own, np.uint8), (SIDE, SIDE))).save(path)
+        decoded[path.name] = decode_mask(path)
+    return len(find_coding(decoded, classes, None, None)[0].values)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_instances_are_no_classes(first: int, tmp_path: Path) -> None:
+    """With a background, and cut so close that there is none."""
+    values = [range(first, count + 1) for count in (3, 9, 12, 4, 7, 10)]
+    with pytest.raises(DataError, match=r"instances .*1 to its own last one, 3 to 12; .*: 13"):
+        meaning(tmp_path, values)
+    assert meaning(tmp_path, values, 13) == 13  # who says so is believed
+
+
+def test_instances_with_a_gap_among_all_masks_are_told_as_such(tmp_path: Path) -> None:
+    """One mask was cut out of a larger one, and lost instances."""
+    values = [range(count + 1) for count in (3, 9, 5, 4, 7, 10, 6, 8, 11, 13, 14, 15)]
+    with pytest.raises(DataError, match="instances counted through"):
+        meaning(tmp_path, [*values, (0, 1, 17)])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [range(11)] * 6,  # all classes in each
+        [(0, *range(number, 11)) for number in range(1, 7)],
+        [range(number + 1) for number in (2, 3, 4, 5, 6, 7)],  # grades, one within the other
+        [(0, number) for number in range(1, 11)],  # one thing an image
+    ],
+)
+def test_classes_are_no_instances(values: list[Sequence[int]], tmp_path: Path) -> None:
+    assert meaning(tmp_path, values) in (8, 11)

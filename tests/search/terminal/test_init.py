@@ -277,6 +277,8 @@ def test_the_palette_of_colour_coded_masks_is_proposed_or_given(
         ["--mask-colors", "a=#000000,b=#ff"],
         ["--mask-colors", "a=#000000,b=1 2"],
         ["--mask-colors", "#000000"],
+        ["--mask-colors", "a=#000000,b=#ff0000,a=#00ff00"],
+        ["--mask-colors", "a=#000000,b=#ff0000,"],
     ],
 )
 def test_an_option_that_its_key_cannot_have_is_named(

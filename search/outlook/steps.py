@@ -76,12 +76,24 @@ def _export(study: StudyRow) -> str:
     return _command("attnsearch", "export", _name(study), "--to", _FOLDER)
 
 
+def _with(again: Sequence[str], key: str, value: int) -> str:
+    """Return a command with a setting, in place of the one that it has of that key."""
+    words: list[str] = []
+    for word in again:
+        if word.startswith(f"{key}=") and words[-1] == "--set":
+            words.pop()
+        else:
+            words.append(word)
+    return _command(*words, "--set", f"{key}={value}")
+
+
 def _confirm_first(study: StudyRow, again: Sequence[str]) -> Step:
-    setting = [] if study.document.get("confirm") else ["--set", f"confirm.seeds={LEAST_DECIDED}"]
+    confirms = study.document.get("confirm")
+    command = _command(*again) if confirms else _with(again, "confirm.seeds", LEAST_DECIDED)
     return Step(
         "One seed a trial decides nothing. Train the best of them again, on fresh seeds and "
         "beside controls:",
-        (_command(*again, *setting),),
+        (command,),
     )
 
 
@@ -90,7 +102,7 @@ def _train_longer(study: StudyRow, again: Sequence[str] | None) -> Step:
     why = "The baseline has not learned yet, so nothing could be compared. Train longer"
     if again is None:
         return Step(f"{why}: train.epochs: {epochs} in the space file.", ())
-    return Step(f"{why}:", (_command(*again, "--set", f"train.epochs={epochs}"),))
+    return Step(f"{why}:", (_with(again, "train.epochs", epochs),))
 
 
 def _helps(study: StudyRow, acts: Sequence[ActResult], claim: Conclusion) -> list[Step]:

@@ -147,6 +147,10 @@ def test_what_has_not_learned_trains_longer() -> None:
     act.unlearned = "the baseline is no better than a constant answer"
     assert one(act).commands[0].endswith("--set train.epochs=12")
     assert "train.epochs: 12" in one(act, again=None).why
+    set_before = ["attnsearch", "run", "x.yaml", "--set", "train.epochs=6", "--set", "name=a"]
+    assert one(act, again=set_before).commands == (
+        "attnsearch run x.yaml --set name=a --set train.epochs=12",
+    )
 
 
 @pytest.mark.parametrize("state", ["complete", "winner"])

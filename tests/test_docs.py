@@ -40,6 +40,7 @@ def test_paths_of_modules_are_those_of_the_tree(page: Path) -> None:
 
 RUN = (
     "python.md",
+    "own-loop.md",
     "own-loss.md",
     "own-network.md",
     "own-metrics.md",

@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
     from attnsearch.runs.training.micro_batches import SMALLEST
+    from attnsearch.runs.training.optim import TrainError, epoch_order
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
-    from attnsearch.runs.training.seeding import Surroundings
+    from attnsearch.runs.training.progress import Pass, copied
+    from attnsearch.runs.training.seeding import Surroundings, draw_apart, generator
     from attnsearch.runs.training.segment import (
         classes_of,
         enlarged_logits,

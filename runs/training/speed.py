@@ -111,14 +111,16 @@ def choose_speed(
         run_steps: Training steps of one run.
 
     Returns:
-        Plain arithmetic where `speed` is not `auto`, or where a race would not pay.
+        Plain arithmetic where `speed` is not `auto`, where a loop of the user's own trains, or
+        where a race would not pay.
     """
     start = time.perf_counter()
     closed = closed_arithmetic(train, PLAIN)
     plain = {key: value for key, value in closed.items() if not isinstance(value, Mapping)}
     arms = _arms(plain, open_arithmetic(train), torch.device(device))
     allowed = int(SHARE * steps / (len(arms) + 1))  # steps of each arm
-    if train.get("speed", "auto") != "auto" or len(arms) < 2 or allowed <= LEAST_ROUNDS:
+    plainly = train.get("speed", "auto") != "auto" or train.get("loop")
+    if plainly or len(arms) < 2 or allowed <= LEAST_ROUNDS:
         return Speed(plain)
     shape = data.channels, data.image_size, data.classes
     kept = Kept("speed", configs, arms, shape, device, threads, [steps, run_steps])

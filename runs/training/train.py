@@ -56,6 +56,7 @@ class Training:
         epochs: Epochs of the full schedule.
         turn: Entered for every step and evaluation, so that others can measure times alone.
         between: Called after every step; `state()` is as good there as between epochs.
+        can_save: Whether `state()` is good where it stands.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
         best_epoch: The epoch, from 1, with the best `val_accuracy`, `val_dice` or `val_map`, by
             its task, the earliest of equals; 0 before the first. The objectives have no say in it:
@@ -66,6 +67,8 @@ class Training:
         TrainError: If the config asks for what cannot be done with this data or device.
         BlockError, SiteError, WeightsError: If the network cannot be built.
     """
+
+    can_save = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from attnsearch.runs.data import DataSet
 from attnsearch.runs.metrics import left_out, why_undefined
 from attnsearch.runs.readers import DataError, listing
 from attnsearch.search.plans.arms import plan_folds
-from attnsearch.spaces.keys import COSTS, MEASURED, own_losses, own_metrics
+from attnsearch.spaces.keys import COSTS, MEASURED, own_losses, own_metrics, own_names
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def check_measurable(
 
     Raises:
         DataError: A metric has no value on a part. The message says which, why, and what to do.
-        TrainError: A loss or metric of the user's own is none.
+        TrainError: A loss, metric or loop of the user's own is none.
     """
-    if own_losses(document) or own_metrics(document):
+    if any(section == "train" for (section, _), _ in own_names(document)):
         check_own_functions(document, dataset(None).classes)
     notes: dict[str, None] = {}
     for need in _needs(document, explore=explore, plans=plans):
@@ -83,13 +83,17 @@ def _needs(document: Mapping[str, Any], *, explore: bool, plans: bool) -> Iterat
 
 
 def check_own_functions(document: Mapping[str, Any], classes: int) -> None:
-    """Try the losses and metrics of the user's own on made outputs.
+    """Try the losses and metrics of the user's own on made outputs, and look at their loop.
 
     Raises:
         TrainError: One of them breaks a rule.
     """
     from attnsearch.runs.training import check_own_loss, check_own_metric  # loads torch
 
+    if loop := document["train"].get("loop"):
+        from attnsearch.runs.loops import check_own_loop
+
+        check_own_loop(loop)
     for name in own_losses(document):
         check_own_loss(name, document["task"], classes)
     for name in own_metrics(document).values():

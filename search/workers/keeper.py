@@ -89,6 +89,8 @@ class Keeper:
         return self._clock() - self._last >= max(self._cost / SHARE, least_seconds)
 
     def _save(self, training: Training) -> None:
+        if not training.can_save:
+            return
         start = self._clock()
         try:
             checkpoint = Checkpoint.of(training.state())

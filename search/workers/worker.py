@@ -36,13 +36,10 @@ from attnsearch.runs.ledger import (
     inputs,
     package_inputs,
 )
+from attnsearch.runs.loops import training_of
 from attnsearch.runs.machine import Load
 from attnsearch.runs.store import VARIABLE
-from attnsearch.runs.training import (
-    Training,
-    free_memory,
-    out_of_memory,
-)
+from attnsearch.runs.training import Training, free_memory, out_of_memory
 from attnsearch.search.workers.cluster import Need
 from attnsearch.search.workers.job import Job, Report
 from attnsearch.search.workers.keeper import Keeper, Paused
@@ -61,7 +58,7 @@ MakeTraining = Callable[[Job, DataSet, str, int], Training]
 
 def make_training(job: Job, data: DataSet, device: str, threads: int) -> Training:
     """Return the training that a job asks for."""
-    return Training(job.config, data, device, threads)
+    return training_of(job.config, data, device, threads)
 
 
 class Worker(Trainable):  # type: ignore[misc]

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         default_grace,
     )
     from attnsearch.spaces.keys.space_file import NAME_MOST, Entry, SpaceFile
-    from attnsearch.spaces.keys.train import LOSSES, TASK_LOSSES, Train
+    from attnsearch.spaces.keys.train import LOSSES, OF_OUR_LOOP, TASK_LOSSES, Train
     from attnsearch.spaces.keys.values import (
         Choice,
         Fixed,

@@ -10,6 +10,7 @@ OPTIONAL = {
     "data": ("mask_colors", "keep", "eval_crop", "eval_size"),
     "train": (
         *("warmup_steps", "accumulate", "ema", "sampler", "decay", "sync_batch_norm", "metrics"),
+        "loop",
     ),
     "search": ("settings", "first", "from"),
     "resources": ("address", "timeout"),

@@ -31,3 +31,5 @@ def own_names(document: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], st
         yield ("train", "loss"), name
     for name in own_metrics(document).values():
         yield ("train", "metrics"), name
+    if loop := (document.get("train") or {}).get("loop"):
+        yield ("train", "loop"), loop

@@ -54,6 +54,17 @@ CROSS_ENTROPY = When("loss", None, "ce", "bce", "ce_dice", "focal")
 """The losses that hold a cross-entropy; `None` is the default of the task."""
 
 
+OF_OUR_LOOP = {
+    "precision": ("auto", "fp32"),
+    "accumulate": (None,),
+    "ema": (None,),
+    "grad_clip": (None,),
+    "compile": (None, False),
+    "sync_batch_norm": (None, False),
+}
+"""Keys that a loop of the user's own takes over, with the values that ask for nothing."""
+
+
 class Train(Section):
     """How a network is trained."""
 
@@ -144,6 +155,12 @@ class Train(Section):
     ] = None
     """What is measured beside our metrics, each a `module:function` of your own;
     its val_function can be an objective."""
+    loop: Annotated[
+        Annotated[str, AfterValidator(_own)] | None,
+        Fixed("all runs of a study are trained alike"),
+    ] = None
+    """A `module:function` of your own that trains in place of attnsearch's loop, by what it reads
+    of this section; null: ours."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
         0.0
     )

@@ -28,6 +28,7 @@ from attnsearch.spaces.keys import (
     METRICS,
     MULTILABEL,
     OF_ANOTHER,
+    OF_OUR_LOOP,
     TASK_LOSSES,
     Scheduler,
     SeedRange,
@@ -188,6 +189,8 @@ def _train(file: SpaceFile, problems: Problems) -> None:
             message = f"{loss} is no loss of task: {file.task}; it takes {' or '.join(fitting)}"
             problems.add(("train", "loss"), message)
     _own_metrics(file, problems)
+    if train.loop is not None:
+        _own_loop(file, problems)
     weights, count = train.class_weights, class_count(file)
     if isinstance(weights, list) and count is not None and len(weights) != count:
         message = f"has {len(weights)} weights for {count} classes (data.classes)"
@@ -209,6 +212,21 @@ def _own_metrics(file: SpaceFile, problems: Problems) -> None:
             problems.add(
                 ("train", "metrics", index), f"{whose} called {name}; rename the function"
             )
+
+
+def _own_loop(file: SpaceFile, problems: Problems) -> None:
+    """Refuse what is of our own loop alone."""
+    for key, idle in OF_OUR_LOOP.items():
+        if not all(value in idle for value in members(getattr(file.train, key))):
+            problems.add(
+                ("train", key),
+                f"is of attnsearch's own loop, and {file.train.loop} trains; do it there, and "
+                "remove it",
+                at_key=True,
+            )
+    if cards_of(file.resources.gpus) > 1:
+        message = f"{file.train.loop} (train.loop) trains on one card; ask for one"
+        problems.add(("resources", "gpus"), message)
 
 
 def _measured(file: SpaceFile) -> dict[str, str]:

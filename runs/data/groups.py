@@ -2,11 +2,10 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from attnsearch.runs.readers import DataError, listing
+from attnsearch.runs.readers import DataError, called_in, listing
 
 
 def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -61,7 +60,7 @@ def _by_pattern(pattern: str, names: Sequence[str]) -> tuple[list[str], list[str
 
 def _by_table(path: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     table = _read_table(path)
-    keys = _shortest_known(table, names)
+    keys = [*called_in(table, names).values()]
     if missing := [name for name, key in zip(names, keys, strict=True) if key not in table]:
         raise DataError(
             f"data.groups: {path} lacks {len(missing)} of {len(names)} images: "
@@ -96,15 +95,3 @@ def _read_table(path: Path) -> dict[str, str]:
                 f"and {group}; keep one"
             )
     return table
-
-
-def _shortest_known(table: Mapping[str, str], names: Sequence[str]) -> list[str]:
-    """Return what the table calls each name: the name, its last part, or that without ending."""
-    keys = list(names)
-    paths = [PurePosixPath(name) for name in names]
-    for short in ([path.name for path in paths], [path.stem for path in paths]):
-        counts = Counter(short)
-        for i, name in enumerate(short):
-            if keys[i] not in table and counts[name] == 1:
-                keys[i] = name
-    return [key if key in table else name for key, name in zip(keys, names, strict=True)]

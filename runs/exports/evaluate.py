@@ -167,9 +167,11 @@ def _read(network: Any, data: str | Path, *, trained: bool = False) -> tuple[Sou
                 f"network tells {listing(names)} apart"
             )
         return source, list(source.notes)
-    folder = Path(data).is_dir()
-    config |= {"classes": classes_there(Path(data), names) if folder else None, "evaluated": True}
-    source = read_source(config, network.config["task"])
+    task, path = network.config["task"], Path(data)
+    classes = None
+    if path.is_dir():
+        classes = names if task == MULTILABEL else classes_there(path, names)
+    source = read_source(config | {"classes": classes, "evaluated": True}, task)
     notes = list(source.notes)
     source.labels, said = _labels(source, names, str(data))
     return source, notes + said

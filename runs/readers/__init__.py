@@ -3,14 +3,14 @@
 table        Which reader takes a source: one table, a built-in set or a format of files each in
              its line
 source       What a reader of images returns: all examples of a source, and the split it came with
-digits       scikit-learn's handwritten digits: 1,797 images of 8x8 in 10 classes; no download
-scenes       Semi-synthetic pictures with exact masks, for segmentation without a download
+built_in     The data sets that come with attnsearch: digits and scenes; no download
 arrays       Arrays of images and labels to a source
 npz          Files of arrays in MedMNIST's layout (Yang et al., Scientific Data 2023,
              doi:10.1038/s41597-022-01721-8)
 walking      What is visible in a folder, which folders are parts of a split, and names that are no
              text
 folders      Folders of class folders, with or without a split
+label_tables Folders of images with a table of what each shows: any number of classes an image
 mask_folder  Folders of images and masks: see `mask_layouts` for the layout, `masks` for the values
 tiling       Where the tiles of an image lie, and how each is cut out
 mask_pairs   Which mask belongs to which image of a source
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         to_channels,
         to_uint8,
     )
+    from attnsearch.runs.readers.label_tables import called_in
     from attnsearch.runs.readers.mask_colors import propose_colors
     from attnsearch.runs.readers.mask_files import MaskFile, decode_mask
     from attnsearch.runs.readers.mask_folder import scored_sentence, tile, whole_masks
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         for_training,
         native_shapes,
         read_source,
+        several_labels,
     )
     from attnsearch.runs.readers.tiling import tile_corners
     from attnsearch.runs.readers.walking import check_names, named_parts, walk

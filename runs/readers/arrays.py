@@ -154,13 +154,13 @@ def _labels(
         raise DataError(f"{path}: has images but no {key}")
     array = arrays[key]
     shape = "x".join(map(str, array.shape))
-    if array.ndim == 2 and array.shape[1] > 1 and _is_one_hot(array):
-        array = array.argmax(1)  # one-hot: one class an image after all
-    if array.ndim == 2 and array.shape[1] > 1:
+    if several_in(array):
         raise DataError(
             f"{path}: {key} is {shape}: several labels an image; write task: multilabel, or give "
             f"one class an image, labels (N,) or (N, 1)"
         )
+    if array.ndim == 2 and array.shape[1] > 1:
+        array = array.argmax(1)  # one-hot
     if array.ndim not in (1, 2):
         raise DataError(f"{path}: {key} is {shape}; expected (N,) or (N, 1)")
     if array.dtype.kind not in "bui":
@@ -203,6 +203,11 @@ def _check_columns(path: Path, labels: Mapping[str, NDArray[np.int64]]) -> None:
     if len({*counts.values()}) > 1:
         words = listing([f"{count} in {part}" for part, count in counts.items()])
         raise DataError(f"{path}: the parts differ in their number of classes: {words}")
+
+
+def several_in(labels: NDArray[Any]) -> bool:
+    """Return whether labels are of any number of classes an image: (N, K), and not one-hot."""
+    return labels.ndim == 2 and labels.shape[1] > 1 and not _is_one_hot(labels)
 
 
 def _is_one_hot(array: NDArray[Any]) -> bool:

@@ -34,6 +34,7 @@ SMALLEST_MB = 1.0  # sources below are decoded faster than a cache is kept
 DESCRIBED = "source.json"
 CHECKSUMS = "checksums.json"
 ARRAYS = ("images", "labels", "parts")
+_READ = SUFFIXES | {".csv"}
 WORDS = ("name", "names", "class_names", "notes")
 MASK_ARRAYS = ("resized", "image", "corners", "sizes", "flat", "starts")
 
@@ -96,8 +97,9 @@ def _entries(folder: Path) -> Iterator[list[str | int]]:
         yield [inside.as_posix(), os.path.realpath(place)]
         for file in files:
             path = place / file
-            # Lists of names, as VOC's ImageSets, say which image is of which part.
-            counts = path.suffix.lower() in SUFFIXES or "ImageSets" in inside.parts
+            # Lists of names, as VOC's ImageSets, say which image is of which part, tables what it
+            # shows.
+            counts = path.suffix.lower() in _READ or "ImageSets" in inside.parts
             yield [file, *(file_state(path) if counts else ())]
 
 

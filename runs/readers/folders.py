@@ -14,27 +14,15 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from attnsearch.blocks.hosts import as_size
-from attnsearch.runs.keeping import Anywhere, Lazy
-from attnsearch.runs.readers.images import (
-    SUFFIXES,
-    Crop,
-    ImageSize,
-    common_rule,
-    decode,
-    decode_all,
-    note_conversions,
-)
+from attnsearch.runs.readers.images import SUFFIXES, Crop, ImageSize
+from attnsearch.runs.readers.label_tables import files_source
 from attnsearch.runs.readers.mask_layouts import find_pools, without_masks
-from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, by_reason, listing
+from attnsearch.runs.readers.source import NO_PART, PARTS, DataError, Source, listing
 from attnsearch.runs.readers.walking import images_in, named_parts, part_folders, subfolders
-
-UNREADABLE_ONE_IN = 100
 
 
 @dataclass(frozen=True)
@@ -83,33 +71,14 @@ def read_folder(
     folders = _class_folders(roots, wanted, notes)
     names = _class_names(folder, folders, wanted, notes)
     files = _files(folder, roots, folders, names, notes)
-    size = as_size(image_size)
-    decoded, unreadable, items = decode_all(
-        partial(decode, size=size, crop=crop),
-        {file.name: file.path for file in files},
-        keep,
-        ["images", *size, *([] if crop is None else [crop])],
-    )
-    if unreadable:
-        _judge_unreadable(unreadable, len(files), notes)
-        files = [file for file in files if file.name in decoded]
-    note_conversions(decoded, notes, image_size if crop is None else None)
-    rule = common_rule(decoded, channels, notes)
-    images: Anywhere
-    if items is None:
-        images = np.stack([rule(image.pixels, n) for n, image in enumerate(decoded.values())])
-    else:
-        images = Lazy(items, rule, np.arange(len(files)), (*size, rule.channels))
-    return Source(
-        name=folder.name,
-        images=images,
-        labels=np.array([file.label for file in files], dtype=np.int64),
-        names=list(decoded),
-        parts=np.array([file.part for file in files], dtype=np.int64),
-        class_names=names,
-        digests=[image.digest for image in decoded.values()],
-        notes=notes,
-    )
+    paths = {file.name: file.path for file in files}
+    source = files_source(folder, paths, image_size, channels, keep, crop)
+    if len(source.names) < len(files):
+        files = [file for file in files if file.name in {*source.names}]
+    source.labels = np.array([file.label for file in files], dtype=np.int64)
+    source.parts = np.array([file.part for file in files], dtype=np.int64)
+    source.class_names, source.notes = names, [*notes, *source.notes]
+    return source
 
 
 def _roots(folder: Path, notes: list[str]) -> dict[int, Path]:
@@ -387,13 +356,3 @@ def _no_images(folder: Path, others: Counter[str] | None = None) -> str:
         f"{folder}: no images{seen}; expected class folders with "
         f"{' '.join(sorted(SUFFIXES))} files, with or without train/, val/ and test/ above them"
     )
-
-
-def _judge_unreadable(unreadable: dict[str, str], total: int, notes: list[str]) -> None:
-    shown = by_reason(unreadable)
-    if len(unreadable) * UNREADABLE_ONE_IN > total:
-        raise DataError(
-            f"{len(unreadable)} of {total} images cannot be read: {listing(shown)}; repair or "
-            f"remove them (up to 1 in {UNREADABLE_ONE_IN} would be skipped)"
-        )
-    notes.append(f"skipped, cannot be read ({len(unreadable)} of {total}): {listing(shown, 20)}")

@@ -27,6 +27,7 @@ from attnsearch.runs.readers.arrays import (
     images_of,
     names_of,
     opaque,
+    several_in,
 )
 from attnsearch.runs.readers.images import (
     Crop,
@@ -98,6 +99,16 @@ def read_pictures(path: Path, notes: list[str]) -> Iterator[tuple[str, NDArray[n
 def is_npz(path: Path) -> bool:
     """Return whether a path is such a file, by its name."""
     return path.suffix.lower() == ".npz" and path.is_file()
+
+
+def npz_of_several(path: Path) -> bool:
+    """Return whether a file has labels of any number of classes an image, by its training part."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            key = _known(path, [*file]).get("train_labels")
+            return key is not None and several_in(file[key])
+    except (DataError, *DAMAGE):
+        return False  # reading it as one class an image says what is wrong
 
 
 def npz_shapes(path: Path) -> list[tuple[int, int]]:

@@ -9,12 +9,18 @@ from typing import Any
 
 from attnsearch.blocks.spelling import did_you_mean
 from attnsearch.runs.keeping import choose
+from attnsearch.runs.readers.built_in import read_digits, read_scenes
 from attnsearch.runs.readers.cache import cached
-from attnsearch.runs.readers.digits import read_digits
 from attnsearch.runs.readers.folders import read_folder
+from attnsearch.runs.readers.label_tables import TABLE, label_table, read_labelled
 from attnsearch.runs.readers.mask_folder import mask_folder_bytes, read_mask_folder
-from attnsearch.runs.readers.npz import is_npz, npz_bytes, npz_shapes, read_npz
-from attnsearch.runs.readers.scenes import read_scenes
+from attnsearch.runs.readers.npz import (
+    is_npz,
+    npz_bytes,
+    npz_of_several,
+    npz_shapes,
+    read_npz,
+)
 from attnsearch.runs.readers.source import DataError, Given, Source
 from attnsearch.runs.readers.walking import check_names, folder_bytes, folder_shapes
 from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, GIVEN, MULTILABEL, SEGMENTATION
@@ -69,6 +75,14 @@ READERS = {
         "an .npz file in MedMNIST layout with labels (N, K) of 0 and 1",
         npz_shapes,
         npz_bytes,
+    ),
+    "label_table": Reader(
+        MULTILABEL,
+        read_labelled,
+        lambda path: label_table(path) is not None,
+        "a folder of images with labels.csv",
+        folder_shapes,
+        folder_bytes,
     ),
     "mask_folder": Reader(
         SEGMENTATION,
@@ -134,7 +148,9 @@ def read_source(data: Mapping[str, Any], task: str) -> Source:
         elif not path.is_dir():  # one file is read faster than a folder is looked through
             source_read = reader.read(path, **settings)
         else:
-            source_read = cached(path, settings, lambda: reader.read(path, **settings))
+            # What a folder holds is read by the same settings as class folders or as a table.
+            table = {"table": True} if reader.task == MULTILABEL else {}
+            source_read = cached(path, settings | table, lambda: reader.read(path, **settings))
     except OSError as error:
         raise DataError(f"data.source: {path} cannot be read: {error}") from None
     return replace(source_read, kept=kept)
@@ -161,6 +177,14 @@ def native_shapes(path: Path) -> list[tuple[int, int]]:
     """Return (H, W) of a source's images, of some of many; none where that cannot be told."""
     takers = [reader for reader in READERS.values() if reader.takes and reader.takes(path)]
     return takers[0].shapes(path) if takers else []
+
+
+def several_labels(path: Path) -> bool:
+    """Return whether a source says of each image any number of classes: labels (N, K), a table."""
+    if path.is_dir():
+        table = label_table(path)
+        return table is not None and table.name.lower() == TABLE
+    return is_npz(path) and npz_of_several(path)
 
 
 def _settings(reader: Reader, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,23 @@ from attnsearch.runs.data import DataSet, Split, class_counts
 from attnsearch.runs.keeping import count_values
 from attnsearch.runs.readers import PARTS
 from attnsearch.runs.training import reach
+from attnsearch.spaces.keys import MULTILABEL
 
 SMALL_DICE = 0.8
 
 
 def class_rows(data: DataSet) -> list[tuple[object, ...]]:
-    """Return each class with its images in every part; of masks, its share of the pixels."""
+    """Return each class with its images in every part; of masks, its share of the pixels.
+
+    Of any number of classes an image first how many show none.
+    """
     counted = _pixel_shares if data.task == "segmentation" else _class_counts
     columns = [counted(getattr(data, part), data.classes) for part in PARTS]
-    return list(zip(data.class_names, *columns, strict=True))
+    rows: list[tuple[object, ...]] = list(zip(data.class_names, *columns, strict=True))
+    if data.task == MULTILABEL:  # images may show several classes, or none
+        plain = [int((~getattr(data, part).labels.any(1)).sum()) for part in PARTS]
+        rows.insert(0, ("(none of them)", *plain))
+    return rows
 
 
 def _class_counts(part: Split, classes: int) -> list[int]:

@@ -101,7 +101,7 @@ def schema() -> str:
 @click.option("--to", "file", required=True, metavar="FILE", help="The space file to write.")
 @click.option(
     "--task",
-    type=click.Choice(["classification", "segmentation"]),
+    type=click.Choice(["classification", "segmentation", "multilabel"]),
     help="What DATA is for, where it may be either.",
 )
 @click.option("--classes", metavar="A,B", help="The class folders, or the names of mask classes.")
@@ -129,11 +129,12 @@ def init(data: str, file: str, hours: float, **asked: str | None) -> str:
     """Write a commented space file for DATA.
 
     DATA is a folder of class folders, or one with images/ and masks/ for
-    segmentation (both with or without train/val/test), an .npz file in
-    MedMNIST layout, `digits` or `scenes`. Its classes, counts and image
-    sizes decide what is proposed, and a measured training step how many
-    epochs fit into the hours; the comments say why. An existing FILE is left
-    alone. Where DATA cannot be told, an option is asked for.
+    segmentation (both with or without train/val/test), or of images with
+    labels.csv, where each shows several classes; an .npz file in MedMNIST
+    layout, `digits` or `scenes`. Classes, counts and image sizes decide
+    what is proposed, and a measured training step how many epochs fit into
+    the hours; the comments say why. An existing FILE is left alone. Where
+    DATA cannot be told, an option is asked for.
 
     Examples:
       attnsearch init ~/xrays --to xrays.yaml

@@ -8,10 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
-from attnsearch.runs.data import DataSet, groups_in_names, load_data
+from attnsearch.runs.data import DataSet, class_counts, groups_in_names, load_data
 from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.metrics import why_undefined
 from attnsearch.runs.readers import (
@@ -26,6 +25,7 @@ from attnsearch.runs.readers import (
     listing,
     named_parts,
     native_shapes,
+    several_labels,
 )
 from attnsearch.search.terminal.asked import NOTHING, Asked, InitError, options_for
 from attnsearch.search.terminal.budget import HOURS, budget_of
@@ -33,7 +33,7 @@ from attnsearch.search.terminal.init_masks import colors_of, labels_of
 from attnsearch.search.terminal.tiles import Tiling, tiling_of
 from attnsearch.search.text import render
 from attnsearch.spaces import load_space
-from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, SEGMENTATION, Data
+from attnsearch.spaces.keys import BUILT_IN, CLASSIFICATION, MULTILABEL, SEGMENTATION, Data
 
 _SIZES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 352)
 _LEAST_ASPECT = 1.5  # of a rectangle; a square squeezes others little
@@ -41,7 +41,7 @@ _LEAST_STEPS = 300  # of a segmentation: with 40 it is no better than marking ev
 _LEAST_EPOCHS = (6, 10)  # on a CPU and on a GPU
 _SIDES = {"left", "right", "l", "r"}
 # On a CPU and on a GPU, by task.
-_LARGEST = {"classification": (64, 224), "segmentation": (96, 352)}
+_LARGEST = {CLASSIFICATION: (64, 224), MULTILABEL: (64, 224), SEGMENTATION: (96, 352)}
 
 
 BRATS = (0, 1, 2, 4)
@@ -112,7 +112,9 @@ class SpaceProposal:
 
     @property
     def metric(self) -> str:
-        """What classification is measured by: AUROC of uneven classes, where parts allow it."""
+        """What whole images are measured by: AUROC of uneven classes, where parts allow it."""
+        if self.data.task == MULTILABEL:
+            return "map"
         if not self.uneven:
             return "accuracy"
         parts = (self.data.val, self.data.test)
@@ -127,7 +129,7 @@ class SpaceProposal:
         names = {
             word for name in self.data.class_names for word in re.split(r"[^a-z]+", name.lower())
         }
-        grey = self.data.channels == 1 and self.data.task == CLASSIFICATION
+        grey = self.data.channels == 1 and self.data.task != SEGMENTATION
         return grey or not names.isdisjoint(_SIDES)
 
     @property
@@ -144,7 +146,7 @@ def write_space(data: str, file: str, asked: Asked = NOTHING, hours: float = HOU
 
     Args:
         data: `digits` or `scenes`, an .npz file, a folder of class folders, or one with images/
-            and masks/.
+            and masks/, or with labels.csv.
         file: The file to write; it must not exist.
         asked: What the user says of the data.
         hours: In which all acts are to end at most.
@@ -189,7 +191,7 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
     if not builtin and not path.exists():
         raise InitError(
             f"{data} does not exist; DATA is a folder of class folders, or one with images/ and "
-            "masks/, an .npz file in MedMNIST layout, digits or scenes"
+            "masks/, or with labels.csv, an .npz file in MedMNIST layout, digits or scenes"
         )
     if not builtin:
         check_names(path)
@@ -236,7 +238,7 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
             *notes,
         ]
     count = len(images.train.images)
-    counts = np.bincount(images.train.labels, minlength=images.classes)
+    counts = class_counts(images.train.labels, images.classes)
     batch_size = (16 if gpus else 8) if masks else _batch_size(count, gpus)
     steps = max(1, count // batch_size)  # an epoch
     fewest = math.ceil(_LEAST_STEPS / steps) if masks else 0
@@ -279,7 +281,7 @@ def _task(path: Path, asked: Asked) -> str:
         InitError: It may be for either, or classes may be either of two sorts of folders.
     """
     if not path.is_dir():
-        return CLASSIFICATION
+        return MULTILABEL if several_labels(path) else CLASSIFICATION
     if asked.mask_name or asked.mask_values or asked.mask_colors:
         return SEGMENTATION
     if is_mask_folder(path):
@@ -289,6 +291,8 @@ def _task(path: Path, asked: Asked) -> str:
                 f"--task classification, which leaves the masks out, or --task segmentation"
             )
         return SEGMENTATION
+    if several_labels(path):
+        return MULTILABEL
     doubt = None if asked.classes else classes_in_doubt(path)
     if doubt is not None:
         outer, inner = map(listing, doubt)
@@ -312,8 +316,10 @@ def _grouped(
         )
         return load_data({**section, "groups": spec}, images.task), asked, "as asked", []
     names = [name for split in splits for name in split.names]
-    classes = [images.class_names[label] for split in splits for label in split.labels]
-    pattern, kind = _folders_above(names, classes), "folders above the classes"
+    pattern, kind = None, "folders above the classes"
+    if images.task != MULTILABEL:
+        classes = [images.class_names[label] for split in splits for label in split.labels]
+        pattern = _folders_above(names, classes)
     if pattern is None:
         named = groups_in_names(names)
         if named is None:

@@ -285,6 +285,16 @@ def test_any_number_of_classes_an_image_are_scored(
     np.savez(
         tmp_path / "few.npz", class_names=names[:2], images=turned["images"], labels=labels[:, :2]
     )
+    # As a folder with a table, in which no image shows the last class.
+    lines = ["name,labels"]
+    for number in range(20):
+        Image.fromarray(arrays["test_images"][number]).save(tmp_path / f"{number:02d}.png")
+        own = [n for n, yes in zip(("edema", "mass"), labels[number], strict=False) if yes]
+        lines.append(f"{number:02d},{'|'.join(own)}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    folder = evaluate_export(export, tmp_path)
+    assert folder.classes["mass"].value == pytest.approx(done.classes["mass"].value)
+    assert folder.metrics["map"].value == pytest.approx(other.metrics["map"].value)
     with pytest.raises(DataError, match=r"of 2 classes, hernia, mass; needed is .* network's 3"):
         evaluate_export(export, tmp_path / "few.npz")
 

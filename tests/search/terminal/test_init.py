@@ -460,3 +460,30 @@ def test_epochs_fit_into_the_hours_that_a_measured_step_takes(
     told = init.write_space("digits", str(tmp_path / "hour.yaml"), hours=1)
     assert load_space(tmp_path / "hour.yaml").document["train"]["epochs"] == 6
     assert "even 6 epochs take longer than 1 h here: a GPU" in told
+
+
+def test_several_labels_an_image_are_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npz(tmp_path / "x.npz", 16)
+    arrays = dict(np.load(tmp_path / "x.npz"))
+    for part in ("train", "val", "test"):
+        labels = arrays[f"{part}_labels"]
+        arrays[f"{part}_labels"] = np.column_stack([labels % 2 == 0, labels % 4 < 3])
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert call(["init", str(tmp_path / "x.npz"), "--to", str(tmp_path / "x.yaml")]) == DONE
+    document = load_space(tmp_path / "x.yaml").document
+    assert (document["task"], document["search"]["objectives"]) == (
+        "multilabel",
+        {"val_map": "max"},
+    )
+    capsys.readouterr()
+    assert call(["check", str(tmp_path / "x.yaml")]) == DONE
+    told = capsys.readouterr().out
+    assert "40 test images of 3 x 16 x 16; 2 classes" in told
+    assert "(none of them)" in told
+    hot = {k: np.eye(2, dtype=int)[v[:, 0] * 1] if "labels" in k else v for k, v in arrays.items()}
+    np.savez(tmp_path / "hot.npz", **hot)
+    assert (
+        init.propose(str(tmp_path / "hot.npz"), tmp_path / "y.yaml").data.task == "classification"
+    )

@@ -20,7 +20,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger.access import Access, add, change, renew, touch
@@ -36,6 +36,38 @@ from attnsearch.runs.ledger.states import SEARCH_ROLES, State, lost
 
 DAMAGE = BadZipFile, zlib.error, ValueError, EOFError, KeyError, OSError, NotImplementedError
 """What reading damaged predictions raises; a zip file has a checksum for each array."""
+
+# Built once, see `access`.
+_OF_KEY = (
+    select(Run.id, Run.generation, Run.state, Run.study_id, Run.attempt, Run.error)
+    .where(Run.key == bindparam("key"))
+    .order_by(Run.generation)
+)
+_ATTEMPT = select(Run.attempt).where(Run.id == bindparam("run_id"))
+_HELD_ATTEMPT = _ATTEMPT.join(Lease, Lease.resource == bindparam("resource")).where(
+    Lease.token == bindparam("token")
+)
+_AT_PLACE = select(StudyRun.run_id).where(
+    StudyRun.study_id == bindparam("study_id"),
+    StudyRun.role.in_(bindparam("roles", expanding=True)),
+    StudyRun.arm == bindparam("arm"),
+    StudyRun.number == bindparam("number"),
+)
+_PLACED = select(
+    StudyRun.id, StudyRun.run_id, StudyRun.name, StudyRun.decisions, StudyRun.proposal
+).where(
+    *(
+        getattr(StudyRun, column) == bindparam(column)
+        for column in ("study_id", "role", "arm", "number")
+    )
+)
+_NAMED_BY = select(Run.config, Run.seed, Run.fold).where(Run.id == bindparam("run_id"))
+_ORIGIN = (
+    select(StudyRun.id)
+    .join(Run, Run.id == StudyRun.run_id)
+    .where(Run.id == bindparam("run_id"))
+    .order_by(StudyRun.study_id != Run.study_id, StudyRun.id)
+)
 
 
 class LeaseLost(LedgerError):
@@ -67,11 +99,8 @@ def claim(
         place: Its place in the study; the run stands there from now on.
         proposed: Whether the place was chosen just now, and may have been by another driver too.
     """
-    columns = Run.id, Run.generation, Run.state, Run.study_id, Run.attempt, Run.error
-    query = select(*columns)
-    query = query.where(Run.key == request.key).order_by(Run.generation)
     with ledger.database.write() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(_OF_KEY, {"key": request.key}).all()
         there = _run_at(connection, request.study_id, place)
         if proposed and there is not None and there.key != request.key:
             return Claim("taken", there)
@@ -91,21 +120,26 @@ def claim(
                     _put(connection, request.study_id, row.id, place)
                 return Claim("busy", read_run(connection, row.id), str(holder))
             if (not row.state.ended or lost(row)) and row.study_id == request.study_id:
-                resumable = row.id
+                resumable = row
         generation = rows[-1].generation + 1 if rows else 1
         begun = {"state": State.RUNNING, "started": time()}
-        run_id = resumable or add(connection, Run, **vars(request), generation=generation, **begun)
+        run_id = (
+            add(connection, Run, **vars(request), generation=generation, **begun)
+            if resumable is None
+            else resumable.id
+        )
         other = ledger.lease(connection, f"run:{run_id}")
         if other:
             return Claim("busy", read_run(connection, run_id), str(other.holder))
         same, epochs = goes_on or (None, 0)
-        attempt = Run.attempt + int(run_id != same)
+        attempt = (0 if resumable is None else resumable.attempt) + int(run_id != same)
         anew = {"attempt": attempt, "host": ledger.holder.host, "ended": None}
         touch(connection, run_id, **vars(Ending(State.RUNNING)) | begun | anew)
-        connection.execute(delete(Prediction).where(Prediction.run_id == run_id))
-        latest = select(Run.attempt).where(Run.id == run_id).scalar_subquery()
-        again = delete(Epoch).where(Epoch.run_id == run_id, Epoch.attempt == latest)
-        connection.execute(again.where(Epoch.epoch > epochs))
+        if resumable is not None:
+            connection.execute(delete(Prediction).where(Prediction.run_id == run_id))
+            latest = select(Run.attempt).where(Run.id == run_id).scalar_subquery()
+            again = delete(Epoch).where(Epoch.run_id == run_id, Epoch.attempt == latest)
+            connection.execute(again.where(Epoch.epoch > epochs))
         _put(connection, request.study_id, run_id, place)
         return Claim("claimed", read_run(connection, run_id))
 
@@ -144,15 +178,11 @@ def record_epoch(ledger: Access, run_id: int, epoch: int, metrics: Mapping[str, 
         LeaseLost: The run is not held by this ledger object any more.
     """
     with ledger.database.write() as connection:
-        query = select(Run.attempt).join(Lease, Lease.resource == f"run:{run_id}")
-        attempt = connection.execute(
-            query.where(Run.id == run_id, Lease.token == ledger.token)
-        ).scalar()
+        held = {"resource": f"run:{run_id}", "run_id": run_id, "token": ledger.token}
+        attempt = connection.execute(_HELD_ATTEMPT, held).scalar()
         if attempt is None:
             raise LeaseLost(f"run {run_id} is not held by this process any more")
-        place = {"run_id": run_id, "attempt": attempt, "epoch": epoch}
-        kept = {name: value for name, value in metrics.items() if name != "epoch"}
-        renew(connection, Epoch, place, metrics=kept, recorded=time())
+        _write_epoch(connection, run_id, attempt, epoch, metrics)
         touch(connection, run_id)
 
 
@@ -161,6 +191,7 @@ def finish(
     run_id: int,
     ending: Ending,
     *,
+    epochs: Mapping[int, Mapping[str, Any]] | None = None,
     predictions: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> None:
     """End a run that was claimed, once.
@@ -169,6 +200,7 @@ def finish(
         ledger: The ledger.
         run_id: The run.
         ending: How it ended, and what came of it.
+        epochs: The metrics of its last epochs, those that `record_epoch` has not been given.
         predictions: Split -> arrays, for instance ``{"val": {"names": ..., "labels": ...,
             "probabilities": ...}}``; text and numbers only, never objects.
 
@@ -187,6 +219,10 @@ def finish(
         values = vars(ending)
         if ending.weights_path is not None:
             values = values | {"weights_path": stored_name(ledger, ending.weights_path)}
+        if epochs:
+            attempt = connection.execute(_ATTEMPT, {"run_id": run_id}).scalar_one()
+            for epoch, metrics in epochs.items():
+                _write_epoch(connection, run_id, attempt, epoch, metrics)
         touch(connection, run_id, **values, ended=time())
         for split, data in packed.items():
             connection.execute(insert(Prediction).values(run_id=run_id, split=split, data=data))
@@ -292,6 +328,14 @@ def trials(ledger: Access, study_id: int, but: Collection[int] = ()) -> list[Tri
         )
 
 
+def _write_epoch(
+    connection: Connection, run_id: int, attempt: int, epoch: int, metrics: Mapping[str, Any]
+) -> None:
+    place = {"run_id": run_id, "attempt": attempt, "epoch": epoch}
+    kept = {name: value for name, value in metrics.items() if name != "epoch"}
+    renew(connection, Epoch, place, metrics=kept, recorded=time())
+
+
 def _attach(connection: Connection, study_id: int, run_id: int, place: Place) -> int:
     where = {
         "study_id": study_id,
@@ -305,8 +349,7 @@ def _attach(connection: Connection, study_id: int, run_id: int, place: Place) ->
         "decisions": dict(place.values),
         "proposal": dict(place.proposal),
     }
-    query = select(StudyRun.id, *(getattr(StudyRun, name) for name in values)).filter_by(**where)
-    earlier = connection.execute(query).one_or_none()
+    earlier = connection.execute(_PLACED, where).one_or_none()
     if earlier is not None and values.items() <= dict(earlier._mapping).items():
         return int(earlier.id)
     if earlier is None or earlier.run_id != run_id:
@@ -334,16 +377,14 @@ def _run_at(connection: Connection, study_id: int | None, place: Place | None) -
     if place is None:
         return None
     roles = SEARCH_ROLES if place.role in SEARCH_ROLES else {place.role}
-    query = select(StudyRun.run_id).filter_by(
-        study_id=study_id, arm=place.arm or "", number=place.number
-    )
-    run_id = connection.execute(query.where(StudyRun.role.in_(roles))).scalar()
+    where = {"study_id": study_id, "arm": place.arm or "", "number": place.number}
+    run_id = connection.execute(_AT_PLACE, {**where, "roles": list(roles)}).scalar()
     return None if run_id is None else read_run(connection, run_id)
 
 
 def _name(connection: Connection, run_id: int, place: Place) -> str:
     """Name a place for a person, within the length that the column and MLflow's lists take."""
-    run = connection.execute(select(Run.config, Run.seed, Run.fold).where(Run.id == run_id)).one()
+    run = connection.execute(_NAMED_BY, {"run_id": run_id}).one()
     if place.arm is None:
         inserted = textwrap.shorten(describe(run.config), 200, placeholder=" ...")
         return f"{place.number:03d} {inserted}"
@@ -353,6 +394,4 @@ def _name(connection: Connection, run_id: int, place: Place) -> str:
 
 def _origin(connection: Connection, run_id: int) -> int | None:
     """Find the place that a run was trained for: the first in the study it belongs to."""
-    query = select(StudyRun.id).join(Run, Run.id == StudyRun.run_id).where(Run.id == run_id)
-    query = query.order_by(StudyRun.study_id != Run.study_id, StudyRun.id)
-    return connection.execute(query).scalars().first()
+    return connection.execute(_ORIGIN, {"run_id": run_id}).scalars().first()

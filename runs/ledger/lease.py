@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from attnsearch.runs.ledger.schema import Lease
 
@@ -28,6 +28,16 @@ LEASE_SECONDS = 120.0
 
 HEARTBEAT_SECONDS = 15.0
 """How often, in seconds, a driver should call `Ledger.heartbeat`."""
+
+# Built once: each claim and each record needs them.
+_ALL = select(*Lease.__table__.columns)
+_SOME = _ALL.where(Lease.resource.in_(bindparam("resources", expanding=True)))
+_TAKEN = delete(Lease).where(Lease.resource == bindparam("resource"))
+_TAKING = insert(Lease)
+_GIVEN = delete(Lease).where(
+    (Lease.resource == bindparam("resource")) | Lease.resource.startswith(bindparam("shares")),
+    Lease.token == bindparam("token"),
+)
 
 # psutil derives the start of a process from the boot time, which moves when the clock is stepped.
 _START_TOLERANCE = 2.0
@@ -116,11 +126,9 @@ def shared_resource(resource: str) -> str:
 
 def held(connection: Connection, *resources: str) -> dict[str, Held]:
     """Read the leases of these resources (of all, if none is named), void ones included."""
-    query = select(*Lease.__table__.columns)
-    if resources:
-        query = query.where(Lease.resource.in_(resources))
+    query = (_SOME, {"resources": resources}) if resources else (_ALL,)
     leases = {}
-    for row in connection.execute(query):
+    for row in connection.execute(*query):
         holder = Holder(row.host, row.machine, row.pid, row.process_started)
         leases[row.resource] = Held(row.token, holder, row.heartbeat)
     return leases
@@ -145,13 +153,14 @@ def acquire(
     present = held(connection, resource).get(resource)
     if present is not None and present.token != token and not present.void(now):
         return present
-    connection.execute(delete(Lease).where(Lease.resource == resource))
+    if present is not None:
+        connection.execute(_TAKEN, {"resource": resource})
     values = {**vars(holder), "token": token, "heartbeat": now}
-    connection.execute(insert(Lease).values(resource=resource, **values))
+    connection.execute(_TAKING, {"resource": resource, **values})
     return None
 
 
 def release(connection: Connection, resource: str, token: str) -> bool:
     """Give a lease back, or one's share of it; False if `token` did not hold it any more."""
-    of = (Lease.resource == resource) | Lease.resource.startswith(f"{resource}/")
-    return connection.execute(delete(Lease).where(of, Lease.token == token)).rowcount > 0
+    of = {"resource": resource, "shares": f"{resource}/", "token": token}
+    return connection.execute(_GIVEN, of).rowcount > 0

@@ -4,11 +4,11 @@ A row that says it runs is only believed while the lease of the process behind i
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, String, cast, select
+from sqlalchemy import Connection, String, bindparam, cast, select
 
 from attnsearch.runs.ledger.files import located
 from attnsearch.runs.ledger.lease import Held, Holder, held, shared_resource
@@ -16,6 +16,15 @@ from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
 from attnsearch.runs.ledger.schema import Epoch, Run, Study, StudyRun
 from attnsearch.runs.ledger.states import ARM_ROLES, State
 from attnsearch.spaces.keys import excess
+
+_EPOCHS = (
+    select(Epoch.run_id, Epoch.epoch, Epoch.metrics)
+    .join(Run, (Run.id == Epoch.run_id) & (Run.attempt == Epoch.attempt))
+    .order_by(Epoch.run_id, Epoch.epoch)
+)
+# Built once, see `access`.
+_RUN = select(*Run.__table__.columns).where(Run.id == bindparam("run_id"))
+_EPOCHS_OF_RUN = _EPOCHS.where(Run.id == bindparam("run_id"))
 
 
 class Drivers:
@@ -81,7 +90,8 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         .where(*conditions)
         .order_by(StudyRun.arm, StudyRun.number, StudyRun.id)
     ).all()
-    epochs = _read_epochs(connection, Run.id.in_(select(StudyRun.run_id).where(*conditions)))
+    placed = _EPOCHS.where(Run.id.in_(select(StudyRun.run_id).where(*conditions)))
+    epochs = _grouped(connection.execute(placed))
     drivers, studies = Drivers(connection), {row.study_id for row in rows}
     query = select(Study.id, Study.document).where(Study.id.in_(studies))
     documents = {study.id: study.document for study in connection.execute(query)}
@@ -112,8 +122,8 @@ def _above(row: Any, document: Mapping[str, Any]) -> dict[str, float]:
 
 def read_run(connection: Connection, run_id: int) -> RunRow:
     """Read one run."""
-    row = connection.execute(select(*Run.__table__.columns).where(Run.id == run_id)).one()
-    epochs = _read_epochs(connection, Run.id == run_id)
+    row = connection.execute(_RUN, {"run_id": run_id}).one()
+    epochs = _grouped(connection.execute(_EPOCHS_OF_RUN, {"run_id": run_id}))
     return RunRow(
         row._mapping,
         **_standing(row, epochs, Drivers(connection, f"run:{run_id}")),
@@ -144,15 +154,9 @@ def _tested(importances: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _read_epochs(connection: Connection, condition: Any) -> dict[int, list[dict[str, Any]]]:
-    """Read the epochs of the latest attempt of some runs, oldest first."""
+def _grouped(rows: Iterable[Any]) -> dict[int, list[dict[str, Any]]]:
+    """Return the epochs of the latest attempt of some runs, oldest first, by run."""
     epochs: dict[int, list[dict[str, Any]]] = {}
-    rows = connection.execute(
-        select(Epoch.run_id, Epoch.epoch, Epoch.metrics)
-        .join(Run, (Run.id == Epoch.run_id) & (Run.attempt == Epoch.attempt))
-        .where(condition)
-        .order_by(Epoch.run_id, Epoch.epoch)
-    )
     for row in rows:
         epochs.setdefault(row.run_id, []).append({"epoch": row.epoch, **row.metrics})
     return epochs

@@ -157,14 +157,15 @@ class QueuedRun(Queued):
         self.trained = True
 
     def reported(self, report: Report) -> bool:
-        """Record an epoch; return whether the training is to be stopped early."""
+        """Record an epoch, the last with the end; return whether to stop the training early."""
         stage = self.records.stage
         self.records.checkpoints.take(self.run_id, self.key, report)
         try:
             for epoch in sorted(report.epochs.keys() - self.curve.keys() | {report.epoch}):
                 metrics = report.epochs[epoch]
                 self.curve |= stage.objectives.curve([{**metrics, "epoch": epoch}])
-                stage.ledger.record_epoch(self.run_id, epoch, metrics)
+                if report.state is None:  # else one transaction, one wait for the disk, does both
+                    stage.ledger.record_epoch(self.run_id, epoch, metrics)
         except LeaseLost:
             return True  # another driver trains it; `ended` says so
         stage.mirror.begin()
@@ -272,6 +273,7 @@ class Records:
         violations = report.violations if state == State.INFEASIBLE else {}
         result = self._judge(entry, state, outcome.metrics, report.costs, violations)
         path, new = self._write_weights(entry, report)
+        last = report.epochs if report.state and report.metrics else None
         if report.panel is not None:
             panel = panel_file(self._weights, entry.key)
             self._write(panel, report.panel, "a picture of validation images is not kept")
@@ -287,6 +289,7 @@ class Records:
                     traceback=outcome.traceback,
                     weights_path=None if path is None else str(path),
                 ),
+                epochs=last,
                 predictions=report.predictions or None,
             )
         except LeaseLost as error:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import event, text, update
 
 from attnsearch.runs.ledger import claims, lease
 from attnsearch.runs.ledger.claims import LeaseLost
@@ -122,6 +122,44 @@ def test_a_finished_run_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
     stored = ledger.predictions(run_id)["val"]
     assert stored["names"].tolist() == names.tolist()
     assert np.array_equal(stored["probabilities"], probabilities)
+
+
+def test_the_last_epochs_may_come_with_the_end(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    run_id = claim(ledger, study_id=study.id).run_id
+    ledger.record_epoch(run_id, 1, {"val_accuracy": 0.1})
+    ledger.finish(run_id, Ending("interrupted"), epochs={1: {"val_accuracy": 0.2}})
+    assert claim(ledger, study_id=study.id).run_id == run_id  # another attempt
+    epochs = {number: {"val_accuracy": number / 4, "epoch": number} for number in (1, 2)}
+    ledger.finish(run_id, Ending("finished", {"val_accuracy": 0.5}), epochs=epochs)
+    assert ledger.run(run_id).epochs == tuple(epochs.values())
+    with pytest.raises(LeaseLost):
+        ledger.finish(run_id, Ending("finished"), epochs={3: {"val_accuracy": 1.0}})
+    assert len(ledger.run(run_id).epochs) == 2
+
+
+def test_records_are_few_transactions_of_statements_that_are_built_once(ledger: Ledger) -> None:
+    study, kinds, told = open_study(ledger), ("commit", "before_execute"), []
+
+    def commit(connection: Any) -> None:
+        told.append("commit")
+
+    def executed(connection: Any, statement: Any, *_: Any) -> None:
+        told.append(statement)
+
+    for kind, hears in zip(kinds, (commit, executed), strict=True):
+        event.listen(ledger.database._writing, kind, hears)
+    for number in range(3):
+        told.clear()
+        run_id = at(ledger, study, f"k{number}", number).run_id
+        ledger.record_epoch(run_id, 1, {"val_accuracy": 0.1})
+        ledger.finish(run_id, Ending("finished"), epochs={2: {"val_accuracy": 0.2}})
+        statements = [one for one in told if one != "commit"]
+        assert len(told) - len(statements) == 3
+        if number == 1:
+            known = set(map(id, statements))
+        if number == 2:
+            assert set(map(id, statements)) <= known
 
 
 def test_predictions_that_would_need_pickle_are_refused(ledger: Ledger) -> None:

@@ -5,7 +5,6 @@ else is as in any training: attnsearch validates by its own metrics, stops, save
 """
 
 import copy
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks.build import find_function
 from attnsearch.blocks.ranks import Ranks
 from attnsearch.runs.batches import stream, uploaded
 from attnsearch.runs.data import DataSet, Split
@@ -40,7 +38,7 @@ HANDED = {
 ALONE = ("epochs", "seed", "loop", "metrics", "speed", "precision", "channels_last")
 """Settings that have their effect whatever a loop does."""
 _RATES = {"sgd": 0.1, "adamw": 1e-3}  # what `lr: null` takes
-_METRIC = re.compile(r"lr|train_\w+")
+_METRIC = re.compile(r"lr|(train|own)_\w+")
 
 
 class Settings(Mapping[str, Any]):
@@ -94,6 +92,7 @@ class Run:
         settings: The `train` section of the space file, with defaults.
         seed: Of the run.
         epochs: Of the full schedule.
+        steps: Batches of an epoch.
     """
 
     def __init__(self, training: "LoopTraining") -> None:
@@ -104,6 +103,7 @@ class Run:
         self.settings = Settings(training.config["train"])
         self.seed: int = training.seed
         self.epochs: int = training.epochs
+        self.steps: int = training.steps
 
     @property
     def epoch(self) -> int:
@@ -118,6 +118,10 @@ class Run:
         """
         self.settings.read.update(HANDED["batches"])
         return self._training.batches()
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the validation part in batches, as it is: images (B, C, H, W) and targets."""
+        return self._training.val_batches()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return `train.loss` of a batch, a mean, with its weights and smoothing."""
@@ -150,8 +154,8 @@ class Run:
         not, and after the last epoch, this does not return.
 
         Args:
-            **metrics: Numbers to be recorded: `train_loss`, others that begin with `train_`, and
-                `lr`.
+            **metrics: Numbers to be recorded: `train_loss`, others that begin with `train_` or
+                `own_`, and `lr`.
 
         Raises:
             TrainError: A name or a value is none.
@@ -170,10 +174,19 @@ class Shown:
 
 
 class LoopTraining(Training):
-    """A training whose epochs are those of a user's loop; arguments as of `Training`."""
+    """A training whose epochs are those of a user's loop.
+
+    Args:
+        loop: The loop.
+        config: As for `Training`, like the others.
+        data: Its data set.
+        device: Where it trains.
+        threads: Of the process.
+    """
 
     def __init__(
         self,
+        loop: Callable[[Run], Any],
         config: Mapping[str, Any],
         data: DataSet,
         device: str | torch.device = "cpu",
@@ -185,7 +198,6 @@ class LoopTraining(Training):
         self._kept: dict[str, Any] | None = None
         self._saved: Mapping[str, Any] = {}
         self._run = Run(self)
-        loop = find_loop(self._name)
         self._handing = Handing(lambda: loop(self._run))
 
     def run_epoch(self) -> dict[str, float]:
@@ -205,6 +217,11 @@ class LoopTraining(Training):
             self.close()
         return metrics
 
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return len(self._batches)
+
     def close(self) -> None:
         """End the loop where it stands."""
         self._handing.close()
@@ -223,6 +240,15 @@ class LoopTraining(Training):
         for images, shown in zip(stored, stream(self._task.shown, *rows), strict=True):
             yield self._augmented(images, shown.long(), done.draws)
             self._handing.hand(_STEP)
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the validation part in batches of `batch_size`."""
+        part, size = self.data.val, self._train["batch_size"]
+        wanted = part.labels if part.masks is None else part.masks.resized
+        rows = [slice(start, start + size) for start in range(0, len(part.images), size)]
+        for place, images in zip(rows, stream(self._images["val"], rows), strict=True):
+            shown = torch.from_numpy(np.array(wanted[place])).to(self.device)
+            yield self.normalisation(images), shown.long()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return `train.loss` of a batch."""
@@ -252,8 +278,8 @@ class LoopTraining(Training):
         for name, value in metrics.items():
             if not _METRIC.fullmatch(name):
                 raise TrainError(
-                    f"train.loop: {self._name} reports {name!r}; what it measures in training is "
-                    "called train_loss, train_..., or lr. The validation is attnsearch's"
+                    f"train.loop: {self._name} reports {name!r}; what it measures is called "
+                    "train_loss, train_..., own_... or lr. The validation is attnsearch's"
                 )
             if not isinstance(value, int | float | Tensor | np.floating) or np.ndim(value):
                 raise TrainError(f"train.loop: {self._name} reports {name}: {value!r}, no number")
@@ -314,36 +340,3 @@ def _unread_fault(name: str, unread: Mapping[str, Any]) -> str:
         f"{' and '.join(words)}, and {name} trained an epoch without it: use {', '.join(how)} "
         "there, or leave it out of the space file"
     )
-
-
-def find_loop(name: str) -> Callable[[Run], Any]:
-    """Return the user's loop of a name, `module:function`.
-
-    Raises:
-        BlockError: It cannot be imported, or cannot be called.
-        TrainError: It does not take one argument.
-    """
-    loop = find_function(name)
-    try:
-        inspect.signature(loop).bind(None)
-    except TypeError as error:
-        raise TrainError(
-            f"train.loop: {name} is called with one argument, the run, and does not take it: "
-            f"{error}"
-        ) from error
-    return loop
-
-
-def check_own_loop(name: str) -> None:
-    """See that a user's loop can be called.
-
-    Raises:
-        BlockError, TrainError: As `find_loop`.
-    """
-    find_loop(name)
-
-
-def training_of(config: Mapping[str, Any], data: DataSet, device: str, threads: int) -> Training:
-    """Return the training of a config: by attnsearch's own loop, or the user's."""
-    kind = LoopTraining if config["train"].get("loop") else Training
-    return kind(config, data, device, threads)

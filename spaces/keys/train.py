@@ -159,8 +159,8 @@ class Train(Section):
         Annotated[str, AfterValidator(_own)] | None,
         Fixed("all runs of a study are trained alike"),
     ] = None
-    """A `module:function` of your own that trains in place of attnsearch's loop, by what it reads
-    of this section; null: ours."""
+    """A `module:function` of your own, or a LightningModule, that trains in place of attnsearch's
+    loop, by what it reads of this section; null: ours."""
     boundary_weight: Annotated[SearchableFloat[NotNegative], SEGMENTATION_ONLY, CROSS_ENTROPY] = (
         0.0
     )

@@ -6,6 +6,7 @@ pages      What stands in a report, in its order: the sections that Markdown, La
 tables     A report's tables as a person reads them; Markdown, LaTeX and HTML write the same cells
 analyses   The analyses of a plan whose arms stop at them: their boundaries, and what each has
            settled
+secondary  The metrics beside the primary one: means and differences with intervals, and no p
 sentences  What a study found, in sentences: each from a verdict, none beyond it
 methods    The paragraph "Experimental protocol": what was done, each sentence from the ledger
 html       A report as one HTML file that asks for nothing else: styles, script and figures stand

@@ -21,6 +21,7 @@ from attnsearch.runs.figures import (
 )
 from attnsearch.runs.reports.analyses import analyses_table
 from attnsearch.runs.reports.methods import protocol
+from attnsearch.runs.reports.secondary import class_table, secondary_table
 from attnsearch.runs.reports.sentences import verdict_sentences
 from attnsearch.runs.reports.tables import (
     Table,
@@ -29,7 +30,6 @@ from attnsearch.runs.reports.tables import (
     arm_table,
     contrast_table,
     leaderboard_table,
-    secondary_table,
     trouble_table,
 )
 from attnsearch.runs.results import ActResult, MeasuredStudy, importance_sentence
@@ -108,7 +108,7 @@ def make_report(result: MeasuredStudy) -> ReportText:
 def _act(act: ActResult) -> Chapter:
     tables = [arm_table(act)]
     tables += [contrast_table(act, members, family) for family, members in act.families().items()]
-    others = (analyses_table(act), secondary_table(act))
+    others = (analyses_table(act), secondary_table(act), class_table(act))
     tables += [other for other in others if other is not None]
     return Chapter(act_key(act), act_title(act), tuple(tables), lambda: _act_figures(act))
 

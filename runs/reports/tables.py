@@ -311,35 +311,6 @@ def _status(act: ActResult) -> str:
     return f"Exploratory (look {act.look}): planned after the test data had been opened."
 
 
-def secondary_table(act: ActResult) -> Table | None:
-    """Return other metrics, one row an arm: mean with its interval; None where there are none."""
-    names = list(
-        dict.fromkeys(m for arm in act.arms if arm.summary for m in arm.summary.secondary)
-    )
-    if not names:
-        return None
-    rows = []
-    for arm in act.arms:
-        cells = [Cell(arm.label)]
-        for name in names:
-            mean = arm.summary.secondary.get(name) if arm.summary else None
-            change = arm.comparison.secondary.get(name) if arm.comparison else None
-            words = "" if mean is None else metric_text(name, mean.value)
-            if change is not None and is_number(change.low):
-                words += f" (Δ {difference_text(name, change.value)} "
-                words += f"{interval_text(name, change.low, change.high)})"
-            cells.append(Cell(words, mean.value if mean else None))
-        rows.append(cells)
-    level = percent(1 - act.plan.alpha)
-    notes = [
-        f"Mean, and Δ to the arm's reference with its {level} interval, not adjusted. No p: one "
-        "primary metric carries the tests.",
-        "Calibration error: 15 bins of equal width." if "calibration_error" in names else "",
-    ]
-    key = f"{act_key(act)}-secondary"
-    return table(key, f"{act_title(act)}, other metrics", headers_of(names), rows, notes)
-
-
 def headers_of(names: Sequence[str]) -> list[str]:
     """Return the header of a table of metrics."""
     return ["Arm", *(score_header(name) for name in names)]

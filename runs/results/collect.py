@@ -277,11 +277,15 @@ def _emptied(comparison: Comparison, excluded: Mapping[str, str]) -> Comparison:
 def _others(row: TrialRow, plan: Plan, stored: Predictions) -> dict[str, float]:
     """Return all other metrics of a run on the plan's part."""
     prefix = f"{plan.part}_"
-    values: Mapping[str, Any] = stored.of(row).secondary or {
+    values: Mapping[str, Any] = {
         key.removeprefix(prefix): value
         for key, value in row.metrics.items()
         if key.startswith(prefix)
     }
+    if secondary := stored.of(row).secondary:
+        # Of several classes an image what each class has is measured with their names.
+        classes = {k: v for k, v in values.items() if k.startswith("ap_")}
+        values = {**secondary, **(classes if "label_accuracy" in secondary else {})}
     return {
         name: float(value)
         for name, value in values.items()

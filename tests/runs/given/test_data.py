@@ -149,3 +149,19 @@ def test_a_document_records_and_sends_a_word_and_never_the_arrays() -> None:
     assert isinstance(given, Given) and len(pickle.dumps(document)) < 100
     with pytest.raises(DataError, match=r"a program gave the data .* run_study\(space, data="):
         load_data({"source": sent, "image_size": 8})
+
+
+def test_any_number_of_classes_an_image() -> None:
+    labels = np.stack([LABELS == 0, LABELS != 1], 1)
+    names = {"class_names": ["first", "not second"]}
+    arrays = {"images": IMAGES, "labels": labels} | names
+    whole = load(arrays, "multilabel")
+    assert whole.class_names == ["first", "not second"]
+    assert whole.train.labels.shape == (len(whole.train), 2)
+    pairs = [
+        (torch.from_numpy(i)[None] / 255, torch.from_numpy(s)) for i, s in zip(IMAGES, labels, strict=False)
+    ]
+    again = load(pairs, "multilabel")
+    assert again.fingerprint == whole.fingerprint
+    with pytest.raises(DataError, match="several labels an image; write task: multilabel"):
+        load({"images": IMAGES, "labels": np.ones((60, 2), int)})

@@ -44,6 +44,11 @@ def infinite(logits, targets):
     return logits.sum() / 0
 
 
+def several(logits, targets):
+    assert logits.shape == targets.shape  # 0 and 1 of each class
+    return torch.nn.functional.multilabel_soft_margin_loss(logits, targets.float())
+
+
 def counted(logits, targets):
     return (logits.argmax(1) == targets).float().mean()
 
@@ -133,6 +138,7 @@ def test_what_is_no_loss_is_told_before_anything_trains(own: Path, name: str, wo
 def test_ignored_pixels_reach_a_users_loss_when_it_is_tried(own: Path) -> None:
     check_own_loss("own_losses:smooth", "segmentation", 3)
     check_own_loss("own_losses:smooth", "classification", 3)
+    check_own_loss("own_losses:several", "multilabel", 3)
     (own / "own_losses.py").write_text(LOSSES.replace(", ignore_index=255", ""))
     sys.modules.pop("own_losses")
     with pytest.raises(TrainError, match="255 where a pixel does not count"):

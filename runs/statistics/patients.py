@@ -205,34 +205,42 @@ def _pseudo_means(whole: Floats, without: Floats) -> Floats:
 def _of_precision(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Floats:
     """Return pseudo-values of one average precision.
 
-    A threshold's precision, found of all above, is weighed by the positives that it adds; without
-    a patient both lack those of the patient. Patients of one image differ by its threshold and
-    label alone, so that few are computed.
+    It is the sum over thresholds of p t / n, over all positives, with the p positives that a
+    threshold adds, t positives and n images from it on. Without one image of threshold k, n is
+    one less from k on; without a positive one t too, and p at k. Patients of several images are
+    left out one by one.
     """
     _, place = np.unique(-scores, return_inverse=True)
-    steps, patients = int(place.max()) + 1, int(owner.max()) + 1
-    counts = np.stack([np.ones(len(scores)), positive])
-    all_, added = (np.bincount(place, weights=own, minlength=steps) for own in counts)
-
-    def precision(all_: Numbers, added: Numbers) -> float:
-        found = added.cumsum()
-        if not found[-1]:
-            return math.nan
-        seen = np.maximum(all_.cumsum(), 1)
-        return float((added * found / seen).sum() / found[-1])
-
+    steps = int(place.max()) + 1
+    images, added = (np.bincount(place, own, steps) for own in (np.ones(len(scores)), positive))
+    n, t = images.cumsum(), added.cumsum()
+    fewer = np.maximum(n - 1, 1)
+    before = np.cumsum(added * t / n) - added * t / n
+    without_negative = before + np.cumsum((added * t / fewer)[::-1])[::-1]
+    later = added * (t - 1) / fewer
+    at = (added - 1) * (t - 1) / fewer
+    without_positive = before + at + np.cumsum(later[::-1])[::-1] - later
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = np.where(
+            positive, without_positive[place] / (t[-1] - 1), without_negative[place] / t[-1]
+        )
     order = np.argsort(owner, kind="stable")
-    without, known = np.empty(patients), dict[bytes, float]()
+    without = left[order][np.cumsum(np.bincount(owner)) - 1]
     for patient, rows in enumerate(np.split(order, np.cumsum(np.bincount(owner))[:-1])):
-        kinds = np.sort(2 * place[rows] + positive[rows])
-        key = kinds.tobytes()
-        if key not in known:
-            lacking, found = all_.copy(), added.copy()
-            np.subtract.at(lacking, kinds // 2, 1)
-            np.subtract.at(found, kinds // 2, kinds % 2)
-            known[key] = precision(lacking, found)
-        without[patient] = known[key]
-    return _pseudo(precision(all_, added), without)
+        if len(rows) > 1:
+            lacking, found = images.copy(), added.copy()
+            np.subtract.at(lacking, place[rows], 1)
+            np.subtract.at(found, place[rows], positive[rows])
+            without[patient] = _precision(lacking, found)
+    return _pseudo(_precision(images, added), without)
+
+
+def _precision(images: Numbers, added: Numbers) -> float:
+    """Return average precision from the images and the positives that each threshold adds."""
+    found = added.cumsum()
+    if not found[-1]:
+        return math.nan
+    return float((added * found / np.maximum(images.cumsum(), 1)).sum() / found[-1])
 
 
 def _of_area(scores: Floats, positive: NDArray[np.bool_], owner: Integers) -> Floats:

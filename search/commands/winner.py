@@ -85,8 +85,8 @@ def predict(
 
     EXPORT is a folder that `attnsearch export` wrote. Segmentation writes
     for each image an index PNG of its size (`classes.csv` says what the
-    values mean); classification one table, `predictions.csv`, with the label
-    and the probability of each class.
+    values mean); else there is one table, `predictions.csv`, with the label,
+    or all classes that an image shows, and the probability of each class.
 
     Nothing is overwritten. An image that cannot be read is named and left
     out, the others go on, and the exit status is 1.

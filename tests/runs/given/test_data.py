@@ -159,7 +159,8 @@ def test_any_number_of_classes_an_image() -> None:
     assert whole.class_names == ["first", "not second"]
     assert whole.train.labels.shape == (len(whole.train), 2)
     pairs = [
-        (torch.from_numpy(i)[None] / 255, torch.from_numpy(s)) for i, s in zip(IMAGES, labels, strict=False)
+        (torch.from_numpy(i)[None] / 255, torch.from_numpy(s))
+        for i, s in zip(IMAGES, labels, strict=False)
     ]
     again = load(pairs, "multilabel")
     assert again.fingerprint == whole.fingerprint

@@ -266,13 +266,14 @@ def is_export(folder: str | Path) -> bool:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Return an export's config, also where the files that its training started from are not."""
-    elsewhere = {"network": "weights", "data": "groups"}
+    """Return an export's config, also where what its training alone needed is not."""
+    elsewhere = {"network": "weights", "data": "groups", "train": "loop"}
     overrides = [f"{section}.{key}=null" for section, key in elsewhere.items()]
     config = load_space(path, overrides).resolve({})
     written = parse(read_text(path, str(path)), str(path)).value
     for section, key in elsewhere.items():
-        config[section][key] = written[section].get(key)
+        if key in written[section]:
+            config[section][key] = written[section][key]
     return config
 
 

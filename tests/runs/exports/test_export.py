@@ -154,6 +154,19 @@ def test_an_export_loads_where_its_pretrained_weights_are_not(
     assert accuracy(loaded, trained) == trained.result["val_accuracy"]
 
 
+def test_an_export_loads_where_what_its_loop_needs_is_not(
+    export: Path, trained: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gone_loop.py").write_text("def loop(run): ...\n")
+    config = {**trained.config, "train": {**trained.config["train"], "loop": "gone_loop:loop"}}
+    save_export(export, config, trained.result_state(), interface(trained), {})
+    for file in (tmp_path / "gone_loop.py", export / "gone_loop.py"):
+        file.write_text("import no_such_package\n")
+    sys.modules.pop("gone_loop")
+    assert load_export(export).config["train"]["loop"] == "gone_loop:loop"  # type: ignore[index]
+
+
 def test_an_export_loads_alone_in_another_process_with_a_user_s_block(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from attnsearch.spaces import DecisionError, SpaceError
+from attnsearch.spaces import DecisionError, SpaceError, load_space
 
 HEAD = """\
 name: test
@@ -727,3 +727,19 @@ def test_a_segmentation_file_is_read(load):
     space = load(text + "search: {objectives: {val_dice: max, macs: min}}")
     assert space.document["network"]["decoder"] == "unet"
     assert load(text).document["search"]["objectives"] == {"val_dice": "max"}
+
+
+def test_the_steps_of_a_decoder_are_its_stages() -> None:
+    space = load_space(
+        {
+            "name": "steps",
+            "task": "segmentation",
+            "data": {"source": None, "image_size": 64, "channels": 3, "classes": 2},
+            "network": {"backbone": "resnet18", "width": 0.5},
+            "insert": [
+                {"at": "decoder[1-2]", "block": {"choice": ["none", "se"]}, "decide": "stage"}
+            ],
+        }
+    )
+    named = [(group.name, group.at, [site.name for site in group.sites]) for group in space.groups]
+    assert named == [(name, name, [name]) for name in ("decoder1", "decoder2")]

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from attnsearch.blocks.build import build_network, find_function, source_files
 from attnsearch.blocks.imported import importable
 from attnsearch.blocks.naming import describe, insertions
-from attnsearch.runs.exports.card import front_matter
+from attnsearch.runs.exports.card import confirm_table, front_matter, table_record
 from attnsearch.runs.exports.formats import FORMATS, find_formats
 from attnsearch.runs.exports.preprocess import Preprocess
 from attnsearch.runs.exports.weights import ExportError, Interface, pack_weights, read_weights
 from attnsearch.runs.ledger import State, changed_inputs, inputs
 from attnsearch.runs.readers import surroundings
-from attnsearch.runs.results import finite, rank, ranked
+from attnsearch.runs.results import collect_plan, finite, rank, ranked
 from attnsearch.runs.whole import unfinished
 from attnsearch.runs.words import render
 from attnsearch.spaces import dump, load_space
@@ -75,6 +75,7 @@ def export_study(
     plan = _confirmed(ledger, row) if trial is None else None
     if plan is not None:
         chosen, confirmed = _choose_run(ledger, plan)
+        confirmed["confirm"] |= table_record(collect_plan(ledger, plan))
     else:
         chosen, confirmed = _choose(row, ledger.trials(row.id), trial), {}
     if chosen.weights_path is None:
@@ -384,6 +385,7 @@ def _readme(
         covered=interface.crop and surroundings(interface.image_size, interface.crop),
         seed=record.get("seed", config["train"]["seed"]),
         confirm=record.get("confirm"),
+        table=confirm_table(record.get("confirm") or {}),
         packages=packages,
         files=files,
         numbers=lambda values: ", ".join(f"{value:.6g}" for value in values),

@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
-from attnsearch.blocks.naming import describe
+from attnsearch.blocks.naming import describe, shown_name
 from attnsearch.runs.ledger import State, check_file
 from attnsearch.runs.machine import memory_kills
 from attnsearch.runs.store import is_store_named
@@ -195,9 +195,10 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         for trial in trials:
             if trial.trial_id in slow and not self.stop():
                 job = _job(trial)
+                name = shown_name(describe(job.config))
                 self._tell(
-                    f"{describe(job.config)}: no epoch in {duration(FLOOR_SECONDS)}, and none of "
-                    f"any run is known yet that could tell whether it hangs"
+                    f"{name}: no epoch in {duration(FLOOR_SECONDS)}, and none of any run "
+                    f"is known yet that could tell whether it hangs"
                     f"{hang_place(self._crash(job))}; Ctrl-C ends the study"
                 )
         if self.stop() and self._kill_at is None:

@@ -353,8 +353,11 @@ def test_a_job_that_hangs_is_killed_and_has_failed(job_list: Any) -> None:
     assert source.outcomes[0].traceback == HUNG
 
 
-def test_a_first_epoch_that_does_not_come_is_told_once(job_list: Any) -> None:
-    config = {"insert": [{"at": "layer3", "block": "gc", "params": {}}]}
+@pytest.mark.parametrize(("block", "name"), [("gc", "gc@layer3"), ("none", "baseline")])
+def test_a_first_epoch_that_does_not_come_is_told_once(
+    block: str, name: str, job_list: Any
+) -> None:
+    config = {"insert": [{"at": "layer3", "block": block, "params": {}}]}
     job, told = Job(0, config), []
     watcher = Watch(
         job_list([job]), lambda: False, lambda t: None, lambda job: HUNG, tell=told.append
@@ -364,7 +367,7 @@ def test_a_first_epoch_that_does_not_come_is_told_once(job_list: Any) -> None:
         watcher._pace._now += 2
         watcher.on_step_begin(0, [trial(job)])
     (sentence,) = told
-    assert sentence.startswith("gc@layer3: no epoch in 3 min 0 s")
+    assert sentence.startswith(f"{name}: no epoch in 3 min 0 s")
     assert "(mine.py:7 in forward); Ctrl-C ends the study" in sentence
 
 

@@ -5,7 +5,7 @@ from attnsearch.runs.reports.pages import ReportText
 from attnsearch.runs.reports.tables import Cell
 from attnsearch.runs.words import render
 
-_LONG = 40  # characters from which on a cell may wrap
+_LONG = 24  # characters from which on a cell may wrap
 _TONES = {"better": "good", "worse": "bad"}
 
 

@@ -1,8 +1,8 @@
 """What torch takes of a process: its threads, and its compiler only where something is compiled.
 
 Torch imports its compiler (`torch._dynamo`: two seconds of a core) in order to keep it out of an
-optimizer's first step, of each dispatch mode and of the meta device's arithmetic. Nothing has to
-be kept out of a compiler that is not there. So a module of its name stands in, which loads it as
+optimizer's first step, of each dispatch mode and of the meta device's arithmetic, and to tell it
+that algorithms are to be deterministic. Nothing has to be kept out of a compiler that is not there. So a module of its name stands in, which loads it as
 soon as anything else is asked of it.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 _NAME = "torch._dynamo"
+_SETTINGS = "torch._inductor.config"
 
 
 class _Late(ModuleType):
@@ -49,6 +50,8 @@ class _Late(ModuleType):
         compiler = importlib.import_module(_NAME)
         for keep_out in self._kept_out:
             keep_out(compiler)
+        settings: Any = importlib.import_module(_SETTINGS)
+        settings.deterministic = torch.are_deterministic_algorithms_enabled()
         return getattr(compiler, name)
 
 
@@ -57,6 +60,17 @@ def load_compiler_late() -> None:
     if _NAME not in sys.modules:
         sys.modules[_NAME] = late = _Late()
         torch._dynamo = late
+
+
+def use_deterministic(enabled: bool, *, warn_only: bool) -> None:
+    """Set torch's deterministic algorithms.
+
+    Torch's own function loads the compiler to tell it. The stand-in tells it when it is loaded.
+    """
+    if isinstance(sys.modules.get(_NAME), _Late) and _SETTINGS not in sys.modules:
+        torch._C._set_deterministic_algorithms(enabled, warn_only=warn_only)
+    else:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from attnsearch.blocks.build import isolated_rng
+from attnsearch.blocks.lean_torch import use_deterministic
 from attnsearch.runs.training.progress import set_streams, streams
 
 
@@ -89,14 +90,14 @@ def deterministic(device: str | torch.device, *, exact: bool = False) -> Iterato
         if cuda:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at its first use
         # On the CPU only a warning, since a user's block may use an operation without one.
-        torch.use_deterministic_algorithms(True, warn_only=not cuda)
+        use_deterministic(True, warn_only=not cuda)
         # Filling helps to find reads of uninitialised memory and costs time at every allocation.
         settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         cudnn.deterministic, cudnn.benchmark = flags
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        use_deterministic(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = fill
 
 
@@ -122,5 +123,5 @@ class Surroundings:
         cudnn, settings = torch.backends.cudnn, torch.utils.deterministic
         cudnn.deterministic, cudnn.benchmark = self._flags
         enabled, warn_only = self._algorithms
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        use_deterministic(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = self._fill  # type: ignore[attr-defined]

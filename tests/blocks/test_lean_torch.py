@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from attnsearch.blocks import build_network
 from attnsearch.blocks.measure import count_macs
+from attnsearch.runs.training.seeding import deterministic
 
 config = {
     "network": {"backbone": "resnet20", "stem": "small", "width": 0.25, "weights": None},
@@ -18,9 +19,13 @@ network = build_network(config, 1, 10, 16)
 count_macs(network, (1, 16, 16))
 for kind in (torch.optim.SGD, torch.optim.AdamW):
     optimizer = kind(network.parameters(), lr=0.1)
-    optimizer.zero_grad()
-    network(torch.rand(2, 1, 16, 16)).sum().backward()
-    optimizer.step()
+    with deterministic("cpu"):
+        optimizer.zero_grad()
+        network(torch.rand(2, 1, 16, 16)).sum().backward()
+        optimizer.step()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+assert not torch.are_deterministic_algorithms_enabled()
 print([name for name in ("sympy", "torch._dynamo.eval_frame") if name in sys.modules])
 
 asked = []
@@ -29,14 +34,18 @@ def compiler(graph, inputs):
     return graph.forward
 step = torch.compile(lambda x: x.sin() + 1, backend=compiler)
 kept_out = torch.compile(optimizer.zero_grad, backend=compiler)
-assert torch.equal(step(torch.ones(3)), torch.ones(3).sin() + 1)
-kept_out()
+with deterministic("cpu"):
+    assert torch.equal(step(torch.ones(3)), torch.ones(3).sin() + 1)
+    kept_out()
+    told = [torch._inductor.config.deterministic]
+with deterministic("cuda"):
+    told.append(torch._inductor.config.deterministic)
 import torch._dynamo.config
 from torch._dynamo import exc
-print(len(asked), torch._dynamo is sys.modules["torch._dynamo"], hasattr(exc, "Unsupported"))
+print(len(asked), torch._dynamo is sys.modules["torch._dynamo"], hasattr(exc, "Unsupported"), told)
 """
 
 
 def test_the_compiler_is_loaded_when_something_is_compiled_and_not_before() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["[]", "1 True True"], done.stderr
+    assert done.stdout.splitlines() == ["[]", "1 True True [True, False]"], done.stderr

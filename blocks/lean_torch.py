@@ -2,8 +2,8 @@
 
 Torch imports its compiler (`torch._dynamo`: two seconds of a core) in order to keep it out of an
 optimizer's first step, of each dispatch mode and of the meta device's arithmetic, and to tell it
-that algorithms are to be deterministic. Nothing has to be kept out of a compiler that is not there. So a module of its name stands in, which loads it as
-soon as anything else is asked of it.
+that algorithms are to be deterministic. Nothing has to be kept out of a compiler that is not
+there. So a module of its name stands in, which loads it as soon as anything else is asked of it.
 """
 
 import contextlib

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
-from statsmodels.stats.meta_analysis import combine_effects
 
 from attnsearch.runs.statistics.families import holm
 from attnsearch.runs.statistics.measured import Interval
@@ -113,7 +112,7 @@ def rank_arms(scores: Floats, *, higher_is_better: bool, alpha: float) -> Rankin
         alpha: Level of the tests.
     """
     sets, arms = scores.shape
-    ranks = stats.rankdata(-scores if higher_is_better else scores, axis=1)
+    ranks = scipy.stats.rankdata(-scores if higher_is_better else scores, axis=1)
     # The best of a data set may be several: equals share a rank that is no whole number.
     wins = tuple(int(n) for n in (ranks == ranks.min(axis=1, keepdims=True)).sum(axis=0))
     means = ranks.mean(axis=0)
@@ -129,7 +128,7 @@ def rank_arms(scores: Floats, *, higher_is_better: bool, alpha: float) -> Rankin
     why = f"{shape} Shapiro and Wilk's test for normality (Bonferroni)"
     if arms == 2:
         found = _two(scores, normal, why, untested)
-    elif normal and float(stats.bartlett(*scores.T).pvalue) > alpha:
+    elif normal and float(scipy.stats.bartlett(*scores.T).pvalue) > alpha:
         found = _by_means(scores, alpha, f"{why} and Bartlett's for equal variances", untested)
     else:
         unequal = " but not Bartlett's for equal variances" if normal else ""
@@ -146,10 +145,10 @@ def rank_arms(scores: Floats, *, higher_is_better: bool, alpha: float) -> Rankin
 def _two(scores: Floats, normal: bool, why: str, plain: Ranking) -> Ranking:
     first, second = scores.T
     if normal:
-        result = stats.ttest_rel(first, second)
+        result = scipy.stats.ttest_rel(first, second)
         test = "paired t"
     else:
-        result = stats.wilcoxon(first, second)
+        result = scipy.stats.wilcoxon(first, second)
         test = "Wilcoxon's signed ranks"
         least = 2.0 ** (1 - np.count_nonzero(first != second))
         why += f"; the smallest p that these data sets allow is {least:.2g}"
@@ -171,7 +170,7 @@ def _by_means(scores: Floats, alpha: float, why: str, plain: Ranking) -> Ranking
         plain,
         test="repeated-measures ANOVA",
         statistic=statistic,
-        p=float(stats.f.sf(statistic, arms - 1, df)),
+        p=float(scipy.stats.f.sf(statistic, arms - 1, df)),
         post_hoc="Tukey",
         centres=scores.mean(axis=0),
         critical=_range_quantile(alpha, arms, df) * (error / sets) ** 0.5,
@@ -181,13 +180,13 @@ def _by_means(scores: Floats, alpha: float, why: str, plain: Ranking) -> Ranking
 
 def _by_ranks(scores: Floats, alpha: float, why: str, plain: Ranking) -> Ranking:
     sets, arms = scores.shape
-    chi = float(stats.friedmanchisquare(*plain.ranks.T).statistic)
+    chi = float(scipy.stats.friedmanchisquare(*plain.ranks.T).statistic)
     most = sets * (arms - 1)
     if chi < most * (1 - 1e-9):
         statistic = (sets - 1) * chi / (most - chi)
-        p = float(stats.f.sf(statistic, arms - 1, (arms - 1) * (sets - 1)))
+        p = float(scipy.stats.f.sf(statistic, arms - 1, (arms - 1) * (sets - 1)))
     else:  # all data sets agree, F is infinite
-        statistic, p = chi, float(stats.chi2.sf(chi, arms - 1))
+        statistic, p = chi, float(scipy.stats.chi2.sf(chi, arms - 1))
     return replace(
         plain,
         test="Friedman",
@@ -208,11 +207,11 @@ def nemenyi_difference(sets: int, arms: int, alpha: float) -> float:
 @lru_cache
 def _range_quantile(alpha: float, arms: int, df: float) -> float:
     """Return the studentized range's, which scipy takes a second to find."""
-    return float(stats.studentized_range.isf(alpha, arms, df))
+    return float(scipy.stats.studentized_range.isf(alpha, arms, df))
 
 
 def _is_normal(values: Floats, alpha: float) -> bool:
-    return bool(np.ptp(values) > 0) and float(stats.shapiro(values).pvalue) > alpha
+    return bool(np.ptp(values) > 0) and float(scipy.stats.shapiro(values).pvalue) > alpha
 
 
 def _groups(
@@ -253,14 +252,17 @@ def pool(
     plain = Pooled(tuple(effects), tuple(errors), wins=int(np.sum(sign * values > 0)))
     if count < 2 or not np.all(variances > 0):
         return plain
+    # With pandas and all of scipy.stats it takes two seconds, which a study's start needs not.
+    from statsmodels.stats.meta_analysis import combine_effects
+
     with np.errstate(divide="ignore"):  # its I² where no effect differs
         result = combine_effects(values, variances, method_re="pm")
     estimate, tau2 = float(result.mean_effect_re), max(float(result.tau2), 0.0)
     error = float(result.sd_eff_w_re) * max(1.0, float(result.scale_hksj_re)) ** 0.5
-    half = float(stats.t.isf(alpha / 2, count - 1)) * error
+    half = float(scipy.stats.t.isf(alpha / 2, count - 1)) * error
     ahead = None
     if count >= LEAST_TESTED:
-        wide = float(stats.t.isf(alpha / 2, count - 2)) * (tau2 + error**2) ** 0.5
+        wide = float(scipy.stats.t.isf(alpha / 2, count - 2)) * (tau2 + error**2) ** 0.5
         ahead = (estimate - wide, estimate + wide)
     q = float(result.q)
     return replace(
@@ -268,12 +270,12 @@ def pool(
         weights=tuple(np.asarray(result.weights_rel_re, float).tolist()),
         estimate=Interval(estimate, estimate - half, estimate + half, count - 1, count),
         error=error,
-        p=float(2 * stats.t.sf(abs(estimate) / error, count - 1))
+        p=float(2 * scipy.stats.t.sf(abs(estimate) / error, count - 1))
         if count >= LEAST_TESTED
         else None,
         tau=tau2**0.5,
         q=q,
-        q_p=float(stats.chi2.sf(q, count - 1)),
+        q_p=float(scipy.stats.chi2.sf(q, count - 1)),
         i2=max(0.0, 1 - (count - 1) / q) if q > 0 else 0.0,
         next_set=ahead,
     )

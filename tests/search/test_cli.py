@@ -14,6 +14,7 @@ from attnsearch.search.cli import call, cli
 from attnsearch.search.commands import group
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
+STATISTICS = ("scipy.stats", "scipy.optimize", "scipy.ndimage", "statsmodels")
 COMMANDS = {
     "run": {"space", "--set", "--fresh", "--until"},
     "check": {"space", "--set", "--json"},
@@ -84,16 +85,21 @@ def test_check_of_the_shipped_file_loads_nothing_that_it_has_no_use_for(tmp_path
         "sympy",
         "torch._dynamo.eval_frame",
     )
-    heavy += ("scipy.stats", "scipy.optimize", "statsmodels", "matplotlib", "sklearn")
+    heavy += (*STATISTICS, "matplotlib", "sklearn")
     space = Path(__file__).parents[2] / "spaces" / "resnet.yaml"
     script = (
         f"import sys\nfrom attnsearch.search.cli import call\ncall(['check', {str(space)!r}])\n"
         f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
     )
+    script += (
+        "\nfrom attnsearch.search.study import run_study\n"
+        f"print([name for name in {STATISTICS!r} if name in sys.modules], file=sys.stderr)"
+    )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "power: with 3 seeds you would see a difference of" in done.stdout
-    assert done.stderr.strip().splitlines()[-1] == "[]"
+    # The second: what a study has loaded before it starts Ray.
+    assert done.stderr.strip().splitlines()[-2:] == ["[]", "[]"]
 
 
 def test_bare_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:

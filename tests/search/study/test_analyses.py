@@ -5,7 +5,9 @@ The trainings cost nothing: a network is its score, which depends on what is ins
 
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from attnsearch.blocks.naming import describe
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import PlanRow
 from attnsearch.runs.reports.reporting import write_report
-from attnsearch.search.study import acts
+from attnsearch.search.study import acts, company, queue
 from attnsearch.search.study.session import run_study
 from attnsearch.search.terminal.arms import act_of, arm_fields, arms_text
 from attnsearch.search.text import Letters
@@ -136,6 +138,49 @@ def test_arms_stop_once_they_are_settled(
     text = write_report(ledger, row.study_id, tmp_path / "report").folder / "report.md"
     for words in ("group-sequential", "5, 7, 10, 14 and 20 seeds", "repeated confidence"):
         assert words in text.read_text(), words
+
+
+@pytest.mark.slow  # two drivers that wait for each other
+def test_two_drivers_come_to_the_same_analyses(
+    space: Callable[..., Space], tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(company, "LOOK_SECONDS", 0.05)
+    made: list[tuple[Any, ...]] = []
+    write = Ledger.add_analysis
+
+    def add_analysis(ledger: Any, row: PlanRow, *found: Any) -> None:
+        made.append(found)
+        write(ledger, row, *found)
+
+    monkeypatch.setattr(Ledger, "add_analysis", add_analysis)
+
+    def drive(address: Path) -> Any:
+        with Ledger(address) as ledger:
+            return run_study(space(), ledger=ledger)  # type: ignore[arg-type]
+
+    alone = drive(tmp_path / "alone.db")
+    made_alone, made[:] = made[:], []
+    trainer.jobs.clear()
+    with ThreadPoolExecutor(2) as pool:
+        drivers = [pool.submit(drive, tmp_path / "shared.db") for _ in range(2)]
+        both = [driver.result(timeout=240) for driver in drivers]
+
+    # Whoever makes an analysis, and when, finds what one driver finds.
+    assert len(made_alone) > 1 and all(analysis in made_alone for analysis in made)
+    with Ledger(tmp_path / "alone.db") as first, Ledger(tmp_path / "shared.db") as second:
+        assert decisions(second) == decisions(first)  # type: ignore[arg-type]
+        assert seeds_of(second) == seeds_of(first)  # type: ignore[arg-type]
+        (row,) = second.studies()
+        assert row.state == confirm_of(second).state == "finished"  # type: ignore[arg-type]
+        assert len(second.looks()) == 1
+    for result in both:
+        assert (result.state, result.winner) == ("finished", alone.winner)
+        assert result.verdicts == alone.verdicts
+    # Nothing was done twice.
+    trained = Counter(job.id for job in trainer.jobs if not job.evaluations)
+    tested = Counter(task.run_id for job in trainer.jobs for task in job.evaluations)
+    assert set(trained.values()) == set(tested.values()) == {1}
 
 
 class Stopped(BaseException):

@@ -23,6 +23,8 @@ contiguous (NCHW) tensors in the same number format, over the version's. The oth
 * `syncs`: operations of a steady eager step that read a value back to the host. On CUDA the step
   runs again under `torch.cuda.set_sync_debug_mode("error")`.
 
+A version that cannot be compiled has the error's name in the place of its time.
+
 With `--clock cpu` times are the process's CPU seconds: use it, with one thread, on a machine that
 others use too. It does not measure a CUDA device.
 """
@@ -30,6 +32,7 @@ others use too. It does not measure a CUDA device.
 import argparse
 import importlib
 import json
+import math
 import statistics
 import sys
 import time
@@ -112,6 +115,7 @@ class Row:
     memory_ratio: float
     operations: int | None
     syncs: int | None
+    failed: str = ""  # why it could not be compiled; then it has no figures
 
 
 class Version:
@@ -302,10 +306,25 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+def failures(versions: dict[str, Version]) -> dict[str, str]:
+    """Run each compiled version once, and name the errors of those that cannot be compiled."""
+    failed = {}
+    for name, version in versions.items():
+        if "compiled" in name:
+            try:
+                version.step()
+            except Exception as error:  # a compiler's errors have no common base
+                failed[name] = f"not compiled: {type(error).__name__}"
+    return failed
+
+
 def measured(
     name: str, versions: dict[str, Version], dtype: str, rounds: int, clock: str
 ) -> list[Row]:
     """The rows of one block in one number format."""
+    failed = failures(versions)
+    shape = tuple(versions["naive"].x.shape)
+    versions = {version: run for version, run in versions.items() if version not in failed}
     milliseconds = timed(versions, rounds, clock)
     memory = {version: peak_memory(versions[version]) for version in versions}
     rows = []
@@ -326,6 +345,11 @@ def measured(
                 syncs,
             )
         )
+    for version, why in failed.items():
+        unknown = math.nan
+        rows.append(
+            Row(name, shape, dtype, version, unknown, unknown, unknown, unknown, None, None, why)
+        )
     return rows
 
 
@@ -337,11 +361,17 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         shape = "x".join(map(str, row.shape))
-        counts = " | ".join("" if n is None else str(n) for n in (row.operations, row.syncs))
-        lines.append(
-            f"| {row.block} | {shape} | {row.dtype} | {row.version} | {row.milliseconds:.1f} | "
-            f"{row.ratio:.2f} | {row.memory_mb:.1f} | {row.memory_ratio:.2f} | {counts} |"
-        )
+        counts = ["" if n is None else str(n) for n in (row.operations, row.syncs)]
+        figures = [
+            f"{row.milliseconds:.1f}",
+            f"{row.ratio:.2f}",
+            f"{row.memory_mb:.1f}",
+            f"{row.memory_ratio:.2f}",
+        ]
+        if row.failed:
+            figures = [row.failed, "", "", ""]
+        cells = [row.block, shape, row.dtype, row.version, *figures, *counts]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -383,7 +413,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(markdown(new) if len(rows) == len(new) else markdown(new).split("\n", 2)[2])
             sys.stdout.flush()
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        known = [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows]
+        options.json.write_text(json.dumps(known, indent=1))
     if options.markdown:
         options.markdown.write_text(markdown(rows) + "\n")
 

@@ -66,7 +66,7 @@ class Photographer(LiveProgress):
 def terminal() -> None:
     """Run the space of the README until the picture is taken."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # workers end later
         os.chdir(folder)
         photographer = Photographer()
         run_study(load_space(ROOT / "spaces" / "resnet.yaml"), progress=photographer)

@@ -17,6 +17,7 @@ own           A network of the user's own as a host: `module:Class`
 pyramid       The maps that pass between a ResNet and a decoder: their shapes, and which decoders
               there are
 decoders      Decoders: from the maps of a ResNet's stem and stages to a mask of the image's size
+setting       What a network.weights setting says; needs no torch
 weights       Pretrained weights: a state dict under torchvision's names, or a published one, into
               a network
 """
@@ -51,11 +52,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.hosts.patches import PatchBatchNorm
     from attnsearch.blocks.hosts.pyramid import HEADS, decoder_steps, encoder_maps
     from attnsearch.blocks.hosts.scnet import SCBottleneck
-    from attnsearch.blocks.hosts.weights import (
-        Baseline,
-        load_weights,
-        rename_fault,
-        weights_file,
-    )
+    from attnsearch.blocks.hosts.setting import weights_file
+    from attnsearch.blocks.hosts.weights import Baseline, load_weights, rename_fault
 
 face(__name__)

@@ -176,17 +176,6 @@ def _but_channels(theirs: Shape, ours: Shape) -> bool:
     return len(theirs) == 4 and (theirs[1], ours[1:2]) == (3, (1,)) and theirs[2:] == ours[2:]
 
 
-def weights_file(setting: Any) -> tuple[str | None, dict[str, str | None]]:
-    """Return the path and the key map of a ``network.weights`` setting.
-
-    Args:
-        setting: A path, ``{path: ..., rename: {...}}``, or None.
-    """
-    if isinstance(setting, Mapping):
-        return setting.get("path"), dict(setting.get("rename") or {})
-    return setting, {}
-
-
 def rename_fault(pattern: str, target: str | None) -> str | None:
     """Return what is wrong with one line of a key map; None if it is sound."""
     if not pattern:

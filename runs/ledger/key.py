@@ -3,6 +3,8 @@
 Two runs with the same key give the same numbers, so the second is never trained. What a run is
 called, where its files lie, how it was proposed and on which of several equal cards it runs do
 not enter; neither do parameters that its config does not use.
+
+Reading a ledger loads this module too. So what loads torch is imported where it is used.
 """
 
 import functools
@@ -14,11 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from attnsearch.blocks import BLOCKS
-from attnsearch.blocks.build import find_block, find_function, source_hash
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.hosts import weights_file
-from attnsearch.spaces import canonical, weights_marker
 from attnsearch.spaces.keys import own_names
 
 NUMERICS_REVISION = 5
@@ -54,14 +53,26 @@ def inputs(document: Mapping[str, Any]) -> dict[str, str]:
         OSError: The weights that the config starts from cannot be read.
     """
     asked = {name for entry in document.get("insert", ()) for name in _names(entry["block"])}
-    own = sorted(asked - BLOCKS.keys() - {"none"})
     path, _ = weights_file(document["network"].get("weights"))
-    weights = {} if path is None else {WEIGHTS_INPUT: weights_marker(path)}
-    sources = {name: source_hash(find_block(name)) for name in own}
-    return sources | _functions(document) | weights
+    weights = {}
+    if path is not None:
+        from attnsearch.spaces import weights_marker
+
+        weights = {WEIGHTS_INPUT: weights_marker(path)}
+    return _own_blocks(asked) | _functions(document) | weights
+
+
+def _own_blocks(names: set[str]) -> dict[str, str]:
+    from attnsearch.blocks import BLOCKS
+    from attnsearch.blocks.build import find_block, source_hash
+
+    own = sorted(names - BLOCKS.keys() - {"none"})
+    return {name: source_hash(find_block(name)) for name in own}
 
 
 def _functions(document: Mapping[str, Any]) -> dict[str, str]:
+    from attnsearch.blocks.build import find_function, source_hash
+
     return {name: source_hash(find_function(name)) for _, name in own_names(document)}
 
 
@@ -131,7 +142,8 @@ def run_key(
         SiteError: A site does not exist.
         OSError: The weights that the config starts from cannot be read.
     """
-    blocks = {entry["block"] for entry in config.get("insert", ())} - {"none"}
+    from attnsearch.spaces import canonical
+
     named = {
         "config": canonical(config),
         "data": data_fingerprint,
@@ -141,7 +153,7 @@ def run_key(
         "threads": threads,
         "fold": fold,
         "numerics": NUMERICS_REVISION,
-        "sources": {name: source_hash(find_block(name)) for name in sorted(blocks - BLOCKS.keys())}
+        "sources": _own_blocks({entry["block"] for entry in config.get("insert", ())})
         | _functions(config),
     }
     text = json.dumps(_numbers(named), sort_keys=True, separators=(",", ":"))

@@ -341,7 +341,7 @@ def trouble_table(result: MeasuredStudy) -> Table | None:
 def leaderboard_table(result: MeasuredStudy) -> Table:
     """Return the search's best trials, with what they are not."""
     study = result.study
-    frame = leaderboard(study, result.trials).head(_MOST_TRIALS)
+    frame = leaderboard(study, result.trials, _MOST_TRIALS)
     metric, goal = next(iter(study.objectives.items()))
     rows = []
     for record in frame.to_dict("records"):

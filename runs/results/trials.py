@@ -30,14 +30,16 @@ def trials_frame(ledger: Ledger, study: StudyRow) -> pd.DataFrame:
     return frame_of(study, ledger.trials(study.id))
 
 
-def leaderboard(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
+def leaderboard(
+    study: StudyRow, trials: Sequence[TrialRow], most: int | None = None
+) -> pd.DataFrame:
     """Tabulate the search's runs and the baseline as `trials_frame` does, the best first.
 
     The order is that of `ranking.listed`. ``error`` also says where a run of the full schedule was
-    measured above a limit.
+    measured above a limit. Only the best ``most`` are tabulated, if that is given.
     """
     explored = [trial for trial in trials if trial.role in EXPLORING_ROLES]
-    return frame_of(study, listed(explored, study.objectives))
+    return frame_of(study, listed(explored, study.objectives)[:most])
 
 
 def leaderboard_files(frame: pd.DataFrame) -> dict[str, str]:

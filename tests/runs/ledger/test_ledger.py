@@ -807,3 +807,15 @@ def test_a_claim_reads_the_leases_of_its_own_key_alone(
     assert asked == []
     assert other.claim(Request("b", config={}, seed=0, epochs=1)).outcome == "busy"
     assert asked == [("run:2",)]
+
+
+@pytest.mark.slow  # a process of its own, which imports for seconds
+def test_reading_a_ledger_loads_no_torch(file_ledger: Ledger) -> None:
+    finished(file_ledger, "k", open_study(file_ledger).id)
+    code = (
+        "import sys; from attnsearch.runs.ledger import Ledger\n"
+        "ledger = Ledger(sys.argv[1], create=False)\n"
+        "assert ledger.studies() and ledger.run(1).state == 'finished'\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file_ledger)], check=True)

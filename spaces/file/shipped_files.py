@@ -25,12 +25,13 @@ def published() -> dict[str, dict[str, Any]]:
 def find_space_file(path: str | Path) -> Path:
     """Return the file of a path: itself, or the shipped one where it is missing.
 
-    `spaces/resnet.yaml` and `resnet.yaml` work in any folder.
+    `spaces/resnet.yaml`, `resnet.yaml` and `spaces/evidence/cifar10.yaml` work in any folder.
     """
     file = Path(path)
     try:
         missing = not file.exists()
     except (OSError, ValueError):
         return file
-    name_only = file.parent in (Path(), Path("spaces")) and file.suffix == ".yaml"
-    return shipped().get(file.stem, file) if missing and name_only else file
+    inside = file.relative_to("spaces") if file.is_relative_to("spaces") else file
+    place = _FOLDER / inside
+    return place if missing and place in _FOLDER.rglob("*.yaml") else file

@@ -6,7 +6,8 @@ import pytest
 
 from attnsearch.blocks.mechanisms import BLOCKS
 from attnsearch.blocks.naming import NONE
-from attnsearch.spaces import load_space
+from attnsearch.spaces import load_space, shipped
+from attnsearch.spaces.file.shipped_files import find_space_file
 
 FOLDER = Path(__file__).parents[3] / "spaces/evidence"
 
@@ -25,3 +26,16 @@ def test_each_block_stands_alone_in_one_network(name: str) -> None:
     assert sorted(choices) == sorted(set(BLOCKS) - {"identity"})
     confirm = space.document["confirm"]
     assert (confirm["top"], confirm["seeds"]) == (13, 5)
+
+
+def test_the_files_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = find_space_file("spaces/evidence/cifar10.yaml")
+    assert found.samefile(FOLDER / "cifar10.yaml")
+    assert find_space_file("spaces/../evidence/cifar10.yaml") != found
+    assert find_space_file("spaces/cifar10.yaml") == shipped()["cifar10"]
+    assert find_space_file("evidence/nothing.yaml") == Path("evidence/nothing.yaml")
+    (tmp_path / "cifar10.yaml").touch()
+    assert find_space_file("cifar10.yaml") == Path("cifar10.yaml")

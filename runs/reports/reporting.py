@@ -138,7 +138,7 @@ def report_folder(ledger: Ledger, study: StudyRow) -> Path:
 
 def _write(name: str, result: MeasuredStudy, pages: ReportText, folder: Path) -> list[Path]:
     if name == "csv":
-        tables = study_frames(result)
+        tables = study_frames(result, "runs", "arms", "contrasts", "analyses")
         names = {"runs": "report.csv", "arms": "report-arms.csv"}
         names |= {"contrasts": "report-contrasts.csv"}
         names |= {} if tables["analyses"].empty else {"analyses": "report-analyses.csv"}

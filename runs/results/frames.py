@@ -1,5 +1,6 @@
 """A report's numbers as pandas frames, in metric units: nothing rounded, a fact a column."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -20,22 +21,23 @@ _OF_RUN = ("fold", "seed", "state", "score", "reason")
 _OF_ROW = ("name", "key", "mlflow_run_id", "reused_from")
 
 
-def study_frames(result: MeasuredStudy) -> dict[str, pd.DataFrame]:
-    """Return every table of a report.
+def study_frames(result: MeasuredStudy, *names: str) -> dict[str, pd.DataFrame]:
+    """Return tables of a report by their names, or all of them.
 
     Returns:
         ``leaderboard`` (exploring), ``arms``, ``contrasts``, ``runs`` (every run a row),
         ``secondary``, ``families`` and ``analyses``; those of what was not planned are empty.
     """
-    return {
-        "leaderboard": leaderboard(result.study, result.trials),
-        "arms": arms_frame(result),
-        "contrasts": contrasts_frame(result),
-        "runs": runs_frame(result),
-        "secondary": secondary_frame(result),
-        "families": families_frame(result),
-        "analyses": analyses_frame(result),
+    makers: dict[str, Callable[[MeasuredStudy], pd.DataFrame]] = {
+        "leaderboard": lambda result: leaderboard(result.study, result.trials),
+        "arms": arms_frame,
+        "contrasts": contrasts_frame,
+        "runs": runs_frame,
+        "secondary": secondary_frame,
+        "families": families_frame,
+        "analyses": analyses_frame,
     }
+    return {name: make(result) for name, make in makers.items() if name in (names or makers)}
 
 
 def arms_frame(result: MeasuredStudy) -> pd.DataFrame:

@@ -558,3 +558,12 @@ def test_one_contrast_by_hand(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -
     made.run_plan(ledger, study, plan, made.MEANS, "gc@layer4")
     (row,) = report("made", ledger)["contrasts"].to_dict("records")
     assert row["difference"] > 0 and row["verdict"] == "worse"
+
+
+def test_tables_by_name_are_those_of_the_whole(finished: Path) -> None:
+    with Ledger(finished / "attnsearch.db") as ledger:
+        result = collect_study(ledger, 1)
+    every, some = study_frames(result), study_frames(result, "arms", "runs")
+    assert list(some) == ["arms", "runs"] and len(every) == 7
+    for name, frame in some.items():
+        pd.testing.assert_frame_equal(frame, every[name])

@@ -1,5 +1,6 @@
 """The networks that can hold blocks: their sites, shapes, decoders and pretrained weights.
 
+sizes         Sizes of images and widths of networks, in one form; needs no torch
 backbones     The host networks: what tells one from another, and which sizes and widths each can
               take
 host          What every host network has: sites with chains of added blocks, and where it came
@@ -28,18 +29,7 @@ from attnsearch.blocks.face import face
 
 if TYPE_CHECKING:
     from attnsearch.blocks.hosts.axial_block import AxialBlock
-    from attnsearch.blocks.hosts.backbones import (
-        BACKBONES,
-        Backbone,
-        Size,
-        Width,
-        as_size,
-        as_width,
-        find_backbone,
-        find_stem,
-        halved,
-        size_name,
-    )
+    from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone, find_backbone, find_stem
     from attnsearch.blocks.hosts.construct import (
         check_task,
         decoder_arguments,
@@ -53,6 +43,7 @@ if TYPE_CHECKING:
     from attnsearch.blocks.hosts.pyramid import HEADS, decoder_steps, encoder_maps
     from attnsearch.blocks.hosts.scnet import SCBottleneck
     from attnsearch.blocks.hosts.setting import weights_file
+    from attnsearch.blocks.hosts.sizes import Size, Width, as_size, as_width, halved, size_name
     from attnsearch.blocks.hosts.weights import Baseline, load_weights, rename_fault
 
 face(__name__)

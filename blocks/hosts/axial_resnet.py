@@ -15,8 +15,9 @@ from torch import nn
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.hosts.axial_block import AxialBlock
-from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size
+from attnsearch.blocks.hosts.backbones import HEADS, Backbone
 from attnsearch.blocks.hosts.resnet import ResNet, shortcut
+from attnsearch.blocks.hosts.sizes import Size
 
 
 class AxialResNet(ResNet):

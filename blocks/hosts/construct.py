@@ -6,10 +6,11 @@ from pkgutil import resolve_name
 from typing import Any, cast
 
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone, Size, find_backbone
+from attnsearch.blocks.hosts.backbones import BACKBONES, Backbone, find_backbone
 from attnsearch.blocks.hosts.decoders import decoder_class, make_heads
 from attnsearch.blocks.hosts.host import Host
 from attnsearch.blocks.hosts.pyramid import DECODERS, check_heads, decoder_steps, encoder_maps
+from attnsearch.blocks.hosts.sizes import Size
 
 Made = tuple[Callable[..., Any], tuple[Any, ...]]
 """What makes something, and its arguments."""

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.hosts.backbones import Size
 from attnsearch.blocks.hosts.host import Inserted
 from attnsearch.blocks.hosts.pyramid import Pyramid
+from attnsearch.blocks.hosts.sizes import Size
 
 DILATION = 6  # of a last stage with a stride of 16
 LOW_LEVEL = 48 / 256  # of the decoder's width: what DeepLabv3+ keeps of stage 1

@@ -43,8 +43,9 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.hosts import patches
 from attnsearch.blocks.hosts.axial_block import NEVER_RUN, AxialBlock, normalisation, projection
-from attnsearch.blocks.hosts.backbones import HEADS, Backbone, Size, Width, halved
+from attnsearch.blocks.hosts.backbones import HEADS, Backbone
 from attnsearch.blocks.hosts.host import NOTHING, Host
+from attnsearch.blocks.hosts.sizes import Size, Width, halved
 
 STEM_WIDTH = 128  # of the stem's middle convolution, whatever the width
 ROWS = 4  # patches along each side of an image

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.errors import BlockError, SiteError
-from attnsearch.blocks.hosts.backbones import Backbone, Residual, Size, Width, size_name
+from attnsearch.blocks.hosts.backbones import Backbone, Residual
 from attnsearch.blocks.hosts.host import Host, Inserted
+from attnsearch.blocks.hosts.sizes import Size, Width, size_name
 from attnsearch.blocks.imported import imported
 from attnsearch.blocks.lean_torch import torch_threads
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from attnsearch.blocks.errors import SiteError
-from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.hosts.backbones import Backbone, find_stem
+from attnsearch.blocks.hosts.sizes import Size, Width, halved
 from attnsearch.blocks.spelling import nearest
 
 DecoderName = Literal["unet", "fpn", "fcn", "aspp"]

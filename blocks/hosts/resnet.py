@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks.hosts.backbones import Backbone, Size, Width, find_stem, halved
+from attnsearch.blocks.hosts.backbones import Backbone, find_stem
 from attnsearch.blocks.hosts.decoders import Decoder
 from attnsearch.blocks.hosts.host import Host, HostBlock, Inserted
+from attnsearch.blocks.hosts.sizes import Size, Width, halved
 
 
 class HostConv2d(nn.Conv2d):

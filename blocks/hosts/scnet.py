@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from attnsearch.blocks import checks
 from attnsearch.blocks.errors import BlockError
-from attnsearch.blocks.hosts.backbones import Backbone, Size
+from attnsearch.blocks.hosts.backbones import Backbone
 from attnsearch.blocks.hosts.host import NOTHING, HostBlock, Inserted
 from attnsearch.blocks.hosts.resnet import ResNet, shortcut
+from attnsearch.blocks.hosts.sizes import Size
 from attnsearch.blocks.mechanisms import SCConv
 
 

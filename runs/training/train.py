@@ -45,7 +45,7 @@ class Training:
 
     Args:
         config: A resolved config; it holds the seed and the epochs.
-        data: Its data set. On CUDA what fits moves to the device; on the CPU it is not copied.
+        data: Its data set. On CUDA what fits moves to the device; on CPUs nothing is copied.
         device: "cpu", "cuda" or "cuda:N".
         threads: Sets the process's torch threads, where given. Rounding depends on them.
 
@@ -55,12 +55,10 @@ class Training:
         network: The network, in training mode between epochs.
         epochs: Epochs of the full schedule.
         turn: Entered for every step and evaluation, so that others can measure times alone.
-        between: Called after every step; `state()` is as good there as between epochs.
-        can_save: Whether `state()` is good where it stands.
+        between: Called after every step; `state()` is good there, where `can_save`.
         history: The metrics of every epoch so far, as `run_epoch` returned them.
-        best_epoch: The epoch, from 1, with the best `val_accuracy`, `val_dice` or `val_map`, by
-            its task, the earliest of equals; 0 before the first. The objectives have no say in it:
-            a training depends on nothing that its exported config leaves out.
+        best_epoch: The epoch, from 1, with the best score of its task, the earliest of equals; 0
+            before the first. Objectives have no say: an exported config leaves them out.
         best_state: The network's state dict after `best_epoch`, on the CPU.
 
     Raises:

@@ -264,11 +264,7 @@ class Records:
         self._drop_weights()
 
     def ended(self, entry: QueuedRun, outcome: Outcome) -> bool:
-        """Record how the training of an entry ended.
-
-        Returns:
-            Whether it was recorded; not if another driver holds the run by now.
-        """
+        """Record how a training ended; return False where another driver holds the run by now."""
         report, stage, state = outcome.report, self.stage, State(outcome.state)
         violations = report.violations if state == State.INFEASIBLE else {}
         result = self._judge(entry, state, outcome.metrics, report.costs, violations)

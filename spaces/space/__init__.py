@@ -16,6 +16,7 @@ paths       Paths in a space file, made absolute and looked for
 canonical_form   What of a config determines the result of training it
 checks      Keys of a space file that contradict each other, or that have no effect
 data_checks The same of the `data` section
+train_checks The same of the `train` section
 """
 
 from typing import TYPE_CHECKING

@@ -188,6 +188,13 @@ def is_spec(value: Any) -> bool:
     return isinstance(value, Choice | IntRange | FloatRange)
 
 
+def members(value: Any) -> list[Any]:
+    """Return the values that a key can take: the fixed one, the members, or a range's ends."""
+    if not is_spec(value):
+        return [value]
+    return list(value.choice) if hasattr(value, "choice") else list(value.ends)
+
+
 def block_decision(group: str) -> str:
     """Return the name of the decision which block stands at a group of sites."""
     return f"{group}.block"

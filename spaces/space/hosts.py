@@ -8,8 +8,7 @@ from attnsearch.blocks.hosts import BACKBONES, as_size, as_width, size_name
 from attnsearch.blocks.naming import NONE
 from attnsearch.spaces.file import KeyPath, Problems
 from attnsearch.spaces.keys import SpaceFile
-from attnsearch.spaces.space.checks import members
-from attnsearch.spaces.space.decisions import decision, is_spec
+from attnsearch.spaces.space.decisions import decision, is_spec, members
 from attnsearch.spaces.space.fits import HostChoice
 from attnsearch.spaces.space.insertions import Group
 

@@ -25,8 +25,15 @@ from attnsearch.spaces.keys import (
     own_names,
     same,
 )
-from attnsearch.spaces.space.checks import check_sections, members
-from attnsearch.spaces.space.decisions import NAME_CHARACTERS, Decision, Parents, decision, is_spec
+from attnsearch.spaces.space.checks import check_sections
+from attnsearch.spaces.space.decisions import (
+    NAME_CHARACTERS,
+    Decision,
+    Parents,
+    decision,
+    is_spec,
+    members,
+)
 from attnsearch.spaces.space.fits import Fits, Survey
 from attnsearch.spaces.space.hosts import (
     check_pretrained_safe,

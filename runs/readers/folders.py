@@ -73,8 +73,8 @@ def read_folder(
     files = _files(folder, roots, folders, names, notes)
     paths = {file.name: file.path for file in files}
     source = files_source(folder, paths, image_size, channels, keep, crop)
-    if len(source.names) < len(files):
-        files = [file for file in files if file.name in {*source.names}]
+    kept = {*source.names}  # without what cannot be read
+    files = [file for file in files if file.name in kept]
     source.labels = np.array([file.label for file in files], dtype=np.int64)
     source.parts = np.array([file.part for file in files], dtype=np.int64)
     source.class_names, source.notes = names, [*notes, *source.notes]

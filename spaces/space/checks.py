@@ -1,6 +1,6 @@
 """Keys of a space file that contradict each other, or that have no effect.
 
-Each check looks at one section; what a type can say is said in `model`.
+Each check looks at one section; what a type can say is said in `keys`.
 """
 
 import functools

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +63,17 @@ def _forget_written_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         file = getattr(sys.modules[name], "__file__", None)
         if file is not None and Path(file).is_relative_to(base):
             del sys.modules[name]
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Write a module of the user's, importable and in the current folder, which is returned."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, text: str) -> Path:
+        (tmp_path / f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)
+        return tmp_path
+
+    return write

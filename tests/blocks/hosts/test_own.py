@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,14 +80,9 @@ NUMBER = 3
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own(own_module: Callable[[str, str], Path]) -> Path:
     """A folder with the user's networks, current and importable."""
-    (tmp_path / "nets.py").write_text(NETS + MORE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("nets", None)
-    yield tmp_path
-    sys.modules.pop("nets", None)
+    return own_module("nets", NETS + MORE)
 
 
 def config_of(*insert: tuple[str, str], backbone: str = "nets:Small", **more: Any) -> Any:

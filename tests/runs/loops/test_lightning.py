@@ -7,7 +7,7 @@ without a Trainer; the last one takes the real class.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +137,9 @@ IMPORT = "from pytorch_lightning import LightningModule\n"
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own(own_module: Callable[[str, str], Path]) -> Path:
     """A folder with the user's modules, current and importable."""
-    (tmp_path / "lit.py").write_text(BASE + MODULES)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("lit", None)
-    yield tmp_path
-    sys.modules.pop("lit", None)
+    return own_module("lit", BASE + MODULES)
 
 
 def lit(name: str, *insert: tuple[str, str], **train: Any) -> Training:
@@ -260,10 +255,9 @@ def test_a_study_trains_by_a_module(own: Path) -> None:
     assert loop == "lit:Full" and states[0] == "finished" and states[1] in ("finished", "stopped")
 
 
-def test_the_real_class_trains_alike(own: Path) -> None:
+def test_the_real_class_trains_alike(own: Path, own_module: Callable[[str, str], Path]) -> None:
     pytest.importorskip("pytorch_lightning", reason="an optional package")
     made = [digest(ended(lit(name))) for name in ("Plain", "Full", "Steps")]
-    (own / "lit.py").write_text(IMPORT + MODULES)
-    sys.modules.pop("lit")
+    own_module("lit", IMPORT + MODULES)
     assert [digest(ended(lit(name))) for name in ("Plain", "Full", "Steps")] == made
     assert torch.is_grad_enabled()

@@ -1,7 +1,6 @@
 """`train.loop`: a training loop of the user's own."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +101,9 @@ NUMBER = 3
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own(own_module: Callable[[str, str], Path]) -> Path:
     """A folder with the user's loops, current and importable."""
-    (tmp_path / "loops.py").write_text(LOOPS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("loops", None)
-    yield tmp_path
-    sys.modules.pop("loops", None)
+    return own_module("loops", LOOPS)
 
 
 def looped(name: str, *insert: tuple[str, str], **train: Any) -> Training:

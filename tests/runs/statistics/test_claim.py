@@ -7,34 +7,12 @@ import pytest
 from attnsearch.runs.statistics.claim import Conclusion, judge_claim
 from attnsearch.runs.statistics.comparison import compare
 from attnsearch.runs.statistics.measured import Measured
-from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
-
-CONTROLS = {"baseline": "baseline", "tuned": "tuned_baseline", "wide": "capacity"}
+from tests.runs.statistics.claim_plans import CONTROLS, claim_plan
 
 
 def claimed(gains: dict[str, float], n: int = 8, **settings: Any) -> Conclusion:
     """The claim on `gc`, better than each control by so much."""
-    arms = [Arm(name, CONTROLS[name], {}, of="gc" if name == "wide" else None) for name in gains]
-    plan = Plan(
-        act="confirm",
-        name="confirm",
-        arms=(Arm("gc", "candidate", {}), *arms),
-        contrasts=tuple(
-            Contrast(
-                AGAINST_BASELINE if name == "baseline" else AGAINST_CONTROLS,
-                f"gc - {name}",
-                ("gc",),
-                (name,),
-            )
-            for name in gains
-        ),
-        seeds=tuple(range(n)),
-        epochs=1,
-        metric="accuracy",
-        direction="max",
-        part="test",
-        **settings,
-    )
+    plan = claim_plan(tuple(gains), n, **settings)
     random = np.random.default_rng(1)
     scores = {"gc": [Measured(None, s, 0.95 + 0.002 * random.normal()) for s in plan.seeds]}
     for name, gain in gains.items():

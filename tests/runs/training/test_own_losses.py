@@ -1,7 +1,6 @@
 """`train.loss`: focal for labels, and functions of the user's own."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,13 +57,9 @@ NUMBER = 3
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own(own_module: Callable[[str, str], Path]) -> Path:
     """A folder with the user's losses, current and importable."""
-    (tmp_path / "own_losses.py").write_text(LOSSES)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path
-    sys.modules.pop("own_losses", None)
+    return own_module("own_losses", LOSSES)
 
 
 def loss_of(**train: Any) -> Callable[[Tensor, Tensor], Tensor]:
@@ -135,12 +130,13 @@ def test_what_is_no_loss_is_told_before_anything_trains(own: Path, name: str, wo
     assert str(caught.value).startswith(f"train.loss: own_losses:{name} {words}")
 
 
-def test_ignored_pixels_reach_a_users_loss_when_it_is_tried(own: Path) -> None:
+def test_ignored_pixels_reach_a_users_loss_when_it_is_tried(
+    own: Path, own_module: Callable[[str, str], Path]
+) -> None:
     check_own_loss("own_losses:smooth", "segmentation", 3)
     check_own_loss("own_losses:smooth", "classification", 3)
     check_own_loss("own_losses:several", "multilabel", 3)
-    (own / "own_losses.py").write_text(LOSSES.replace(", ignore_index=255", ""))
-    sys.modules.pop("own_losses")
+    own_module("own_losses", LOSSES.replace(", ignore_index=255", ""))
     with pytest.raises(TrainError, match="255 where a pixel does not count"):
         check_own_loss("own_losses:smooth", "segmentation", 3)
 

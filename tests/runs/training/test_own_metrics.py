@@ -1,7 +1,6 @@
 """`train.metrics`: measured in every epoch and on the test part, and objectives if asked for."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +61,9 @@ def ranked(probabilities, labels):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own(own_module: Callable[[str, str], Path]) -> Path:
     """A folder with the user's metrics, current and importable."""
-    (tmp_path / "own_metrics.py").write_text(METRICS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path
-    sys.modules.pop("own_metrics", None)
+    return own_module("own_metrics", METRICS)
 
 
 def document(*metrics: str, **more: Any) -> dict[str, Any]:

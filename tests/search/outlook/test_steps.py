@@ -8,12 +8,11 @@ import pytest
 
 from attnsearch.runs.statistics.comparison import compare
 from attnsearch.runs.statistics.measured import Measured
-from attnsearch.runs.statistics.plan import AGAINST_BASELINE, AGAINST_CONTROLS, Arm, Contrast, Plan
 from attnsearch.runs.statistics.power import seeds_needed
 from attnsearch.search.cli import cli
 from attnsearch.search.outlook.steps import Step, next_steps
+from tests.runs.statistics.claim_plans import CONTROLS, claim_plan
 
-CONTROLS = {"baseline": "baseline", "tuned": "tuned_baseline", "wide": "capacity"}
 AGAIN = ["attnsearch", "run", "my space.yaml", "--set", "train.lr=0.1"]
 DOCUMENT = {
     "network": {"backbone": "resnet18"},
@@ -32,29 +31,7 @@ def study(**document: Any) -> Any:
 def confirmed(gain: float, n: int = 8, sd: float = 0.01, **settings: Any) -> Any:
     """A confirmation in which `gc` is so much better than each control."""
     controls = settings.pop("controls", tuple(CONTROLS))
-    arms = [
-        Arm(name, CONTROLS[name], {}, of="gc" if name == "wide" else None) for name in controls
-    ]
-    plan = Plan(
-        act="confirm",
-        name="confirm",
-        arms=(Arm("gc", "candidate", {}), *arms),
-        contrasts=tuple(
-            Contrast(
-                AGAINST_BASELINE if name == "baseline" else AGAINST_CONTROLS,
-                f"gc - {name}",
-                ("gc",),
-                (name,),
-            )
-            for name in controls
-        ),
-        seeds=tuple(range(n)),
-        epochs=1,
-        metric="accuracy",
-        direction="max",
-        part="test",
-        **settings,
-    )
+    plan = claim_plan(controls, n, **settings)
     scatter = np.random.default_rng(1).normal(size=n)
     scatter = sd * (scatter - scatter.mean()) / scatter.std(ddof=1)
     scores = {name: [Measured(None, s, 0.8) for s in plan.seeds] for name in controls}

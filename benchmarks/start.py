@@ -23,8 +23,14 @@ SMALL = ("search.trials=4", "train.epochs=2", "confirm.epochs=2", "confirm.seeds
 NAMES = ("help", "check", "first step", "its CPU s", "second act")
 
 
-def study(space: str) -> None:
-    """Run a small study of a file as the command does, and print when it trained."""
+def study(space: str, begun: float) -> None:
+    """Run a small study of a file as the command does, and print when it trained.
+
+    Args:
+        space: The file.
+        begun: When the command was given, by the clock that all processes share: when a process
+            began is known to the second only.
+    """
     import psutil
 
     from attnsearch.search.terminal import run as command
@@ -36,7 +42,7 @@ def study(space: str) -> None:
 
     class Watching(PlainProgress):
         def epoch(self, trial, epoch, metrics):  # type: ignore[no-untyped-def]
-            now = time.time()
+            now = time.monotonic()
             times["second" if trial.act else "first"].append((now - metrics["epoch_s"], now))
             if not cpu:
                 for one in (process, *process.children(recursive=True)):
@@ -45,9 +51,9 @@ def study(space: str) -> None:
 
     command.open_progress = Watching
     command.run_space(space, SMALL, fresh=False, until="confirm")
-    first = min(begun for begun, _ in times["first"])
-    gap = min(begun for begun, _ in times["second"]) - max(end for _, end in times["first"])
-    print(json.dumps([first - process.create_time(), sum(cpu), gap]), flush=True)
+    first = min(start for start, _ in times["first"])
+    gap = min(start for start, _ in times["second"]) - max(end for _, end in times["first"])
+    print(json.dumps([first - begun, sum(cpu), gap]), flush=True)
 
 
 def measure(python: str) -> list[float]:
@@ -73,7 +79,8 @@ def measure(python: str) -> list[float]:
         command = ("-m", "attnsearch.search.cli")
         call(*command, "--help")
         call(*command, "check", str(SPACE))
-        said = call(str(Path(__file__).resolve()), "--study", str(SPACE))
+        begun = str(time.monotonic())
+        said = call(str(Path(__file__).resolve()), "--study", str(SPACE), "--begun", begun)
     return [*answers[:2], *json.loads(said.strip().splitlines()[-1])]
 
 
@@ -83,9 +90,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", action="append", default=[])
     parser.add_argument("--study", help=argparse.SUPPRESS)
+    parser.add_argument("--begun", type=float, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.study:
-        study(asked.study)
+        study(asked.study, asked.begun)
         return
     pythons = [*asked.python, sys.executable]
     figures: dict[str, list[list[float]]] = {python: [] for python in pythons}

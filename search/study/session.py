@@ -1,7 +1,6 @@
 """Runs a study: its acts in order, all recorded, from where an earlier session stopped."""
 
 import contextlib
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.face import import_whole
 from attnsearch.runs.addresses import without_secrets
 from attnsearch.runs.data import DataSet, example_contents
 from attnsearch.runs.ledger import Ledger, Role, State, StudyRow, inputs, log_file, run_key
@@ -314,7 +314,7 @@ class Session:
         datasets = load_datasets(self.space, explore=self.explore, plans=self.until != UNTIL[0])
         origin = provenance()
         for module in SLOW_IMPORTS:
-            importlib.import_module(module)
+            import_whole(module)
         if type(self.progress) is not Progress and self.explore:
             self._epoch_s = known_epoch(self.space, datasets["data"])
         return datasets, origin

@@ -59,5 +59,6 @@ if TYPE_CHECKING:
     from attnsearch.search.workers.packing import Packing, RayCard, pack
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop
     from attnsearch.search.workers.turns import known_times
+    from attnsearch.search.workers.worker import Worker
 
 face(__name__)

@@ -64,6 +64,9 @@ def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainin
 class Worker(Trainable):  # type: ignore[misc]
     """Trains jobs for Ray Tune, whose config is `{"job": Job}`."""
 
+    # Where a new process finds it: through the package's face, which makes the import shorter.
+    __module__ = "attnsearch.search.workers"
+
     def setup(
         self,
         config: dict[str, Any],
@@ -116,9 +119,9 @@ class Worker(Trainable):  # type: ignore[misc]
         sys.path[:] = dict.fromkeys([*folders, *sys.path])
         torch.set_num_threads(self._threads)
         # What was imported stays; without it a collection takes milliseconds, not a third of a
-        # second.
-        gc.collect()
-        gc.freeze()
+        # second. Once: of what comes later, nothing is to stay.
+        if not gc.get_freeze_count():
+            gc.freeze()
         if 0 < need.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(need.gpus)
         self.reset_config(config)

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -330,3 +331,19 @@ def test_a_worker_of_another_machine_saves_to_the_store(
     again = worker(begun, data, make_training, faults=tmp_path / "not here", store=url)
     assert list(again.step()["report"].epochs) == [1], "what the store has is gone on from"
     assert list(again.step()["report"].epochs) == [2]
+
+
+def test_the_imports_of_a_new_worker_look_for_no_garbage() -> None:
+    """It finds the class where the class says, and what it imports there is no garbage."""
+    program = (
+        "import gc, importlib, sys\n"
+        "import attnsearch.blocks.face\n"
+        "looked = []\n"
+        "gc.callbacks.append(lambda phase, info: looked.append(info['generation']))\n"
+        f"importlib.import_module({Worker.__module__!r}).Worker\n"
+        "assert 'torch' in sys.modules and gc.isenabled()\n"
+        "gc.callbacks.clear()\n"
+        "print(looked.count(2))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr

@@ -369,15 +369,18 @@ def _shut_down() -> None:
     finally:
         if was_on:
             gc.enable()
-    # Workers see that their machine's Ray is gone; one in the midst of a computation may not.
-    _kill(psutil.wait_procs(family, timeout=1)[1])
+    # They see it themselves, but Ray's agents a second later, and a worker that computes never.
+    _kill(family)
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    # Not until a process 1 has buried them, which in a container takes its time.
+    until = time.monotonic() + 5
+    while any(map(_runs, processes)) and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ experiment  What MLflow shows of an experiment: its kind, description and data s
 saved_views  Saved views of MLflow's table of runs: which runs, which columns
 model       A study's winner as a logged model, which MLflow loads and serves
 registry    A study's best network in MLflow's model registry
+trials     What MLflow shows of a study's runs: one for each place in the study
 arms       What MLflow shows of arms: a run each above its seeds, with interval and verdict
 renewal    When what a study's parent run shows is renewed while the study goes on
 positions  What of the ledger an MLflow store already shows, kept in the ledger itself

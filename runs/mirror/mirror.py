@@ -14,12 +14,11 @@ import atexit
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from time import monotonic, sleep
 
 from attnsearch.runs.addresses import sqlite_path, without_secrets
-from attnsearch.runs.ledger import Ledger, LedgerError, State, StudyRow, TrialRow
+from attnsearch.runs.ledger import Ledger, LedgerError, StudyRow, TrialRow
 from attnsearch.runs.machine import give_back_memory
 from attnsearch.runs.mirror.arms import ArmRuns, headline
 from attnsearch.runs.mirror.experiment import DataInput, data_input, experiment_tags
@@ -28,13 +27,12 @@ from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
 from attnsearch.runs.mirror.renewal import Renewal
 from attnsearch.runs.mirror.saved_views import saved_views, view_links
 from attnsearch.runs.mirror.store import Store, own_store, refused, said, tracking_uri
+from attnsearch.runs.mirror.trials import TrialRuns
 from attnsearch.runs.mirror.view import (
     NOTE_TAG,
     STATUS,
     findings_tag,
     milliseconds,
-    run_tags,
-    run_view,
     shown_digest,
     study_tags,
     study_view,
@@ -255,11 +253,13 @@ class Mirror:
         study = self._ledger.study(study_id)
         shown: list[Pending] = []
         problem: Exception | None = None
+        data = self._data_of(study)
+        runs = TrialRuns(self._ledger, store, study, self._runs[study_id], data)
         try:
             for item in self._positions.pending(study_id):
                 self._check_leaving()
                 try:
-                    self._show_run(store, study, item)
+                    runs.show(item)
                 except Exception as error:
                     if not refused(error):
                         raise
@@ -278,53 +278,6 @@ class Mirror:
                 renewal.took(monotonic() - began)
         if problem is not None:
             raise problem
-
-    def _show_run(self, store: Store, study: StudyRow, item: Pending) -> None:
-        trial = item.trial
-        run_id = trial.mlflow_run_id or self._runs[study.id].get(str(trial.place_id))
-        stage = "missing" if run_id is None else "active"
-        if run_id is not None and item.new:
-            stage = store.stage(run_id)
-        if run_id is not None and stage == "active":
-            try:
-                self._fill_run(store, run_id, study, item)
-            except Exception:
-                stage = store.stage(run_id)
-                if stage == "active":
-                    raise
-        if run_id is None or stage == "missing":
-            assert study.mlflow_experiment_id is not None, "set with the parent run"
-            tags = run_tags(study, item, self._arms(store, study).above(trial))
-            run_id = store.create(
-                study.mlflow_experiment_id, trial.name, milliseconds(trial.started), tags
-            )
-            self._positions.set_run(trial.place_id, run_id)
-            whole = replace(item, new=True, shown_epoch=-1)
-            self._fill_run(store, run_id, study, whole, created=True)
-        # A run that the user threw into the bin ("deleted") stays there.
-        elif run_id != trial.mlflow_run_id:
-            self._positions.set_run(trial.place_id, run_id)
-
-    def _fill_run(
-        self,
-        store: Store,
-        run_id: str,
-        study: StudyRow,
-        item: Pending,
-        *,
-        created: bool = False,
-    ) -> None:
-        trial = item.trial
-        view = run_view(self._ledger, study, item, self._arms(store, study).above(trial))
-        restarted = trial.attempt > 1 and item.shown_epoch < 0
-        changed = item.new or restarted or trial.state != State.RUNNING
-        store.log(run_id, view.metrics, view.params, view.tags if changed and not created else {})
-        store.files(run_id, view.files)
-        if item.new:
-            store.note_data(run_id, self._data_of(study))
-        if changed and not (created and trial.state == State.RUNNING):
-            ended = None if trial.ended is None else milliseconds(trial.ended)
-            store.set_status(run_id, STATUS[trial.state], ended)
 
     def _arms(self, store: Store, study: StudyRow) -> ArmRuns:
         return ArmRuns(store, study, self._runs[study.id], self._data_of(study))

@@ -2,6 +2,7 @@
 
 mirror     The mirror: shows a ledger's studies in MLflow, and never stands in the way of a study
 store      One MLflow store, through `MlflowClient` and its synchronous calls
+together   Many writes to an SQLite store of MLflow's as one transaction
 view       What MLflow shows of a study and its runs: params, metrics, tags and files
 experiment  What MLflow shows of an experiment: its kind, description and data set
 saved_views  Saved views of MLflow's table of runs: which runs, which columns

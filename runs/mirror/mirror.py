@@ -6,12 +6,13 @@ If the server is away the study goes on, and the records follow at the next try:
 `Mirror.follow`, at the next start of the study, or when `attnsearch show` or `ui` looks at it.
 
 Identity is deterministic. Each MLflow run carries the study's uid and its place in the study as
-tags, and its id is noted in the ledger as soon as it exists. After a crash between the two the
+tags, and its id is noted in the ledger as soon as it is kept. After a crash between the two the
 run is found by its tags. Only one process at a time writes a study's runs, by a lease.
 """
 
 import atexit
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,10 +24,10 @@ from attnsearch.runs.machine import give_back_memory
 from attnsearch.runs.mirror.arms import ArmRuns, headline
 from attnsearch.runs.mirror.experiment import DataInput, data_input, experiment_tags
 from attnsearch.runs.mirror.model import show_winner
-from attnsearch.runs.mirror.positions import MirrorReport, Pending, Positions
+from attnsearch.runs.mirror.positions import MirrorReport, Positions
 from attnsearch.runs.mirror.renewal import Renewal
 from attnsearch.runs.mirror.saved_views import saved_views, view_links
-from attnsearch.runs.mirror.store import Store, own_store, refused, said, tracking_uri
+from attnsearch.runs.mirror.store import Store, own_store, said, tracking_uri
 from attnsearch.runs.mirror.trials import TrialRuns
 from attnsearch.runs.mirror.view import (
     NOTE_TAG,
@@ -251,23 +252,13 @@ class Mirror:
 
     def _write(self, store: Store, study_id: int, *, final: bool) -> None:
         study = self._ledger.study(study_id)
-        shown: list[Pending] = []
-        problem: Exception | None = None
+        pending = deque(self._positions.pending(study_id))
         data = self._data_of(study)
         runs = TrialRuns(self._ledger, store, study, self._runs[study_id], data)
-        try:
-            for item in self._positions.pending(study_id):
-                self._check_leaving()
-                try:
-                    runs.show(item)
-                except Exception as error:
-                    if not refused(error):
-                        raise
-                    problem = error  # of this run alone; the others are shown
-                else:
-                    shown.append(item)
-        finally:
-            self._positions.mark(shown)
+        problem: Exception | None = None
+        while pending:
+            self._check_leaving()
+            problem = runs.show(pending) or problem
         plots = final or self._plots.due()
         if plots or self._tables.due():
             began = monotonic()

@@ -4,7 +4,7 @@ Every change of a run raises its revision; a place in a study is pending while t
 last shown at is another. So a mirror that was away, or died, knows what is missing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,11 +134,13 @@ class Positions:
             for mark in [marked[trial.place_id]]
         ]
 
-    def set_run(self, place_id: int, mlflow_run_id: str) -> None:
-        """Note the MLflow run of a place."""
+    def set_runs(self, found: Mapping[int, str]) -> None:
+        """Note the MLflow runs of places."""
+        if not found:
+            return
         with self._database.write() as connection:
-            values = {"mlflow_run_id": mlflow_run_id, "mirrored_revision": -1}
-            change(connection, StudyRun, place_id, **values)
+            for place_id, run_id in found.items():
+                change(connection, StudyRun, place_id, mlflow_run_id=run_id, mirrored_revision=-1)
 
     def mark(self, shown: Iterable[Pending]) -> None:
         """Note that these places are shown as they were read."""

@@ -8,13 +8,14 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url, without_secrets
 from attnsearch.runs.mirror.experiment import DataInput
+from attnsearch.runs.mirror.together import together
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
 from attnsearch.runs.whole import temporary_folder, unfinished
 
@@ -94,6 +95,12 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._client = self.client = _connect(uri)
+        self.joins = sqlite_path(uri) is not None
+        """Whether what is written `together` is kept whole or not at all."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let what is written meanwhile be one transaction, in a store that `joins`."""
+        return together(self._client) if self.joins else nullcontext()
 
     def experiment(self, name: str) -> str:
         """Find or create the experiment of this name, taken out of the bin if it is there."""
@@ -173,9 +180,16 @@ class Store:
 
     def create(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
         """Create a run; `started` is in milliseconds since 1970."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.tracking._tracking_service import utils
+
         run = self._client.create_run(
             experiment_id, start_time=started, tags=dict(tags), run_name=name
         )
+        # MLflow would read the whole run again to find where its files go.
+        with suppress(AttributeError):
+            place = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
+            utils._artifact_repos_cache[run.info.run_id] = place
         return str(run.info.run_id)
 
     def log(

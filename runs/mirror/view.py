@@ -1,8 +1,8 @@
 """What MLflow shows of a study and its runs: params, metrics, tags and files, from the ledger.
 
-All that a run shows stands in `run_view`, all that a parent run shows but plots and report in
-`study_view`; nothing here needs MLflow. Metrics carry the ledger's times, so that showing a record
-twice writes the same values, which MLflow's stores keep once.
+All that a run shows stands in `run_view` and `run_files`, all that a parent run shows but plots
+and report in `study_view`; nothing here needs MLflow. Metrics carry the ledger's times, so that
+showing a record twice writes the same values, which MLflow's stores keep once.
 """
 
 import hashlib
@@ -116,11 +116,10 @@ class View:
     files: Mapping[str, bytes]
 
 
-def run_view(ledger: Ledger, study: StudyRow, item: Pending, above: str | None) -> View:
-    """Collect all that is to be shown of a run, without what was shown before and cannot change.
+def run_view(study: StudyRow, item: Pending, above: str | None) -> View:
+    """Collect all that is to be shown of a run but its files, without what was shown before.
 
     Args:
-        ledger: The ledger.
         study: The study.
         item: The run in its place.
         above: The MLflow run of its arm, if it has one.
@@ -128,10 +127,10 @@ def run_view(ledger: Ledger, study: StudyRow, item: Pending, above: str | None) 
     trial = item.trial
     params = flat_params(trial.config, trial.values) if item.new else {}
     values = epoch_values(item) + result_values(trial)
-    return View(run_tags(study, item, above), values, params, _run_files(ledger, item))
+    return View(run_tags(study, item, above), values, params, {})
 
 
-def _run_files(ledger: Ledger, item: Pending) -> dict[str, bytes]:
+def run_files(ledger: Ledger, item: Pending) -> dict[str, bytes]:
     """Collect config, traceback, predictions, and a segmentation's validation picture."""
     trial, files = item.trial, {}
     if item.new:

@@ -410,7 +410,7 @@ def die_after_creating(path: str) -> None:
     ledger = Ledger(path)
     study = open_study(ledger)
     complete(ledger, study, 0)
-    Positions.set_run = lambda *_: os._exit(9)  # type: ignore[method-assign]
+    Positions.set_runs = lambda *_: os._exit(9)  # type: ignore[method-assign]
     Mirror(ledger).sync(study.id)
 
 
@@ -431,6 +431,41 @@ def test_a_crash_between_creating_a_run_and_noting_it_makes_no_duplicate(folder:
     assert found["000 psa@layer4"].info.run_id == left.info.run_id
     assert found["000 psa@layer4"].info.status == "FINISHED"
     assert found["digits/1"].info.status == "KILLED"  # its driver is dead
+
+
+def die_in_the_midst(path: str) -> None:
+    ledger = Ledger(path)
+    study = open_study(ledger)
+    for number in range(3):
+        complete(ledger, study, number)
+    write = tracking.Store.note_data
+
+    def killed(self: Any, run_id: str, data: Any) -> None:
+        if self.client.get_run(run_id).info.run_name.startswith("002"):
+            os._exit(9)
+        write(self, run_id, data)
+
+    tracking.Store.note_data = killed  # type: ignore[method-assign]
+    Mirror(ledger).sync(study.id)
+
+
+def test_a_crash_among_runs_shown_together_leaves_none_of_them(folder: Path) -> None:
+    path = str(folder / "attnsearch.db")
+    process = multiprocessing.get_context("spawn").Process(target=die_in_the_midst, args=(path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    assert sorted(shown(folder)) == ["digits/1"]
+    ledger = Ledger(path)
+    report = Mirror(ledger).sync(ledger.find_study("digits").id)
+    assert (report.problem, report.missing) == (None, 0)
+    runs = shown(folder)  # fails on duplicates
+    assert sorted(runs) == [*(f"{number:03d} psa@layer4" for number in range(3)), "digits/1"]
+    assert history(folder, runs["001 psa@layer4"], "val_accuracy") == [
+        (1, 0.1),
+        (2, 0.2),
+        (3, 0.3),
+    ]
 
 
 def test_a_study_goes_on_without_its_server_and_the_records_follow(

@@ -15,6 +15,7 @@ import numpy as np
 
 from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger, PlanRow, State, StudyRow
+from attnsearch.runs.mirror.store import asked_once
 from attnsearch.runs.mirror.view import STUDY_TAG
 from attnsearch.runs.whole import temporary_folder
 from attnsearch.spaces.keys import SEGMENTATION
@@ -60,12 +61,13 @@ def log_model(
                 break
             client.delete_logged_model(model.model_id)  # of a process that died
         else:
-            model = client.create_logged_model(
-                study.mlflow_experiment_id,
-                _NAME if trial is None else f"trial-{trial:03d}",
-                study.mlflow_run_id,
-                {STUDY_TAG: study.uid, KEY_TAG: key},
-            )
+            with asked_once():
+                model = client.create_logged_model(
+                    study.mlflow_experiment_id,
+                    _NAME if trial is None else f"trial-{trial:03d}",
+                    study.mlflow_run_id,
+                    {STUDY_TAG: study.uid, KEY_TAG: key},
+                )
             _save(export, folder / "model", model.model_id, study)
             client.log_model_artifacts(model.model_id, str(folder / "model"))
             client.finalize_logged_model(model.model_id, "READY")

@@ -6,7 +6,7 @@ from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.runs.ledger import Ledger
 from attnsearch.runs.mirror.mirror import Mirror
 from attnsearch.runs.mirror.model import log_model
-from attnsearch.runs.mirror.store import Store, said, tracking_uri
+from attnsearch.runs.mirror.store import Store, asked_once, said, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -58,5 +58,6 @@ def _register(client: "MlflowClient", model_id: str, name: str) -> int:
     for known in client.search_model_versions(f"name = '{name}'"):
         if known.source == source:
             return int(known.version)
-    made = client.create_model_version(name, source, model.source_run_id, model_id=model_id)
+    with asked_once():
+        made = client.create_model_version(name, source, model.source_run_id, model_id=model_id)
     return int(made.version)

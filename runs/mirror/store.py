@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url, without_secrets
+from attnsearch.runs.machine import environment
 from attnsearch.runs.mirror.experiment import DataInput
 from attnsearch.runs.mirror.together import together
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
@@ -73,6 +74,15 @@ def own_store(recorded: str | None, ledger: Path | None) -> str | None:
 def refused(error: Exception) -> bool:
     """Return whether a store answered, but would not take this one thing."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+
+def asked_once() -> AbstractContextManager[None]:
+    """Have MLflow send each request once, so that nothing is created twice.
+
+    A server that is cut off may have done what it was asked. MLflow would ask again by itself; a
+    mirror that gets no answer looks first what is there.
+    """
+    return environment({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
 
 
 def said(error: Exception) -> str:
@@ -183,9 +193,10 @@ class Store:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         from mlflow.tracking._tracking_service import utils
 
-        run = self._client.create_run(
-            experiment_id, start_time=started, tags=dict(tags), run_name=name
-        )
+        with asked_once():
+            run = self._client.create_run(
+                experiment_id, start_time=started, tags=dict(tags), run_name=name
+            )
         # MLflow would read the whole run again to find where its files go.
         with suppress(AttributeError):
             place = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)

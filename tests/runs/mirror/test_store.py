@@ -1,6 +1,8 @@
 """A store of MLflow's that moves or is copied with its project."""
 
+import http.server
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,28 @@ def test_what_mlflow_opens_for_a_run_is_not_kept(
         store.files(run, {"config.yaml": b"x"})
     assert not utils._artifact_repos_cache.keys() & set(runs)
     assert len(list(tmp_path.rglob("config.yaml"))) == 3
+
+
+def test_what_a_server_may_have_created_is_not_asked_for_again() -> None:
+    """It does what it is asked, and is cut off before it answers; MLflow would ask seven times."""
+    asked = []
+
+    class CutOff(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.close_connection = True
+
+        def log_message(self, *told: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), CutOff) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = Store(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(Exception, match="runs/create"):
+            store.create("1", "a run", 0, {})
+        server.shutdown()
+    assert [path.rpartition("mlflow/")[2] for path in asked] == ["runs/create"]

@@ -1,11 +1,12 @@
 """The face of a package: its names, stated once, loaded on first use."""
 
 import ast
-import gc
 import importlib
 import sys
 from types import ModuleType
 from typing import Any
+
+from attnsearch.blocks.garbage import no_garbage
 
 
 def face(package: str) -> None:
@@ -39,14 +40,6 @@ def face(package: str) -> None:
 
 
 def import_whole(name: str) -> ModuleType:
-    """Import a module, and look for no garbage meanwhile: modules are none.
-
-    A sixth of the time of importing torch, Ray and Tune goes into looking.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
+    """Import a module, and look for no garbage meanwhile: modules are none."""
+    with no_garbage():
         return importlib.import_module(name)
-    finally:
-        if was_on:
-            gc.enable()

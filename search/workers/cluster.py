@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.garbage import no_garbage
 from attnsearch.runs.addresses import answers
 from attnsearch.runs.machine import available_cpus, environment, gpu_count
 from attnsearch.search.workers.folder import temporary_folder
@@ -361,14 +362,9 @@ def _shut_down() -> None:
         leaving.join(timeout=3)
         _kill(family)
         return
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
+    with no_garbage():
         gc.collect()
         ray.shutdown()
-    finally:
-        if was_on:
-            gc.enable()
     # They see it themselves, but Ray's agents a second later, and a worker that computes never.
     _kill(family)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, String, bindparam, cast, select
 
+from attnsearch.blocks.garbage import no_garbage
 from attnsearch.runs.ledger.files import located
 from attnsearch.runs.ledger.lease import Held, Holder, held, shared_resource
 from attnsearch.runs.ledger.records import RunRow, StudyRow, TrialRow
@@ -66,6 +67,7 @@ class Drivers:
         return datetime.fromtimestamp(max(beats), UTC) if beats else None
 
 
+@no_garbage()
 def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
     """Read the rows of ``study_run`` that meet the conditions, with all that a place shows."""
     origin, origin_study = StudyRun.__table__.alias(), Study.__table__.alias()
@@ -90,8 +92,9 @@ def read_places(connection: Connection, *conditions: Any) -> list[TrialRow]:
         .where(*conditions)
         .order_by(StudyRun.arm, StudyRun.number, StudyRun.id)
     ).all()
-    placed = _EPOCHS.where(Run.id.in_(select(StudyRun.run_id).where(*conditions)))
-    epochs = _grouped(connection.execute(placed))
+    placed = select(StudyRun.run_id).join(Run, Run.id == StudyRun.run_id).where(*conditions)
+    # Else a run of the conditions is each epoch's, and all places are gone through for each.
+    epochs = _grouped(connection.execute(_EPOCHS.where(Run.id.in_(placed.correlate(None)))))
     drivers, studies = Drivers(connection), {row.study_id for row in rows}
     query = select(Study.id, Study.document).where(Study.id.in_(studies))
     documents = {study.id: study.document for study in connection.execute(query)}

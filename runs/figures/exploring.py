@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from scipy.stats import spearmanr
+import scipy
 
 from attnsearch.runs.figures.cost import cost_of_trials
 from attnsearch.runs.figures.curves import curves_of_trials
@@ -193,7 +193,9 @@ def rank_correlation(pairs: Sequence[tuple[str, float, float]]) -> float | None:
     """Return Spearman's correlation of exploring with confirming; None below three candidates."""
     if len(pairs) < 3:
         return None
-    value = float(spearmanr([a for _, a, _ in pairs], [b for _, _, b in pairs]).statistic)
+    value = float(
+        scipy.stats.spearmanr([a for _, a, _ in pairs], [b for _, _, b in pairs]).statistic
+    )
     return value if is_number(value) else None
 
 

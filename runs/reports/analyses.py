@@ -1,6 +1,6 @@
 """The analyses of a plan whose arms stop at them: their boundaries, and what each has settled."""
 
-from scipy import stats
+import scipy
 
 from attnsearch.runs.reports.tables import Cell, Table, act_key, act_title, table
 from attnsearch.runs.results import ActResult, p_text, percent
@@ -18,7 +18,7 @@ def analyses_table(act: ActResult) -> Table | None:
     rows = []
     for size, share in zip(plan.interim.sizes, plan.interim.shares, strict=True):
         level = plan.alpha * share
-        limits = [stats.t.isf(level / m / 2, size - 1) for m in (tests, 1)]
+        limits = [scipy.stats.t.isf(level / m / 2, size - 1) for m in (tests, 1)]
         settled = listed(made.get(size, [])) or ("nothing" if size in made else "not made")
         rows.append(
             [

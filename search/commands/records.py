@@ -2,6 +2,7 @@
 
 import click
 
+from attnsearch.blocks.garbage import no_garbage
 from attnsearch.search import terminal
 from attnsearch.search.commands.group import Verbatim
 
@@ -17,6 +18,7 @@ from attnsearch.search.commands.group import Verbatim
     help="Which files, separated by commas.",
 )
 @click.option("--to", "folder", metavar="DIR", help="Where to.  [default: beside the ledger]")
+@no_garbage(last=True)
 def report(study: str, formats: str, folder: str | None) -> str:
     r"""Write what STUDY found: tables, figures, the protocol's paragraph.
 
@@ -87,6 +89,7 @@ def combine(
 
 
 @click.command("list", cls=Verbatim)
+@no_garbage(last=True)
 def list_() -> str:
     """List the studies, with their state.
 

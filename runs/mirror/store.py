@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from attnsearch.runs.addresses import HIDDEN, sqlite_path, sqlite_url, without_secrets
 from attnsearch.runs.machine import environment
 from attnsearch.runs.mirror.experiment import DataInput
-from attnsearch.runs.mirror.together import together
+from attnsearch.runs.mirror.together import sessions_of, together
 from attnsearch.runs.mirror.view import RUN_TAG, STUDY_TAG, MetricValue
 from attnsearch.runs.whole import temporary_folder, unfinished
 
@@ -105,7 +105,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._client = self.client = _connect(uri)
-        self.joins = sqlite_path(uri) is not None
+        self.joins = sqlite_path(uri) is not None and sessions_of(self.client) is not None
         """Whether what is written `together` is kept whole or not at all."""
 
     def together(self) -> AbstractContextManager[None]:

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 _turns = Lock()  # all clients of a process share a store
 
 
+def sessions_of(client: "MlflowClient") -> Any:
+    """Return the private part of an SQLite store from which all sessions come.
+
+    None where this MLflow has none: then each call is a transaction, and only time is lost.
+    """
+    from mlflow.store.db import utils
+
+    store = getattr(getattr(client, "_tracking_client", None), "store", None)
+    there = hasattr(store, "ManagedSessionMaker") and hasattr(utils, "_get_managed_session_maker")
+    return store if there else None
+
+
 @contextmanager
 def together(client: "MlflowClient") -> Iterator[None]:
     """Let what this thread writes meanwhile be one transaction, which an error undoes whole.
@@ -24,12 +36,12 @@ def together(client: "MlflowClient") -> Iterator[None]:
     reads does.
 
     Args:
-        client: Of an SQLite store.
+        client: Of an SQLite store, with `sessions_of` it.
     """
     from mlflow.store.db.utils import _get_managed_session_maker
     from sqlalchemy.orm import sessionmaker
 
-    store: Any = client._tracking_client.store
+    store = sessions_of(client)
     with _turns, store.ManagedSessionMaker(read_only=False) as session:
         sessions, thread = store.ManagedSessionMaker, get_ident()
         connection = session.connection()

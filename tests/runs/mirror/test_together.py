@@ -3,12 +3,16 @@
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from attnsearch.runs.addresses import sqlite_url
+from attnsearch.runs.mirror import store as store_module
 from attnsearch.runs.mirror.store import Store
+from attnsearch.runs.mirror.together import sessions_of
 from attnsearch.runs.mirror.view import MetricValue
 
 
@@ -79,3 +83,16 @@ def test_another_thread_writes_a_transaction_of_its_own(store: Store) -> None:
     assert written
     assert "of another" in names(store)
     assert "of this" not in names(store)
+
+
+def test_an_mlflow_with_other_inner_parts_writes_call_by_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = SimpleNamespace(_tracking_client=SimpleNamespace(store=object()))
+    assert sessions_of(client) is None
+    monkeypatch.setattr(store_module, "sessions_of", lambda client: None)
+    store = Store(sqlite_url(tmp_path / "mlflow.db"))
+    assert not store.joins
+    with store.together():
+        store.create(store.experiment("other"), "at once", 0, {})
+        assert names(store) == {"at once"}

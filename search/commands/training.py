@@ -1,5 +1,7 @@
 """The commands that train, and the one that says beforehand what would be trained."""
 
+import gc
+
 import click
 
 from attnsearch.search import terminal
@@ -69,6 +71,7 @@ def check(space: str, overrides: tuple[str, ...], as_json: bool) -> str:
     """
     from attnsearch.search.check import check_space
 
+    gc.freeze()  # nothing of what is loaded by now is ever garbage
     with doing("reading the file and its data, building networks, timing a few steps"):
         return check_space(space, overrides, as_json=as_json)
 

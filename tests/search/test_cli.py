@@ -102,6 +102,18 @@ def test_check_of_the_shipped_file_loads_nothing_that_it_has_no_use_for(tmp_path
     assert done.stderr.strip().splitlines()[-2:] == ["[]", "[]"]
 
 
+def test_the_last_collections_walk_through_nothing(tmp_path: Path) -> None:
+    script = (
+        "import atexit, gc, sys\nfrom attnsearch.search.cli import main\n"
+        "left = lambda: print(len(gc.get_objects()), gc.get_freeze_count(), file=sys.stderr)\n"
+        "atexit.register(left)\nsys.argv = ['attnsearch', 'schema']\nmain()\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    left, frozen = map(int, done.stderr.split())
+    assert left < 1000 < 50_000 < frozen
+
+
 def test_bare_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call([]) == DONE
     told = capsys.readouterr()

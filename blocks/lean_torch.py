@@ -1,4 +1,4 @@
-"""What torch takes of a process: its threads, and its compiler only where something is compiled.
+"""What torch takes of a process: threads, a default device, its compiler where that is used.
 
 Torch imports its compiler (`torch._dynamo`: two seconds of a core) in order to keep it out of an
 optimizer's first step, of each dispatch mode and of the meta device's arithmetic, and to tell it
@@ -71,6 +71,16 @@ def use_deterministic(enabled: bool, *, warn_only: bool) -> None:
         torch._C._set_deterministic_algorithms(enabled, warn_only=warn_only)
     else:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
+def on_device(name: str) -> contextlib.AbstractContextManager[Any]:
+    """Make tensors on a device where none is named.
+
+    Nothing is done where they are made there anyway: it would take each of torch's functions
+    through Python, half the time of constructing a network.
+    """
+    device = torch.device(name)
+    return contextlib.nullcontext() if torch.get_default_device() == device else device
 
 
 @contextlib.contextmanager

@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from attnsearch.blocks.lean_torch import load_compiler_late
+from attnsearch.blocks.lean_torch import load_compiler_late, on_device
 
 load_compiler_late()  # before any network is built, and so before anything is trained or counted
 
@@ -74,19 +73,19 @@ def seeded(
         What the second call made.
     """
     fallback = tensor_seed(seed, prefix)
-    with isolated_rng(fallback), torch.device(trace_device):
+    with isolated_rng(fallback), on_device(trace_device):
         trace = _Trace()
         with trace:
             first = construct()
         names = trace.names(first)
-    with isolated_rng(fallback), torch.device("cpu"), _Replay(names, seed, prefix):
+    with isolated_rng(fallback), on_device("cpu"), _Replay(names, seed, prefix):
         return construct()
 
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
     """Construct modules on the meta device, where nothing is drawn."""
-    with torch.device("meta"), _Trace():
+    with isolated_rng(), torch.device("meta"), _Trace():
         yield
 
 
@@ -101,11 +100,13 @@ def _storage(tensor: Tensor) -> int:
 
 def _tensors(values: Any) -> list[Tensor]:
     """Return the tensors among an operation's arguments or results that view plain memory."""
-    return [
-        value
-        for value in tree_leaves(values)
-        if isinstance(value, Tensor) and value.layout == torch.strided
-    ]
+    if isinstance(values, Tensor):
+        return [values] if values.layout == torch.strided else []
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, list | tuple):
+        return []
+    return [tensor for value in values for tensor in _tensors(value)]
 
 
 @dataclass(frozen=True)

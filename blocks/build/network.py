@@ -31,7 +31,7 @@ from attnsearch.blocks.hosts import (
     load_weights,
     weights_file,
 )
-from attnsearch.blocks.lean_torch import torch_threads
+from attnsearch.blocks.lean_torch import on_device, torch_threads
 
 # Weight of a block's side loss where train.aux_weight does not name it.
 DEFAULT_AUX_WEIGHT = 0.4
@@ -302,7 +302,7 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
     errors: dict[str, Exception] = {}
     for device in ("cpu", "meta") if small else ("meta", "cpu"):
         try:
-            with isolated_rng(), torch_threads(1), torch.no_grad(), torch.device(device):
+            with isolated_rng(), torch_threads(1), torch.no_grad(), on_device(device):
                 block = construct()
                 if any(is_lazy(parameter) for parameter in block.parameters()):
                     raise BlockError("lazy layers have no shape yet; give the input channels")

@@ -21,6 +21,7 @@ from attnsearch.blocks.build import (
     shapes_only,
 )
 from attnsearch.blocks.errors import AttnsearchError
+from attnsearch.blocks.hosts import as_size, host_constructor
 from attnsearch.blocks.measure import count_macs, count_params
 from attnsearch.blocks.naming import NONE, describe
 from attnsearch.spaces import Decision, Space
@@ -163,7 +164,7 @@ def _extremes(space: Space, images: Images) -> tuple[dict[str, Any], dict[str, A
     for host in _hosts(space):
         base = {**space.defaults(), **host}
         network = space.resolve(base)["network"]
-        size = _host_params(space.document["task"], network, images)
+        size = _host_params(network, images)
         places = {site.name: site for site in network_sites(network, images.size, images.channels)}
         groups = [added for group in space.groups if (added := list(_added(group, places)))]
         for sign, side in zip((1, -1), ends, strict=True):
@@ -257,9 +258,11 @@ def _block_params(block: str, params: tuple[tuple[str, Any], ...], site: Site) -
     return count
 
 
-def _host_params(task: str, network: Mapping[str, Any], images: Images) -> int:
-    host = {"task": task, "network": {**network, "weights": None}, "insert": []}
-    return count_params(build_network(host, images.channels, images.classes, images.size))
+def _host_params(network: Mapping[str, Any], images: Images) -> int:
+    with shapes_only():
+        return count_params(
+            host_constructor(network, images.channels, images.classes, as_size(images.size))()
+        )
 
 
 def _hosts(space: Space) -> list[dict[str, Any]]:

@@ -1,7 +1,11 @@
-"""Torch's compiler stays away until something is compiled, and then is all there."""
+"""Torch's compiler stays away until something is compiled, and then is all there; devices."""
 
 import subprocess
 import sys
+
+import torch
+
+from attnsearch.blocks.lean_torch import on_device
 
 SCRIPT = """
 import sys
@@ -49,3 +53,17 @@ print(len(asked), torch._dynamo is sys.modules["torch._dynamo"], hasattr(exc, "U
 def test_the_compiler_is_loaded_when_something_is_compiled_and_not_before() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["[]", "1 True True [True, False]"], done.stderr
+
+
+def test_tensors_are_made_on_the_device_whatever_the_default_is() -> None:
+    for outside in ("cpu", "meta"):
+        with torch.device(outside):
+            for name in ("cpu", "meta"):
+                with on_device(name):
+                    assert torch.empty(1).device.type == name
+            assert torch.empty(1).device.type == outside
+
+
+def test_torch_is_not_taken_through_python_where_the_device_is_the_default() -> None:
+    with on_device("cpu"):
+        assert not torch.overrides._get_current_function_mode_stack()

@@ -26,7 +26,9 @@ REPLAYED = {"median": 0.66, "patient": 0.83}
 The means of eight replays each; they went from 0.55 to 0.79, and from 0.71 to 0.94.
 """
 
-_SETTLE = 1  # step before the clock counts: memory is laid out, kernels are chosen
+# In the first step memory is laid out and kernels are chosen, so that there are two at least; more
+# where they are short, since short ones vary most.
+_LEAST, _ENOUGH_SECONDS = 2, 0.5
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ def seconds_per_epoch(
         # A small batch first: a whole one of a large network could take minutes.
         first = min(whole, 4)
         inputs = torch.rand(first, images.channels, *images.size, device=device)
-        step = _step_seconds(network, config, images.classes, inputs, repeats=1)
+        step = _step_seconds(network, config, images.classes, inputs, most=2)
         batch = min(whole, max(first, int(first * _PROBE_SECONDS / max(step, 1e-6))))
         inputs = torch.rand(batch, images.channels, *images.size, device=device)
-        step = _step_seconds(network, config, images.classes, inputs, repeats=3)
+        step = _step_seconds(network, config, images.classes, inputs, most=4)
         network.eval()
         with torch.inference_mode():
-            forward = _fastest(lambda: network(inputs), device, repeats=1)
+            forward = _fastest(lambda: network(inputs), device, most=2)
     kept.write(_Steps(step / batch, forward / batch, time.time()))
     seconds: float = (step * training + forward * validation) / batch
     return seconds
@@ -131,7 +133,7 @@ def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:
 
 
 def _step_seconds(
-    network: nn.Module, config: Mapping[str, Any], classes: int, inputs: Tensor, repeats: int
+    network: nn.Module, config: Mapping[str, Any], classes: int, inputs: Tensor, most: int
 ) -> float:
     """Return the fastest of a few training steps on a batch."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
@@ -156,15 +158,15 @@ def _step_seconds(
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return _fastest(step, inputs.device, repeats)
+    return _fastest(step, inputs.device, most)
 
 
-def _fastest(call: Any, device: torch.device, repeats: int) -> float:
-    times = []
-    for _ in range(_SETTLE + repeats):
+def _fastest(call: Any, device: torch.device, most: int) -> float:
+    times: list[float] = []
+    while len(times) < _LEAST or (len(times) < most and sum(times) < _ENOUGH_SECONDS):
         start = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    return min(times[_SETTLE:])
+    return min(times)

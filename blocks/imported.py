@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from attnsearch.blocks import meta_device
 from attnsearch.blocks.errors import BlockError
 from attnsearch.blocks.spelling import did_you_mean
 
@@ -24,6 +25,7 @@ def imported(what: str, name: str, load: Callable[[], object] | None = None) -> 
     Raises:
         BlockError: It cannot be imported.
     """
+    meta_device.load()
     try:
         return (load or EntryPoint(name, name, "attnsearch").load)()
     except AttributeError as error:

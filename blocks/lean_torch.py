@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from attnsearch.blocks import meta_device
+
 _NAME = "torch._dynamo"
 _SETTINGS = "torch._inductor.config"
 
@@ -46,6 +48,7 @@ class _Late(ModuleType):
             raise AttributeError(name)
         if sys.modules.get(_NAME) is not self:  # it is being loaded, and asks for itself
             return getattr(importlib.import_module(_NAME), name)
+        meta_device.load()
         del sys.modules[_NAME], torch._dynamo
         compiler = importlib.import_module(_NAME)
         for keep_out in self._kept_out:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from attnsearch.blocks import meta_device
 from attnsearch.blocks.build.architecture import Insertion, complete, expand
 from attnsearch.blocks.build.catalog import SUPPLIED, can_replace, find_block
 from attnsearch.blocks.build.chain import Chain, starts_as_identity
@@ -302,6 +303,8 @@ def _forward(construct: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[
     errors: dict[str, Exception] = {}
     for device in ("cpu", "meta") if small else ("meta", "cpu"):
         try:
+            if device == "meta":
+                meta_device.load()
             with isolated_rng(), torch_threads(1), torch.no_grad(), on_device(device):
                 block = construct()
                 if any(is_lazy(parameter) for parameter in block.parameters()):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnsearch.blocks import meta_device
 from attnsearch.blocks.build import can_replace, shape_or_type, takes_size
 from attnsearch.blocks.errors import BlockError
 
@@ -322,6 +323,7 @@ def _attention_map(subject: _Subject) -> Iterator[str]:
 
 def _meta(subject: _Subject) -> Iterator[str]:
     """Yield the meta device, where networks are checked and counted without computing."""
+    meta_device.load()
     block = subject.build().to("meta")
     for mode in (True, False):
         y = block.train(mode)(subject.images().to("meta"))

@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
+from attnsearch.blocks import meta_device
 from attnsearch.blocks.build import isolated_rng
 from attnsearch.blocks.lean_torch import torch_threads
 
@@ -203,6 +204,7 @@ def _without_numbers(measure: Callable[[str], int]) -> int:
 
     Code that needs numbers cannot run on the meta device; a real error comes again.
     """
+    meta_device.load()
     with suppress(Exception):
         return measure("meta")
     return measure("cpu")

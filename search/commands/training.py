@@ -4,6 +4,7 @@ import gc
 
 import click
 
+from attnsearch.blocks import meta_device
 from attnsearch.search import terminal
 from attnsearch.search.commands.group import Verbatim
 from attnsearch.search.text import doing
@@ -69,6 +70,7 @@ def check(space: str, overrides: tuple[str, ...], as_json: bool) -> str:
 
     Next: `attnsearch run SPACE`.
     """
+    meta_device.leave_out()
     from attnsearch.search.check import check_space
 
     gc.freeze()  # nothing of what is loaded by now is ever garbage

@@ -84,6 +84,7 @@ def test_check_of_the_shipped_file_loads_nothing_that_it_has_no_use_for(tmp_path
         "sqlalchemy",
         "sympy",
         "torch._dynamo.eval_frame",
+        "torch._decomp",
     )
     heavy += (*STATISTICS, "matplotlib", "sklearn")
     space = Path(__file__).parents[2] / "spaces" / "resnet.yaml"

@@ -59,14 +59,14 @@ def read_digits(
     """
     levels, labels = load_pixels()
     pixels = np.rint(levels * (255 / FULL)).astype(np.uint8)
-    images = np.stack([resize(image, image_size, crop=crop) for image in pixels])[..., None]
     parts = np.full(len(labels), NO_PART)
     for part, key in (("test", [0]), ("val", [1, seed]), ("train", [2, seed])):
         _fill(parts, labels, PARTS.index(part), DIGIT_COUNTS[part], key)
     used = np.flatnonzero(parts != NO_PART)
+    images = np.stack([resize(pixels[i], image_size, crop=crop)[..., None] for i in used])
     return Source(
         name="digits",
-        images=to_channels(images[used], channels or 1),
+        images=to_channels(images, channels or 1),
         labels=labels[used],
         names=[f"digits/{i:06d}" for i in used],
         parts=parts[used],

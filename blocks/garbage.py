@@ -6,21 +6,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def no_garbage(*, last: bool = False) -> Iterator[None]:
+def no_garbage() -> Iterator[None]:
     """Look for no garbage meanwhile: for what makes many objects that stay.
 
     A sixth of the time of importing torch, Ray and Tune goes into looking, and a fifth of the
     time of a report of ten thousand trials.
-
-    Args:
-        last: The process ends afterwards, and what it has made by then is not looked through.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if last:
-            gc.freeze()
         if was_on:
             gc.enable()

@@ -18,7 +18,7 @@ from attnsearch.search.commands.group import Verbatim
     help="Which files, separated by commas.",
 )
 @click.option("--to", "folder", metavar="DIR", help="Where to.  [default: beside the ledger]")
-@no_garbage(last=True)
+@no_garbage()
 def report(study: str, formats: str, folder: str | None) -> str:
     r"""Write what STUDY found: tables, figures, the protocol's paragraph.
 
@@ -89,7 +89,7 @@ def combine(
 
 
 @click.command("list", cls=Verbatim)
-@no_garbage(last=True)
+@no_garbage()
 def list_() -> str:
     """List the studies, with their state.
 

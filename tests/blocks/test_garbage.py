@@ -17,13 +17,3 @@ def test_it_goes_on_as_it_was_after_an_error_too(was_on: bool) -> None:
         assert gc.isenabled() == was_on
     finally:
         gc.enable()
-
-
-def test_what_is_there_at_the_end_is_not_looked_through() -> None:
-    before = gc.get_freeze_count()
-    try:
-        with no_garbage(last=True):
-            pass
-        assert gc.get_freeze_count() > before
-    finally:
-        gc.unfreeze()

@@ -32,7 +32,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +42,7 @@ from attnsearch.runs.exports import pack_weights
 from attnsearch.runs.ledger import Ending, Ledger, Place, Request, State
 from attnsearch.search.study import run_study, session
 from attnsearch.search.workers import Job, Jobs, Outcome, Report
+from attnsearch.search.workers.cluster import Cluster
 from attnsearch.search.workers.worker import interface
 from attnsearch.spaces import load_space
 from attnsearch.spaces.space import Space
@@ -130,7 +130,7 @@ class Sleepers:
             due, number, job, epoch = heapq.heappop(running)
             time.sleep(max(0.0, due - time.monotonic()))
             metrics = {"val_accuracy": chance.random() * epoch, "train_loss": 1.0, "epoch_s": 1.0}
-            report = Report(epoch, metrics, {"params": 1e5, "macs": 1e6, "latency_ms": 1.0})
+            report = Report(epoch, metrics, costs={"params": 1e5, "macs": 1e6, "latency_ms": 1.0})
             if epoch == EPOCHS:
                 report.state, report.weights = State.FINISHED, packed
             began = time.perf_counter()
@@ -156,10 +156,10 @@ def study(sampler: str, scheduler: str, trials: int, workers: int, seconds: floa
 
     @contextlib.contextmanager
     def cluster(
-        need: Any, most: int, meanwhile: Callable[[], None] = lambda: None
+        need: Any, most: int, meanwhile: Callable[[], None] = lambda: None, *_: Any
     ) -> Iterator[Any]:
         meanwhile()
-        yield SimpleNamespace(workers=workers)
+        yield Cluster(Path(), workers, {"CPU": 1.0}, most=workers)
 
     vars(session)["running_cluster"] = cluster
     vars(attnsearch.search.workers)["execute"] = sleepers

@@ -23,18 +23,10 @@ from attnsearch.runs.ledger import (
     weights_folder,
 )
 from attnsearch.runs.mirror.positions import Pending
-from attnsearch.runs.results import (
-    best,
-    leaderboard,
-    leaderboard_files,
-    leaderboard_note,
-    ranked,
-    value_of,
-)
+from attnsearch.runs.results import best, ranked, value_of
 from attnsearch.runs.words import no_tags
 from attnsearch.spaces import dump
 from attnsearch.spaces.keys import cards_of, keys_of
-from attnsearch.spaces.space import inserted_values
 
 Value = TypeVar("Value")
 
@@ -77,6 +69,8 @@ def flat_params(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     Returns:
         Name -> value as text; lists and mappings as JSON, None left out.
     """
+    from attnsearch.spaces.space import inserted_values  # loads torch
+
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if key in _NOT_PARAMS:
@@ -154,6 +148,8 @@ def study_view(study: StudyRow, trials: Sequence[TrialRow], links: str) -> View:
         trials: All its runs.
         links: Stands in its description, in Markdown.
     """
+    from attnsearch.runs.results import leaderboard, leaderboard_files, leaderboard_note  # pandas
+
     files = {
         "space.yaml": study.space_text,
         "provenance.json": json.dumps(study.provenance, indent=2),

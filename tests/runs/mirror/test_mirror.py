@@ -849,3 +849,13 @@ def test_files_of_a_folder_with_a_percent_sign_lie_in_it(
     (file,) = folder.rglob("config.yaml")
     assert file.read_bytes() == b"x"
     assert not (tmp_path / "a b").exists()
+
+
+def test_judging_what_is_shown_loads_nothing_heavy() -> None:
+    """`attnsearch show` judges it, and took half of its time to load torch."""
+    script = (
+        "import sys\nimport attnsearch.runs.mirror.mirror\n"
+        "print([name for name in ('torch', 'pandas', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -27,7 +27,7 @@ from attnsearch.runs.ledger.files import panel_file, weights_folder
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.records import StudyRow
 from attnsearch.runs.ledger.requests import Ending, Place, Request
-from attnsearch.runs.mirror import mirror as mirror_module, store as tracking
+from attnsearch.runs.mirror import mirror as mirror_module, store as tracking, trials
 from attnsearch.runs.mirror.mirror import Mirror
 from attnsearch.runs.mirror.positions import Positions
 
@@ -446,6 +446,7 @@ def die_in_the_midst(path: str) -> None:
         write(self, run_id, data)
 
     tracking.Store.note_data = killed  # type: ignore[method-assign]
+    trials._TOGETHER_SECONDS = 60  # also on a busy machine
     Mirror(ledger).sync(study.id)
 
 

@@ -41,7 +41,9 @@ class Record:
     def __repr__(self) -> str:
         # Its documents run over pages.
         own = vars(self)
-        called = next(own[key] for key in ("name", "key", "id") if key in own)
+        called = getattr(self, "shown", None) or next(
+            own[key] for key in ("name", "key", "id") if key in own
+        )
         state = f": {own['state']}" if "state" in own else ""
         return f"<{type(self).__name__} {called}{state}>"
 
@@ -148,7 +150,7 @@ class RunRow(Record):
         traceback: Where, if it was an exception.
         weights_path: The trained weights, if they were kept.
         host: The host that trains or trained it.
-        started: When the latest attempt began.
+        started: When a worker began with the latest attempt.
         ended: When it ended, if it did.
         revision: Counts the changes; a mirror compares it with what it has shown.
         epochs: The metrics of each epoch trained, oldest first, with its number as ``epoch``.

@@ -98,7 +98,7 @@ class TrialRuns:
             assert study.mlflow_experiment_id is not None, "set with the parent run"
             tags = run_tags(study, item, self._arms.above(trial))
             run_id = store.create(
-                study.mlflow_experiment_id, trial.name, milliseconds(trial.started), tags
+                study.mlflow_experiment_id, trial.shown, milliseconds(trial.started), tags
             )
         assert run_id is not None, "found or created"
         if run_id != trial.mlflow_run_id:

@@ -196,7 +196,7 @@ def run_tags(study: StudyRow, item: Pending, above: str | None = None) -> dict[s
     trial = item.trial
     cards = cards_of((trial.config.get("resources") or {}).get("gpus", 0))
     tags = {
-        "mlflow.runName": trial.name,
+        "mlflow.runName": trial.shown,
         "mlflow.parentRunId": above or study.mlflow_run_id or "",
         **identity(study, str(trial.place_id)),
         STATE_TAG: trial.state,

@@ -128,7 +128,7 @@ def arm_table(act: ActResult) -> Table:
         rows.append(
             [
                 Cell(arm.label, strong=arm.label == act.winner),
-                Cell("" if arm.inserted in (arm.label, "plain") else arm.inserted),
+                Cell("" if arm.inserted in (arm.label, "baseline") else arm.inserted),
                 Cell(metric_text(metric, mean), mean, strong=arm.best),
                 Cell(metric_text(metric, summary.sd if summary else None)),
                 Cell(_count(arm), summary.n if summary else 0),

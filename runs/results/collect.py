@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
-from attnsearch.blocks.naming import describe, insertions
+from attnsearch.blocks.naming import describe, insertions, shown_name
 from attnsearch.runs.ledger import SEARCH_ROLES, Ledger, PlanRow, State, TrialRow
 from attnsearch.runs.results.model import (
     ActResult,
@@ -118,7 +118,7 @@ def _act(ledger: Ledger, row: PlanRow, rows: Sequence[TrialRow]) -> ActResult:
         arms.append(
             ArmResult(
                 arm=arm,
-                inserted=describe(arm.config),
+                inserted=shown_name(describe(arm.config)),
                 runs=tuple(own),
                 summary=summary if scored else None,
                 costs=_costs(own),

@@ -18,7 +18,7 @@ _OF_COMPARISON = (
 )
 # What a frame takes as it stands: of a planned run, and of one in the ledger.
 _OF_RUN = ("fold", "seed", "state", "score", "reason")
-_OF_ROW = ("name", "key", "mlflow_run_id", "reused_from")
+_OF_ROW = ("key", "mlflow_run_id", "reused_from")
 
 
 def study_frames(result: MeasuredStudy, *names: str) -> dict[str, pd.DataFrame]:
@@ -144,7 +144,7 @@ def _left_over(row: TrialRow, result: MeasuredStudy) -> dict[str, Any]:
     own = {
         "act": act,
         "plan": "",
-        "arm": row.arm or row.name,
+        "arm": row.arm or row.shown,
         **{name: getattr(row, name) for name in ("fold", "seed", "state")},
         "counts": False,
         "metric": metric,
@@ -163,6 +163,7 @@ def _run_columns(row: TrialRow | None, own: dict[str, Any]) -> dict[str, Any]:
     return {
         "epochs": len(row.epochs),
         "seconds": round(row.seconds, 1),
+        "name": row.shown,
         **{name: getattr(row, name) for name in _OF_ROW},
         **{cost: row.costs.get(cost) for cost in COSTS},
         **scores,

@@ -15,7 +15,7 @@ _SUMMARY_ROWS = 10
 _BARS = str.maketrans({"|": r"\|", "\n": " "})
 
 
-def trials_frame(ledger: Ledger, study: StudyRow) -> pd.DataFrame:
+def trials_frame(ledger: Ledger, study: str | StudyRow) -> pd.DataFrame:
     """Tabulate a study's runs, one row each, in the order of their numbers.
 
     Columns: ``number``, ``name``, ``state``, the objectives, one column per decision (empty where
@@ -25,8 +25,9 @@ def trials_frame(ledger: Ledger, study: StudyRow) -> pd.DataFrame:
 
     Args:
         ledger: The ledger.
-        study: The study, as `Ledger.find_study` returns it.
+        study: Its row, its name, or its name and number.
     """
+    study = ledger.find_study(study) if isinstance(study, str) else study
     return frame_of(study, ledger.trials(study.id))
 
 
@@ -94,7 +95,7 @@ def frame_of(study: StudyRow, trials: Sequence[TrialRow]) -> pd.DataFrame:
     for trial in trials:
         over = trial.over if trial.state == State.FINISHED else ""
         rows.append(
-            {"number": trial.number, "name": trial.name, "state": trial.state}
+            {"number": trial.number, "name": trial.shown, "state": trial.state}
             | {metric: trial.metrics.get(metric) for metric in study.objectives}
             | {name: _one_cell(value) for name, value in trial.values.items()}
             | trial.costs

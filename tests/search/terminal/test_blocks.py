@@ -14,6 +14,7 @@ import yaml
 from attnsearch.blocks.build.catalog import block_names, can_replace, find_block, hyperparameters
 from attnsearch.blocks.build.sites import backbone_sites, match
 from attnsearch.blocks.hosts.backbones import BACKBONES
+from attnsearch.runs import trials_frame
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.runs.ledger.requests import Ending, Place, Request
 from attnsearch.search.cli import call
@@ -226,7 +227,10 @@ def test_the_baseline_is_called_so_wherever_it_is_shown(
     with closing(Ledger()) as ledger:
         row = ledger.open_study("low", "name: low\n", config("none"), "print", {})
         record(ledger, row.id, 0, "finished", scores={"val_accuracy": 0.5})
-        assert ledger.trials(row.id)[0].name == "000 plain"  # what is stored stays
+        (plain,) = ledger.trials(row.id)
+        assert plain.name == "000 plain"  # what is stored stays
+        assert repr(plain) == "<TrialRow 000 baseline: finished>"
+        assert trials_frame(ledger, "low")["name"].tolist() == ["000 baseline"]
     for words in (["list"], ["show", "low"], ["show", "low", "0"]):
         assert call(words) == DONE
         told = capsys.readouterr().out

@@ -18,7 +18,7 @@ from attnsearch.blocks.face import face
 if TYPE_CHECKING:
     from attnsearch.runs.data.contents import content_changes, example_contents
     from attnsearch.runs.data.data import DataSet, Split, load_data, split_source
-    from attnsearch.runs.data.dealing import class_counts
+    from attnsearch.runs.data.dealing import balance_text, class_counts
     from attnsearch.runs.data.duplicates import duplicates_in
     from attnsearch.runs.data.group_names import NamedGroups, groups_in_names
     from attnsearch.runs.data.groups import read_groups

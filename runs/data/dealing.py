@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.runs.words import plural
+
 Indices = NDArray[np.int64]
 Names = NDArray[np.str_]
 Floats = NDArray[np.float64]
@@ -99,6 +101,15 @@ def class_counts(labels: Indices, classes: int) -> Indices:
     if labels.ndim == 2:
         return np.asarray(labels.sum(0))
     return np.bincount(labels, minlength=classes)
+
+
+def balance_text(counts: Indices, names: Sequence[str]) -> str:
+    """Say how many training images the classes have, from their counts (K,)."""
+    least, most = int(counts.argmin()), int(counts.argmax())
+    if counts[least] == counts[most]:
+        return f"each class has {plural(int(counts[most]), 'training image')}"
+    ends = [f"{counts[one]:,} ({names[one]})" for one in (least, most)]
+    return f"training images of a class: from {ends[0]} to {ends[1]}"
 
 
 def _deal_labels(labels: Indices, wanted: Floats, key: Sequence[int]) -> Indices:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attnsearch.runs.readers import DataError, called_in, listing
+from attnsearch.runs.words import plural
 
 
 def read_groups(spec: Mapping[str, str], names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -49,7 +50,7 @@ def _by_pattern(pattern: str, names: Sequence[str]) -> tuple[list[str], list[str
         for match, name in zip(matches, names, strict=True)
     ]
     alone = [name for name, group in zip(names, groups, strict=True) if group == f"/{name}"]
-    notes = [f"groups: {len(set(groups))} of {len(names)} images"]
+    notes = [_dealt(groups)]
     if alone:
         notes.append(
             f"groups of their own, not fitted by {pattern!r}: {len(alone)} images "
@@ -67,7 +68,11 @@ def _by_table(path: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
             f"{listing(missing)}; add a line for each"
         )
     groups = [table[key] for key in keys]
-    return groups, [f"groups: {len(set(groups))} of {len(names)} images"]
+    return groups, [_dealt(groups)]
+
+
+def _dealt(groups: Sequence[str]) -> str:
+    return f"groups: {plural(len(groups), 'image')} in {plural(len(set(groups)), 'group')}"
 
 
 def _read_table(path: Path) -> dict[str, str]:

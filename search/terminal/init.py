@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attnsearch.runs.data import DataSet, class_counts, groups_in_names, load_data
+from attnsearch.runs.data import DataSet, balance_text, class_counts, groups_in_names, load_data
 from attnsearch.runs.machine import available_cpus
 from attnsearch.runs.metrics import why_undefined
 from attnsearch.runs.readers import (
@@ -68,6 +68,7 @@ class SpaceProposal:
         least_epochs: With fewer, a training tells nothing.
         epoch_steps: Training steps of an epoch.
         imbalance: Training images of the largest class over those of the smallest.
+        balance: How many both have, in words; of masks empty.
         gpus: Whether this machine has a GPU.
         cpus: CPU cores of a trial.
         groups: `data.groups`, or None.
@@ -92,6 +93,7 @@ class SpaceProposal:
     least_epochs: int
     epoch_steps: int
     imbalance: float
+    balance: str
     gpus: bool
     cpus: int
     groups: str | None
@@ -259,6 +261,7 @@ def propose(data: str, target: Path, asked: Asked = NOTHING) -> SpaceProposal:
         least_epochs=max(_LEAST_EPOCHS[gpus], fewest),
         epoch_steps=steps,
         imbalance=1.0 if masks else float(counts.max() / max(counts.min(), 1)),
+        balance="" if masks else balance_text(counts, images.class_names),
         gpus=gpus,
         cpus=max(1, available_cpus() // torch.cuda.device_count()) if gpus else 1,
         groups=groups,

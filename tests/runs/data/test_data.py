@@ -127,8 +127,10 @@ def test_the_test_fingerprint_knows_the_same_images_in_any_form(tmp_path: Path) 
 
 
 def test_describe_is_one_line_without_a_path(tmp_path: Path) -> None:
-    text = load(tmp_path, groups={"pattern": r"(\w+/\d+)\d$"}).describe()
+    grouped = load(tmp_path, groups={"pattern": r"(\w+/\d+)\d$"})
+    text = grouped.describe()
     assert text == ("set.npz: 3 classes, 30 train + 6 val + 9 test in 5 groups, 6x6 colour")
+    assert "groups: 45 images in 5 groups" in grouped.notes
 
 
 def test_an_image_in_two_parts_is_said(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def test_the_file_says_what_fits_the_data(tmp_path: Path) -> None:
     assert space.baseline() is not None
     text = (tmp_path / "x.yaml").read_text()
     assert "# 3 classes: 1e5, a#b, true" in text
+    assert "# training images of a class: from 8 (true) to 42 (a#b)" in text
     assert 'source: "My scans (2024): é"' in text  # relative, the file can move with its data
 
 

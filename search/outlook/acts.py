@@ -60,7 +60,7 @@ class ActCost:
 def cost_sentence(
     space: Space, epoch_seconds: float | None, trials: int, workers: int, *, follows: bool = True
 ) -> str:
-    """Say how long exploring takes at most, and with it all that follows; nothing if unknown.
+    """Say how long exploring takes at most, and with it all that follows, or how to know it.
 
     Args:
         space: The space.
@@ -69,8 +69,10 @@ def cost_sentence(
         workers: How many run side by side.
         follows: Whether confirm and ablations are to follow.
     """
-    if epoch_seconds is None or trials < 1:
+    if trials < 1:
         return ""
+    if epoch_seconds is None:
+        return "how long it takes is told once epochs have ended; before, by `attnsearch check`"
     explore = math.ceil(trials / workers) * space.document["train"]["epochs"] * epoch_seconds
     ahead = outlook(space, epoch_seconds, workers).acts if follows else ()
     acts = [act.seconds or 0.0 for act in ahead]

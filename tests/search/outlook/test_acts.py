@@ -122,4 +122,5 @@ def test_the_cost_of_a_study_is_that_of_all_its_acts(tmp_path: Any) -> None:
     )
     alone = cost_sentence(space, 6.0, 7, 2, follows=False)
     assert alone.startswith("training takes at most about 4 min 0 s, by a few")
-    assert cost_sentence(space, None, 7, 2) == cost_sentence(space, 6.0, 0, 2) == ""
+    assert cost_sentence(space, 6.0, 0, 2) == cost_sentence(space, None, 0, 2) == ""
+    assert cost_sentence(space, None, 7, 2).endswith("before, by `attnsearch check`")

@@ -114,7 +114,7 @@ class Display(Progress, ABC):
                     self._best = trial, end
                 if shown_name(trial.label) == _BASELINE and self._beats_baseline(end):
                     self._baseline = end
-        self._say_ended(replace(trial, label=self._letters(trial.label)), end)
+        self._say_ended(replace(trial, label=self._named(trial.label)), end)
 
     def note(self, text: str) -> None:
         """Repeat the note."""
@@ -141,6 +141,11 @@ class Display(Progress, ABC):
         self._worked = 0  # epochs of this session
         self._spent: list[int] = []  # epochs of each trial that ended in this session
         self._begin = time.monotonic()
+
+    def _named(self, label: str) -> str:
+        """Return a run's name with letters for long names, without the plan that its act names."""
+        plan = self._act.name.partition(" ")[2] if self._act else ""
+        return self._letters(label.replace(f"arm {plan}: ", "arm ") if plan else label)
 
     @property
     def _done(self) -> int:

@@ -55,13 +55,13 @@ class PlainProgress(Display):
             what = f"{self._act.name}: " if self._act else ""
             of = f" of {self._total}" if self._total else ""
             running = [
-                f"{number:03d} {shown_name(run.trial.label)} at epoch {run.epoch} of "
+                f"{number:03d} {self._named(shown_name(run.trial.label))} at epoch {run.epoch} of "
                 f"{run.trial.epochs}" + (f" ({score(run.curve[-1])})" if run.curve else "")
                 for number, run in sorted(self._running.items())
             ]
             over = 0 < self._total <= self._done
             nothing = "writing the records" if over else "waiting for the workers"
-            said = self._letters("; ".join(running)) or nothing
+            said = "; ".join(running) or nothing
             return f"{what}{self._done}{of} done{self._left()}; {said}"
 
     def _left(self) -> str:

@@ -165,7 +165,7 @@ class LiveProgress(Display):
             curves = [sparkline(run.curve, _CURVE)] if curve else []
             epochs = f"{run.epoch}/{trial.epochs}"
             # The head says which act it is, and its runs' names all begin alike.
-            label = self._letters(shown_name(trial.label)).removeprefix("arm ")
+            label = self._named(shown_name(trial.label)).removeprefix("arm ")
             name = Text(" ".join([label, *_settings(trial)]))
             name.truncate(room, overflow="ellipsis")  # rich would cut the other columns too
             grid.add_row(f"{number:03d}", *bars, epochs, score(last), *held, *curves, name)

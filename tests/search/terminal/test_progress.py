@@ -270,6 +270,19 @@ def test_lines_of_acts_have_letters_for_long_names() -> None:
     assert progress.status().endswith("; 001 arm capacity of A seed 1 at epoch 0 of 2")
 
 
+def test_lines_of_an_ablation_name_its_plan_once() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.study_started(STUDY)
+    progress.act_started(ActInfo("ablation loco", 4, 0, "the plan", ("val_accuracy",)))
+    run = TrialInfo(0, "arm loco: without gc@layer4 seed 1", {}, 2, "ablation", "ablation loco")
+    progress.trial_started(run)
+    assert progress.status().endswith("; 000 arm without gc@layer4 seed 1 at epoch 0 of 2")
+    progress.trial_ended(run, TrialEnd("finished", {"val_accuracy": 0.75}, seconds=9))
+    (line,) = stream.getvalue().splitlines()[2:]
+    assert line == "ablation loco 1 of 4: arm without gc@layer4 seed 1: val_accuracy 0.7500, 9.0 s"
+
+
 def test_the_table_has_letters_and_what_they_stand_for() -> None:
     shown = console(80)
     with LiveProgress(shown) as progress:

@@ -67,6 +67,7 @@ def findings(combined: Combined) -> list[str]:
         pooled.append(replace(effect.comparisons[0], **said))
     candidates = [arm.label for arm in combined.arms if arm.kind == "candidate"]
     claims = [judge_claim(pooled, label).sentence for label in candidates]
+    claims = [claim.replace("never compared with", "no pooled difference to") for claim in claims]
     rest = [_finding(combined, effect) for effect in combined.effects]
     return [*claims, *rest, _ranking_sentence(combined)]
 

@@ -309,7 +309,10 @@ def _effects(
             continue
         without = [s for s, c in zip(sets, same, strict=True) if c.failed or c.error is None]
         if without:
-            notes.append(f"{first.name} is not pooled: no standard error on {listed(without)}.")
+            notes.append(
+                f"{first.name} is not pooled: no standard error on {listed(without)} "
+                "(runs failed, or too few seeds)."
+            )
             continue
         pooled = pool(
             [c.difference or 0.0 for c in same],

@@ -67,9 +67,9 @@ def _file_values(space: Space, path: str) -> dict[str, Any]:
     values = config_values(space, file.resolve())
     if values is None:
         raise StartError(
-            f"search.first: {path} is no network of this space: its blocks, their places or "
-            "hyperparameters, or a training setting that is searched, are none that the file "
-            "allows; widen the space, or leave it out"
+            f"search.first: {path} is no network of this space, which does not allow one of its "
+            "blocks, places, hyperparameters, or values of searched training settings; widen the "
+            "space, or leave that file out"
         )
     return values
 

@@ -47,6 +47,12 @@ def test_the_claim_comes_first_and_needs_all_three_controls() -> None:
     assert "3 data sets, and 5 are the least" in few[-1]
 
 
+def test_a_control_whose_differences_cannot_be_pooled_was_compared_all_the_same() -> None:
+    of = combined(plan=replace(made.confirm_plan(), seeds=made.confirm_plan().seeds[:2]))
+    assert "no pooled difference to the baseline" in findings(of)[0]
+    assert any("(runs failed, or too few seeds)" in note for note in of.notes)
+
+
 def test_figures_show_every_arm_and_every_data_set() -> None:
     of = combined()
     figure = critical_difference(of)

@@ -42,6 +42,7 @@ class Ledger(Access):
     set_study_state = patient(_studies.set_study_state)
     drivers = patient(_studies.drivers)
     holder_of = patient(_studies.holder_of)
+    began = patient(_studies.began)
     set_importances = patient(_studies.set_importances)
     hold = _studies.hold
     free = _studies.free

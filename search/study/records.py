@@ -151,6 +151,7 @@ class QueuedRun(Queued):
     def started(self) -> None:
         """Hear that a worker begins with it; tell watchers, but only once."""
         stage = self.records.stage
+        stage.ledger.began(self.run_id)
         stage.mirror.prepare()
         if not self.trained and not self.beside:
             stage.progress.trial_started(self.info)

@@ -124,6 +124,15 @@ def test_a_finished_run_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
     assert np.array_equal(stored["probabilities"], probabilities)
 
 
+def test_time_counts_from_when_a_worker_begins(ledger: Ledger) -> None:
+    study = open_study(ledger)
+    run_id = claim(ledger, study_id=study.id).run_id
+    claimed = ledger.run(run_id).started
+    time.sleep(0.02)  # for a worker, which takes seconds to start
+    ledger.began(run_id)
+    assert ledger.run(run_id).started > claimed
+
+
 def test_the_last_epochs_may_come_with_the_end(ledger: Ledger) -> None:
     study = open_study(ledger)
     run_id = claim(ledger, study_id=study.id).run_id

@@ -1,6 +1,6 @@
 """What the built wheel holds, and that it works away from the checkout."""
 
-import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -125,7 +125,16 @@ USER = """
 import attnsearch
 from attnsearch import Progress, Space, load_space, run_study
 from attnsearch.search import TrialEnd, TrialInfo
+from attnsearch.spaces import Data, Entry, Network, SpaceFile, Train
 
+FILE = SpaceFile(
+    name="x",
+    task="classification",
+    data=Data(source="digits", image_size=[8, 12]),
+    network=Network(backbone="resnet20"),
+    insert=[Entry(at="layer3", block={"choice": ["none", "se"]})],
+    train=Train(epochs=1, lr={"float": [0.01, 0.1], "log": True}),
+)
 
 class Watch(Progress):
     def trial_ended(self, trial: TrialInfo, end: TrialEnd) -> None:
@@ -145,6 +154,9 @@ def run(path: str) -> float:
 @pytest.mark.slow  # mypy reads the whole package, though not what it rests on
 def test_a_users_types_are_checked_against_the_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    for name in ("pydantic", "pydantic_core", "annotated_types", "typing_inspection"):
+        origin = importlib.util.find_spec(name).origin
+        (tmp_path / "site" / name).symlink_to(Path(origin).parent)
     (tmp_path / "user.py").write_text(USER)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-site-packages", "user.py"],

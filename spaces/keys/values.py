@@ -255,10 +255,10 @@ def _only(refused: str, allowed: str) -> Discriminator:
 
 
 if TYPE_CHECKING:
-    Searchable: TypeAlias = T | Choice[T]
-    SearchableInt: TypeAlias = T | Choice[T] | IntRange[T]
-    SearchableFloat: TypeAlias = T | Choice[T] | FloatRange[T]
-    SearchableAny: TypeAlias = T | Choice[T] | IntRange[T] | FloatRange[T]
+    Searchable: TypeAlias = T | Choice[T] | dict[str, Any]
+    SearchableInt: TypeAlias = T | Choice[T] | IntRange[T] | dict[str, Any]
+    SearchableFloat: TypeAlias = T | Choice[T] | FloatRange[T] | dict[str, Any]
+    SearchableAny: TypeAlias = T | Choice[T] | IntRange[T] | FloatRange[T] | dict[str, Any]
 else:
 
     def _searchable(discriminator: Discriminator, *ranges: Any) -> type:

@@ -142,6 +142,12 @@ class Display(Progress, ABC):
         self._spent: list[int] = []  # epochs of each trial that ended in this session
         self._begin = time.monotonic()
 
+    @property
+    def _idle(self) -> str:
+        """What is done while nothing trains."""
+        over = 0 < self._total <= self._done
+        return "writing the records" if over else "waiting for the workers"
+
     def _named(self, label: str) -> str:
         """Return a run's name with letters for long names, without the plan that its act names."""
         plan = self._act.name.partition(" ")[2] if self._act else ""

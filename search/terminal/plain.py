@@ -59,9 +59,7 @@ class PlainProgress(Display):
                 f"{run.trial.epochs}" + (f" ({score(run.curve[-1])})" if run.curve else "")
                 for number, run in sorted(self._running.items())
             ]
-            over = 0 < self._total <= self._done
-            nothing = "writing the records" if over else "waiting for the workers"
-            said = "; ".join(running) or nothing
+            said = "; ".join(running) or self._idle
             return f"{what}{self._done}{of} done{self._left()}; {said}"
 
     def _left(self) -> str:

@@ -110,7 +110,7 @@ class LiveProgress(Display):
                 legend = self._letters.legend(*labels)
                 parts += [Text(legend, style="dim")] if legend else []
             else:
-                parts.append(Text("waiting for the workers ...", style="dim"))
+                parts.append(Text(f"{self._idle} ...", style="dim"))
             if best := self._best_so_far():
                 parts.append(Text(_in_lines(best, width), style="bold"))
             return Group(*parts)

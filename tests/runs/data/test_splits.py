@@ -205,7 +205,7 @@ def test_a_pattern_finds_groups_in_names() -> None:
     assert groups[0] == groups[1] == "p1"
     assert groups[2] == "p2"
     assert groups[3] not in {"p1", "p2", "dog/extra.png"[:2]}
-    assert any("3 of 4 images" in note for note in notes)
+    assert "groups: 4 images in 3 groups" in notes
     assert any("1 images (dog/extra.png)" in note for note in notes)
 
 
@@ -292,7 +292,7 @@ def test_a_data_set_carries_its_groups(tmp_path: Path) -> None:
     for part in PARTS:
         split = getattr(data, part)
         assert split.groups == [name[-6:-1] for name in split.names]
-    assert any("12 of 120" in note for note in data.notes)
+    assert "groups: 120 images in 12 groups" in data.notes
     assert load().train.groups is None
     folded = [load(groups={"pattern": r"(\d+)\d$"}, folds=4, fold=i).test for i in range(4)]
     assert sorted(name for split in folded for name in split.names) == sorted(

@@ -651,7 +651,7 @@ def test_one_refused_run_does_not_hold_back_the_others(
     assert report.missing == 1
     assert report.problem is not None
     assert "what?" in report.problem
-    assert shown(folder)["001 plain"].data.metrics["val_accuracy"] == 0.5
+    assert shown(folder)["001 baseline"].data.metrics["val_accuracy"] == 0.5
 
 
 def test_what_the_user_threw_away_stays_away(

@@ -9,6 +9,8 @@ def close_names(
 ) -> list[str]:
     """Return the options most like a name, the likest first; capitals do not count.
 
+    What begins with the name comes before all others: `val_acc` is short for `val_accuracy`.
+
     Args:
         name: What was written.
         options: What could have been meant.
@@ -16,7 +18,10 @@ def close_names(
         cutoff: How alike they must be, from 0 (anything) to 1 (equal).
     """
     written = {option.lower(): option for option in options}
-    return [written[near] for near in get_close_matches(str(name).lower(), written, most, cutoff)]
+    given = str(name).lower()
+    begun = [option for option in written if option.startswith(given) and len(given) > 2]
+    like = get_close_matches(given, written, most, cutoff)
+    return [written[near] for near in dict.fromkeys([*sorted(begun, key=len), *like])][:most]
 
 
 def did_you_mean(

@@ -12,6 +12,11 @@ def test_the_likest_names_are_suggested_whatever_their_capitals() -> None:
     assert nearest("resnet17", NAMES) == " (nearest: resnet18, resnet34)"
 
 
+def test_what_a_name_is_short_for_comes_first() -> None:
+    metrics = ["val_auroc", "val_loss", "val_accuracy"]
+    assert did_you_mean("val_acc", metrics) == "; did you mean 'val_accuracy'?"
+
+
 def test_nothing_is_suggested_where_no_name_is_like_it() -> None:
     assert did_you_mean("zzz", NAMES) == nearest(3, NAMES) == ""
     assert did_you_mean("zzz", []) == ""

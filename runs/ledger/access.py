@@ -12,13 +12,26 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Insert, Update, bindparam, delete, insert, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import URL
 
 from attnsearch.runs.ledger.database import Database
 from attnsearch.runs.ledger.lease import Held, Holder, acquire
 from attnsearch.runs.ledger.patience import Patience
 from attnsearch.runs.ledger.schema import Base, Run
+
+NEW_WORKER_SECONDS = 1.0  # a worker that is there begins sooner; a note is a wait for the disk
 
 
 class Access:
@@ -86,6 +99,11 @@ def _counted_change() -> Update:
 
 
 @functools.cache
+def _claimed() -> Select[Any]:
+    return select(Run.started).where(Run.id == bindparam("run_id"))
+
+
+@functools.cache
 def _deletion(table: Any, *names: str) -> Delete:
     columns = table.__table__
     return delete(columns).where(*(columns.c[name] == bindparam(name) for name in names))
@@ -110,6 +128,15 @@ def change(connection: Connection, table: Any, row_id: int, **values: Any) -> No
 def touch(connection: Connection, run_id: int, **values: Any) -> None:
     """Change a run, and count the change, so that a mirror sees it."""
     connection.execute(_counted_change(), {"row_id": run_id, **values})
+
+
+def began(ledger: Access, run_id: int) -> None:
+    """Note that a worker begins with a run now, where its claim waited for one to start."""
+    with ledger.database.read() as connection:
+        claimed = connection.execute(_claimed(), {"run_id": run_id}).scalar_one()
+    if time() - claimed.timestamp() > NEW_WORKER_SECONDS:
+        with ledger.database.write() as connection:
+            touch(connection, run_id, started=time())
 
 
 def renew(connection: Connection, table: Any, place: Mapping[str, Any], **values: Any) -> None:

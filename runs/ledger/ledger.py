@@ -16,7 +16,7 @@ from attnsearch.runs.ledger import (
     plans as _plans,
     studies as _studies,
 )
-from attnsearch.runs.ledger.access import Access
+from attnsearch.runs.ledger.access import Access, began
 from attnsearch.runs.ledger.patience import patient
 
 
@@ -42,7 +42,6 @@ class Ledger(Access):
     set_study_state = patient(_studies.set_study_state)
     drivers = patient(_studies.drivers)
     holder_of = patient(_studies.holder_of)
-    began = patient(_studies.began)
     set_importances = patient(_studies.set_importances)
     hold = _studies.hold
     free = _studies.free
@@ -62,6 +61,7 @@ class Ledger(Access):
     arm_runs = patient(_plans.arm_runs)
 
     claim = patient(claims.claim)
+    began = patient(began)
     interrupted = patient(claims.interrupted)
     heartbeat = claims.heartbeat
     record_epoch = patient(claims.record_epoch)

@@ -331,12 +331,6 @@ def holder_of(ledger: Access, run_id: int) -> str | None:
     return str(holders[0]) if holders else None
 
 
-def began(ledger: Access, run_id: int) -> None:
-    """Note that a worker begins with a run now: it was claimed before there was one."""
-    with ledger.database.write() as connection:
-        touch(connection, run_id, started=time())
-
-
 def set_importances(
     ledger: Access, study_id: int, importances: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> None:

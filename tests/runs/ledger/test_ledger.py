@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, text, update
 
-from attnsearch.runs.ledger import claims, lease
+from attnsearch.runs.ledger import access, claims, lease
 from attnsearch.runs.ledger.claims import LeaseLost
 from attnsearch.runs.ledger.database import ledger_url
 from attnsearch.runs.ledger.ledger import Ledger
@@ -124,13 +125,18 @@ def test_a_finished_run_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
     assert np.array_equal(stored["probabilities"], probabilities)
 
 
-def test_time_counts_from_when_a_worker_begins(ledger: Ledger) -> None:
+def test_time_counts_from_when_a_worker_begins(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = open_study(ledger)
     run_id = claim(ledger, study_id=study.id).run_id
-    claimed = ledger.run(run_id).started
-    time.sleep(0.02)  # for a worker, which takes seconds to start
+    claimed = ledger.run(run_id)
     ledger.began(run_id)
-    assert ledger.run(run_id).started > claimed
+    assert ledger.run(run_id).started == claimed.started, "a worker that is there writes nothing"
+    later = claimed.started + timedelta(seconds=5)
+    monkeypatch.setattr(access, "time", later.timestamp)
+    ledger.began(run_id)
+    assert ledger.run(run_id).started == later
 
 
 def test_the_last_epochs_may_come_with_the_end(ledger: Ledger) -> None:

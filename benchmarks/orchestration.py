@@ -1,10 +1,11 @@
 """What a trial costs beyond its own training: workers' waits, records, proposals.
 
-    python benchmarks/orchestration.py [--trials 30]
+    python benchmarks/orchestration.py [--trials 30] [--sampler tpe --epochs 3 --width 0.25]
 
 runs a search of tiny trials twice over the whole way, ledger and MLflow included, in a temporary
-folder: about two minutes on two cores. Every worker waits from one trial's end to the next one's
-start; the wait is the workers' time in the search, less the time that they spent on trials.
+folder: about two minutes on two cores; once where a sampler is named. `--width` makes networks,
+and so trials, larger. Every worker waits from one trial's end to the next one's start; the wait is
+the workers' time in the search, less the time that they spent on trials.
 """
 
 import argparse
@@ -21,7 +22,7 @@ SPACE = """
 name: orchestration
 task: classification
 data: {{source: digits, image_size: 8}}
-network: {{backbone: resnet20, width: 0.25}}
+network: {{backbone: resnet20, width: {width}}}
 insert:
   - at: layer3
     block: {{choice: [none, se, eca]}}
@@ -63,14 +64,13 @@ class Clock(Progress):
         return (wall * self.workers - sum(self.training[skip:])) / (len(self.ended) - skip)
 
 
-def measure(sampler: str, trials: int, epochs: int) -> None:
+def measure(sampler: str, trials: int, epochs: int, width: float) -> None:
     """Runs one search and prints its figures."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         path = Path("orchestration.yaml")
-        path.write_text(
-            SPACE.format(sampler=sampler, trials=trials, epochs=epochs), encoding="utf-8"
-        )
+        text = SPACE.format(sampler=sampler, trials=trials, epochs=epochs, width=width)
+        path.write_text(text, encoding="utf-8")
         clock = Clock()
         run_study(load_space(path), progress=clock)
         os.chdir("/")
@@ -84,12 +84,16 @@ def measure(sampler: str, trials: int, epochs: int) -> None:
 
 
 def main() -> None:
-    """Measures two samplers."""
+    """Measures two samplers, or the one that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=30)
-    trials = parser.parse_args().trials
-    for sampler, epochs in (("random", 1), ("tpe", 3)):
-        measure(sampler, trials, epochs)
+    parser.add_argument("--sampler")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--width", type=float, default=0.25)
+    asked = parser.parse_args()
+    cases = [("random", 1), ("tpe", 3)]
+    for sampler, epochs in [(asked.sampler, asked.epochs)] if asked.sampler else cases:
+        measure(sampler, asked.trials, epochs, asked.width)
 
 
 if __name__ == "__main__":

@@ -52,19 +52,13 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
     First steps:
       attnsearch run spaces/resnet.yaml   a small search on built-in data
-      attnsearch show resnet-digits       what it found
-      attnsearch ui                       the same in the browser
+      attnsearch ui                       what it found, in the browser
 
     Your own data:
       attnsearch init DATA --to my.yaml   a commented space file for it
-      attnsearch blocks                   WHICH blocks there are
-      attnsearch sites resnet18           WHERE they can stand
       attnsearch check my.yaml            all errors at once, or the plan
       attnsearch run my.yaml              search, confirm; again to continue
-      attnsearch ablate STUDY             what of the winner matters
       attnsearch export STUDY --to best   the winner: config and weights
-      attnsearch predict best IMAGES --to DIR   masks, or labels
-      attnsearch explain best IMAGES --to DIR   where it looks
 
     Exit status: 0 done, 1 the run failed, 2 the input is wrong, 130 stopped
     by Ctrl-C.

@@ -15,6 +15,7 @@ from attnsearch.search.commands import group
 from attnsearch.search.exit import DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 STATISTICS = ("scipy.stats", "scipy.optimize", "scipy.ndimage", "statsmodels")
+SCREEN = 45  # lines
 COMMANDS = {
     "run": {"space", "--set", "--fresh", "--until"},
     "check": {"space", "--set", "--json"},
@@ -121,6 +122,7 @@ def test_bare_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert told.err == ""
     for name in COMMANDS:
         assert f"\n  {name} " in told.out
+    assert len(told.out.splitlines()) <= SCREEN
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -131,6 +133,7 @@ def test_help_of_each_command_has_an_example(
     told = capsys.readouterr().out
     assert f"\n    attnsearch {name}" in told
     assert max(map(len, told.splitlines())) <= 80
+    assert len(told.splitlines()) <= SCREEN
     for option in COMMANDS[name]:
         assert option in told or option.upper() in told
 

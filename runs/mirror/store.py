@@ -190,15 +190,15 @@ class Store:
 
     def create(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
         """Create a run; `started` is in milliseconds since 1970."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-        from mlflow.tracking._tracking_service import utils
-
         with asked_once():
             run = self._client.create_run(
                 experiment_id, start_time=started, tags=dict(tags), run_name=name
             )
-        # MLflow would read the whole run again to find where its files go.
-        with suppress(AttributeError):
+        # MLflow would read the whole run again to find where its files go; if it must, it does.
+        with suppress(Exception):
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+            from mlflow.tracking._tracking_service import utils
+
             place = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
             utils._artifact_repos_cache[run.info.run_id] = place
         return str(run.info.run_id)
@@ -248,11 +248,11 @@ class Store:
 
     def folder(self, run_id: str, folder: Path) -> None:
         """Write all files of a folder as artifacts, over earlier ones."""
-        from mlflow.tracking._tracking_service import utils
-
         self._client.log_artifacts(run_id, str(folder))
         # What MLflow opened for it, 8 kB, it would keep for the last thousand runs.
-        with suppress(AttributeError):
+        with suppress(ImportError, AttributeError):
+            from mlflow.tracking._tracking_service import utils
+
             utils._artifact_repos_cache.pop(run_id, None)
 
 

@@ -64,7 +64,7 @@ def make_training(job: Job, data: DataSet, device: str, threads: int) -> Trainin
 class Worker(Trainable):  # type: ignore[misc]
     """Trains jobs for Ray Tune, whose config is `{"job": Job}`."""
 
-    # Where a new process finds it: through the package's face, which makes the import shorter.
+    # Where a new process finds it: through the package's face, a shorter import.
     __module__ = "attnsearch.search.workers"
 
     def setup(
@@ -118,8 +118,7 @@ class Worker(Trainable):  # type: ignore[misc]
         # In the driver's order; on another machine, what is installed may lie elsewhere.
         sys.path[:] = dict.fromkeys([*folders, *sys.path])
         torch.set_num_threads(self._threads)
-        # What was imported stays; without it a collection takes milliseconds, not a third of a
-        # second. Once: of what comes later, nothing is to stay.
+        # Without what was imported a collection takes milliseconds, not a third of a second.
         if not gc.get_freeze_count():
             gc.freeze()
         if 0 < need.gpus < 1:

@@ -17,3 +17,14 @@ def test_it_goes_on_as_it_was_after_an_error_too(was_on: bool) -> None:
         assert gc.isenabled() == was_on
     finally:
         gc.enable()
+
+
+def test_one_thread_does_not_end_it_for_another() -> None:
+    """Ray must not be closed while garbage is looked for, whatever the mirror reads meanwhile."""
+    first, second = no_garbage(), no_garbage()  # as two threads enter and leave them
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()

@@ -66,8 +66,8 @@ def findings(combined: Combined) -> list[str]:
         said = {key: getattr(effect.pooled, key) for key in ("verdict", "reason", "favours")}
         pooled.append(replace(effect.comparisons[0], **said))
     candidates = [arm.label for arm in combined.arms if arm.kind == "candidate"]
-    claims = [judge_claim(pooled, label).sentence for label in candidates]
-    claims = [claim.replace("never compared with", "no pooled difference to") for claim in claims]
+    lacking = "no pooled difference to"
+    claims = [judge_claim(pooled, label, lacking).sentence for label in candidates]
     rest = [_finding(combined, effect) for effect in combined.effects]
     return [*claims, *rest, _ranking_sentence(combined)]
 

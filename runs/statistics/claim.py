@@ -41,7 +41,9 @@ class Conclusion:
     sentence: str
 
 
-def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Conclusion:
+def judge_claim(
+    comparisons: Sequence[Comparison], winner: str, lacking: str = "never compared with"
+) -> Conclusion:
     """Return whether the winner helps: better than each of `NEEDED`, each at alpha after Holm.
 
     All three must hold, so the three tests together keep the level of each of them
@@ -50,6 +52,7 @@ def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Conclusion:
     Args:
         comparisons: Those of the confirmation.
         winner: The arm's label, frozen before any test score was computed.
+        lacking: What is said of a control that no comparison has.
     """
     own = [c for c in comparisons if c.plus == (winner,) and c.against in NEEDED]
     missing = tuple(kind for kind in NEEDED if kind not in {c.against for c in own})
@@ -67,7 +70,7 @@ def judge_claim(comparisons: Sequence[Comparison], winner: str) -> Conclusion:
     else:
         claimed = f"on {winner}" if state == NO_VERDICT else f"that {winner} helps"
         refused = "No verdict" if state == NO_VERDICT else "It is not shown"
-        sentence = f"{refused} {claimed}: {'; '.join(_obstacles(still, missing))}."
+        sentence = f"{refused} {claimed}: {'; '.join(_obstacles(still, missing, lacking))}."
     return Conclusion(winner, state, beaten, still, missing, sentence)
 
 
@@ -87,11 +90,11 @@ def _controls(comparisons: Sequence[Comparison]) -> str:
     return listed([NEEDED[c.against] for c in comparisons])
 
 
-def _obstacles(still: Sequence[Comparison], missing: Sequence[str]) -> list[str]:
+def _obstacles(still: Sequence[Comparison], missing: Sequence[str], lacking: str) -> list[str]:
     """Return why a claim is not shown, in words; controls with the same outcome share a phrase."""
     outcomes: dict[str, list[Comparison]] = {}
     for comparison in still:
         outcome = f"{comparison.verdict} ({comparison.reason})"
         outcomes.setdefault(outcome, []).append(comparison)
     reasons = [f"against {_controls(alike)}: {outcome}" for outcome, alike in outcomes.items()]
-    return reasons + [f"never compared with {NEEDED[kind]}" for kind in missing]
+    return reasons + [f"{lacking} {NEEDED[kind]}" for kind in missing]

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -149,7 +149,12 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
     if kind == "literal_error":
         expected = context["expected"].replace(" or ", ", ").split(", ")
         options = [option.strip(" '") for option in expected]
-        return f"{shown(value)} is not one of {', '.join(options)}{did_you_mean(value, options)}"
+        hint = did_you_mean(value, options)
+        for mark in (mark for field in _fields_at(path) for mark in field.metadata):
+            if isinstance(mark, Discriminator) and mark.custom_error_type == "type":
+                # Words are not all that may stand here, see `by_type`.
+                return f"{shown(value)}: {mark.custom_error_message}{hint}"
+        return f"{shown(value)} is not one of {', '.join(options)}{hint}"
     if kind in _LIMIT:
         key, words = _LIMIT[kind]
         return f"{shown(value)} is out of range; it must be {words} {context[key]:g}"
@@ -217,7 +222,7 @@ def _allowed_keys(path: KeyPath, data: Any) -> list[str]:
     kind = kind_of(value)
     if kind:
         return [kind, "prior"] if kind == "choice" else [kind, "step", "log", "prior"]
-    return [key for model in _models_at(path) for key in model.model_fields]
+    return [key for model in _models_at(path) for key in _by_key(model)]
 
 
 def _models_at(path: KeyPath) -> list[type[BaseModel]]:
@@ -232,8 +237,13 @@ def _models_at(path: KeyPath) -> list[type[BaseModel]]:
 def _fields_at(path: KeyPath) -> list[FieldInfo]:
     """Return the fields that can be meant by a key."""
     key = str(path[-1])
-    models = _models_at(path[:-1])
-    return [model.model_fields[key] for model in models if key in model.model_fields]
+    models = map(_by_key, _models_at(path[:-1]))
+    return [fields[key] for fields in models if key in fields]
+
+
+def _by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by their keys in a file: `from` is no name in Python."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -58,6 +58,9 @@ def test_two_mistakes_in_one_value_are_two_messages(
     [
         ("{choice: [none, se, gc]}", "[none, gc]", "to search it write {choice: [none, gc]}"),
         ("{choice: [none, se, gc]}", "{choice: [null, gc]}", "is written none"),
+        ("width: 0.25", "width: half", "network.width: 'half': must be a multiplier, a searched"),
+        ("name: t\n", "name: t\nsearch: {form: [a]}\n", "did you mean 'from'?"),
+        ("name: t\n", "name: t\nsearch: {x: 1}\n", "sampler, scheduler, settings, first, from, "),
         ("{choice: [none, se, gc]}", "null", "is written none"),
         ("name: t\n", "name: t\ntrain:\n", "write what belongs under train, or remove the key"),
         ("name: t\n", "name: t\nresources:\n", "under resources, or remove the key"),

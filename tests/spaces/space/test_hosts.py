@@ -49,7 +49,7 @@ def text(
             "network.width",
             ["cannot share", "choice"],
         ),
-        (text("axial_resnet26", "width: xl"), "6:10: network.width", ["xl", "s, m, l"]),
+        (text("axial_resnet26", "width: xl"), "6:10: network.width", ["xl", "s, m or l"]),
         (text("logo", "learn_gates: true"), "6:3: network.learn_gates", ["no gates"]),
         (text("axial_unet", "joint_patches: true"), "network.joint_patches", ["no patches"]),
         (text("scnet50", "stem: deep"), "6:9: network.stem", ["imagenet, small"]),

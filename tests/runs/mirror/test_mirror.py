@@ -406,6 +406,13 @@ def test_the_picture_of_a_run_is_shown(ledger: Ledger, study: StudyRow, folder: 
 # What dies, and what stays away
 
 
+def dies(target: Callable[[str], None], path: str) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+
+
 def die_after_creating(path: str) -> None:
     ledger = Ledger(path)
     study = open_study(ledger)
@@ -416,10 +423,7 @@ def die_after_creating(path: str) -> None:
 
 def test_a_crash_between_creating_a_run_and_noting_it_makes_no_duplicate(folder: Path) -> None:
     path = str(folder / "attnsearch.db")
-    process = multiprocessing.get_context("spawn").Process(target=die_after_creating, args=(path,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 9
+    dies(die_after_creating, path)
     left = shown(folder)["000 psa@layer4"]
     ledger = Ledger(path)
     (trial,) = ledger.trials(ledger.find_study("digits").id)
@@ -452,10 +456,7 @@ def die_in_the_midst(path: str) -> None:
 
 def test_a_crash_among_runs_shown_together_leaves_none_of_them(folder: Path) -> None:
     path = str(folder / "attnsearch.db")
-    process = multiprocessing.get_context("spawn").Process(target=die_in_the_midst, args=(path,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 9
+    dies(die_in_the_midst, path)
     assert sorted(shown(folder)) == ["digits/1"]
     ledger = Ledger(path)
     report = Mirror(ledger).sync(ledger.find_study("digits").id)

@@ -245,6 +245,22 @@ def test_latency_is_that_of_evaluation() -> None:
     assert slow.shapes == {(2, 3, 8, 8)}
 
 
+def test_a_quick_network_is_timed_fifty_times_and_no_longer() -> None:
+    """All trainings of the machine wait meanwhile."""
+    passes: list[int] = []
+
+    class Counted(nn.Module):
+        def __deepcopy__(self, memo: dict[int, object]) -> "Counted":
+            return self
+
+        def forward(self, x: Tensor) -> Tensor:
+            passes.append(len(x))
+            return x
+
+    cost.latency(nn.Sequential(Counted()), (3, 8, 8), seconds=60)
+    assert len(passes) == 3 + 50
+
+
 def test_a_step_that_no_card_holds_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -1,5 +1,7 @@
 """Which decisions matter: noise names none, what decides is named, few trials say nothing."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,27 @@ def test_what_decides_is_named_with_its_share_and_an_interval_around_it() -> Non
     assert importance.p == pytest.approx(
         4 / 1000
     )  # the least that 999 draws give, for four decisions
+
+
+def test_equal_scores_count_alike_in_whatever_order_the_trials_came() -> None:
+    random = np.random.default_rng(7)
+    values = drawn(60, random)
+    scores = [round(2.0 * (v["layer4.block"] == "gc") + random.normal(), 0) for v in values]
+    forward = importances(values, scores)["layer4.block"].share
+    backward = importances(values[::-1], scores[::-1])["layer4.block"].share
+    assert forward == pytest.approx(backward, rel=1e-12)
+
+
+def test_it_loads_no_statistics_that_it_does_not_use() -> None:
+    """The end of every search and `show` would wait half a second for them."""
+    script = (
+        "import sys\n"
+        "from attnsearch.runs.statistics.importance import importances\n"
+        "found = importances([{'a': i % 2} for i in range(40)], [i % 2 for i in range(40)])\n"
+        "print(list(found), [name for name in ('scipy', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "['a'] []", done.stderr
 
 
 def test_a_rate_with_a_best_value_in_the_middle_is_found() -> None:

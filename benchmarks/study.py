@@ -1,16 +1,18 @@
 """The same short trials by a plain Ray Tune script, by Optuna in a loop, and by attnsearch.
 
     python -m benchmarks.study [--trials 24] [--epochs 3] [--workers 2] [--rounds 1]
+    python -m benchmarks.study --epochs 120 --only attnsearch
 
-Each runs in a process and a folder of its own, in turns. The table has the wall time from the
-command to its end, the CPU seconds of all its processes, trials an hour, and the share of the
-ideal: what attnsearch's trainings took in the workers themselves, over the workers. The naive
-script (`naive_study.py`) trains the same networks on the same images for as many epochs with
-the loop that a user writes.
+Each runs in a process and a folder of its own, in turns: `attnsearch run`, and the naive script
+(`naive_study.py`), which trains the same networks on the same images for as many epochs with the
+loop that a user writes. The table has the wall time from the command to its end, the CPU seconds
+of all its processes, trials an hour, and the share of the ideal: what the epochs of attnsearch's
+trials took in its workers, over the workers.
 """
 
 import argparse
 import contextlib
+import math
 import os
 import statistics
 import subprocess
@@ -36,23 +38,27 @@ resources: {{cpus: 1, workers: {workers}}}
 ARMS = ("ray tune script", "optuna alone", "attnsearch")
 
 
-def run(arm: str, trials: int, workers: int) -> None:
-    """Run one arm in the current folder; attnsearch also prints what its trainings took."""
+ATTNSEARCH = ("-c", "from attnsearch.search.cli import main; main()", "run", "study.yaml")
+
+
+def run_naive(arm: str, trials: int, workers: int) -> None:
+    """Run one of the naive arms in the current folder."""
     from attnsearch.spaces import load_space
-
-    space = load_space(Path("study.yaml"))
-    if arm == "attnsearch":
-        from attnsearch.search.study import run_study
-        from benchmarks.orchestration import Clock
-
-        clock = Clock()
-        run_study(space, progress=clock)
-        print("TRAINING", sum(clock.training), flush=True)
-        return
     from benchmarks.naive_study import by_optuna, by_ray
 
-    search = by_ray if arm == "ray tune script" else by_optuna
+    space = load_space(Path("study.yaml"))
+    search = by_ray if arm == ARMS[0] else by_optuna
     search(space.resolve(space.defaults()), trials, workers)
+
+
+def trained_seconds(ledger: Path) -> float:
+    """Return what the epochs of all recorded trials took in the workers."""
+    from attnsearch.runs.ledger import Ledger
+
+    with Ledger(ledger) as opened:
+        (study,) = opened.studies()
+        trials = opened.trials(study.id)
+    return sum(float(epoch["epoch_s"]) for trial in trials for epoch in trial.epochs)
 
 
 def measure(arm: str, asked: argparse.Namespace) -> tuple[float, float, float]:
@@ -62,12 +68,13 @@ def measure(arm: str, asked: argparse.Namespace) -> tuple[float, float, float]:
         Path(folder, "study.yaml").write_text(SPACE.format(**settings), encoding="utf-8")
         places = {"ATTNSEARCH_CACHE": str(Path(folder, "cache")), "RAY_TMPDIR": folder}
         places |= {"MLFLOW_TRACKING_URI": "", "PYTHONPATH": str(Path(__file__).parents[1])}
-        words = ["--arm", arm, "--trials", str(asked.trials), "--workers", str(asked.workers)]
+        sizes = ("--trials", str(asked.trials), "--workers", str(asked.workers))
+        naive = ("-m", "benchmarks.study", "--arm", arm, *sizes)
         said, used = Path(folder, "said.txt"), {}
         start = time.monotonic()
         with said.open("w", encoding="utf-8") as output:
             started = psutil.Popen(
-                [sys.executable, "-m", "benchmarks.study", *words],
+                [sys.executable, *(ATTNSEARCH if arm == ARMS[2] else naive)],
                 cwd=folder,
                 env={name: value for name, value in (os.environ | places).items() if value},
                 stdout=output,
@@ -81,11 +88,11 @@ def measure(arm: str, asked: argparse.Namespace) -> tuple[float, float, float]:
                             times = process.cpu_times()
                             used[process.pid] = times.user + times.system
                 time.sleep(0.2)
-        wall, text = time.monotonic() - start, said.read_text(encoding="utf-8")
-    if started.returncode:
-        raise SystemExit(f"{arm}:\n{text}")
-    told = [line.split()[1] for line in text.splitlines() if line.startswith("TRAINING ")]
-    return wall, sum(used.values()), float(told[0]) if told else 0.0
+        wall = time.monotonic() - start
+        if started.returncode:
+            raise SystemExit(f"{arm}:\n{said.read_text(encoding='utf-8')}")
+        trained = trained_seconds(Path(folder, "attnsearch.db")) if arm == ARMS[2] else 0.0
+    return wall, sum(used.values()), trained
 
 
 def main() -> None:
@@ -95,16 +102,19 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=ARMS)
+    parser.add_argument("--arm", choices=ARMS[:2], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.arm:
-        run(asked.arm, asked.trials, asked.workers)
+        run_naive(asked.arm, asked.trials, asked.workers)
         return
-    rounds: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
+    arms = [asked.only] if asked.only else ARMS
+    rounds: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in arms}
     for _ in range(asked.rounds):
-        for arm in ARMS:
+        for arm in arms:
             rounds[arm].append(measure(arm, asked))
-    ideal = statistics.median(times[2] for times in rounds["attnsearch"]) / asked.workers
+    trained = [times[2] for times in rounds.get(ARMS[2], [])]
+    ideal = statistics.median(trained) / asked.workers if trained else math.nan
     print(f"{'':16} {'wall s':>8} {'CPU s':>8} {'trials/h':>9} {'ideal is':>9}")
     for arm, times in rounds.items():
         wall, cpu, _ = (statistics.median(values) for values in zip(*times, strict=True))

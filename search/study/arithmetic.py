@@ -3,7 +3,6 @@
 That is the arithmetic, which determines results, and how many trials share a card, which does not.
 """
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -32,10 +31,13 @@ from attnsearch.spaces import Decision, Space
 from attnsearch.spaces.keys import closed_arithmetic, open_arithmetic
 
 STAND_INS = 8  # networks that are tried, at most
+_ONCE = "asha"  # what a file that names no scheduler took before `patient`
 
 
 def settle_as(space: Space, studies: Sequence[StudyRow], fingerprint: str) -> bool:
     """Close what a file leaves open as an earlier study of it did, the latest of several.
+
+    A file that names no scheduler had another one in earlier releases, and goes on with that.
 
     Args:
         space: The space.
@@ -45,17 +47,22 @@ def settle_as(space: Space, studies: Sequence[StudyRow], fingerprint: str) -> bo
     Returns:
         Whether nothing is open any more.
     """
-    train = space.document["train"]
-    if not open_arithmetic(train):
-        return True
+    train, search = space.document["train"], space.document["search"]
     for study in reversed(studies):
         before = study.document.get("train", {})
-        document = copy.copy(space.document)
-        document["train"] = {**train, **closed_arithmetic(train, before)}
+        scheduler = search["scheduler"]
+        if not space.names_scheduler and study.document["search"]["scheduler"] == _ONCE:
+            scheduler = _ONCE
+        document = {
+            **space.document,
+            "train": {**train, **closed_arithmetic(train, before)},
+            "search": {**search, "scheduler": scheduler},
+        }
         if study_digest(document, fingerprint) == study_digest(study.document, study.fingerprint):
             space.settle(before)
+            search["scheduler"] = scheduler
             return True
-    return False
+    return not open_arithmetic(train)
 
 
 @dataclass

@@ -80,7 +80,7 @@ class Search(Section):
             f"{', '.join(Scheduler.model_fields)} or none, or "
             "{asha: {grace: 2, reduction: 3}}",
         ),
-    ] = "asha"
+    ] = "patient"
     """Stops weak trials early: patient what has long been weaker than most, the others more and
     sooner, some of the best among it."""
     settings: Literal["first", "together"] | None = None

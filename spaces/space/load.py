@@ -153,6 +153,7 @@ class Loading:
             settings=tuple(settings),
             rules=tuple(rules),
             infeasible=tuple(survey.infeasible),
+            names_scheduler="scheduler" in self.file.search.model_fields_set,
             warnings=[*problems.warnings, *fits.warnings],
             fits=fits,
         )

@@ -51,6 +51,7 @@ class Space:
         settings: The decided keys outside `insert`.
         rules: Combinations that are never tried.
         infeasible: Combinations that cannot be built, as far as they were tried.
+        names_scheduler: Whether the file says how weak trials are stopped.
         warnings: What is suspicious but not wrong, with its place.
         fits: Remembers which blocks can stand where.
     """
@@ -63,6 +64,7 @@ class Space:
     settings: tuple[Setting, ...]
     rules: tuple[Rule, ...]
     infeasible: tuple[Infeasible, ...] = ()
+    names_scheduler: bool = True
     warnings: list[str] = field(default_factory=list)
     fits: Fits = field(default_factory=Fits, repr=False)
 

@@ -101,6 +101,23 @@ def test_a_study_from_before_these_keys_goes_on(ledger: Ledger, tmp_path: Path) 
     assert opened(ledger, again).id == study.id
 
 
+def test_a_study_from_before_the_default_of_today_goes_on_with_its_scheduler(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    assert space(tmp_path).document["search"]["scheduler"] == "patient"
+    first = space(tmp_path, "search.scheduler=asha")
+    first.settle(BOTH)
+    study = opened(ledger, first)
+    again = space(tmp_path)
+    assert settle_as(again, ledger.studies(), FINGERPRINT)
+    assert again.document["search"]["scheduler"] == "asha"
+    assert opened(ledger, again).id == study.id
+    for named in ("patient", "none"):
+        other = space(tmp_path, f"search.scheduler={named}")
+        assert not settle_as(other, ledger.studies(), FINGERPRINT)
+        assert other.document["search"]["scheduler"] == named
+
+
 def test_another_arithmetic_in_the_file_begins_another_study(
     ledger: Ledger, tmp_path: Path
 ) -> None:

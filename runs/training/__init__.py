@@ -57,7 +57,15 @@ if TYPE_CHECKING:
         evaluate_masks,
         reach,
     )
-    from attnsearch.runs.training.speed import Kept, Speed, choose_speed, named, trial_batches
+    from attnsearch.runs.training.speed import (
+        Kept,
+        Speed,
+        choose_speed,
+        named,
+        pays,
+        plain_arithmetic,
+        trial_batches,
+    )
     from attnsearch.runs.training.step import AUTOCAST
     from attnsearch.runs.training.task import evaluate_classes, evaluate_labels
     from attnsearch.runs.training.timed import architecture

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from attnsearch.blocks.errors import AttnsearchError
 from attnsearch.blocks.lean_torch import torch_threads
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.keeping import cache_folder
@@ -42,6 +41,7 @@ NEVER_BELOW = 0.98  # of plain, in any of the networks
 FIRST_LOSS = 0.01
 MEAN_LOSS = 0.10
 CHECKED_STEPS = 4
+SLOWER = "slower in one of the networks"
 COMPILING_S = 180.0  # what compiling a network may cost on a busy machine
 
 Choice = TypeVar("Choice")
@@ -67,11 +67,16 @@ class Speed:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """Say what was chosen."""
-        text = named(self.arithmetic)
-        if self.tried:
-            raced = ", ".join(f"{name} {gain:.2f}x" for name, gain in self.tried.items())
-            text += f", {self.gain:.2f} times as fast as plain steps (raced: {raced})"
+        """Say what was chosen, and what it and all else that raced gains."""
+        chosen = named(self.arithmetic)
+        others = [f"{name} {gain:.2f}" for name, gain in self.tried.items() if name != chosen]
+        if chosen in self.tried:
+            text = f"{chosen}, {self.gain:.2f} times as fast as plain steps"
+            text += f" (also tried: {', '.join(others)})" if others else ""
+        elif others:
+            text = f"plain steps ({chosen}); tried: {', '.join(others)} times as fast"
+        else:
+            text = chosen
         return f"{text}; {self.note}" if self.note else text
 
 
@@ -98,6 +103,8 @@ def choose_speed(
     *,
     steps: float,
     run_steps: float,
+    inputs: Mapping[str, str] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Speed:
     """Choose what a file leaves open of a study's arithmetic.
 
@@ -109,39 +116,62 @@ def choose_speed(
         threads: Of the CPU, for each training.
         steps: Training steps of the whole study, of which the race may take `SHARE`.
         run_steps: Training steps of one run.
+        inputs: What results depend on beside it, such as the source of a user's blocks.
+        check: Called between steps; what it raises ends the race.
 
     Returns:
-        Plain arithmetic where `speed` is not `auto`, where a loop of the user's own trains, or
-        where a race would not pay.
+        Plain arithmetic where a race does not pay, see `pays`.
     """
     start = time.perf_counter()
-    closed = closed_arithmetic(train, PLAIN)
-    plain = {key: value for key, value in closed.items() if not isinstance(value, Mapping)}
-    arms = _arms(plain, open_arithmetic(train), torch.device(device))
-    allowed = int(SHARE * steps / (len(arms) + 1))  # steps of each arm
-    plainly = train.get("speed", "auto") != "auto" or train.get("loop")
-    if plainly or len(arms) < 2 or allowed <= LEAST_ROUNDS:
+    plain = plain_arithmetic(train)
+    if not pays(train, device, steps):
         return Speed(plain)
+    arms = _arms(plain, open_arithmetic(train), torch.device(device))
+    allowed = _allowed(len(arms), steps)
     shape = data.channels, data.image_size, data.classes
-    kept = Kept("speed", configs, arms, shape, device, threads, [steps, run_steps])
+    about = [steps, run_steps, sorted((inputs or {}).items())]
+    kept = Kept("speed", configs, arms, shape, device, threads, about)
     if (known := kept.read(Speed)) is not None:
         return known
-    races = []
+    races, raced = [], []
     rounds = min(ROUNDS, allowed - 1)
     with torch_threads(threads):
         for config in configs[: max(1, allowed // (rounds + 1))]:
-            # A network that cannot be built, or that memory has no room for, says nothing.
-            with suppress(AttnsearchError, RuntimeError, MemoryError):
-                races.append(_race(config, arms, data, device, rounds))
+            # A network that cannot be built or trained, or that memory has no room for, says
+            # nothing; code of the user's may raise anything.
+            with suppress(Exception):
+                races.append(_race(config, arms, data, device, rounds, check))
+                raced.append(config)
         if not races:
-            return Speed(plain)
+            return Speed(plain, note="no network could be raced")
         speed = _decide(arms, races)
-        best_s = races[0].times[named(speed.arithmetic)]
-        if "compile" in open_arithmetic(train) and SHARE * steps * best_s > COMPILING_S:
-            speed = _compiled(speed, configs[0], data, device, run_steps)
+        allowed_s = SHARE * steps * races[0].times[named(speed.arithmetic)]
+        if "compile" in open_arithmetic(train) and allowed_s > COMPILING_S:
+            speed = _compiled(speed, raced, data, device, run_steps, allowed_s, check)
     speed = replace(speed, seconds=time.perf_counter() - start)
     kept.write(speed)
     return speed
+
+
+def plain_arithmetic(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain arithmetic, as far as a `train` section leaves it open and searches nothing."""
+    closed = closed_arithmetic(train, PLAIN)
+    return {key: value for key, value in closed.items() if not isinstance(value, Mapping)}
+
+
+def pays(train: Mapping[str, Any], device: str, steps: float) -> bool:
+    """Return whether there is something to choose, and a study long enough to race for it.
+
+    That is not so where `speed` is not `auto`, or where a loop of the user's own trains.
+    """
+    plainly = train.get("speed", "auto") != "auto" or train.get("loop")
+    arms = _arms(plain_arithmetic(train), open_arithmetic(train), torch.device(device))
+    return not plainly and len(arms) > 1 and _allowed(len(arms), steps) > LEAST_ROUNDS
+
+
+def _allowed(arms: int, steps: float) -> int:
+    """Return how many steps of a study of so many a race may take of each arm."""
+    return int(SHARE * steps / (arms + 1))
 
 
 @dataclass(frozen=True)
@@ -177,6 +207,7 @@ def _race(
     data: DataSet,
     device: str,
     rounds: int,
+    check: Callable[[], None],
 ) -> _Race:
     """Race one network's arithmetics, from the same weights, on the same batches."""
     times: dict[str, float] = {}
@@ -188,6 +219,7 @@ def _race(
         runners = {named(arm): _steps(config, arm, data, device) for arm in group}
         for round_ in range(rounds + 1):
             for name, runner in runners.items():
+                check()
                 seconds, loss = next(runner)
                 losses.setdefault(name, []).append(loss)
                 first_s.setdefault(name, seconds)
@@ -221,22 +253,43 @@ def trial_batches(training: Training) -> tuple[Iterator[Tensor], torch.Generator
 
 
 def _compiled(
-    speed: Speed, config: Mapping[str, Any], data: DataSet, device: str, run_steps: float
+    speed: Speed,
+    configs: Sequence[Mapping[str, Any]],
+    data: DataSet,
+    device: str,
+    run_steps: float,
+    allowed_s: float,
+    check: Callable[[], None],
 ) -> Speed:
-    """Return the choice with compiled steps, if a run earns back what compiling them costs."""
+    """Return the choice with compiled steps, if runs earn back what compiling each of them costs.
+
+    As many of the networks race as the time allows, one at least.
+    """
     eager = speed.arithmetic
     compiled = {**eager, "compile": True}
     one, other = named(eager), named(compiled)
-    try:
-        race = _race(config, [eager, compiled], data, device, ROUNDS)
-    except Exception as error:  # whatever a compiler raises, or a missing one
-        return replace(speed, note=f"not compiled: {type(error).__name__}")
-    gain = speed.gain * race.times[one] / race.times[other]
-    saved_s = run_steps * (race.times[one] - race.times[other])
+    races: list[_Race] = []
+    start = time.perf_counter()
+    for config in configs:
+        spent = time.perf_counter() - start
+        if races and spent * (len(races) + 1) / len(races) > allowed_s:
+            break
+        try:
+            races.append(_race(config, [eager, compiled], data, device, ROUNDS, check))
+        except Exception as error:  # whatever a compiler raises, or a missing one
+            return replace(speed, note=f"not compiled: {type(error).__name__}")
+    ratios = [race.times[one] / race.times[other] for race in races]
+    gain = speed.gain * geometric_mean(ratios)
     tried = {**speed.tried, other: gain}
-    if saved_s <= race.first_s[other] or not _near(race.losses[one], race.losses[other]):
-        return replace(speed, tried=tried)
-    return replace(speed, arithmetic=compiled, gain=gain, tried=tried)
+    saved_s = sum(run_steps * (race.times[one] - race.times[other]) for race in races)
+    pays_off = saved_s > sum(race.first_s[other] for race in races)
+    near = all(_near(race.losses[one], race.losses[other]) for race in races)
+    if min(ratios) < NEVER_BELOW:
+        notes = [speed.note, f"not {other}: {SLOWER}"]
+        return replace(speed, tried=tried, note="; ".join(filter(None, notes)))
+    if pays_off and near:
+        return replace(speed, arithmetic=compiled, gain=gain, tried=tried)
+    return replace(speed, tried=tried)
 
 
 def _decide(arms: Sequence[Mapping[str, Any]], races: Sequence[_Race]) -> Speed:
@@ -261,7 +314,7 @@ def _decide(arms: Sequence[Mapping[str, Any]], races: Sequence[_Race]) -> Speed:
     chosen = next(arm for arm in arms if named(arm) == best)
     reasons = {
         "too far from fp32 in the first steps": far,
-        "slower in one of the networks": slower,
+        SLOWER: slower,
     }
     note = "; ".join(f"not {', '.join(names)}: {why}" for why, names in reasons.items() if names)
     return Speed(chosen, gain=able.get(best, 1.0), tried=gains, note=note)
@@ -286,7 +339,7 @@ class Kept:
         shape: Of what they train on: channels, size, and classes.
         device: Where.
         threads: Of the CPU, for each training.
-        lengths: What else it depends on.
+        more: What else it depends on.
     """
 
     def __init__(
@@ -297,7 +350,7 @@ class Kept:
         shape: Sequence[Any],
         device: str,
         threads: int,
-        lengths: Sequence[Any],
+        more: Sequence[Any],
     ) -> None:
         folder = cache_folder()
         self._entry: Path | None = None
@@ -305,11 +358,12 @@ class Kept:
             return
         # A process that only asks opens no context on a card.
         machine = ", ".join(sorted(set(gpu_names()))) if device != "cpu" else cpu_name()
+        versions = package_versions()
         about = [
             [canonical(config) for config in configs],
             arms,
             [*shape],
-            [machine, threads, package_versions().get("torch"), *lengths],
+            [machine, threads, versions.get("torch"), versions.get("attnsearch"), *more],
         ]
         text = json.dumps(about, sort_keys=True, default=str)
         name = hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -13,6 +13,7 @@ from attnsearch.blocks import build_network
 from attnsearch.blocks.build import Images
 from attnsearch.blocks.lean_torch import torch_threads
 from attnsearch.runs.data import DataSet
+from attnsearch.runs.ledger import inputs
 from attnsearch.runs.training import AUTOCAST, Kept, auxiliary_loss
 from attnsearch.spaces import Space
 from attnsearch.spaces.keys import default_grace
@@ -101,7 +102,8 @@ def known_epoch(space: Space, data: DataSet) -> float | None:
 def _kept(config: Mapping[str, Any], images: Images) -> Kept:
     device = "cuda" if config["resources"]["gpus"] else "cpu"
     shape = images.channels, images.size, images.classes
-    return Kept("steps", [config], [], shape, device, config["resources"]["cpus"], [])
+    threads, own = config["resources"]["cpus"], sorted(inputs(config).items())
+    return Kept("steps", [config], [], shape, device, threads, own)
 
 
 def budget_share(scheduler: str | Mapping[str, Any], epochs: int) -> float:

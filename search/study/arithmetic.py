@@ -4,6 +4,8 @@ That is the arithmetic, which determines results, and how many trials share a ca
 """
 
 import itertools
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +13,8 @@ from typing import Any
 
 from attnsearch.blocks.naming import NONE
 from attnsearch.runs.data import DataSet
-from attnsearch.runs.ledger import StudyRow, study_digest
-from attnsearch.runs.training import Kept, Speed, choose_speed
+from attnsearch.runs.ledger import WEIGHTS_INPUT, StudyRow, package_inputs, study_digest
+from attnsearch.runs.training import Kept, Speed, choose_speed, pays, plain_arithmetic
 from attnsearch.search.plans import most_seeds
 from attnsearch.search.study.stage import device_kind, examined_for, most_jobs
 from attnsearch.search.workers import (
@@ -22,6 +24,7 @@ from attnsearch.search.workers import (
     Need,
     Packing,
     RayCard,
+    all_folders,
     has_cards,
     pack,
     trials_a_card,
@@ -32,6 +35,7 @@ from attnsearch.spaces.keys import closed_arithmetic, open_arithmetic
 
 STAND_INS = 8  # networks that are tried, at most
 _ONCE = "asha"  # what a file that names no scheduler took before `patient`
+LOOK_SECONDS = 0.5  # between two looks at whether the user wants an end
 
 
 def settle_as(space: Space, studies: Sequence[StudyRow], fingerprint: str) -> bool:
@@ -79,6 +83,7 @@ class Settling:
         trials: Of exploring.
         plans: Whether confirm and ablations follow.
         note: Is told what was chosen, where anything was tried.
+        check: Called between steps of a race; what it raises ends it.
 
     Attributes:
         need: What each trial takes.
@@ -95,6 +100,7 @@ class Settling:
     trials: int
     plans: bool
     note: Callable[[str], None]
+    check: Callable[[], None] = lambda: None
     replicas: int = 1
 
     def __call__(self, studies: Sequence[StudyRow]) -> dict[str, Any]:
@@ -141,28 +147,59 @@ class Settling:
 
     def _settle_arithmetic(self) -> dict[str, Any]:
         """Close the arithmetic by what the device trains fastest with."""
-        configs = list(itertools.islice(stand_ins(self.space), STAND_INS))
-        train, need, running = self.space.document["train"], self.need, self.running
+        configs = list(itertools.islice(raced(self.space), STAND_INS))
+        train, need = self.space.document["train"], self.need
         run_steps = float(self._run_steps())
-        lengths = {"steps": self._runs() * run_steps, "run_steps": run_steps}
-        if races_on_workers(need):
-            import ray
-
-            assert running is not None, "it was started"
-            if need.ranks > 1:  # one of its cards, with its part of a batch
-                configs = [_of_one_card(config, need.ranks) for config in configs]
-                train = {**train, "compile": train.get("compile") or False}
-            share = {"num_cpus": running.bundle["CPU"], "num_gpus": running.bundle["GPU"]}
-            choose = ray.remote(**share)(choose_speed)
-            device = "cuda" if need.gpus else "cpu"
-            arguments = (configs, train, ray.put(self.data), device, need.threads)
-            speed: Speed = ray.get(choose.remote(*arguments, **lengths))
+        steps = self._runs() * run_steps
+        lengths: dict[str, Any] = {
+            "steps": steps,
+            "run_steps": run_steps,
+            "inputs": dict(self.inputs),
+        }
+        device = "cuda" if need.gpus else "cpu"
+        if need.ranks > 1:  # one of its cards, with its part of a batch
+            configs = [_of_one_card(config, need.ranks) for config in configs]
+            train = {**train, "compile": train.get("compile") or False}
+        # Code of the user's own could take this process down, or leave it changed.
+        own = own_code(self.inputs) and pays(train, device, steps)
+        if races_on_workers(need) or own:
+            speed = self._raced_apart(configs, train, device, lengths)
         else:
-            speed = choose_speed(configs, train, self.data, "cpu", need.threads, **lengths)
+            arguments = (configs, train, self.data, device, need.threads)
+            speed = choose_speed(*arguments, **lengths, check=self.check)
         self.space.settle(speed.arithmetic)
-        if speed.tried:
+        if speed.tried or speed.note:
             self.note(f"train.speed: {speed}")
         return {**asdict(speed), "text": str(speed)}
+
+    def _raced_apart(
+        self,
+        configs: Sequence[Mapping[str, Any]],
+        train: Mapping[str, Any],
+        device: str,
+        lengths: Mapping[str, Any],
+    ) -> Speed:
+        """Race in a process of its own, where trials train; plainly where that does not end."""
+        import ray
+
+        running, limit = self._ray(), self.space.document["resources"].get("timeout")
+        share = {"num_cpus": running.bundle["CPU"], "num_gpus": running.bundle["GPU"]}
+        task = ray.remote(**share, max_calls=1, max_retries=0)(_race_there)
+        folders = all_folders([str(self.space.path.absolute().parent)])
+        arguments = (configs, train, ray.put(self.data), device, self.need.threads)
+        race, start = task.remote(folders, *arguments, **lengths), time.monotonic()
+        try:
+            while not ray.wait([race], timeout=LOOK_SECONDS)[0]:
+                self.check()
+                if limit is not None and time.monotonic() - start > limit:
+                    raise TimeoutError(f"longer than resources.timeout, {limit:g} s")
+            speed: Speed = ray.get(race)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            why, *_ = str(getattr(error, "cause", None) or error).strip().splitlines()
+            speed = Speed(plain_arithmetic(train), note=f"the race did not end: {why}")
+        finally:
+            ray.cancel(race, force=True)
+        return speed
 
     def _pack(self) -> Packing:
         """Find how many trials a card takes."""
@@ -176,7 +213,8 @@ class Settling:
         device, steps = device_kind(1, running), float(self._runs() * self._run_steps())
         most = min(int(1 / LEAST_SHARE), trials_a_card(running, self.need), self._jobs())
         seeds = min((most_seeds(section["seeds"]) for section in self._acts()), default=1)
-        about = ("cuda", self.need.threads, [most, steps, seeds])
+        own = sorted(self.inputs.items())
+        about = ("cuda", self.need.threads, [most, steps, seeds, own])
         shape = self.data.channels, self.data.image_size, self.data.classes
         kept = Kept("packing", configs, [], shape, *about)
         if (known := kept.read(Packing)) is not None:
@@ -243,19 +281,55 @@ def races_on_workers(need: Need) -> bool:
     return bool(need.gpus or need.address)
 
 
+def own_code(inputs: Mapping[str, str]) -> bool:
+    """Return whether some of what results depend on is code of the user's own."""
+    return not inputs.keys() <= {WEIGHTS_INPUT, *package_inputs()}
+
+
+def _race_there(folders: Sequence[str], *arguments: Any, **lengths: Any) -> Speed:
+    """Choose in a process that looks for modules where the driver does."""
+    sys.path[:] = dict.fromkeys([*folders, *sys.path])
+    return choose_speed(*arguments, **lengths)
+
+
 def _in_largest_batches(space: Space, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a config with the largest batches that may be proposed."""
-    sizes = [config["train"]["batch_size"]]
-    for decision in space.decisions:
-        if decision.name == "train.batch_size":
-            sizes += [int(size) for size in (*decision.choices, decision.high or 0)]
-    return {**config, "train": {**config["train"], "batch_size": max(sizes)}}
+    return _in_batches(config, max([config["train"]["batch_size"], *_batches(space)]))
+
+
+def _in_batches(config: Mapping[str, Any], size: int) -> Mapping[str, Any]:
+    return {**config, "train": {**config["train"], "batch_size": size}}
+
+
+def _batches(space: Space) -> list[int]:
+    """Return the sizes of batches that may be proposed, of a range its ends."""
+    return [
+        int(size)
+        for decision in space.decisions
+        if decision.name == "train.batch_size"
+        for size in (*decision.choices, decision.low or 0, decision.high or 0)
+        if size
+    ]
 
 
 def _of_one_card(config: Mapping[str, Any], cards: int) -> Mapping[str, Any]:
     """Return a config with the batches that one of several cards has of a step."""
     train = config["train"]
     return {**config, "train": {**train, "batch_size": -(-train["batch_size"] // cards)}}
+
+
+def raced(space: Space) -> Iterator[Mapping[str, Any]]:
+    """Yield configs that stand for a space, the baseline in its largest and smallest batches too.
+
+    What is faster in batches of one size may be slower in those of another.
+    """
+    baseline, *others = stand_ins(space)
+    yield baseline
+    sizes = _batches(space)
+    for size in sorted({min(sizes, default=0), max(sizes, default=0)} - {0}):
+        if size != baseline["train"]["batch_size"]:
+            yield _in_batches(baseline, size)
+    yield from others
 
 
 def stand_ins(space: Space) -> Iterator[Mapping[str, Any]]:

@@ -149,7 +149,8 @@ class Session:
             data = self.datasets["data"]
             runs = self.trials if self.explore else 0, self.until != UNTIL[0]
             ray = self.need, running, lambda: self._start_ray(stack)
-            settling = Settling(self.space, data, expected, *ray, *runs, self.progress.note)
+            told = self.progress.note, self._check_not_stopped
+            settling = Settling(self.space, data, expected, *ray, *runs, *told)
             origin |= settling([] if self.fresh else before)
             running, self.need, self.replicas = settling.running, settling.need, settling.replicas
             self.device = device_kind(self.need.gpus, running)

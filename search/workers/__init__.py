@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         Report,
         has_user_code,
     )
-    from attnsearch.search.workers.nodes import examined, offered
+    from attnsearch.search.workers.nodes import all_folders, examined, offered
     from attnsearch.search.workers.pace import PAUSE_SECONDS
     from attnsearch.search.workers.packing import Packing, RayCard, pack
     from attnsearch.search.workers.stopping import SCHEDULERS, scheduler_name, should_stop

@@ -38,13 +38,16 @@ def racers(monkeypatch: pytest.MonkeyPatch) -> Racers:
     return settings
 
 
-def choose(*backbones: str, steps: float = 5e3, **train: Any) -> Speed:
+def choose(
+    *backbones: str, steps: float = 5e3, inputs: Mapping[str, str] | None = None, **train: Any
+) -> Speed:
     configs = []
     for backbone in backbones or ("resnet20",):
         config = make_config()
         configs.append({**config, "network": {**config["network"], "backbone": backbone}})
     settings = {**configs[0]["train"], **OPEN, **train}
-    return choose_speed(configs, settings, make_data(), "cpu", 1, steps=steps, run_steps=100)
+    lengths: dict[str, Any] = {"steps": steps, "run_steps": 100, "inputs": inputs}
+    return choose_speed(configs, settings, make_data(), "cpu", 1, **lengths)
 
 
 def test_the_fastest_is_chosen_and_says_what_it_gains(racers: Racers) -> None:
@@ -53,8 +56,10 @@ def test_the_fastest_is_chosen_and_says_what_it_gains(racers: Racers) -> None:
     assert speed.arithmetic == {"precision": "bf16", "channels_last": True, "compile": False}
     assert speed.gain == pytest.approx(2.5)
     assert speed.tried == pytest.approx({LAST: 1 / 0.7, HALF: 1.0, BOTH: 2.5})
-    assert "bf16 channels_last, 2.50 times as fast as plain steps" in str(speed)
-    assert "fp32 channels_last 1.43x" in str(speed)
+    assert str(speed) == (
+        "bf16 channels_last, 2.50 times as fast as plain steps "
+        "(also tried: fp32 channels_last 1.43, bf16 1.00)"
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.99, 1.0, 1.5])
@@ -63,6 +68,7 @@ def test_what_gains_nothing_stays_plain(racers: Racers, seconds: float) -> None:
     speed = choose()
     assert named(speed.arithmetic) == PLAIN
     assert speed.gain == 1.0
+    assert str(speed).startswith(f"plain steps (fp32); tried: {LAST} {1 / seconds:.2f}, bf16 ")
 
 
 def test_what_is_slower_in_one_network_is_not_chosen(racers: Racers) -> None:
@@ -143,8 +149,10 @@ def test_the_next_study_that_is_alike_need_not_race(
     first = choose()
     racers.clear()
     assert choose() == first
+    changed = {"my_blocks:Mine": "another hash"}
+    assert named(choose(inputs=changed).arithmetic) == PLAIN  # another source, same name
     assert named(choose("resnet18").arithmetic) == PLAIN  # another network
-    (entry, _) = sorted((tmp_path / "speed").iterdir(), key=lambda path: path.stat().st_mtime)
+    (entry, *_) = sorted((tmp_path / "speed").iterdir(), key=lambda path: path.stat().st_mtime)
     entry.write_text("{")
     assert named(choose().arithmetic) == PLAIN  # raced again
     assert json.loads(entry.read_text())["arithmetic"]["channels_last"] is False
@@ -160,6 +168,50 @@ def test_compiling_is_tried_where_a_study_is_long_and_taken_where_a_run_is(
     assert speed.gain == pytest.approx(2.0)
     racers |= {("resnet20", "fp32 compile"): (0.999, EQUAL)}
     assert not choose(steps=1e5).arithmetic["compile"]  # 100 steps do not earn back the first one
+
+
+def test_compiling_is_taken_where_it_is_slower_in_no_network_of_the_race(racers: Racers) -> None:
+    racers |= {("resnet20", "fp32 compile"): (0.5, EQUAL)}
+    racers |= {("resnet18", "fp32 compile"): (0.9, EQUAL)}
+    speed = choose("resnet20", "resnet18", steps=1e5)
+    assert speed.arithmetic["compile"]
+    assert speed.gain == pytest.approx((2 / 0.9) ** 0.5)
+    racers |= {("resnet18", "fp32 compile"): (1.05, EQUAL)}
+    speed = choose("resnet20", "resnet18", steps=1e5)
+    assert not speed.arithmetic["compile"]
+    assert "not fp32 compile: slower in one of the networks" in str(speed)
+
+
+def test_a_network_that_cannot_be_trained_is_no_reason_to_end_a_race(
+    racers: Racers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code of the user's own may raise anything; its trials then say so."""
+    steps = speed_file._steps
+
+    def broken(config: Mapping[str, Any], *others: Any) -> Iterator[tuple[float, float]]:
+        if config["network"]["backbone"] == "resnet18":
+            raise TypeError("of a user's block")
+        return steps(config, *others)
+
+    monkeypatch.setattr(speed_file, "_steps", broken)
+    racers |= {("resnet20", LAST): (0.7, EQUAL)}
+    assert named(choose("resnet18", "resnet20").arithmetic) == LAST
+    assert str(choose("resnet18")) == "fp32; no network could be raced"
+
+
+def test_who_wants_an_end_waits_for_no_race(racers: Racers) -> None:
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise KeyboardInterrupt
+
+    config = make_config()
+    arguments = ([config], {**config["train"], **OPEN}, make_data(), "cpu", 1)
+    with pytest.raises(KeyboardInterrupt):
+        choose_speed(*arguments, steps=5e3, run_steps=100, check=check)
 
 
 def test_a_real_race_tells_times_of_real_steps() -> None:

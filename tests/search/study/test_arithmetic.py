@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,11 @@ from typing import Any
 import pytest
 
 from attnsearch.runs.data.data import load_data
-from attnsearch.runs.ledger import Ledger, StudyRow
+from attnsearch.runs.ledger import Ledger, StudyRow, inputs as ledger_inputs
 from attnsearch.runs.training import Speed
 from attnsearch.search.plans.confirm import given_configs
 from attnsearch.search.study import arithmetic
-from attnsearch.search.study.arithmetic import Settling, known_packing, settle_as, stand_ins
+from attnsearch.search.study.arithmetic import Settling, known_packing, raced, settle_as, stand_ins
 from attnsearch.search.workers import Cluster, Need, Packing, cluster as cluster_file
 from attnsearch.spaces import Space, canonical_text, load_space
 from attnsearch.spaces.keys import open_arithmetic
@@ -166,7 +167,49 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
     ((arguments, lengths),) = asked
     assert arguments[4] == 2  # threads
     batches = -(-len(settle.data.train.images) // 32)
-    assert lengths == {"steps": 3 * 2 * batches, "run_steps": 2 * batches}
+    assert lengths.pop("check") is settle.check
+    assert lengths == {"steps": 3 * 2 * batches, "run_steps": 2 * batches, "inputs": {}}
+
+
+def test_batches_of_the_largest_and_smallest_size_race_too(tmp_path: Path) -> None:
+    def sizes(*changes: str) -> list[int]:
+        return [config["train"]["batch_size"] for config in raced(space(tmp_path, *changes))]
+
+    assert sizes() == [32] * 4
+    assert sizes("train.batch_size={choice: [32, 128, 8, 64]}") == [32, 8, 128, 32, 32, 32]
+    assert sizes("train.batch_size={int: [8, 64], prior: 64}") == [64, 8, 64, 64, 64]
+
+
+OWN = """
+import os
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        if os.getpid() != {driver} and {ends}:
+            os._exit(1)
+        return x + self.conv(x)
+"""
+
+
+@pytest.mark.slow  # two processes that import torch
+@pytest.mark.parametrize("ends", [False, True])
+def test_code_of_the_users_own_races_in_a_process_of_its_own(
+    ray_cluster: Cluster, own_module: Callable[[str, str], Path], ends: bool
+) -> None:
+    """Which finds its module; where it ends that process, the study stays plain and says so."""
+    folder = own_module("raced_block", OWN.format(ends=ends, driver=os.getpid()))
+    one, notes = space(folder, "insert=[{at: layer3, block: 'raced_block:Mine'}]"), []
+    settle = settling(one, notes, Need(), ray_cluster)
+    settle.inputs, settle.trials = ledger_inputs(one.document), 200
+    record = settle([])["speed"]
+    assert notes == [f"train.speed: {record['text']}"]
+    assert bool(record["tried"]) is not ends
+    assert record["note"].startswith("the race did not end: ") is ends
 
 
 CLOSED = ("train.precision=fp32", "train.channels_last=false")

@@ -8,10 +8,9 @@ LOOK_EVERY = 50  # steps between copies of the loss to the host
 
 def uploaded(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the host on a device, without waiting for what runs there."""
-    if device.type != "cuda":
-        return values.to(device)
-    # From pageable memory the copy would wait.
-    return values.pin_memory().to(device, non_blocking=True)
+    if device.type == "cuda":
+        values = values.pin_memory()  # from pageable memory the copy would wait
+    return values.to(device, non_blocking=True)
 
 
 class LossWatch:

@@ -49,23 +49,28 @@ DRAWS = 200
 RATE = "train.lr"
 TOP = 0.05
 RANDOM_REPLAYS = 120
+SCHEDULERS: dict[str, Any] = {
+    "none": "none",
+    "asha": "asha",
+    "asha grace 5": {"asha": {"grace": 5}},
+    "median": "median",
+    "median grace 5": {"median": {"grace": 5}},
+    "patient": "patient",
+    "hyperband": "hyperband",
+}
+# Whose proposals take seconds of a CPU a search, or do not learn within one, has two schedulers.
+# A grid has no place between recorded rates, and cmaes proposes no blocks.
+SAMPLERS = {"random": (*SCHEDULERS,), "tpe": (*SCHEDULERS,)}
+SAMPLERS |= dict.fromkeys(("gp", "nsga2"), ("none", "patient"))
 ARMS: dict[str, dict[str, Any]] = {
-    f"{sampler}, {name}, {settings}": {
+    f"{sampler}, {scheduler}, {settings}": {
         "sampler": sampler,
-        "scheduler": scheduler,
+        "scheduler": SCHEDULERS[scheduler],
         "settings": settings,
     }
     for settings in ("together", "first")
-    for sampler in ("random", "tpe")
-    for name, scheduler in {
-        "none": "none",
-        "asha": "asha",
-        "asha grace 5": {"asha": {"grace": 5}},
-        "median": "median",
-        "median grace 5": {"median": {"grace": 5}},
-        "patient": "patient",
-        "hyperband": "hyperband",
-    }.items()
+    for sampler, schedulers in SAMPLERS.items()
+    for scheduler in schedulers
 }
 
 Config = tuple[str, ...]

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import blocks
+from attnsearch.blocks import build_network
+from attnsearch.spaces import load_space
+from benchmarks import blocks, step
 from benchmarks.picture import draw, rows
 
 FILES = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
@@ -38,6 +40,24 @@ def test_the_picture_is_that_of_the_tables() -> None:
     tables = (("## A training step", "default"), ("## Blocks", "ours"))
     cells = [float(row[column]) for heading, column in tables for row in rows(text, heading)]
     assert widths == cells and len(cells) > 10
+
+
+def test_the_loop_of_epsanet_computes_what_ours_does(tmp_path: Path) -> None:
+    """In its authors' order of operations; hosts' tests hold those of MedT, LoGo and the U-Net."""
+    case = step.CASES["epsanet50"]
+    settings = {"task": "classification", "source": "digits", "side": 32, "precision": "fp32"}
+    text = step.SPACE.format(network=case.network, insert=case.insert, batch=2, **settings)
+    (tmp_path / "step.yaml").write_text(text)
+    config = load_space(tmp_path / "step.yaml").resolve()
+    ours, loops = (build_network(config, 3, 10, (32, 32), seed=0).double() for _ in range(2))
+    loops = step.transcribed(loops, case.formula)
+    assert sum(isinstance(module, step.Transcribed) for module in loops.modules()) == 16
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    gradients = []
+    for network in (ours.eval(), loops.eval()):
+        network(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-10)
 
 
 def test_a_block_that_cannot_be_compiled_says_so_in_its_cell(

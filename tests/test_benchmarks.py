@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ def test_the_picture_is_that_of_the_tables() -> None:
     tables = (("## A training step", "default"), ("## Blocks", "ours"))
     cells = [float(row[column]) for heading, column in tables for row in rows(text, heading)]
     assert widths == cells and len(cells) > 10
+
+
+def test_every_table_stands_below_its_command() -> None:
+    """And the page says on what machine, with which versions, and when."""
+    text = (FILES[0].parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    head, *sections = re.split(r"^#+ ", text, flags=re.MULTILINE)[1:]
+    assert "images/benchmarks.png" in head
+    assert re.search(r"on 20\d\d-\d\d-\d\d on two cores of .*torch \d.*Ray \d", head, re.DOTALL)
+    tables = [section.split("\n|")[0] for section in sections if "\n|" in section]
+    assert len(tables) > 6
+    command = re.compile(r"^    (nice )?python (-m )?benchmarks", re.MULTILINE)
+    assert [above.splitlines()[0] for above in tables if not command.search(above)] == []
 
 
 def test_the_loop_of_epsanet_computes_what_ours_does(tmp_path: Path) -> None:

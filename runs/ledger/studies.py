@@ -269,10 +269,10 @@ def _alike(document: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[s
     return dict(kept)
 
 
-def studies(ledger: Access) -> list[StudyRow]:
-    """List all studies, oldest first."""
+def studies(ledger: Access, name: str | None = None) -> list[StudyRow]:
+    """List all studies, or those of a name, oldest first."""
     with ledger.database.read() as connection:
-        return read_studies(connection)
+        return read_studies(connection, *([] if name is None else [Study.name == name]))
 
 
 def study(ledger: Access, study_id: int) -> StudyRow:

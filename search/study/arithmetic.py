@@ -84,6 +84,7 @@ class Settling:
         plans: Whether confirm and ablations follow.
         note: Is told what was chosen, where anything was tried.
         check: Called between steps of a race; what it raises ends it.
+        meanwhile: Gives the studies of its name, those included that other drivers have begun.
 
     Attributes:
         need: What each trial takes.
@@ -101,19 +102,20 @@ class Settling:
     plans: bool
     note: Callable[[str], None]
     check: Callable[[], None] = lambda: None
+    meanwhile: Callable[[], Sequence[StudyRow]] = tuple
     replicas: int = 1
 
-    def __call__(self, studies: Sequence[StudyRow]) -> dict[str, Any]:
+    def __call__(self, studies: Sequence[StudyRow] | None) -> dict[str, Any]:
         """Close all that is open, as an earlier study of the file did, or by measuring.
 
         Args:
-            studies: Those of its name that may be gone on with.
+            studies: Those of its name that may be gone on with; None for a new one in any case.
 
         Returns:
             What the study's record says of it: `speed`, `packing`.
         """
         fingerprint, records = self.data.fingerprint, {}
-        known = settle_as(self.space, studies, fingerprint)
+        known = settle_as(self.space, studies or [], fingerprint)
         auto = self.space.document["resources"]["gpus"] == AUTO
         if self.running is not None:
             self.running = self._examined(self.running)
@@ -121,15 +123,20 @@ class Settling:
             self._ray()  # its cards' names are in the keys
         packing = None
         if auto and known:
-            packing = known_packing(self.space, studies, fingerprint, self.running)
+            packing = known_packing(self.space, studies or [], fingerprint, self.running)
         if packing is not None:
             self._share(packing)
         elif auto and self.need.address:
             self.need = replace(self.need, gpus=LEAST_SHARE * has_cards(self.running))
         if not known:
-            if races_on_workers(self.need):
-                self._ray()
-            records["speed"] = self._settle_arithmetic()
+            speed = self._choose()
+            # Two that begin at once, and measure different times, run one study all the same.
+            begun = self.meanwhile() if studies is not None else []
+            if not settle_as(self.space, begun, fingerprint):
+                self.space.settle(speed.arithmetic)
+                if speed.tried or speed.note:
+                    self.note(f"train.speed: {speed}")
+                records["speed"] = {**asdict(speed), "text": str(speed)}
         if auto and packing is None:
             packing = self._pack()
             self._share(packing)
@@ -145,8 +152,8 @@ class Settling:
     def _examined(self, running: Cluster) -> Cluster:
         return examined_for(self.space, self.data, self.inputs, running, self.note)
 
-    def _settle_arithmetic(self) -> dict[str, Any]:
-        """Close the arithmetic by what the device trains fastest with."""
+    def _choose(self) -> Speed:
+        """Choose the arithmetic that the device trains fastest with."""
         configs = list(itertools.islice(raced(self.space), STAND_INS))
         train, need = self.space.document["train"], self.need
         run_steps = float(self._run_steps())
@@ -163,14 +170,9 @@ class Settling:
         # Code of the user's own could take this process down, or leave it changed.
         own = own_code(self.inputs) and pays(train, device, steps)
         if races_on_workers(need) or own:
-            speed = self._raced_apart(configs, train, device, lengths)
-        else:
-            arguments = (configs, train, self.data, device, need.threads)
-            speed = choose_speed(*arguments, **lengths, check=self.check)
-        self.space.settle(speed.arithmetic)
-        if speed.tried or speed.note:
-            self.note(f"train.speed: {speed}")
-        return {**asdict(speed), "text": str(speed)}
+            return self._raced_apart(configs, train, device, lengths)
+        arguments = (configs, train, self.data, device, need.threads)
+        return choose_speed(*arguments, **lengths, check=self.check)
 
     def _raced_apart(
         self,

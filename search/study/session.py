@@ -145,13 +145,14 @@ class Session:
             self.datasets, origin = self._wait(loading)
             expected = self._inputs(self.space.document)
             origin["inputs"] = inputs(self.space.document)
-            before = [row for row in self.ledger.studies() if row.name == self.space.name]
+            found = partial(self.ledger.studies, self.space.name)
+            before = found()
             data = self.datasets["data"]
             runs = self.trials if self.explore else 0, self.until != UNTIL[0]
             ray = self.need, running, lambda: self._start_ray(stack)
             told = self.progress.note, self._check_not_stopped
-            settling = Settling(self.space, data, expected, *ray, *runs, *told)
-            origin |= settling([] if self.fresh else before)
+            settling = Settling(self.space, data, expected, *ray, *runs, *told, found)
+            origin |= settling(None if self.fresh else before)
             running, self.need, self.replicas = settling.running, settling.need, settling.replicas
             self.device = device_kind(self.need.gpus, running)
             if data.kept is not None and data.kept.notable:

@@ -171,6 +171,32 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
     assert lengths == {"steps": 3 * 2 * batches, "run_steps": 2 * batches, "inputs": {}}
 
 
+def test_what_another_driver_chose_meanwhile_is_this_ones_too(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that begin at once measure different times, and run one study all the same."""
+    one, notes = space(tmp_path), []
+    settle = settling(one, notes, Need())
+
+    def choose(*arguments: Any, **lengths: float) -> Speed:
+        other = space(tmp_path)
+        other.settle(BOTH)
+        ledger.open_study(
+            other.name, other.text, other.document, settle.data.fingerprint, {}, shared=True
+        )
+        return Speed(PLAIN, tried={"bf16 channels_last": 1.01})
+
+    monkeypatch.setattr(arithmetic, "choose_speed", choose)
+    settle.meanwhile = ledger.studies
+    assert settle(ledger.studies()) == {}
+    assert notes == []
+    assert one.document["train"]["channels_last"] is True
+    joined = ledger.open_study(
+        one.name, one.text, one.document, settle.data.fingerprint, {}, shared=True
+    )
+    assert joined.number == 1
+
+
 def test_batches_of_the_largest_and_smallest_size_race_too(tmp_path: Path) -> None:
     def sizes(*changes: str) -> list[int]:
         return [config["train"]["batch_size"] for config in raced(space(tmp_path, *changes))]

@@ -95,7 +95,8 @@ class StudyRow(Record):
     def speed(self) -> str | None:
         """Which arithmetic `train.speed` chose for all its runs, and what that gains."""
         raced = (start["speed"] for start in self.provenance if start.get("speed"))
-        return next((record["text"] for record in raced if record["tried"]), None)
+        told = (record["text"] for record in raced if record["tried"] or record.get("note"))
+        return next(told, None)
 
     @property
     def packing(self) -> dict[str, Any] | None:

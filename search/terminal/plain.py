@@ -51,7 +51,7 @@ class PlainProgress(Display):
         """Return how far everything is, in a line."""
         with self._lock:
             if self.study is None:
-                return "loading the data and starting the workers"
+                return "loading the data, starting the workers, racing a few steps (train.speed)"
             what = f"{self._act.name}: " if self._act else ""
             of = f" of {self._total}" if self._total else ""
             running = [

@@ -100,7 +100,10 @@ class LiveProgress(Display):
     def _draw(self) -> RenderableType:
         with self._lock:
             if self.study is None:
-                return Text("loading the data and starting the workers ...", style="dim")
+                return Text(
+                    "loading the data, starting the workers, racing a few steps (train.speed) ...",
+                    style="dim",
+                )
             width = self._console.width
             bar = 0 if width < _NARROWEST else 6 if width < _NARROW else 12
             parts: list[RenderableType] = [Text(""), self._header(self.study, bar)]

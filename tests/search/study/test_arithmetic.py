@@ -1,7 +1,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,23 @@ def test_what_the_race_chose_is_settled_told_and_recorded(
     batches = -(-len(settle.data.train.images) // 32)
     assert lengths.pop("check") is settle.check
     assert lengths == {"steps": 3 * 2 * batches, "run_steps": 2 * batches, "inputs": {}}
+
+
+@pytest.mark.parametrize(
+    ("speed", "told"),
+    [
+        (Speed(BOTH, 2.0, {"bf16 channels_last": 2.0}), "bf16 channels_last, 2.00 times as fast"),
+        (Speed(PLAIN, note="the race did not end: why"), "fp32; the race did not end: why"),
+        (Speed(PLAIN), None),
+    ],
+)
+def test_a_studys_record_says_what_was_chosen_and_why(
+    tmp_path: Path, ledger: Ledger, speed: Speed, told: str | None
+) -> None:
+    one = space(tmp_path, *CLOSED)
+    record = {"speed": {**asdict(speed), "text": str(speed)}}
+    study = ledger.open_study(one.name, one.text, one.document, FINGERPRINT, record)
+    assert study.speed is None if told is None else str(study.speed).startswith(told)
 
 
 def test_what_another_driver_chose_meanwhile_is_this_ones_too(

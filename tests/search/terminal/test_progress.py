@@ -125,7 +125,7 @@ def test_silence_is_broken_by_epochs_and_the_time_left(monkeypatch: pytest.Monke
         while "0 of 4 done" not in stream.getvalue() and time.monotonic() < deadline:
             time.sleep(0.02)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "loading the data and starting the workers"
+    assert lines[0] == "loading the data, starting the workers, racing a few steps (train.speed)"
     (told, *_) = [line for line in lines if line.startswith("0 of 4 done")]
     assert "000 baseline at epoch 1 of 3 (0.5000)" in told
     assert "001 ecrm@layer4 psa@layer3.conv2 at epoch 2 of 3 (0.2500)" in told

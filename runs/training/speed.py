@@ -23,7 +23,7 @@ from attnsearch.blocks.lean_torch import torch_threads
 from attnsearch.runs.data import DataSet
 from attnsearch.runs.keeping import cache_folder
 from attnsearch.runs.machine import cpu_name, gpu_names, package_versions
-from attnsearch.runs.training.optim import batch_sizes
+from attnsearch.runs.training.optim import TrainError, batch_sizes
 from attnsearch.runs.training.seeding import generator
 from attnsearch.runs.training.train import Training
 from attnsearch.runs.whole import whole
@@ -239,6 +239,8 @@ def _steps(
         loss = training.train_batches([index], draws)
         if training.device.type == "cuda":
             torch.cuda.synchronize(training.device)
+        if training._step.refused:  # others would be compiled: a study has one arithmetic
+            raise TrainError("beyond the compiler")
         yield time.perf_counter() - start, float(loss)
 
 
@@ -277,7 +279,10 @@ def _compiled(
         try:
             races.append(_race(config, [eager, compiled], data, device, ROUNDS, check))
         except Exception as error:  # whatever a compiler raises, or a missing one
-            return replace(speed, note=f"not compiled: {type(error).__name__}")
+            why = (
+                f"a network is {error}" if isinstance(error, TrainError) else type(error).__name__
+            )
+            return replace(speed, note=f"not compiled: {why}")
     ratios = [race.times[one] / race.times[other] for race in races]
     gain = speed.gain * geometric_mean(ratios)
     tried = {**speed.tried, other: gain}

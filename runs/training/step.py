@@ -57,6 +57,7 @@ class Step:
         optimizer: The optimizer.
         scaler: Scales the loss for fp16.
         micro_batches: Into how many a batch is split, where memory does not hold it whole.
+        refused: Whether the network is beyond the compiler, and its steps are eager.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Step:
             options: dict[str, Any] = {"fallback_random": True}
             self._compiled = torch.compile(network, dynamic=False, options=options)
         self.micro_batches = 1
+        self.refused = False
         self.ranks = Ranks()
         self._beside: Callable[[Tensor, Tensor], Any] = self._forward
         self._apart: Callable[[], contextlib.AbstractContextManager[None]] = nullcontext
@@ -218,7 +220,7 @@ class Step:
                 return self._compiled(images)
             except torch._dynamo.exc.TorchDynamoException:
                 # Before anything was computed; a user's block may be beyond the compiler.
-                self._compiled = None
+                self._compiled, self.refused = None, True
         logits: Tensor = self._network(images)
         return logits
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from attnsearch.runs.training import speed as speed_file
+from attnsearch.runs.training import TrainError, speed as speed_file
 from attnsearch.runs.training.speed import Speed, choose_speed, has_bf16, named
 from tests.runs.training.test_train import make_config, make_data
 
@@ -170,7 +170,9 @@ def test_compiling_is_tried_where_a_study_is_long_and_taken_where_a_run_is(
     assert not choose(steps=1e5).arithmetic["compile"]  # 100 steps do not earn back the first one
 
 
-def test_compiling_is_taken_where_it_is_slower_in_no_network_of_the_race(racers: Racers) -> None:
+def test_compiling_is_taken_where_it_is_slower_in_no_network_of_the_race(
+    racers: Racers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     racers |= {("resnet20", "fp32 compile"): (0.5, EQUAL)}
     racers |= {("resnet18", "fp32 compile"): (0.9, EQUAL)}
     speed = choose("resnet20", "resnet18", steps=1e5)
@@ -180,6 +182,18 @@ def test_compiling_is_taken_where_it_is_slower_in_no_network_of_the_race(racers:
     speed = choose("resnet20", "resnet18", steps=1e5)
     assert not speed.arithmetic["compile"]
     assert "not fp32 compile: slower in one of the networks" in str(speed)
+
+    steps = speed_file._steps
+
+    def refused(config: Mapping[str, Any], arm: Mapping[str, Any], *others: Any) -> Any:
+        if config["network"]["backbone"] == "resnet18" and arm["compile"]:
+            raise TrainError("beyond the compiler")
+        return steps(config, arm, *others)
+
+    monkeypatch.setattr(speed_file, "_steps", refused)
+    speed = choose("resnet20", "resnet18", steps=1e5)
+    assert not speed.arithmetic["compile"]
+    assert "not compiled: a network is beyond the compiler" in str(speed)
 
 
 def test_a_network_that_cannot_be_trained_is_no_reason_to_end_a_race(

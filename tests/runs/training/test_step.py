@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.runs.training import step as step_file
-from attnsearch.runs.training.optim import make_optimizer, set_learning_rate
+from attnsearch.runs.training.optim import TrainError, make_optimizer, set_learning_rate
 from attnsearch.runs.training.seeding import generator
+from attnsearch.runs.training.speed import _steps
 from attnsearch.runs.training.step import captured
 from attnsearch.runs.training.train import Training
 from tests.runs.training.test_micro_batches import without_statistics
@@ -171,6 +172,10 @@ def test_what_the_compiler_refuses_is_taken_eagerly(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "compile", compiled)
     training = run(make_config(compile=True), epochs=1)
     assert digest(training) == digest(run(make_config(), epochs=1))
+    assert training._step.refused
+    steps = _steps(make_config(), {"compile": True}, make_data(), "cpu")
+    with pytest.raises(TrainError, match="beyond the compiler"):  # so that no study is compiled
+        next(steps)
 
 
 @pytest.mark.slow  # compiles a network, which takes half a minute of a core

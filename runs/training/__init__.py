@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
     from attnsearch.runs.training.micro_batches import SMALLEST
-    from attnsearch.runs.training.optim import TrainError, epoch_order
+    from attnsearch.runs.training.optim import AUTOCAST, TrainError, epoch_order
     from attnsearch.runs.training.panels import whole_maps
     from attnsearch.runs.training.pictures import Case, mask_image, mask_palette, overlay, panel
     from attnsearch.runs.training.progress import Pass, copied
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
         plain_arithmetic,
         trial_batches,
     )
-    from attnsearch.runs.training.step import AUTOCAST
     from attnsearch.runs.training.task import evaluate_classes, evaluate_labels
     from attnsearch.runs.training.timed import architecture
     from attnsearch.runs.training.train import Training

@@ -1,4 +1,4 @@
-"""Optimizers, parameter groups, schedules per step, batches, and the pace of batch statistics."""
+"""Optimizers, schedules per step, batches, precision, and the pace of batch statistics."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ ONECYCLE_START = 1 / 25
 ONECYCLE_RISE = 0.3
 ONECYCLE_END = ONECYCLE_START * 1e-4
 
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OLDER_THAN_AN_EPOCH = 0.05  # largest share of running statistics
 
 
@@ -161,6 +162,20 @@ def epoch_order(
     # Doubles, so that even the last of millions is drawn.
     within = torch.rand(count, generator=draws, dtype=torch.float64) * size[which]
     return by_class[(size.cumsum(0) - size)[which] + within.long()]
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the type that the forward pass computes in, None for fp32.
+
+    Raises:
+        TrainError: The device has no such arithmetic.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise TrainError(
+            f"train.precision: fp16 needs CUDA, and this training is on {device.type}; use bf16, "
+            f"or give trials a GPU (resources.gpus)"
+        )
+    return AUTOCAST[precision]
 
 
 def diverged(what: str, optimizer: torch.optim.Optimizer) -> Diverged:

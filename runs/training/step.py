@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.ranks import Ranks, Share, synchronise, totals
 from attnsearch.runs.training.optim import (
-    TrainError,
+    autocast_type,
     batch_sizes,
     make_optimizer,
     set_learning_rate,
 )
 from attnsearch.runs.training.task import Task
 
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 EAGER_FIRST = 3  # steps before a capture: libraries set up their workspaces
 LIKE_EAGER = 1e-2  # the most that a captured step may differ from an eager one, in its own length
 
@@ -347,17 +346,3 @@ def _same_draws(device: torch.device) -> contextlib.AbstractContextManager[None]
     """Give the device's random stream back as it was."""
     devices = [device] if device.type == "cuda" else []
     return torch.random.fork_rng(devices=devices)
-
-
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the type that the forward pass computes in, None for fp32.
-
-    Raises:
-        TrainError: The device has no such arithmetic.
-    """
-    if precision == "fp16" and device.type != "cuda":
-        raise TrainError(
-            f"train.precision: fp16 needs CUDA, and this training is on {device.type}; use bf16, "
-            f"or give trials a GPU (resources.gpus)"
-        )
-    return AUTOCAST[precision]

@@ -62,19 +62,24 @@ def make_optimizer(
     """
     every = train.get("decay") == "all"
     groups = parameter_groups(network, train["weight_decay"], every=every)
-    rate: float | Tensor = train["lr"]
-    if on_device:
-        rate = torch.tensor(train["lr"], device=next(network.parameters()).device)
+    optimizer: torch.optim.Optimizer
     if train["optimizer"] == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_device)
-    return torch.optim.SGD(
-        groups,
-        lr=rate,
-        momentum=train["momentum"],
-        # Nesterov's step looks ahead along the momentum; without momentum it is plain SGD.
-        nesterov=train["nesterov"] and train["momentum"] > 0,
-        fused=True,
-    )
+        optimizer = torch.optim.AdamW(groups, lr=train["lr"], fused=True, capturable=on_device)
+    else:
+        optimizer = torch.optim.SGD(
+            groups,
+            lr=train["lr"],
+            momentum=train["momentum"],
+            # Nesterov's step looks ahead along the momentum; without momentum it is plain SGD.
+            nesterov=train["nesterov"] and train["momentum"] > 0,
+            fused=True,
+        )
+    if on_device:
+        # Not before: an optimizer reads the rate that it is made with.
+        rate = torch.tensor(train["lr"], device=next(network.parameters()).device)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    return optimizer
 
 
 def make_schedule(train: Mapping[str, Any], steps_per_epoch: int) -> Callable[[int], float]:

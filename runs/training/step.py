@@ -3,13 +3,22 @@
 A graph launches all kernels of a step at once, so that the host does not hold up a fast card. It
 computes what the eager step does, with the same kernels. It is taken where it gives the eager
 step's weights on the first batch that it sees, and silently left where it cannot be captured.
+
+A step that may be captured has a stream of its own, for all but replays. Autograd goes on with
+nodes of an earlier step as long as anything refers to that, such as a block's side outputs, and a
+node that is of another stream ends a capture. And cuBLAS has a workspace for each stream: graphs
+that were captured on the same one, as torch does by default, would share it while they run at the
+same time, as those of replicas do.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +29,13 @@ from attnsearch.runs.training.optim import (
     make_optimizer,
     set_learning_rate,
 )
+from attnsearch.runs.training.progress import set_streams, streams
 from attnsearch.runs.training.task import Task
 
 EAGER_FIRST = 3  # steps before a capture: libraries set up their workspaces
-LIKE_EAGER = 1e-2  # the most that a captured step may differ from an eager one, in its own length
+# The most that a captured step may differ from an eager one, in its own length. Adam moves by
+# noise what has no gradient but noise, as a shift that a normalisation follows.
+LIKE_EAGER = 0.1
 
 
 class Taken(NamedTuple):
@@ -55,6 +67,7 @@ class Step:
     Attributes:
         optimizer: The optimizer.
         scaler: Scales the loss for fp16.
+        stream: Where it is taken and captured; None where it never is, for the current one.
         micro_batches: Into how many a batch is split, where memory does not hold it whole.
         refused: Whether the network is beyond the compiler, and its steps are eager.
     """
@@ -77,9 +90,11 @@ class Step:
         self._clip: float | None = train["grad_clip"]
         self._dtype = autocast_type(train["precision"], device)
         half = train["precision"] == "fp16"
-        self._captures = (
-            device.type == "cuda" and train.get("speed", "auto") == "auto" and not half
-        )
+        on_card = device.type == "cuda"
+        self._captures = on_card and train.get("speed", "auto") == "auto" and not half
+        self.stream: Any = None
+        if self._captures:
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.optimizer = make_optimizer(network, train, on_device=self._captures)
         self.scaler = torch.amp.GradScaler("cuda", enabled=half)
         self._compiled: Callable[[Tensor], Tensor] | None = None
@@ -90,7 +105,7 @@ class Step:
         self.micro_batches = 1
         self.refused = False
         self.ranks = Ranks()
-        self._beside: Callable[[Tensor, Tensor], Any] = self._forward
+        self._together: Callable[[Tensor, Tensor], Any] | None = None
         self._apart: Callable[[], contextlib.AbstractContextManager[None]] = nullcontext
         self._taken = 0
         self._captured: Captured | None = None
@@ -99,7 +114,7 @@ class Step:
         """Take each step from now on together with other processes, see `blocks.ranks`."""
         from torch.nn.parallel import DistributedDataParallel
 
-        self.ranks, self._captures, self._compiled = ranks, False, None
+        self.ranks, self._captures, self.stream, self._compiled = ranks, False, None, None
         if ranks.synced:
             synchronise(self._network)
         # Parameters that a step leaves out, such as those of a side output of weight 0, stay
@@ -107,7 +122,7 @@ class Step:
         together = DistributedDataParallel(
             _Forward(self._network, self._forward), find_unused_parameters=True
         )
-        self._beside, self._apart = together, together.no_sync
+        self._together, self._apart = together, together.no_sync
 
     def share(self, size: int) -> Share:
         """Return this process's share of a batch of so many images."""
@@ -126,17 +141,16 @@ class Step:
             share: Which part of a batch they are; None for all of it.
         """
         set_learning_rate(self.optimizer, rate)
-        if not self._captures or len(images) != self._batch or self.micro_batches > 1:
-            return self.eager(images, targets, share)
-        if self._captured is not None:
-            return self._captured(images, targets)
-        self._taken += 1
-        if self._taken <= EAGER_FIRST:
-            with _side_stream():
-                return self.eager(images, targets)
-        self._captured = captured(self, images, targets)
-        self._captures = self._captured is not None
-        return self(images, targets, rate)
+        full = len(images) == self._batch and self.micro_batches == 1
+        if self._captured is None or not full:
+            with _on(self.stream):
+                if full and self._captures and self._taken == EAGER_FIRST:
+                    self._captured = captured(self, images, targets)
+                    self._captures = self._captured is not None
+                if self._captured is None or not full:
+                    self._taken = min(self._taken + full, EAGER_FIRST)
+                    return self.eager(images, targets, share)
+        return self._captured(images, targets)
 
     def eager(self, images: Tensor, targets: Tensor, share: Share | None = None) -> Taken:
         """Take a step, one operation after the other."""
@@ -169,7 +183,7 @@ class Step:
             left -= len(some)
             # Gradients go to the other ranks once, with the last that is added.
             with nullcontext() if last and not left else self._apart():
-                logits, loss, auxiliary = self._beside(some, wanted)
+                logits, loss, auxiliary = (self._together or self._forward)(some, wanted)
                 if share < 1:
                     loss = loss * share
                     auxiliary = None if auxiliary is None else auxiliary * share
@@ -196,14 +210,20 @@ class Step:
         self.micro_batches = micro_batches
         self._captured = None
 
-    def changed_tensors(self) -> list[Tensor]:
-        """Return all that a step changes."""
+    def changed_tensors(self) -> list[tuple[str, Tensor]]:
+        """Return all tensors that a step changes, each with what kind it is."""
         states = self.optimizer.state.values()
         return [
-            *self._network.parameters(),
-            *self._network.buffers(),
-            *(value for state in states for value in state.values() if isinstance(value, Tensor)),
+            *(("parameter", parameter) for parameter in self._network.parameters()),
+            *((name.rpartition(".")[2], b) for name, b in self._network.named_buffers()),
+            *((k, value) for s in states for k, value in s.items() if isinstance(value, Tensor)),
         ]
+
+    def host_state(self) -> list[Any]:
+        """Return what a step may have changed on the host, where a graph would not change it."""
+        drawn = [torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()]
+        values = [value for part in self._network.modules() for value in vars(part).values()]
+        return drawn + [value for value in values if isinstance(value, bool | int | float | str)]
 
     def _forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return logits in fp32, the loss, and the weighted auxiliary term if a block has one."""
@@ -291,58 +311,87 @@ def captured(
         targets: Its targets.
         record: As for `Captured`; by default a CUDA graph.
     """
-    tensors = step.changed_tensors()
-    before = [tensor.detach().clone() for tensor in tensors]
+    kinds, tensors = zip(*step.changed_tensors(), strict=True)
+    before, drawn, host = _copies(tensors), streams(images.device), step.host_state()
 
-    def restore() -> list[Tensor]:
-        after = [tensor.detach().clone() for tensor in tensors]
+    def restore() -> None:
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
-        return after
+        set_streams(drawn, images.device)
 
-    with _same_draws(images.device):
-        step.eager(images, targets)
-    eager = restore()
     try:
+        with _never_waiting(step.stream):
+            step.eager(images, targets)
+        eager = _copies(tensors)
+        if host != step.host_state():
+            return None
+        restore()
         graph = Captured(record or _cuda_graph, step, images, targets)
         restore()
-        with _same_draws(images.device):
-            graph(images, targets)
+        graph(images, targets)
+        graphed = _copies(tensors)
     except RuntimeError:  # an operation that waits for the device, or memory
-        restore()
         return None
-    graphed = restore()
-    return graph if _alike(before, eager, graphed) else None
+    finally:
+        restore()
+    return graph if _alike(kinds, before, eager, graphed) else None
 
 
-def _alike(before: list[Tensor], eager: list[Tensor], graphed: list[Tensor]) -> bool:
-    """Return whether two steps from one state went the same way, but for rounding."""
-    moved = off = 0.0
-    for start, one, other in zip(before, eager, graphed, strict=True):
-        moved += float((one.double() - start.double()).square().sum())
-        off += float((other.double() - one.double()).square().sum())
-    return bool(off <= LIKE_EAGER**2 * moved)
+def _copies(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def _alike(
+    kinds: Sequence[str], before: list[Tensor], eager: list[Tensor], graphed: list[Tensor]
+) -> bool:
+    """Return whether two steps from one state went the same way, but for rounding.
+
+    Each kind of tensor by itself: what counts steps moves further than weights do.
+    """
+    moved, off = defaultdict[str, float](float), defaultdict[str, float](float)
+    for kind, start, one, other in zip(kinds, before, eager, graphed, strict=True):
+        moved[kind] += float((one.double() - start.double()).square().sum())
+        off[kind] += float((other.double() - one.double()).square().sum())
+    return all(off[kind] <= LIKE_EAGER**2 * moved[kind] for kind in moved)
 
 
 def _cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    stream = torch.cuda.current_stream()
+    # Other threads go on: one that decodes images pins memory.
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         run()
     return graph.replay
 
 
 @contextlib.contextmanager
-def _side_stream() -> Iterator[None]:
-    """Run on a stream beside the current one, as steps before a capture must."""
-    current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(current)
-    with torch.cuda.stream(side):
+def _on(stream: Any) -> Iterator[None]:
+    """Run on a stream, in its turn with the current one; None for the current one."""
+    if stream is None:
         yield
-    current.wait_stream(side)
+        return
+    current = torch.cuda.current_stream()
+    stream.wait_stream(current)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        current.wait_stream(stream)
 
 
-def _same_draws(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Give the device's random stream back as it was."""
-    devices = [device] if device.type == "cuda" else []
-    return torch.random.fork_rng(devices=devices)
+@contextlib.contextmanager
+def _never_waiting(stream: Any) -> Iterator[None]:
+    """Raise a RuntimeError where the host waits for a card.
+
+    In a capture that is an error too, but one from which torch's allocator does not recover.
+    """
+    if stream is None:
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)

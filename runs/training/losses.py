@@ -44,16 +44,19 @@ def classification_loss(
         return partial(focal_loss, of_labels, weights)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        if targets.dim() == 1 or weights is None:
+        # Of smoothed labels, torch's own mean by weights makes a card wait.
+        if weights is None or (targets.dim() == 1 and logits.is_cpu):
             mean = of_labels(logits, targets)
             if alone():
                 return mean
-            count = mean.new_tensor(len(targets)) if weights is None else weights[targets].sum()
+            whole = mean.new_full((), len(targets))
+            count = whole if weights is None else weights[targets].sum()
             total, count = totals(mean * count, count)
             return total / count
-        # As for labels, a mean by the weights of the images.
+        # A mean by the weights of the images, of shares of classes too.
         total = of_labels(logits, targets, reduction="sum")
-        total, count = totals(total, (targets @ weights).sum())
+        own = weights[targets] if targets.dim() == 1 else targets @ weights
+        total, count = totals(total, own.sum())
         return total / count
 
     return loss
@@ -97,7 +100,7 @@ def label_loss(
             each = each * (1 - right) ** FOCUS
         if alone():
             return each.mean()
-        total, count = totals(each.sum(), each.new_tensor(each.numel()))
+        total, count = totals(each.sum(), each.new_full((), each.numel()))
         return total / count
 
     return loss

@@ -10,6 +10,8 @@ import torch
 _WORDS = (
     *("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc"),
     *("cublas_status_alloc_failed", "cudnn_status_alloc_failed"),
+    # What cuDNN's kernels work in could not be had, of any of them; it fails to say why.
+    "unable to find an engine to execute this computation",
 )
 
 

@@ -20,6 +20,10 @@ from attnsearch.blocks.build import isolated_rng
 from attnsearch.blocks.lean_torch import use_deterministic
 from attnsearch.runs.training.progress import set_streams, streams
 
+# Torch looks at it once, at a process's first product of matrices on a card, so it is set before
+# any: for trainings whose repeats are equal. For recent cards it is torch's own choice.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 
 def derive_seed(seed: int, *key: str | int) -> int:
     """Return a seed for one purpose: the first 63 bits of SHA-256 over `seed` and `key`."""
@@ -87,8 +91,6 @@ def deterministic(device: str | torch.device, *, exact: bool = False) -> Iterato
     settings: Any = torch.utils.deterministic  # typed as a module without attributes
     fill = settings.fill_uninitialized_memory
     if exact or not cuda:
-        if cuda:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at its first use
         # On the CPU only a warning, since a user's block may use an operation without one.
         use_deterministic(True, warn_only=not cuda)
         # Filling helps to find reads of uninitialised memory and costs time at every allocation.

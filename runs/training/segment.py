@@ -172,9 +172,11 @@ def evaluate_masks(
 
     def add(rows: slice, logits: Tensor) -> None:
         nonlocal total
-        truth = torch.from_numpy(np.array(masks.resized[rows])).long().to(logits.device)
-        each = F.cross_entropy(logits.double(), truth, ignore_index=IGNORED, reduction="sum")
-        total += float(each)
+        truth = torch.from_numpy(np.array(masks.resized[rows])).to(logits.device).long()
+        # A card's own sum is in no order, and an error where repeats are to be equal.
+        reduction = "sum" if logits.is_cpu else "none"
+        each = F.cross_entropy(logits.double(), truth, ignore_index=IGNORED, reduction=reduction)
+        total += float(each.sum())
 
     for image, logits in enlarged_logits(network, masks, images, normalisation, add, smaller):
         predicted, truth = classes_of(logits), masks.original(image)

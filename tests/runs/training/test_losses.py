@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnsearch.blocks import build_network
 from attnsearch.blocks.build.network import build_plain, side_outputs
-from attnsearch.runs.training.losses import auxiliary_loss, label_loss
+from attnsearch.runs.training.losses import auxiliary_loss, classification_loss, label_loss
 from attnsearch.runs.training.optim import TrainError
 
 
@@ -98,3 +98,23 @@ def test_the_loss_of_several_classes_an_image(
 def test_one_weight_for_each_of_several_classes() -> None:
     with pytest.raises(TrainError, match="2 weights for 3 classes"):
         several(class_weights=[1.0, 2.0])
+
+
+class OnCard(Tensor):
+    """Says that it is on a card, and is not."""
+
+    is_cpu = False  # type: ignore[assignment]
+
+
+def test_the_mean_by_weights_of_smoothed_labels_makes_no_card_wait() -> None:
+    """Seen in what torch calls: under a dispatch mode, and on the meta device, it calls others."""
+    train = {"loss": None, "class_weights": [1.0, 5.0, 2.0], "label_smoothing": 0.1}
+    data: Any = SimpleNamespace(classes=3, train=SimpleNamespace(labels=None))
+    loss = classification_loss(train, data, torch.device("cpu"))
+    logits, labels = torch.randn(8, 3), torch.arange(8) % 3
+    with torch.autograd.profiler.profile() as profile:
+        told = loss(logits.as_subclass(OnCard), labels)
+    called = {event.name for event in profile.function_events}
+    assert "aten::cross_entropy_loss" in called
+    assert not called & {"aten::masked_select", "aten::nonzero", "aten::item"}
+    torch.testing.assert_close(told.as_subclass(Tensor), loss(logits, labels))

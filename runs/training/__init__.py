@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         check_own_metric,
         own_metric,
     )
-    from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory
+    from attnsearch.runs.training.memory import free_memory, memory_held, out_of_memory, own_stream
     from attnsearch.runs.training.micro_batches import SMALLEST
     from attnsearch.runs.training.optim import AUTOCAST, TrainError, epoch_order
     from attnsearch.runs.training.panels import whole_maps

@@ -1,9 +1,12 @@
-"""Memory that runs out: how it is noticed, and what is said of it."""
+"""Memory that runs out: how it is noticed, and what is said of it; and what a card keeps."""
 
 import contextlib
 import gc
 import resource
 import sys
+import weakref
+from collections import defaultdict
+from typing import Any
 
 import torch
 
@@ -13,6 +16,20 @@ _WORDS = (
     # What cuDNN's kernels work in could not be had, of any of them; it fails to say why.
     "unable to find an engine to execute this computation",
 )
+
+_spare: dict[torch.device, list[Any]] = defaultdict(list)  # streams that are nobody's
+
+
+def own_stream(owner: object, device: torch.device) -> Any:
+    """Return a stream of a card that is the owner's alone, as long as that lives.
+
+    Then it is the next one's: cuBLAS keeps a workspace, of 32 MiB on recent cards, for each stream
+    on which a thread has computed.
+    """
+    spare = _spare[device]
+    stream = spare.pop() if spare else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    weakref.finalize(owner, spare.append, stream).atexit = False
+    return stream
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from itertools import cycle
+from itertools import chain, cycle, islice
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any, TypeVar
@@ -244,14 +244,23 @@ def _steps(
         yield time.perf_counter() - start, float(loss)
 
 
-def trial_batches(training: Training) -> tuple[Iterator[Tensor], torch.Generator]:
-    """Return full batches without an end for `Training.train_batches`, and their draws."""
+def trial_batches(
+    training: Training, before_last: int | None = None
+) -> tuple[Iterator[Tensor], torch.Generator]:
+    """Return full batches without an end for `Training.train_batches`, and their draws.
+
+    Args:
+        training: Whose.
+        before_last: After so many comes one as large as the last of an epoch.
+    """
     examples, seed = len(training.data.train.images), training.seed
     train = training.config["train"]
-    size = batch_sizes(examples, train["batch_size"] * (train.get("accumulate") or 1))[0]
+    sizes = batch_sizes(examples, train["batch_size"] * (train.get("accumulate") or 1))
     order = torch.randperm(examples, generator=generator(seed, "race", 0)).to(training.device)
-    full = torch.split(order, size)[: max(1, examples // size)]
-    return cycle(full), generator(seed, "race draws", 0)
+    batches: Iterator[Tensor] = cycle(torch.split(order, sizes[0])[: max(1, examples // sizes[0])])
+    if before_last is not None:
+        batches = chain(islice(batches, before_last), [order[: sizes[-1]]], batches)
+    return batches, generator(seed, "race draws", 0)
 
 
 def _compiled(

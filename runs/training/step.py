@@ -13,6 +13,7 @@ same time, as those of replicas do.
 
 import contextlib
 import random
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.ranks import Ranks, Share, synchronise, totals
+from attnsearch.runs.training.memory import own_stream
 from attnsearch.runs.training.optim import (
     autocast_type,
     batch_sizes,
@@ -92,9 +94,7 @@ class Step:
         half = train["precision"] == "fp16"
         on_card = device.type == "cuda"
         self._captures = on_card and train.get("speed", "auto") == "auto" and not half
-        self.stream: Any = None
-        if self._captures:
-            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.stream = own_stream(self, device) if self._captures else None
         self.optimizer = make_optimizer(network, train, on_device=self._captures)
         self.scaler = torch.amp.GradScaler("cuda", enabled=half)
         self._compiled: Callable[[Tensor], Tensor] | None = None
@@ -390,7 +390,8 @@ def _never_waiting(stream: Any) -> Iterator[None]:
         yield
         return
     mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings(action="ignore"):  # it does not know of all waiting
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -263,7 +263,8 @@ class Tryout:
             )
             if not alone:
                 made.between = replica.give_way
-            return made, *trial_batches(made)
+            # The last batch of an epoch is in no graph, and has memory of its own.
+            return made, *trial_batches(made, SETTLED)
 
         def take() -> None:
             made, batches, draws = training()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from attnsearch.runs.training import Surroundings
+from attnsearch.runs.training import Surroundings, own_stream
 from attnsearch.search.workers.job import Job
 
 
@@ -74,7 +74,7 @@ class Replica:
     def _run(self) -> None:
         torch.set_num_threads(self._threads)
         if self._device.type == "cuda":
-            torch.cuda.set_stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(own_stream(self, self._device))
         self._go.acquire()
         while not self._closed:
             self._before = Surroundings(self._device)

@@ -360,7 +360,8 @@ def test_a_batch_of_cifar_size_takes_milliseconds() -> None:
 
 @pytest.mark.gpu
 def test_a_cpu_generator_draws_the_same_for_a_gpu() -> None:
-    spec = {name: value for name, value in ALL.items() if name != "noise"}
+    # Of a policy's operations some jump where a pixel rounds the other way.
+    spec = {name: value for name, value in ALL.items() if name not in ("noise", "policy")}
     batch = images()
     on_gpu = augment(spec, batch.cuda()).cpu()
     assert torch.allclose(on_gpu, augment(spec, batch), atol=1e-4)

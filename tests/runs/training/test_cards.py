@@ -4,6 +4,7 @@ import gc
 import random
 import sys
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.blocks.measure.cost import _copy
 from attnsearch.blocks.mechanisms.table import BLOCKS
-from attnsearch.runs.training import step as step_file
-from attnsearch.runs.training.memory import out_of_memory
+from attnsearch.runs.training import memory, step as step_file
+from attnsearch.runs.training.memory import out_of_memory, own_stream
 from attnsearch.runs.training.optim import set_learning_rate
 from attnsearch.runs.training.seeding import generator
 from attnsearch.runs.training.segment import TASKS
@@ -62,7 +63,7 @@ class Card(TorchDispatchMode):
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     """The card, on which optimizers do as on CUDA."""
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(step_file, "own_stream", lambda *_: None)
     for module, name in (
         ("adam", "_get_capturable_supported_devices"),
         ("optimizer", "_get_fused_kernels_supported_devices"),
@@ -204,6 +205,17 @@ def test_all_but_replays_is_on_one_stream(ends: bool, monkeypatch: pytest.Monkey
     tried, checked = [("own", "error", 16), ("own", 0, 16)], [("own", 0, 16)]
     replays = [("default", 0, 16)] * 3
     assert seen == first + last + tried + (checked + replays if ends else first) + last
+
+
+def test_a_stream_is_of_one_alone_and_then_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(memory, "_spare", defaultdict(list))
+    owners = [nn.Identity(), nn.Identity()]
+    first, second = (own_stream(owner, META) for owner in owners)
+    assert first is not second
+    del owners[0]
+    assert own_stream(owners[0], META) is first
+    assert own_stream(owners[0], META) not in (first, second)
 
 
 class Counts(nn.Module):

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,15 @@ import pytest
 import torch
 
 from attnsearch.runs.training import TrainError, speed as speed_file
-from attnsearch.runs.training.speed import Speed, choose_speed, has_bf16, named
-from tests.runs.training.test_train import make_config, make_data
+from attnsearch.runs.training.speed import (
+    NEVER_BELOW,
+    Speed,
+    choose_speed,
+    has_bf16,
+    named,
+    trial_batches,
+)
+from tests.runs.training.test_train import make_config, make_data, trained
 
 OPEN = {"speed": "auto", "precision": "auto", "channels_last": None, "compile": None}
 PLAIN, LAST = "fp32", "fp32 channels_last"
@@ -237,3 +245,21 @@ def test_a_real_race_tells_times_of_real_steps() -> None:
     assert all(gain > 0 for gain in speed.tried.values())
     assert torch.get_num_threads() == threads
     assert (HALF in speed.tried) == has_bf16(torch.device("cpu"))
+
+
+def test_trials_meet_the_last_batch_of_an_epoch_where_they_measure_memory() -> None:
+    training = trained(make_config(), make_data(56))
+    sizes = [len(batch) for batch in islice(trial_batches(training, 6)[0], 10)]
+    assert sizes == [16] * 6 + [8] + [16] * 3
+    assert {len(batch) for batch in islice(trial_batches(training)[0], 10)} == {16}
+
+
+@pytest.mark.gpu
+def test_a_card_races_all_that_it_can_and_keeps_what_is_not_slower() -> None:
+    config = make_config(batch_size=128)
+    settings = {**config["train"], **OPEN}
+    lengths = {"steps": 1e5, "run_steps": 1e3}
+    speed = choose_speed([config], settings, make_data(512), "cuda", 1, **lengths)
+    assert has_bf16(torch.device("cuda"))
+    assert {LAST, HALF, BOTH} <= set(speed.tried)
+    assert speed.gain >= NEVER_BELOW

@@ -185,6 +185,18 @@ def test_a_process_measures_what_its_networks_hold_and_how_fast_they_are() -> No
     torch.set_num_threads(threads)
 
 
+def test_what_a_process_holds_is_measured_with_the_last_batch_of_an_epoch_too() -> None:
+    seen = set()
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda _, inputs: seen.add(len(inputs[0]))
+    )
+    tryout = Tryout([make_config()], make_data(40), "cpu", 1, [])
+    tryout.begin(0)
+    hook.remove()
+    tryout._replicas.close()
+    assert seen == {16, 8}
+
+
 @pytest.mark.slow  # a second process that imports torch
 def test_real_processes_are_tried_side_by_side_and_ended(ray_cluster: Cluster) -> None:
     """On the CPU, as on a card but for the card."""

@@ -249,9 +249,7 @@ def trial_batches(
 ) -> tuple[Iterator[Tensor], torch.Generator]:
     """Return full batches without an end for `Training.train_batches`, and their draws.
 
-    Args:
-        training: Whose.
-        before_last: After so many comes one as large as the last of an epoch.
+    After `before_last` of them comes one as large as the last of an epoch.
     """
     examples, seed = len(training.data.train.images), training.seed
     train = training.config["train"]

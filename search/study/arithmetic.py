@@ -167,9 +167,9 @@ class Settling:
         if need.ranks > 1:  # one of its cards, with its part of a batch
             configs = [_of_one_card(config, need.ranks) for config in configs]
             train = {**train, "compile": train.get("compile") or False}
-        # Code of the user's own could take this process down, or leave it changed.
-        own = own_code(self.inputs) and pays(train, device, steps)
-        if races_on_workers(need) or own:
+        # Code of the user's own could take this process down, or leave it changed. Of a card this
+        # process asks nothing: to ask is to hold some of its memory from then on.
+        if races_on_workers(need) or (own_code(self.inputs) and pays(train, device, steps)):
             return self._raced_apart(configs, train, device, lengths)
         arguments = (configs, train, self.data, device, need.threads)
         return choose_speed(*arguments, **lengths, check=self.check)

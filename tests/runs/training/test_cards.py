@@ -1,129 +1,28 @@
-"""What a card needs of a training: shown here without one, as far as that goes."""
+"""What a card needs of a training, shown without one: in which order, and what is captured.
+
+That no step waits for it is in `test_waits`.
+"""
 
 import gc
 import random
-import sys
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnsearch.blocks.measure.cost import _copy
-from attnsearch.blocks.mechanisms.table import BLOCKS
 from attnsearch.runs.training import memory, step as step_file
 from attnsearch.runs.training.memory import out_of_memory, own_stream
-from attnsearch.runs.training.optim import set_learning_rate
 from attnsearch.runs.training.seeding import generator
-from attnsearch.runs.training.segment import TASKS
-from attnsearch.runs.training.step import Step, captured
+from attnsearch.runs.training.step import captured
 from attnsearch.runs.training.train import Training
-from tests.runs.training.test_segment import discs, train
 from tests.runs.training.test_train import digest, make_config, make_data, trained
 
-__all__ = ["discs"]
-
-META = torch.device("meta")
-
-
-class Card(TorchDispatchMode):
-    """Lets the meta device stand for a card: it has no numbers, so no host can read one.
-
-    Notes what puts a number of the host on it, which makes the host wait too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.updates = 0
-        self.waits: list[str] = []
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs, name = kwargs or {}, function.overloadpacket.__name__
-        given = [*args, *kwargs.values()]
-        tensors = [one for one in given if isinstance(one, Tensor)]
-        for several in given:
-            if isinstance(several, list | tuple):
-                tensors += [one for one in several if isinstance(one, Tensor)]
-        if name == "lift_fresh" or any(not tensor.is_meta for tensor in tensors):
-            self.waits.append(name)
-        if name.startswith("_fused_"):  # they have no shapes to compute
-            self.updates += 1
-            return None
-        return function(*args, **kwargs)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Card:
-    """The card, on which optimizers do as on CUDA."""
-    monkeypatch.setattr(step_file, "own_stream", lambda *_: None)
-    for module, name in (
-        ("adam", "_get_capturable_supported_devices"),
-        ("optimizer", "_get_fused_kernels_supported_devices"),
-    ):
-        monkeypatch.setattr(sys.modules[f"torch.optim.{module}"], name, lambda *_: ["meta"])
-    return Card()
-
-
-def step_on(card: Card, training: Training, batch: int) -> None:
-    """Take two steps of a training on the card, augmentation included."""
-    config, images = training.config, training._images["train"]
-    task = TASKS[config["task"]](config, training.data, META)
-    network = _copy(training.network, "meta").train()
-    step = Step(network, task, config["train"], torch.device("cuda"), batch)
-    for _ in range(2):
-        stored, index = torch.empty(batch, *images.shape[1:], device=META), torch.arange(batch)
-        targets = task.targets(index.to(META))
-        scaled = task.normalisation.scale(stored)
-        inputs, targets = task.augment(scaled, targets, generator(0, "augment", 0))
-        with card:
-            set_learning_rate(step.optimizer, 0.1)
-            step.eager(task.normalisation.normalise(inputs), targets)
-    assert card.updates > 0
-    assert card.waits == []
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_no_block_makes_the_host_wait_for_a_card(block: str, card: Card) -> None:
-    config = make_config(("layer2", block), optimizer="adamw", grad_clip=1.0)
-    config["network"] |= {"width": 2.0}
-    config["data"] = {"augment": {"crop": 2, "flip": True, "erase": 0.2}}
-    step_on(card, trained(config, make_data()), 16)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"class_weights": [1, 5, 2], "label_smoothing": 0.1},
-        {"loss": "focal", "class_weights": "balanced"},
-        {"accumulate": 2, "batch_size": 8, "momentum": 0.0},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("augment", [{}, {"mixup": 0.2, "cutmix": 1.0}, {"policy": "randaugment"}])
-def test_no_loss_makes_the_host_wait_for_a_card(
-    given: dict[str, Any], augment: dict[str, Any], card: Card
-) -> None:
-    config = make_config(**given) | {"data": {"augment": augment}}
-    step_on(card, trained(config, make_data()), 16)
-
-
-def test_no_mask_makes_the_host_wait_for_a_card(card: Card, discs: Path, tmp_path: Path) -> None:
-    training = train(
-        discs,
-        tmp_path,
-        insert="[{at: layer3, block: ecrm}, {at: decoder1, block: axial}]",
-        data={"augment": "{flip: true, rotate: 20, elastic: 0.02, resized_crop: 0.5, hue: 0.1}"},
-        train={"boundary_weight": 2, "class_weights": "[1, 3]", "label_smoothing": 0.1},
-    )
-    step_on(card, training, 4)
+CARD = torch.device("cuda", 0)
 
 
 class Stream:
@@ -211,11 +110,11 @@ def test_a_stream_is_of_one_alone_and_then_of_the_next(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
     monkeypatch.setattr(memory, "_spare", defaultdict(list))
     owners = [nn.Identity(), nn.Identity()]
-    first, second = (own_stream(owner, META) for owner in owners)
+    first, second = (own_stream(owner, CARD) for owner in owners)
     assert first is not second
     del owners[0]
-    assert own_stream(owners[0], META) is first
-    assert own_stream(owners[0], META) not in (first, second)
+    assert own_stream(owners[0], CARD) is first
+    assert own_stream(owners[0], CARD) not in (first, second)
 
 
 class Counts(nn.Module):

@@ -255,6 +255,21 @@ def test_code_of_the_users_own_races_in_a_process_of_its_own(
     assert record["note"].startswith("the race did not end: ") is ends
 
 
+def test_the_drivers_own_process_asks_nothing_of_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would hold some of its memory from then on, and may be on another machine."""
+
+    def asked(*arguments: Any) -> bool:
+        raise AssertionError("a card is asked here")
+
+    monkeypatch.setattr(arithmetic, "own_code", lambda inputs: True)
+    monkeypatch.setattr(arithmetic, "pays", asked)
+    monkeypatch.setattr(Settling, "_raced_apart", lambda *_: Speed(PLAIN))
+    settle = settling(space(tmp_path), [], Need(gpus=1), Cluster(tmp_path, 1, {}))
+    assert settle._choose() == Speed(PLAIN)
+
+
 CLOSED = ("train.precision=fp32", "train.channels_last=false")
 MEASURED = Packing(
     0.25, "NVIDIA H200", [[1, 1.0], [2, 1.9], [4, 3.1]], 900.0, 140_000.0, replicas=3, together=5.0

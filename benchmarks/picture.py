@@ -17,6 +17,12 @@ OURS, NAIVE = "#2a6f97", "#8a8a8a"
 # Heading of the table, the column that names a row, the ratio's column, the title above the bars.
 PANELS = (
     ("## A training step", ("network",), "default", "A training step, by default"),
+    (
+        "### Published networks",
+        ("network",),
+        "default",
+        "A step of a published network, by default",
+    ),
     ("## Blocks", ("block",), "ours", "A block, forward and backward"),
 )
 

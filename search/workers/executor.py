@@ -1,5 +1,6 @@
 """Executes jobs side by side on Ray Tune, whatever decides which jobs those are."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,10 @@ from attnsearch.search.workers.worker import (
     Worker,
     make_training,
 )
+
+IDLE_SECONDS = 10.0
+"""How long workers without a trial are kept in a Ray that others may use, about as long as a start
+takes."""
 
 
 def execute(
@@ -109,7 +114,8 @@ def execute(
     )
     # The first workers start side by side; Tune's default is one after the other.
     pending = str(workers or max(cluster.workers, cluster.most))
-    with environment({"TUNE_MAX_PENDING_TRIALS_PG": pending}), lean_tune(_can_be_reused):
+    idle = IDLE_SECONDS if cluster.joined else math.inf
+    with environment({"TUNE_MAX_PENDING_TRIALS_PG": pending}), lean_tune(_can_be_reused, idle):
         try:
             tune.run(
                 trainable,

@@ -8,12 +8,17 @@ import contextlib
 import functools
 import importlib
 import inspect
+import itertools
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
 
+_CONTROLLER = "ray.tune.execution.tune_controller"
+_ANOTHER_COMES_SECONDS = 0.5  # a trial for a worker that is free; Tune asks for one every 0.1
 ENDED_KEPT = 8  # of Tune's ended trials, for a late word about one
 
 
@@ -39,8 +44,10 @@ def few_processes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lean_tune(can_be_reused: Callable[[Any], bool]) -> Iterator[None]:
-    """Have Tune start its workers from processes that Ray holds ready, and forget ended trials.
+def lean_tune(
+    can_be_reused: Callable[[Any], bool], idle_seconds: float = math.inf
+) -> Iterator[None]:
+    """Have Tune keep its workers, and forget ended trials.
 
     * With environment variables of its own for its actors, Ray starts each in a new process, by
       way of a further one, though those that it holds ready have imported torch already: ten
@@ -50,16 +57,29 @@ def lean_tune(can_be_reused: Callable[[Any], bool]) -> Iterator[None]:
       MLflow, for a second or two in which the workers wait.
     * It keeps each worker for the next trial, and takes its refusal for an error of that trial.
       Here it is told of whose trial no worker goes on.
+    * It ends all workers but one where none of them has a trial for a moment, as between two
+      acts. It also gives a trial whose worker is starting the one that is free first, and ends
+      the other. So trials that are shorter than a start went to one worker, one after the other.
     * It keeps every trial to the end, for a result that nobody reads.
 
     Args:
         can_be_reused: Whether the worker of a trial may take the next one.
+        idle_seconds: How long workers without a trial are all kept.
     """
-    controller = _inner_part("ray.tune.execution.tune_controller", "TuneController")
+    controller = _inner_part(_CONTROLLER, "TuneController")
     keeps = getattr(controller, "_maybe_cache_trial_actor", None)
 
     def keep(self: Any, trial: Any) -> bool:
         return can_be_reused(trial) and bool(keeps(self, trial))  # type: ignore[misc]
+
+    takes = getattr(controller, "_maybe_reuse_cached_actor", None)
+
+    def take(self: Any, trial: Any) -> bool:
+        with contextlib.suppress(AttributeError):
+            starting = trial in self._trial_to_actor and trial not in self._resetting_trials
+            if starting and time.monotonic() - self._actor_cache.since < _ANOTHER_COMES_SECONDS:
+                return False
+        return bool(takes(self, trial))  # type: ignore[misc]
 
     step_end = getattr(controller, "on_step_end", None)
 
@@ -69,7 +89,9 @@ def lean_tune(can_be_reused: Callable[[Any], bool]) -> Iterator[None]:
             _forget_ended(self)
 
     with (
+        _replaced(_CONTROLLER, _ObjectCache=_keeping_all(idle_seconds)),
         _part_replaced(controller, "_maybe_cache_trial_actor", keep),
+        _part_replaced(controller, "_maybe_reuse_cached_actor", take),
         _part_replaced(controller, "on_step_end", forget),
         _replaced(
             "ray.tune.execution.class_cache", DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=set()
@@ -77,6 +99,30 @@ def lean_tune(can_be_reused: Callable[[Any], bool]) -> Iterator[None]:
         _replaced("ray.air._internal.usage", tag_callbacks=lambda callbacks: False),
     ):
         yield
+
+
+def _keeping_all(idle_seconds: float) -> Any:
+    """Return Tune's store of workers without a trial as one that keeps them all for a while."""
+    cache: Any = _inner_part(_CONTROLLER, "_ObjectCache") or object
+
+    class All(cache):  # type: ignore[misc]
+        since = 0.0  # when the last of them had a trial
+
+        def cache_object(self, key: Any, worker: Any) -> bool:
+            self.since = time.monotonic()
+            one_more = self.num_cached_objects + 1
+            self.increase_max(key, one_more)
+            try:
+                return bool(super().cache_object(key, worker))
+            finally:
+                self.decrease_max(key, one_more)
+
+        def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+            if force_all or time.monotonic() - self.since > idle_seconds:
+                most = max(0, self.num_cached_objects - (not force_all))
+                yield from itertools.islice(super().flush_cached_objects(force_all), most)
+
+    return All
 
 
 def _forget_ended(controller: Any) -> None:

@@ -1,7 +1,7 @@
 """The same short trials by a plain Ray Tune script, by Optuna in a loop, and by attnsearch.
 
     python -m benchmarks.study [--trials 24] [--epochs 3] [--workers 2] [--rounds 1]
-    python -m benchmarks.study --epochs 120 --only attnsearch
+    python -m benchmarks.study --epochs 10 --width 3 --only attnsearch
 
 Each runs in a process and a folder of its own, in turns: `attnsearch run`, and the naive script
 (`naive_study.py`), which trains the same networks on the same images for as many epochs with the
@@ -27,7 +27,7 @@ SPACE = """
 name: study
 task: classification
 data: {{source: digits, image_size: 16}}
-network: {{backbone: resnet20, width: 0.5}}
+network: {{backbone: resnet20, width: {width}}}
 insert:
   - at: layer3
     block: {{choice: [none, se, eca]}}
@@ -64,7 +64,8 @@ def trained_seconds(ledger: Path) -> float:
 def measure(arm: str, asked: argparse.Namespace) -> tuple[float, float, float]:
     """Return wall, CPU and training seconds of one arm, the last for attnsearch alone."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"trials": asked.trials, "epochs": asked.epochs, "workers": asked.workers}
+        keys = ("trials", "epochs", "workers", "width")
+        settings = {key: getattr(asked, key) for key in keys}
         Path(folder, "study.yaml").write_text(SPACE.format(**settings), encoding="utf-8")
         places = {"ATTNSEARCH_CACHE": str(Path(folder, "cache")), "RAY_TMPDIR": folder}
         places |= {"MLFLOW_TRACKING_URI": "", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", choices=ARMS)
     parser.add_argument("--arm", choices=ARMS[:2], help=argparse.SUPPRESS)

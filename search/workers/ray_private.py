@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 _CONTROLLER = "ray.tune.execution.tune_controller"
+_NODE_SECONDS = 5.0
 _ANOTHER_COMES_SECONDS = 0.5  # a trial for a worker that is free; Tune asks for one every 0.1
 ENDED_KEPT = 8  # of Tune's ended trials, for a late word about one
 
@@ -28,7 +29,9 @@ def few_processes() -> Iterator[None]:
 
     Each takes half a second of a core to start and 50 MB, and `ray.init` has no options for it.
     Of a dashboard that is not wanted it starts the part that collects usage statistics, which are
-    off, and waits until that has loaded.
+    off, and waits until that has loaded; and it imports what its agent would need for one.
+
+    It asks once a second whether its node has started, which is asked for more often here.
     """
     module, name = "ray._private.parameter", "RayParams"
     unneeded = {"no_monitor": True, "include_log_monitor": False}
@@ -38,9 +41,36 @@ def few_processes() -> Iterator[None]:
             parameters = functools.partial(parameters, **unneeded)
     with (
         _replaced(module, **{name: parameters}),
-        _replaced("ray._private.services", start_api_server=lambda *args, **options: ("", None)),
+        _replaced(
+            "ray._private.services",
+            start_api_server=lambda *args, **options: ("", None),
+            get_node=_found_soon(_inner_part("ray._private.services", "get_node")),
+        ),
+        _replaced(
+            "ray._private.utils",
+            get_dashboard_dependency_error=lambda: ImportError("there is no dashboard"),
+        ),
     ):
         yield
+
+
+def _found_soon(get_node: Any) -> Callable[[str, str], Any]:
+    """Return Ray's `get_node` so that it is called once there is that node, or after a while."""
+
+    def found(gcs_address: str, node_id: str) -> Any:
+        until = time.monotonic() + _NODE_SECONDS
+        with contextlib.suppress(Exception):  # then it is left to Ray
+            state = _inner_part("ray._private.state", "GlobalState")()
+            state._initialize_global_state(
+                _inner_part("ray._private.services", "_get_gcs_client_options")(gcs_address)
+            )
+            while time.monotonic() < until:
+                if any(node["NodeID"] == node_id for node in state.node_table()):
+                    break
+                time.sleep(0.02)
+        return get_node(gcs_address, node_id)
+
+    return found
 
 
 @contextlib.contextmanager

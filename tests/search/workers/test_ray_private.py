@@ -11,7 +11,7 @@ import pytest
 def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ray._private import parameter, worker
+    from ray._private import parameter, services, state, worker
     from ray.air._internal import usage
     from ray.tune.execution import class_cache, tune_controller
     from ray.tune.execution.tune_controller import TuneController
@@ -25,6 +25,9 @@ def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
 
     monkeypatch.setattr(parameter, "RayParams", other)
     monkeypatch.delattr(worker, "_global_node")
+    monkeypatch.delattr(state, "GlobalState")
+    monkeypatch.delattr(services, "_get_gcs_client_options")
+    monkeypatch.setattr(services, "get_node", lambda address, node: (address, node))
     monkeypatch.delattr(usage, "tag_callbacks")
     monkeypatch.delattr(class_cache, "DEFAULT_ENV_VARS")
     monkeypatch.delattr(TuneController, "_maybe_cache_trial_actor")
@@ -36,6 +39,7 @@ def test_a_ray_with_other_inner_parts_costs_time_and_nothing_else(
         assert not hasattr(usage, "tag_callbacks")
         assert not hasattr(class_cache, "DEFAULT_ENV_VARS")
         assert not class_cache.ENV_VARS_TO_PROPAGATE
+        assert services.get_node("address", "node") == ("address", "node")
         TuneController.on_step_end(object())  # type: ignore[arg-type]
         assert len(steps) == 1
     assert class_cache.ENV_VARS_TO_PROPAGATE

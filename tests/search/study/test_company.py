@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from attnsearch.blocks.naming import shown_name
 from attnsearch.runs.ledger.database import LedgerError
 from attnsearch.runs.ledger.ledger import Ledger
 from attnsearch.search.study import ablation, company, exploring, queue
@@ -301,5 +302,5 @@ def test_two_processes_share_one_study(
     shown = [run for run in runs if study.uid in run.data.tags.values()]
     names = Counter(run.info.run_name for run in shown)
     assert set(names.values()) == {1}
-    assert {row.name for row in rows} <= set(names)
+    assert {shown_name(row.name) for row in rows} <= set(names)
     assert {run.info.status for run in shown} == {"FINISHED"}

@@ -101,7 +101,7 @@ def test_all_but_replays_is_on_one_stream(ends: bool, monkeypatch: pytest.Monkey
     assert cuda.current is cuda.default
     assert cuda.captures == [(own, "thread_local")]
     first, last = [("own", 0, 16)] * 3, [("own", 0, 8)]
-    tried, checked = [("own", "error", 16), ("own", 0, 16)], [("own", 0, 16)]
+    tried, checked = [("own", "error", 16)] * 2 + [("own", 0, 16)], [("own", 0, 16)]
     replays = [("default", 0, 16)] * 3
     assert seen == first + last + tried + (checked + replays if ends else first) + last
 
@@ -174,6 +174,14 @@ def test_a_graph_that_counts_steps_and_moves_no_weight_is_left(optimizer: str) -
 
     assert captured(training._step, images, targets, record=lambda run: run) is not None
     assert captured(training._step, images, targets, record=record) is None
+
+
+def test_a_graph_may_differ_by_what_two_eager_steps_differ_by() -> None:
+    before, one, other = ([torch.tensor([value, 0.0])] for value in (0.0, 1.0, 1.1))
+    near, far = [torch.tensor([1.25, 0.0])], [torch.tensor([1.4, 0.0])]
+    assert step_file._alike(["weight"], before, one, other, near)
+    assert not step_file._alike(["weight"], before, one, other, far)
+    assert not step_file._alike(["weight"], before, one, one, near)
 
 
 def test_a_training_that_is_dropped_gives_its_memory_back_at_once() -> None:

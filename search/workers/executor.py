@@ -115,7 +115,8 @@ def execute(
     # The first workers start side by side; Tune's default is one after the other.
     pending = str(workers or max(cluster.workers, cluster.most))
     idle = IDLE_SECONDS if cluster.joined else math.inf
-    with environment({"TUNE_MAX_PENDING_TRIALS_PG": pending}), lean_tune(_can_be_reused, idle):
+    lean = lean_tune(_can_be_reused, idle, watch.takes_over)
+    with environment({"TUNE_MAX_PENDING_TRIALS_PG": pending}), lean:
         try:
             tune.run(
                 trainable,

@@ -75,7 +75,9 @@ def _found_soon(get_node: Any) -> Callable[[str, str], Any]:
 
 @contextlib.contextmanager
 def lean_tune(
-    can_be_reused: Callable[[Any], bool], idle_seconds: float = math.inf
+    can_be_reused: Callable[[Any], bool],
+    idle_seconds: float = math.inf,
+    takes_over: Callable[[Any], None] = lambda trial: None,
 ) -> Iterator[None]:
     """Have Tune keep its workers, and forget ended trials.
 
@@ -95,6 +97,7 @@ def lean_tune(
     Args:
         can_be_reused: Whether the worker of a trial may take the next one.
         idle_seconds: How long workers without a trial are all kept.
+        takes_over: Hears of each trial that is given a worker which had another before.
     """
     controller = _inner_part(_CONTROLLER, "TuneController")
     keeps = getattr(controller, "_maybe_cache_trial_actor", None)
@@ -109,7 +112,10 @@ def lean_tune(
             starting = trial in self._trial_to_actor and trial not in self._resetting_trials
             if starting and time.monotonic() - self._actor_cache.since < _ANOTHER_COMES_SECONDS:
                 return False
-        return bool(takes(self, trial))  # type: ignore[misc]
+        taken = bool(takes(self, trial))  # type: ignore[misc]
+        if taken:
+            takes_over(trial)
+        return taken
 
     step_end = getattr(controller, "on_step_end", None)
 

@@ -108,6 +108,7 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
         self._trials: list[Trial] = []
         self._begun: set[str] = set()
         self._killed: set[str] = set()
+        self._taken_over: set[str] = set()  # trials given a worker that had another before
         self._never_began: set[str] = set()  # trials, in a row
         self.failure: Exception | None = None
 
@@ -251,6 +252,10 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             self._complete(trial.trial_id, member, together=len(job.members) > 1)
         self._pace.over(trial.trial_id)
 
+    def takes_over(self, trial: Trial) -> None:
+        """Hear that a trial is given a worker that had another before."""
+        self._taken_over.add(trial.trial_id)
+
     def _complete(self, trial_id: str, job: Job, *, together: bool) -> None:
         """End a job by its last report; what ran out of memory beside others goes on alone."""
         report = self._reports.get((trial_id, job.id), Report())
@@ -283,6 +288,9 @@ class Watch(Callback, Stopper):  # type: ignore[misc]
             outcome = Outcome(LOST, {}, report, error, left or None, place, memory)
             if reason:
                 outcome = Outcome(State.FAILED, {}, report, error, left or None)
+            if not begun and trial.trial_id in self._taken_over:
+                # The worker died while it had no job.
+                outcome = Outcome(State.INTERRUPTED, report.metrics, report, error)
             if begun and _job(trial).replicas:
                 self._alone.add(_identity(job))
                 # Which of them it was will show; the others are not to blame.

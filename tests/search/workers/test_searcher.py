@@ -154,6 +154,20 @@ def test_a_worker_that_never_began_says_nothing_about_its_job(job_list: Any) -> 
     assert source.outcomes[0].state == "lost"
 
 
+def test_a_worker_that_died_while_it_had_no_job_says_nothing_about_the_next(
+    job_list: Any,
+) -> None:
+    """As many are kept as there are workers, between two acts for instance."""
+    jobs = [Job(n, {}) for n in range(2 * NEVER_BEGAN)]
+    source = job_list(jobs)
+    watcher = watch(source)
+    for job in jobs:
+        watcher.takes_over(trial(job))
+        watcher.on_trial_error(0, [], trial(job))
+    assert {outcome.state for outcome in source.outcomes.values()} == {"interrupted"}
+    assert watcher.failure is None
+
+
 @pytest.mark.parametrize(
     "said",
     [

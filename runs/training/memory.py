@@ -27,7 +27,10 @@ def own_stream(owner: object, device: torch.device) -> Any:
     on which a thread has computed.
     """
     spare = _spare[device]
-    stream = spare.pop() if spare else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    try:  # other threads take some too
+        stream = spare.pop()
+    except IndexError:
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     weakref.finalize(owner, spare.append, stream).atexit = False
     return stream
 

@@ -1,3 +1,4 @@
+import os
 import random
 
 import numpy as np
@@ -81,3 +82,8 @@ def test_deterministic_algorithms_end_with_their_block() -> None:
     with deterministic("cpu"):
         assert torch.are_deterministic_algorithms_enabled()
     assert torch.are_deterministic_algorithms_enabled() == before
+
+
+def test_products_of_matrices_on_a_card_repeat_whatever_came_before() -> None:
+    """Torch looks at it at the first of them, not when a training asks for equal repeats."""
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")

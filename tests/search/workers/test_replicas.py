@@ -261,14 +261,15 @@ def test_a_call_gives_way_and_goes_on_where_it_stood() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("block", ["gc", "nonlocal"])  # the second in large products of matrices
 @pytest.mark.parametrize("speed", ["exact", "auto"])  # eager, and as CUDA graphs
-def test_on_a_card_each_replica_is_its_solo_run(speed: str, tmp_path: Path) -> None:
+def test_on_a_card_each_replica_is_its_solo_run(speed: str, block: str, tmp_path: Path) -> None:
     data = make_data(480)
     states: dict[int, list[dict[str, Tensor]]] = {seed: [] for seed in SEEDS}
     for count in (1, len(SEEDS)):
         members: dict[int, Replica] = {}
         trainings = [
-            Training(make_config(("layer2", "gc"), seed=seed, speed=speed), data, "cuda")
+            Training(make_config(("layer2", block), seed=seed, speed=speed), data, "cuda")
             for seed in SEEDS
         ]
         for seed, training in zip(SEEDS, trainings, strict=True):

@@ -146,6 +146,7 @@ class Step:
                 if full and self._captures and self._taken == EAGER_FIRST:
                     self._captured = captured(self, images, targets)
                     self._captures = self._captured is not None
+                    torch.cuda.empty_cache()  # of all that was compared
                 if self._captured is None or not full:
                     self._taken = min(self._taken + full, EAGER_FIRST)
                     return self.eager(images, targets, share)

@@ -20,7 +20,7 @@ progress     How far a training has come within an epoch: all that its next step
 checkpoints  Files from which a training that was interrupted goes on
 micro_batches  A step in micro-batches, where memory does not hold a batch: with the gradients of
              the batch
-memory       Memory that runs out: how it is noticed, and what is said of it
+memory       Memory that runs out: how it is noticed, and what is said of it; and streams of a card
 panels       The panel of a trained network: its worst and median validation images, and where it
              looks
 pictures     Pictures of what a network sees: images, masks, errors and attention maps side by side

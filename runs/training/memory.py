@@ -1,11 +1,13 @@
-"""Memory that runs out: how it is noticed, and what is said of it; and what a card keeps."""
+"""Memory that runs out: how it is noticed, and what is said of it; and streams of a card."""
 
 import contextlib
 import gc
 import resource
 import sys
+import warnings
 import weakref
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -33,6 +35,39 @@ def own_stream(owner: object, device: torch.device) -> Any:
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     weakref.finalize(owner, spare.append, stream).atexit = False
     return stream
+
+
+@contextlib.contextmanager
+def on_stream(stream: Any) -> Iterator[None]:
+    """Run on a stream, in its turn with the current one; None for the current one."""
+    if stream is None:
+        yield
+        return
+    current = torch.cuda.current_stream()
+    stream.wait_stream(current)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        current.wait_stream(stream)
+
+
+@contextlib.contextmanager
+def never_waiting(stream: Any) -> Iterator[None]:
+    """Raise a RuntimeError where the host waits for a card.
+
+    In a capture that is an error too, but one from which torch's allocator does not recover.
+    """
+    if stream is None:
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(action="ignore"):  # it does not know of all waiting
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -13,9 +13,8 @@ same time, as those of replicas do.
 
 import contextlib
 import random
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.ranks import Ranks, Share, synchronise, totals
-from attnsearch.runs.training.memory import own_stream
+from attnsearch.runs.training.memory import never_waiting, on_stream, own_stream
 from attnsearch.runs.training.optim import (
     autocast_type,
     batch_sizes,
@@ -142,7 +141,7 @@ class Step:
         set_learning_rate(self.optimizer, rate)
         full = len(images) == self._batch and self.micro_batches == 1
         if self._captured is None or not full:
-            with _on(self.stream):
+            with on_stream(self.stream):
                 if full and self._captures and self._taken == EAGER_FIRST:
                     self._captured = captured(self, images, targets)
                     self._captures = self._captured is not None
@@ -323,7 +322,7 @@ def captured(
     eager = []
     try:
         for _ in range(2):
-            with _never_waiting(step.stream):
+            with never_waiting(step.stream):
                 step.eager(images, targets)
             eager += [_copies(tensors)]
             if host != step.host_state():
@@ -365,36 +364,3 @@ def _cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         run()
     return graph.replay
-
-
-@contextlib.contextmanager
-def _on(stream: Any) -> Iterator[None]:
-    """Run on a stream, in its turn with the current one; None for the current one."""
-    if stream is None:
-        yield
-        return
-    current = torch.cuda.current_stream()
-    stream.wait_stream(current)
-    try:
-        with torch.cuda.stream(stream):
-            yield
-    finally:
-        current.wait_stream(stream)
-
-
-@contextlib.contextmanager
-def _never_waiting(stream: Any) -> Iterator[None]:
-    """Raise a RuntimeError where the host waits for a card.
-
-    In a capture that is an error too, but one from which torch's allocator does not recover.
-    """
-    if stream is None:
-        yield
-        return
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(action="ignore"):  # it does not know of all waiting
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(mode)

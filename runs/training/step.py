@@ -122,6 +122,14 @@ class Step:
         )
         self._together, self._apart = together, together.no_sync
 
+    @property
+    def told(self) -> dict[str, float]:
+        """What a record says of it: `micro_batches`, if any; on a card `cuda_graph`, 1 or 0."""
+        said = {"micro_batches": float(self.micro_batches)} if self.micro_batches > 1 else {}
+        if self._captured is not None or (self.stream is not None and not self._captures):
+            said["cuda_graph"] = float(self._captured is not None)
+        return said
+
     def share(self, size: int) -> Share:
         """Return this process's share of a batch of so many images."""
         whole = not self._accumulates or size <= self._piece

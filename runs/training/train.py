@@ -147,9 +147,9 @@ class Training:
             `train_accuracy` or `train_dice_pooled` (running, in training mode), `train_aux_loss`
             (the weighted auxiliary term, where there is one), the task's metrics of the
             validation part as `val_loss`, `val_accuracy`, ..., `lr` (of the last step),
-            `images_per_s` (training alone) and `epoch_s` (training and validation). Where memory
-            ran out, `micro_batches` of a step, and `smaller_batches`: how many times smaller
-            those of the evaluation were.
+            `images_per_s` (training alone) and `epoch_s` (training and validation); what
+            `Step.told` says; where memory ran out in the evaluation, how many times
+            `smaller_batches` it takes.
 
         Raises:
             Diverged: If the training or validation loss is not finite.
@@ -165,9 +165,8 @@ class Training:
                 self._pass = Pass(generator(self.seed, "augment", self.epoch), self.device)
             else:
                 self._pass.restore_streams()
-            start = self._pass.started
             metrics = self._train_epoch(self._pass)
-            train_s = time.perf_counter() - start
+            train_s = time.perf_counter() - self._pass.started
             if self._step.ranks.rank:  # the first of them validates, and tells
                 self._pass = None
                 self.history.append(metrics)
@@ -178,9 +177,10 @@ class Training:
         self._check_finite(validation["loss"], "validation loss")
         metrics |= {f"val_{name}": value for name, value in validation.items()}
         metrics["images_per_s"] = self._examples / train_s
-        metrics["epoch_s"] = time.perf_counter() - start
-        rescues = {"micro_batches": self.micro_batches, "smaller_batches": self._task.smaller}
-        metrics |= {name: float(count) for name, count in rescues.items() if count > 1}
+        metrics["epoch_s"] = time.perf_counter() - self._pass.started
+        metrics |= self._step.told
+        if self._task.smaller > 1:
+            metrics["smaller_batches"] = float(self._task.smaller)
         self._pass = None
         self.history.append(metrics)
         self._keep_best(metrics)

@@ -89,6 +89,8 @@ def test_a_captured_training_is_the_eager_one_bit_for_bit(
         eager.run_epoch()
     assert training._step._captured is not None
     assert digest(training) == digest(eager)
+    assert training.history[-1]["cuda_graph"] == 1
+    assert "cuda_graph" not in eager.history[-1]
 
 
 def test_a_captured_training_goes_on_from_a_state(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,7 +269,7 @@ def measure(name: str, arguments: argparse.Namespace) -> list[str]:
     data = scenes(space, count) if case.masks else random_images(count, case.side)
     plain = {**space.resolve(), "train": {**space.resolve()["train"], "precision": "fp32"}}
     device, threads = arguments.device, arguments.threads
-    lengths: dict[str, Any] = {"steps": 1e4, "run_steps": 1e3}
+    lengths: dict[str, Any] = {"steps": arguments.steps, "run_steps": arguments.steps / 10}
     speed = choose_speed([plain], space.document["train"], data, device, threads, **lengths)
     space.settle(speed.arithmetic)
     versions = {
@@ -313,6 +313,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=float, default=1e4, help="of the study that chooses")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)

@@ -124,10 +124,12 @@ class Step:
 
     @property
     def told(self) -> dict[str, float]:
-        """What a record says of it: `micro_batches`, if any; on a card `cuda_graph`, 1 or 0."""
+        """What a record says: `micro_batches`, if any; `compiled` and `cuda_graph`, 1 or 0."""
         said = {"micro_batches": float(self.micro_batches)} if self.micro_batches > 1 else {}
         if self._captured is not None or (self.stream is not None and not self._captures):
             said["cuda_graph"] = float(self._captured is not None)
+        if self._compiled is not None or self.refused:
+            said["compiled"] = float(not self.refused)
         return said
 
     def share(self, size: int) -> Share:

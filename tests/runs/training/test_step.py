@@ -173,6 +173,7 @@ def test_what_the_compiler_refuses_is_taken_eagerly(monkeypatch: pytest.MonkeyPa
     training = run(make_config(compile=True), epochs=1)
     assert digest(training) == digest(run(make_config(), epochs=1))
     assert training._step.refused
+    assert training.history[-1]["compiled"] == 0
     steps = _steps(make_config(), {"compile": True}, make_data(), "cpu")
     with pytest.raises(TrainError, match="beyond the compiler"):  # so that no study is compiled
         next(steps)

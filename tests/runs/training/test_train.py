@@ -23,7 +23,7 @@ from attnsearch.runs.training.train import Training
 from attnsearch.spaces.keys.measures import COSTS
 
 SIZE, CLASSES = 8, 3
-TIMES = ("images_per_s", "epoch_s", "cuda_graph")  # what differs though all is equal
+TIMES = ("images_per_s", "epoch_s", "cuda_graph", "compiled")  # differ where all else is equal
 
 
 def make_data(images: int = 48) -> DataSet:

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 _CONTROLLER = "ray.tune.execution.tune_controller"
-_NODE_SECONDS = 5.0
+_NODE_SECONDS = 5.0  # longer than any start; after it Ray waits in its own way, and says so
 _ANOTHER_COMES_SECONDS = 0.5  # a trial for a worker that is free; Tune asks for one every 0.1
 ENDED_KEPT = 8  # of Tune's ended trials, for a late word about one
 

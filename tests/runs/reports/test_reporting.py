@@ -418,6 +418,28 @@ def test_the_validation_score_of_a_best_checkpoint_is_no_result(
     assert tables["arms"]["validation_mean"].isna().all()
 
 
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        ({"channels_last": True}, "are in the memory layout channels_last."),
+        ({"compile": True}, "are compiled by torch.compile."),
+        (
+            {"channels_last": True, "compile": True},
+            "are in the memory layout channels_last and compiled by torch.compile.",
+        ),
+        ({"channels_last": False}, ""),
+    ],
+)
+def test_the_protocol_tells_the_arithmetic_of_all_runs(
+    ledger: Ledger, train: dict[str, bool], sentence: str
+) -> None:
+    study = made.open_study(ledger, train=train)
+    made.run_plan(ledger, study, small_plan(), made.MEANS, "gc@layer4")
+    page = told(ledger, study.id)[0]
+    assert (f"Training steps of all runs {sentence}" in page) == bool(sentence)
+    assert ("Training steps of all runs" in page) == bool(sentence)
+
+
 def test_equal_arms_keep_their_rows(ledger: Ledger, tmp_path: Path) -> None:
     study, plan = made.open_study(ledger), small_plan()
     arms = [

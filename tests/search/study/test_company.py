@@ -176,6 +176,7 @@ def test_a_driver_that_joins_sees_what_others_train(
         second = pool.submit(drive, address, path, recorder)
         while not any("waiting for" in text for (text,) in recorder.of("note")):
             assert not second.done()
+            time.sleep(0.05)  # or the drivers wait for Python's lock
         paused.go_on.set()
         first.result(timeout=120)
         second.result(timeout=120)

@@ -45,9 +45,8 @@ def confirmed(case: str, asked: argparse.Namespace, cpus: int, workers: int) -> 
         text = SPACE.format(image=image, width=width, batch=batch, **given)
         Path(folder, "space.yaml").write_text(text, encoding="utf-8")
         places = {"ATTNSEARCH_CACHE": str(Path(folder, "cache")), "RAY_TMPDIR": folder}
-        command = "from attnsearch.search.cli import main; main()"
         subprocess.run(
-            [sys.executable, "-c", command, "run", "space.yaml"],
+            [sys.executable, "-m", "attnsearch.search.cli", "run", "space.yaml"],
             cwd=folder,
             env=os.environ | places | {"MLFLOW_TRACKING_URI": ""},
             stdout=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """The same short trials by a plain Ray Tune script, by Optuna in a loop, and by attnsearch.
 
     python -m benchmarks.study [--trials 24] [--epochs 3] [--workers 2] [--rounds 1]
-    python -m benchmarks.study --epochs 10 --width 3 --only attnsearch
+    python -m benchmarks.study --epochs 12 --width 2 --only attnsearch
 
 Each runs in a process and a folder of its own, in turns: `attnsearch run`, and the naive script
 (`naive_study.py`), which trains the same networks on the same images for as many epochs with the
@@ -38,7 +38,7 @@ resources: {{cpus: 1, workers: {workers}}}
 ARMS = ("ray tune script", "optuna alone", "attnsearch")
 
 
-ATTNSEARCH = ("-c", "from attnsearch.search.cli import main; main()", "run", "study.yaml")
+ATTNSEARCH = ("-m", "attnsearch.search.cli", "run", "study.yaml")
 
 
 def run_naive(arm: str, trials: int, workers: int) -> None:

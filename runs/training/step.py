@@ -2,7 +2,7 @@
 
 A graph launches all kernels of a step at once, so that the host does not hold up a fast card. It
 computes what the eager step does, with the same kernels. It is taken where it gives the eager
-step's weights on the first batch that it sees, and silently left where it cannot be captured.
+step's weights on the first batch that it sees, and left, as the record says, where it cannot be.
 
 A step that may be captured has a stream of its own, for all but replays. Autograd goes on with
 nodes of an earlier step as long as anything refers to that, such as a block's side outputs, and a
